@@ -1,0 +1,82 @@
+# Two commands on a fresh machine that has python3, make and a shell:
+#
+#     make demo    sets up, and shows the main job on three simulated hosts
+#     make test    sets up, and passes the tests
+#
+# Every target makes what it needs, does nothing twice, and says in one line what is missing when it cannot go on.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMPS := $(VENV)/.stamps
+
+# ansible-runner and ansible-test call the tools that they find on PATH: the environment's own come first.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+COLLECTION := collections/ansible_collections/openstack/cyborg
+TESTS      := unit scenarios properties contract integration packaging
+TEST_PATHS := $(wildcard $(TESTS:%=tests/%) $(COLLECTION)/tests/unit)
+JOBS       ?= 2
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint lab bench docs format constraints setup clean
+
+help: ## say what there is to make
+	@grep -E '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):.*## /\1|/' \
+	  | while IFS='|' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
+
+demo: $(STAMPS)/run ## run the main job on three simulated hosts: no root, no network
+	$(BIN)/cyborg-reconciler demo
+
+test: $(STAMPS)/dev ## run the tests (PYTEST_ARGS='-k sriov' picks some)
+	$(BIN)/python -m pytest -n $(JOBS) $(PYTEST_ARGS) $(TEST_PATHS)
+
+lint: $(STAMPS)/dev ## run every gate: style, types, layers, sizes, the collection's own
+	$(BIN)/python tools/lint.py
+
+lab: $(STAMPS)/dev ## run the lab: virtual hosts with real PCI devices (needs root and QEMU)
+	$(BIN)/python -m pytest tests/lab -m lab $(PYTEST_ARGS)
+
+bench: $(STAMPS)/dev ## measure, print a table, write JSON
+	$(BIN)/python -m tests.perf
+
+docs: $(STAMPS)/dev ## generate the reference pages from the source
+	$(BIN)/python docs/generate.py
+
+format: $(STAMPS)/dev ## let ruff format and fix what it can
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+constraints: $(STAMPS)/dev ## write constraints.txt anew from what the environment holds
+	$(BIN)/python tools/constraints.py
+
+setup: $(STAMPS)/dev ## make the environment for development, and nothing else
+
+clean: ## remove what make built (the lab's images too)
+	rm -rf $(VENV) .lab .bench build dist *.egg-info .cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .ansible
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# ---------------------------------------------------------------------------------------------------------- environment
+$(STAMPS):
+	@command -v $(PYTHON) >/dev/null \
+	  || { echo "python3 is missing: install it (Debian: apt install python3 python3-venv), then run make again"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "$(PYTHON) is $$($(PYTHON) -V 2>&1), and 3.11 or newer is needed: run make PYTHON=python3.11, say"; exit 1; }
+	@test -x $(BIN)/pip || $(PYTHON) -c 'import venv, ensurepip' 2>/dev/null \
+	  || { echo "python3-venv is missing: install it (Debian: apt install python3-venv), then run make again"; exit 1; }
+	@test -x $(BIN)/pip || { rm -rf $(VENV) && $(PYTHON) -m venv $(VENV); }
+	@mkdir -p $@
+
+# What it takes to run; `make demo` on a fresh machine stops here.
+$(STAMPS)/run: pyproject.toml constraints.txt | $(STAMPS)
+	@echo "Setting up $(VENV) to run ..."
+	@$(BIN)/pip install --quiet --editable . --constraint constraints.txt
+	@touch $@
+
+# What it takes to develop and test.
+$(STAMPS)/dev: pyproject.toml constraints.txt | $(STAMPS)
+	@echo "Setting up $(VENV) for development ..."
+	@$(BIN)/pip install --quiet --editable '.[dev]' --constraint constraints.txt
+	@touch $@ $(STAMPS)/run
