@@ -1,0 +1,293 @@
+# Copyright (c) 2026 Cyborg Reconciler contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+"""Where does a path of the host lie, what stands there, and how is a kernel attribute written?
+
+Every reader and every state module reaches the host through a `Tree`: the live system, or a tree of files that looks
+like one. Does I/O. Needs the standard library alone, so that the resident agent may import it too.
+"""
+
+import errno
+import os
+import stat
+
+#: One read never takes more than this. The longest files that are read here are GRUB's menu and modules.alias.
+READ_LIMIT_BYTES = 4 * 1024 * 1024
+#: What sysfs hands over at once. Source: Linux, Documentation/filesystems/sysfs.rst, "Reading/Writing Attribute Data".
+ATTRIBUTE_BYTES = 4096
+#: Strings that devices report are data of bounded length.
+TEXT_LIMIT = 1024
+#: The same number as the kernel's own limit for chains of symbolic links. Source: path_resolution(7), MAXSYMLINKS.
+LINK_LIMIT = 40
+TOOL_FOLDERS = ("/usr/sbin", "/usr/bin", "/sbin", "/bin")
+#: The process that plays the kernel answers here on a simulated host.
+KERNEL_SOCKET_FOLDER = "/run"
+KERNEL_SOCKET = "kernel.sock"
+KERNEL_TIMEOUT_S = 30
+
+
+class Unreadable(Exception):  # noqa: N818 -- it is a finding more often than an error
+    """Something is there, or may be, and could not be read. `reason` goes into the facts as ``{"unknown": reason}``."""
+
+    def __init__(self, reason):
+        super().__init__(reason)
+        self.reason = clean(reason)
+
+
+class ToolMissing(Exception):  # noqa: N818 -- reads as what it says
+    """A program that is needed is not installed on the host."""
+
+
+def clean(text, limit=TEXT_LIMIT):
+    """Return *text* without control characters (they become escapes), at most *limit* characters long."""
+    text = text[: limit + 1]
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def unknown(reason):
+    """Return the fact that says that something could not be read."""
+    return {"unknown": clean(reason)}
+
+
+def is_unknown(fact):
+    """Say whether *fact* stands for something that could not be read."""
+    return isinstance(fact, dict) and "unknown" in fact
+
+
+class Tree:
+    """The files of one host below *root*.
+
+    Paths are given as the host sees them, from ``/``. On another root than ``/`` links are followed as the host itself
+    would follow them: an absolute target is below the root, and ``..`` ends there.
+    """
+
+    def __init__(self, root="/"):
+        self.root = os.path.realpath(root)
+        self.is_live = self.root == "/"
+        self._folders = {}
+
+    # ------------------------------------------------------------------------------------------------------ paths
+    def path(self, name, *, follow=True):
+        """Return the real path of *name*; the last component's own link is left alone unless *follow*.
+
+        Raises: OSError (ELOOP) for links that lead in circles.
+        """
+        if self.is_live:
+            return name
+        folder, last = os.path.split(_normal(name))
+        inside = self._inside(folder)
+        return self._real(self._step(inside, last, 0) if follow and last else os.path.join(inside, last))
+
+    def resolve(self, name):
+        """Return *name* as the host sees it, every link followed: ``/sys/devices/pci0000:00/…`` of a device's link."""
+        if self.is_live:
+            return os.path.realpath(name)
+        return self._inside(_normal(name))
+
+    def _real(self, inside):
+        return self.root if inside == "/" else self.root + inside
+
+    def _inside(self, folder, depth=0):
+        known = self._folders.get(folder)
+        if known is None:
+            if folder == "/":
+                return "/"
+            parent, last = os.path.split(folder)
+            known = self._folders[folder] = self._step(self._inside(parent, depth), last, depth)
+        return known
+
+    def _step(self, parent, last, depth):
+        if depth > LINK_LIMIT:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), os.path.join(parent, last))
+        name = os.path.join(parent, last)
+        try:
+            target = os.readlink(self._real(name))
+        except OSError:
+            return name
+        # A relative target is taken from the real parent; normpath keeps `..` from leaving the root.
+        return self._follow(os.path.join(parent, target), depth + 1)
+
+    def _follow(self, name, depth):
+        inside = "/"
+        for part in name.split("/"):
+            if part == "..":
+                inside = os.path.dirname(inside)
+            elif part not in ("", "."):
+                inside = self._step(inside, part, depth)
+        return inside
+
+    # ------------------------------------------------------------------------------------------------------ reads
+    def read_bytes(self, name, limit=READ_LIMIT_BYTES):
+        """Return the first *limit* bytes of *name*, None where it is absent.
+
+        Raises: Unreadable for everything but ENOENT.
+        """
+        try:
+            # A FIFO or a terminal that stands where a file should be must not hang the host's facts.
+            handle = os.open(self.path(name), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+            try:
+                return _read_all(handle, limit, attribute=name.startswith("/sys/"))
+            finally:
+                os.close(handle)
+        except FileNotFoundError:
+            return None
+        except OSError as exc:
+            raise Unreadable(_why(name, exc)) from exc
+
+    def read_text(self, name, limit=READ_LIMIT_BYTES):
+        r"""Return the text of *name* without trailing white space and NULs, None where it is absent.
+
+        Bytes that are no UTF-8 come as ``\xNN``. Raises: Unreadable for everything but ENOENT, a longer text included.
+        """
+        data = self.read_bytes(name, limit + 1)
+        if data is not None and len(data) > limit:
+            raise Unreadable("%s is longer than %d bytes" % (name, limit))
+        return None if data is None else data.decode("utf-8", "backslashreplace").rstrip("\0\n\t \r")
+
+    def fact(self, name, parse=clean):
+        """Return *parse* of the text of *name*; None where it is absent, ``{"unknown": reason}`` where unreadable."""
+        try:
+            text = self.read_text(name)
+            return None if text is None else parse(text)
+        except Unreadable as exc:
+            return unknown(exc.reason)
+        except ValueError:
+            return unknown("%s: %s is not what stands there by the kernel's rules" % (name, clean(repr(text), 80)))
+
+    def listdir(self, name):
+        """Return the sorted names in the folder *name*, None where it is absent. Raises: Unreadable."""
+        try:
+            return sorted(os.listdir(self.path(name)))
+        except FileNotFoundError:
+            return None
+        except OSError as exc:
+            raise Unreadable(_why(name, exc)) from exc
+
+    def readlink(self, name):
+        """Return what the link *name* holds, None where it is absent or no link. Raises: Unreadable."""
+        try:
+            return os.readlink(self.path(name, follow=False))
+        except FileNotFoundError:
+            return None
+        except OSError as exc:
+            if exc.errno == errno.EINVAL:
+                return None
+            raise Unreadable(_why(name, exc)) from exc
+
+    def link_name(self, name):
+        """Return the last component of what the link *name* holds (a driver's name, say), None where there is none."""
+        target = self.readlink(name)
+        return None if target is None else os.path.basename(target)
+
+    def exists(self, name):
+        """Say whether *name* is there, links followed. Raises: Unreadable."""
+        return self.mode(name) is not None
+
+    def mode(self, name):
+        """Return the mode of *name* (see `stat`), links followed; None where it is absent. Raises: Unreadable."""
+        try:
+            return os.stat(self.path(name)).st_mode
+        except FileNotFoundError:
+            return None
+        except OSError as exc:
+            raise Unreadable(_why(name, exc)) from exc
+
+    # ----------------------------------------------------------------------------------------------------- writes
+    def write_attribute(self, name, value):
+        """Write *value* to the kernel's attribute *name*.
+
+        On a simulated host the process behind ``/run/kernel.sock`` is asked instead, and its error is raised as the
+        kernel's would be. Raises: OSError, with the attribute as its filename.
+        """
+        self._folders.clear()  # a write may make devices and links, or take them away
+        if not self.is_live and self._has_kernel():
+            self._ask_kernel({"write": name, "value": value})
+            return
+        handle = os.open(self.path(name), os.O_WRONLY | os.O_CLOEXEC | (0 if self.is_live else os.O_TRUNC))
+        try:
+            os.write(handle, value.encode("utf-8"))
+        except OSError as exc:
+            raise OSError(exc.errno, exc.strerror, name) from exc
+        finally:
+            os.close(handle)
+
+    def _has_kernel(self):
+        mode = self.mode(os.path.join(KERNEL_SOCKET_FOLDER, KERNEL_SOCKET))
+        return mode is not None and stat.S_ISSOCK(mode)
+
+    def _ask_kernel(self, request):
+        import json
+        import socket
+
+        folder = os.open(self.path(KERNEL_SOCKET_FOLDER), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+                client.settimeout(KERNEL_TIMEOUT_S)
+                # The path of a socket is limited to 108 bytes, that of a tree is not. Source: unix(7).
+                client.connect("/proc/self/fd/%d/%s" % (folder, KERNEL_SOCKET))
+                client.sendall(json.dumps(request).encode("utf-8") + b"\n")
+                with client.makefile("rb") as answers:
+                    answer = json.loads(answers.readline() or '{"errno": %d}' % errno.EPIPE)
+        finally:
+            os.close(folder)
+        if answer["errno"]:
+            raise OSError(answer["errno"], answer.get("text") or os.strerror(answer["errno"]), request["write"])
+
+    # ------------------------------------------------------------------------------------------------------ tools
+    def find_tool(self, tool):
+        """Return the real path of the program *tool* of this host. Raises: ToolMissing."""
+        for folder in TOOL_FOLDERS:
+            path = self.path(os.path.join(folder, tool))
+            if os.path.isfile(path) and os.access(path, os.X_OK):
+                return path
+        where = "" if self.is_live else " below %s" % self.root
+        raise ToolMissing("%s is not installed: looked in %s%s" % (tool, ", ".join(TOOL_FOLDERS), where))
+
+    def run(self, tool, args, timeout_s=600):
+        """Run the host's program *tool* and return its exit status, its standard output and its standard error.
+
+        Raises: ToolMissing; subprocess.TimeoutExpired.
+        """
+        import subprocess
+
+        environment = dict(os.environ, LC_ALL="C")
+        if not self.is_live:
+            environment["CYBORG_ROOT"] = self.root
+        self._folders.clear()
+        done = subprocess.run(
+            [tool, *args],
+            executable=self.find_tool(tool),  # the link's target inside the tree; kmod goes by the name it is called
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            timeout=timeout_s,
+            check=False,
+        )
+        return done.returncode, _decoded(done.stdout), _decoded(done.stderr)
+
+
+def _decoded(output):
+    return output.decode("utf-8", "backslashreplace")
+
+
+def _normal(name):
+    return os.path.normpath("/" + name.lstrip("/"))
+
+
+def _read_all(handle, limit, attribute):
+    data = os.read(handle, min(limit, ATTRIBUTE_BYTES if attribute else 65536))
+    if attribute and len(data) < ATTRIBUTE_BYTES:
+        return data  # an attribute comes in one read; another would cost as much again
+    chunks = [data]
+    left = limit - len(data)
+    while chunks[-1] and left > 0:
+        chunks.append(os.read(handle, min(left, 65536)))
+        left -= len(chunks[-1])
+    return b"".join(chunks)
+
+
+def _why(name, exc):
+    return "%s: %s" % (name, exc.strerror or exc)
