@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The documents that people write and programs exchange, each versioned; nothing in here does I/O."""

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a source of declarations yields: documents, each with the file and line it comes from. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from cyborg_reconciler.documents.driver import Driver
+from cyborg_reconciler.documents.policy import AcceleratorPolicy
+from cyborg_reconciler.documents.pool import RolloutPool
+from cyborg_reconciler.errors import Problem
+
+Document = AcceleratorPolicy | Driver | RolloutPool
+
+T = TypeVar("T", bound=Document)
+
+
+@dataclass(frozen=True, slots=True)
+class Located(Generic[T]):
+    """A document and where it stands.
+
+    Attributes:
+        lines: the line of each field, from 1, by its dotted path, e.g. ``spec.sriov.num_vfs``.
+    """
+
+    document: T
+    file: str
+    lines: Mapping[str, int] = field(default_factory=dict)
+
+    def line(self, path: str) -> int:
+        """Return the line of the field at *path*, or of its nearest ancestor that has one; 0 when none has."""
+        while path:
+            if path in self.lines:
+                return self.lines[path]
+            path = path.rpartition(".")[0]
+        return self.lines.get("", 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """Everything declared at one moment.
+
+    Attributes:
+        digest: of all the documents' contents; equal digests mean equal declarations.
+    """
+
+    policies: tuple[Located[AcceleratorPolicy], ...] = ()
+    drivers: tuple[Located[Driver], ...] = ()
+    pools: tuple[Located[RolloutPool], ...] = ()
+    digest: str = ""
+    warnings: tuple[Problem, ...] = ()

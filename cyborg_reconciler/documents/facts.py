@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a host reports of itself: the JSON document that the collection's fact modules write and the controller reads.
+
+Decoded with msgspec, since facts are many. Pure: bytes in, values out; the observer's adapter and the journal call it.
+
+In every field ``null`` means "is not there" and ``{"unknown": "reason"}`` means "could not be read"; the two are never mixed up.
+"""
+
+from typing import Annotated, Final
+
+import msgspec
+
+from cyborg_reconciler.errors import FactsUnreadableError
+
+#: The only version of the facts document that this release reads.
+FACTS_VERSION: Final = 1
+
+#: A PCI function's address with its domain, which may be longer than four digits (VMD).
+Address = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{4,}:[0-9a-f]{2}:[0-1][0-9a-f]\.[0-7]$")]
+
+Scalar = str | int | bool | None
+
+
+class Unknown(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A fact that could not be read, and why."""
+
+    unknown: str
+
+
+class Holder(msgspec.Struct, frozen=True):
+    """Who uses a device or a module.
+
+    Attributes:
+        kind: ``process`` (an open file), ``block`` (mounted, swap, member of dm or md), ``net`` (has an address or a master),
+            ``namespace`` (its net device was moved away), ``module`` (another module).
+        name: the process, mount point, net device or module.
+        pid: of a process, else None.
+        detail: what is held, e.g. ``/dev/vfio/12``.
+    """
+
+    kind: str
+    name: str
+    pid: int | None = None
+    detail: str = ""
+
+
+class Protection(msgspec.Struct, frozen=True):
+    """Why a device must not be touched.
+
+    Attributes:
+        reason: ``root_disk``, ``default_route``, ``connection`` or ``unknown``.
+        via: how it reaches the device, e.g. ``bond0`` or ``0000:00:1c.0 is upstream of 0000:03:00.0``.
+    """
+
+    reason: str
+    via: str = ""
+
+
+class VfDriver(msgspec.Struct, frozen=True):
+    """A range of VFs (``0-3`` or ``5``) and the driver that they are bound to."""
+
+    vfs: str
+    driver: str
+
+
+class MdevType(msgspec.Struct, frozen=True):
+    """A type of mediated device that a function offers."""
+
+    type_id: str
+    name: str | None = None
+    available: int | None | Unknown = None
+
+
+class Device(msgspec.Struct, frozen=True, kw_only=True):
+    """One PCI function.
+
+    Source: Linux, Documentation/ABI/testing/sysfs-bus-pci and sysfs-kernel-iommu_groups.
+    """
+
+    address: Address
+    vendor_id: str
+    product_id: str
+    subsystem_vendor_id: str | None | Unknown = None
+    subsystem_id: str | None | Unknown = None
+    class_id: str  # six digits: base class, subclass, programming interface
+    revision: str | None | Unknown = None
+    driver: str | None | Unknown = None  # what the function itself is bound to
+    function_driver: str | None | Unknown = None  # the driver on the virtio bus behind a virtio-pci function
+    driver_override: str | None | Unknown = None
+    modalias: str | None | Unknown = None
+    modules: list[str] | Unknown = []  # modules on disk that match the modalias, best first
+    numa_node: int | None | Unknown = None
+    iommu_group: int | None | Unknown = None
+    iommu_members: list[str] = []  # all functions of the group, this one included
+    physfn: str | None = None  # a VF's PF
+    vf_index: int | None = None
+    total_vfs: int | None | Unknown = None
+    num_vfs: int | None | Unknown = None
+    vfs: list[str] = []  # addresses, by index
+    boot_num_vfs: int | None | Unknown = None  # what the persistence on the host makes at boot
+    boot_vf_drivers: list[VfDriver] | Unknown = []
+    boot_driver: str | None | Unknown = None  # the binding that persists
+    mdev_types: list[MdevType] = []
+    net_names: list[str] = []
+    macs: list[str] = []
+    nvme_names: list[str] = []
+    block_names: list[str] = []
+    serial: str | None | Unknown = None
+    part_number: str | None | Unknown = None
+    slot: str | None = None
+    link_speed: str | None | Unknown = None
+    link_width: int | None | Unknown = None
+    link_speed_max: str | None | Unknown = None
+    link_width_max: int | None | Unknown = None
+    holders: list[Holder] | Unknown = []
+    protected: list[Protection] | Unknown = []
+
+
+class Module(msgspec.Struct, frozen=True, kw_only=True):
+    """A kernel module: as loaded, as it lies on disk for the running kernel, as it is configured."""
+
+    name: str  # with underscores, as the kernel says it
+    loaded: bool
+    builtin: bool = False
+    refcount: int | None | Unknown = None
+    holders: list[Holder] | Unknown = []
+    loaded_version: str | None | Unknown = None
+    disk_version: str | None | Unknown = None
+    loaded_srcversion: str | None | Unknown = None
+    disk_srcversion: str | None | Unknown = None
+    path: str | None | Unknown = None  # the file that modprobe would load
+    signer: str | None | Unknown = None
+    parameters: dict[str, str | Unknown] = {}  # running values, /sys/module/*/parameters
+    devices: list[str] = []  # addresses bound to its driver
+    protected: list[Protection] = []  # it drives a protected device
+
+
+class DkmsBuild(msgspec.Struct, frozen=True):
+    """One line of ``dkms status``; *kernel* is None for a source that is merely added."""
+
+    name: str
+    version: str
+    kernel: str | None
+    state: str  # added, built or installed
+
+
+class Drivers(msgspec.Struct, frozen=True, kw_only=True):
+    """What `driver_facts` gathers: loaded modules and those that lie behind the host's devices, and modprobe's configuration."""
+
+    modules: list[Module]
+    dkms: list[DkmsBuild] | Unknown = []
+    dkms_present: bool = False
+    blacklisted: list[str] | Unknown = []
+    options: dict[str, dict[str, str]] = {}  # modprobe.d
+    options_unknown: str | None = None  # why modprobe.d could not be read
+    load: list[str] | Unknown = []  # modules-load.d
+
+
+class Kernel(msgspec.Struct, frozen=True, kw_only=True):
+    """One installed kernel."""
+
+    release: str
+    headers: bool
+    initramfs: bool
+    next_boot: bool | Unknown = False
+
+
+class KernelFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What `kernel_facts` gathers. Arguments are the words of the command line, in their order."""
+
+    release: str
+    architecture: str
+    boot_id: str
+    boot_loader: str | None | Unknown = None  # grub, grub-bls
+    args_configured: list[str] | Unknown = []
+    args_next_boot: list[str] | Unknown = []
+    args_running: list[str] | Unknown = []
+    kernels: list[Kernel] | Unknown = []
+    iommu_enabled: bool | Unknown = False
+    secure_boot: bool | None | Unknown = None  # None: no UEFI
+    lockdown: str | None | Unknown = None
+    os_family: str = ""  # debian, redhat, suse, …
+    os_id: str = ""
+    os_version: str = ""
+
+
+class OwnedField(msgspec.Struct, frozen=True):
+    """A field that a controller set, with the value it had before (None: it was not there)."""
+
+    path: list[str]
+    before: Scalar | list[Scalar]
+    set: Scalar | list[Scalar]
+
+
+class Ownership(msgspec.Struct, frozen=True, kw_only=True):
+    """The host's own record of which controller set what."""
+
+    controller_id: str | None = None
+    fencing_token: int = 0
+    fields: list[OwnedField] = []
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that one host reports in one pass."""
+
+    facts_version: int
+    hostname: str
+    machine_id: str | None | Unknown = None
+    system_uuid: str | None | Unknown = None
+    devices: list[Device]
+    drivers: Drivers
+    kernel: KernelFacts
+    ownership: Ownership | None = None
+    ownership_unknown: str | None = None  # why the record could not be read
+    fingerprint: str
+
+    def device(self, address: str) -> Device | None:
+        """Return the device at *address*, or None."""
+        return next((device for device in self.devices if device.address == address), None)
+
+
+_decoder = msgspec.json.Decoder(Facts)
+
+
+def decode_facts(document: bytes | str) -> Facts:
+    """Return the facts that *document* holds.
+
+    Raises:
+        FactsUnreadableError: it is no JSON, not of this shape, or of another version.
+    """
+    try:
+        version = msgspec.json.decode(document, type=_Versioned).facts_version
+        if version != FACTS_VERSION:
+            raise FactsUnreadableError(
+                wanted=f"facts of version {FACTS_VERSION}",
+                found=f"version {version}: the collection on the controller and this program differ",
+            )
+        return _decoder.decode(document)
+    except msgspec.MsgspecError as exc:
+        raise FactsUnreadableError(wanted=f"facts of version {FACTS_VERSION}", found=str(exc)) from exc
+
+
+class _Versioned(msgspec.Struct):
+    facts_version: int

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every error of the reconciler, and what happens next after each.
+
+Foreign exceptions are turned into these once, in their adapter; they are turned into words by the worker, the CLI and the API alone.
+Pure; imported by everybody.
+
+    ReconcilerError
+    ├── DeclarationsInvalidError    STALL   the policy tree has problems; all of them are listed
+    ├── InventoryUnreadableError    STALL
+    ├── FactsUnreadableError        STALL   another version, or no facts at all
+    ├── PlanUnreadableError         STALL
+    ├── PlanOutdatedError           STALL   a saved plan's policies, generation or facts have changed
+    ├── SettingsInvalidError        STALL
+    ├── JournalError                RETRY
+    │   ├── JournalLockedError      RETRY
+    │   └── JournalFullError        STALL
+    ├── ExecutionError              RETRY   ansible-runner itself failed
+    └── AlreadyRunningError         RETRY   another process holds this state folder
+"""
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+class NextStep(enum.Enum):
+    """What the caller does after an error: wait for a person, or try again by itself."""
+
+    STALL = "stall"
+    RETRY = "retry"
+
+
+class ReconcilerError(Exception):
+    """The root of all errors: one line for people, the same fields for programs."""
+
+    next_step: ClassVar[NextStep] = NextStep.STALL
+    remedy: ClassVar[str] = ""
+
+    def __init__(self, *, wanted: str = "", found: str = "", host: str = "", device: str = "", remedy: str = "") -> None:
+        self.wanted, self.found, self.host, self.device = wanted, found, host, device
+        self.hint = remedy or self.remedy.format(host=host, device=device, wanted=wanted, found=found)
+        super().__init__(self.line())
+
+    def line(self) -> str:
+        """Return the error as one line: where, what was wanted, what was found, what to do."""
+        where = " ".join(part for part in (self.host, self.device) if part)
+        what = ": ".join(part for part in (self.wanted, self.found) if part)
+        text = f"{where}: {what}" if where else what
+        return f"{text}; {self.hint}" if self.hint else text
+
+    def fields(self) -> dict[str, str]:
+        """Return the error for a program."""
+        names = ("wanted", "found", "host", "device")
+        known = {name: getattr(self, name) for name in names if getattr(self, name)}
+        return {"error": type(self).__name__, "next_step": self.next_step.value, **known, "remedy": self.hint}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong in a document: file, line (from 1; 0 when there is none), field, and what would be right."""
+
+    file: str
+    line: int
+    field: str
+    message: str
+    remedy: str
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}" if self.line else self.file
+        field = f" {self.field}:" if self.field else ""
+        return f"{place}:{field} {self.message}; {self.remedy}" if self.remedy else f"{place}:{field} {self.message}"
+
+
+class DeclarationsInvalidError(ReconcilerError):
+    """The policy tree has problems; nothing is applied from it."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__(wanted="a valid policy tree", found="\n".join(map(str, self.problems)))
+
+    def line(self) -> str:
+        """Return one line a problem."""
+        return "\n".join(map(str, self.problems))
+
+
+class InventoryUnreadableError(ReconcilerError):
+    """Ansible cannot read the inventory, or it has no host that matches."""
+
+    remedy = "check the path, and `ansible-inventory -i … --list`"
+
+
+class FactsUnreadableError(ReconcilerError):
+    """A host's facts are not what this release reads."""
+
+    remedy = "use the collection that this program was installed with"
+
+
+class PlanUnreadableError(ReconcilerError):
+    """A plan file is not what this release reads."""
+
+    remedy = "make it anew with `cyborg-reconciler plan --out FILE`"
+
+
+class PlanOutdatedError(ReconcilerError):
+    """What a saved plan was made from has changed."""
+
+    remedy = "make it anew with `cyborg-reconciler plan --out FILE`"
+
+
+class SettingsInvalidError(ReconcilerError):
+    """The configuration has a value that cannot be used."""
+
+
+class JournalError(ReconcilerError):
+    """The journal's database could not be used."""
+
+    next_step = NextStep.RETRY
+    remedy = "check the state folder and its file system"
+
+
+class JournalLockedError(JournalError):
+    """Another process keeps the database locked."""
+
+    remedy = "wait for the other process, or end it"
+
+
+class JournalFullError(JournalError):
+    """The disk under the journal is full."""
+
+    next_step = NextStep.STALL
+    remedy = "make room in the state folder's file system; nothing was lost"
+
+
+class ExecutionError(ReconcilerError):
+    """ansible-runner itself failed, before any host could answer."""
+
+    next_step = NextStep.RETRY
+
+
+class AlreadyRunningError(ReconcilerError):
+    """Another process works with this state folder."""
+
+    next_step = NextStep.RETRY
+    remedy = "wait for it, or give another folder with --state"

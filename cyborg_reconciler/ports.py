@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `reconcile` asks of the world, as small Protocols; adapters fill them, `testing` has a fake of each.
+
+No I/O in here.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from cyborg_reconciler.core.state import Health, History, Host, Phase, Sync
+from cyborg_reconciler.documents.declared import Declared
+from cyborg_reconciler.documents.facts import Facts
+from cyborg_reconciler.documents.plan import Outcome, PlanDocument
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What a host reported: *document* is the JSON that *facts* was decoded from."""
+
+    facts: Facts
+    document: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Unobserved:
+    """Why a host yielded no facts.
+
+    Attributes:
+        reason: ``Unreachable`` (no connection), ``Failed`` (the module failed, or there is no Python), ``Unreadable``
+            (facts of another version), ``Missing`` (the run ended without a word of it).
+    """
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Something that happened on a host during a run.
+
+    Attributes:
+        step: ``observe``, ``apply``, ``role``, ``reboot`` or a task's name. status: ``started``, ``ok``, ``changed``, ``failed``,
+            ``unreachable``.
+    """
+
+    host: str
+    step: str
+    status: str
+    message: str = ""
+
+
+OnProgress = Callable[[Progress], None]
+
+
+class Declarations(Protocol):
+    """Where desired state comes from."""
+
+    def read(self) -> Declared:
+        """Return all that is declared now.
+
+        Raises:
+            DeclarationsInvalidError: a document has a problem; it lists them all.
+        """
+
+
+class Inventory(Protocol):
+    """Which hosts there are."""
+
+    def hosts(self) -> Sequence[Host]:
+        """Return the hosts, in the inventory's order.
+
+        Raises:
+            InventoryUnreadableError: it cannot be read, or the limit matches nothing.
+        """
+
+
+class Observer(Protocol):
+    """Where facts come from."""
+
+    def observe(self, hosts: Sequence[Host], on_progress: OnProgress) -> Mapping[str, Observation | Unobserved]:
+        """Return an entry for every one of *hosts*. Never raises for a host: `Unobserved` carries the reason.
+
+        Raises:
+            ExecutionError: no host could be asked at all.
+        """
+
+
+class Executor(Protocol):
+    """What carries plans out."""
+
+    def apply(self, plan: PlanDocument, on_progress: OnProgress) -> Mapping[str, Outcome]:
+        """Carry out the plan of each host, and return an entry for every one. Never raises for a host.
+
+        Raises:
+            ExecutionError: no host could be asked at all.
+        """
+
+    def settle(self) -> None:
+        """Stop, or wait for, what an earlier process of this state folder left running."""
+
+
+class Cordon(Protocol):
+    """Who keeps new work off a host while it is changed."""
+
+    def cordon(self, host: str) -> bool:
+        """Keep new work off *host*; return False when somebody else already did (then it is not ours to undo)."""
+
+    def uncordon(self, host: str) -> None:
+        """Let work come to *host* again."""
+
+
+class Clock(Protocol):
+    """What time it is."""
+
+    def now(self) -> datetime:
+        """Return the time, in UTC."""
+
+
+@dataclass(frozen=True, slots=True)
+class Controller:
+    """Who writes: the id of this state folder, and a token that rises with every start."""
+
+    id: str
+    fencing_token: int
+
+
+@dataclass(frozen=True, slots=True)
+class HostRecord:
+    """What the journal says of a host.
+
+    Attributes:
+        reason, message: why it waits or failed; empty when it does neither.
+        waits: of its last plan, as plain data.
+    """
+
+    name: str
+    uuid: str
+    generation: int
+    sync: Sync
+    health: Health
+    phase: Phase
+    reason: str = ""
+    message: str = ""
+    fingerprint: str = ""
+    observed_at: datetime | None = None
+    changed_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """One execution. *status*: ``running``, ``verified``, ``waiting``, ``failed``, ``interrupted``."""
+
+    uuid: str
+    plan_uuid: str
+    status: str
+    started_at: datetime
+    ended_at: datetime | None
+    hosts: Mapping[str, str]  # outcome's status by host; "running" before there is one
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An entry of the audit trail."""
+
+    at: datetime
+    kind: str
+    host: str = ""
+    message: str = ""
+    data: Mapping[str, Any] | None = None
+
+
+class Journal(Protocol):
+    """The memory: what was seen, planned, run, and what came out. What a call has returned from is on disk.
+
+    Every method raises JournalError (or a subclass) when the database cannot be used.
+    """
+
+    def controller(self) -> Controller:
+        """Return who we are; the token is this process's, one higher than any before."""
+
+    def generation(self, host: str, digest: str) -> int:
+        """Return the generation of *host*, raised by one when the *digest* of its desired state is another than before."""
+
+    def history(self, host: str) -> History:
+        """Return what is remembered of *host* under its present generation."""
+
+    def record_observations(self, observed: Mapping[str, Observation | Unobserved], at: datetime) -> None:
+        """Keep the newest facts of each host, in one transaction; an unchanged fingerprint only moves the time."""
+
+    def facts(self, hosts: Sequence[str]) -> Mapping[str, tuple[bytes, datetime]]:
+        """Return the newest facts of *hosts* and when they were received; hosts without any are left out."""
+
+    def record_declarations(self, declared: Declared, at: datetime) -> None:
+        """Keep what was declared, once per digest."""
+
+    def record_host(self, record: HostRecord) -> None:
+        """Keep where a host stands. *uuid* may be empty: the journal's own is kept."""
+
+    def hosts(self) -> Sequence[HostRecord]:
+        """Return every host ever seen, by name."""
+
+    def open_run(self, plan: PlanDocument, at: datetime) -> str:
+        """Keep *plan*, begin a run of it, and return the run's uuid."""
+
+    def record_reboot(self, host: str, boot_id: str, at: datetime) -> None:
+        """Note, before it is asked for, that *host* will be rebooted from *boot_id* under its present generation."""
+
+    def record_outcome(self, run: str, host: str, outcome: Outcome, at: datetime) -> None:
+        """Keep what came out for one host."""
+
+    def record_verdict(self, host: str, *, verified: bool) -> None:
+        """Note whether *host* was as desired when it was looked at again: it resets or raises its failures."""
+
+    def close_run(self, run: str, status: str, at: datetime) -> None:
+        """End a run."""
+
+    def open_runs(self) -> Sequence[RunRecord]:
+        """Return the runs that an earlier process left open."""
+
+    def runs(self, limit: int = 50) -> Sequence[RunRecord]:
+        """Return the newest runs, newest first."""
+
+    def plan(self, uuid: str) -> PlanDocument | None:
+        """Return the plan that was kept under *uuid*."""
+
+    def approve(self, host: str, generation: int, digest: str, at: datetime) -> None:
+        """Note that a person approved the actions with *digest* under *generation*."""
+
+    def approved(self, host: str, generation: int, digest: str) -> bool:
+        """Return whether just these actions were approved."""
+
+    def record_event(self, event: Event) -> None:
+        """Append to the audit trail."""
+
+    def events(self, host: str = "", limit: int = 100) -> Sequence[Event]:
+        """Return the newest events, newest first; of one host when *host* is given."""
+
+
