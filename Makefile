@@ -69,14 +69,19 @@ $(STAMPS):
 	@test -x $(BIN)/pip || { rm -rf $(VENV) && $(PYTHON) -m venv $(VENV); }
 	@mkdir -p $@
 
+# ansible-core looks for collections in the folders of sys.path; an editable install puts none there, this line does.
+LINK_COLLECTION = echo "$(CURDIR)/collections" >"$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/openstack-cyborg.pth"
+
 # What it takes to run; `make demo` on a fresh machine stops here.
 $(STAMPS)/run: pyproject.toml constraints.txt | $(STAMPS)
 	@echo "Setting up $(VENV) to run ..."
 	@$(BIN)/pip install --quiet --editable . --constraint constraints.txt
+	@$(LINK_COLLECTION)
 	@touch $@
 
 # What it takes to develop and test.
 $(STAMPS)/dev: pyproject.toml constraints.txt | $(STAMPS)
 	@echo "Setting up $(VENV) for development ..."
 	@$(BIN)/pip install --quiet --editable '.[dev]' --constraint constraints.txt
+	@$(LINK_COLLECTION)
 	@touch $@ $(STAMPS)/run

@@ -55,8 +55,8 @@ GATES = (
         "plugin-docs", ("antsibull-docs", "lint-collection-docs", "--plugin-docs", "--skip-rstcheck", "."), COLLECTION
     ),
     Gate("ansible-lint", ("ansible-lint", "--offline", "--strict", "-q")),
-    Gate("sanity", tool("ansible_test.py", "sanity", "--venv", "--python", PYTHON, "--color", "no"), COLLECTION),
-    Gate("units", tool("ansible_test.py", "units", "--venv", "--python", PYTHON, "--color", "no"), COLLECTION),
+    Gate("sanity", tool("pip_bootstrap.py", "sanity", "--venv", "--python", PYTHON, "--color", "no"), COLLECTION),
+    Gate("units", tool("pip_bootstrap.py", "units", "--venv", "--python", PYTHON, "--color", "no"), COLLECTION),
     Gate("importer", tool("galaxy.py", "import")),
 )
 

@@ -8,13 +8,12 @@ same pip from Python's own ensurepip and from the package index that pip is conf
 
 import os
 import re
-import shutil
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 BOOTSTRAP = '''\
-"""Installs pip {version} into the environment that runs this. Written by cyborg-reconciler's tools/ansible_test.py."""
+"""Installs pip {version} into the environment that runs this. Written by cyborg-reconciler's tools/pip_bootstrap.py."""
 import subprocess
 import sys
 
@@ -50,10 +49,11 @@ def write_bootstrap(home: Path) -> None:
 def main(arguments: list[str]) -> None:
     """Become ansible-test."""
     write_bootstrap(Path.home())
-    program = shutil.which("ansible-test")
-    if program is None:
+    program = Path(sys.executable).parent / "ansible-test"
+    if not program.exists():
         sys.exit("ansible-test is missing: run make setup")
-    os.execv(program, [program, *arguments])  # noqa: S606 -- no shell is wanted
+    os.environ["PATH"] = f"{program.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    os.execv(program, [str(program), *arguments])  # noqa: S606 -- no shell is wanted
 
 
 if __name__ == "__main__":
