@@ -11,7 +11,7 @@ BIN    := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
 
 # ansible-runner and ansible-test call the tools that they find on PATH: the environment's own come first.
-export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PATH := $(abspath $(BIN)):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 COLLECTION := collections/ansible_collections/openstack/cyborg
@@ -31,7 +31,7 @@ demo: $(STAMPS)/run ## run the main job on three simulated hosts: no root, no ne
 	$(BIN)/cyborg-reconciler demo
 
 test: $(STAMPS)/dev ## run the tests (PYTEST_ARGS='-k sriov' picks some)
-	$(BIN)/python -m pytest -n $(JOBS) $(PYTEST_ARGS) $(TEST_PATHS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(PYTEST_ARGS) $(TEST_PATHS)
 
 lint: $(STAMPS)/dev ## run every gate: style, types, layers, sizes, the collection's own
 	$(BIN)/python tools/lint.py
@@ -75,13 +75,13 @@ LINK_COLLECTION = echo "$(CURDIR)/collections" >"$$($(BIN)/python -c 'import sys
 # What it takes to run; `make demo` on a fresh machine stops here.
 $(STAMPS)/run: pyproject.toml constraints.txt | $(STAMPS)
 	@echo "Setting up $(VENV) to run ..."
-	@$(BIN)/pip install --quiet --editable . --constraint constraints.txt
+	@PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --editable . --constraint constraints.txt
 	@$(LINK_COLLECTION)
 	@touch $@
 
 # What it takes to develop and test.
 $(STAMPS)/dev: pyproject.toml constraints.txt | $(STAMPS)
 	@echo "Setting up $(VENV) for development ..."
-	@$(BIN)/pip install --quiet --editable '.[dev]' --constraint constraints.txt
+	@PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --editable '.[dev]' --constraint constraints.txt
 	@$(LINK_COLLECTION)
 	@touch $@ $(STAMPS)/run

@@ -33,7 +33,9 @@ def parse_pins(frozen: str) -> list[str]:
 
 def main() -> None:
     """Write constraints.txt."""
-    freeze = [sys.executable, "-m", "pip", "freeze", "--exclude-editable", "--exclude", "cyborg-reconciler"]
+    left_out = ("pip", "wheel", "cyborg-reconciler")
+    freeze = [sys.executable, "-m", "pip", "freeze", "--all", "--exclude-editable"]
+    freeze += [argument for name in left_out for argument in ("--exclude", name)]
     frozen = subprocess.run(freeze, check=True, capture_output=True, text=True).stdout
     TARGET.write_text(HEADER + "".join(f"{pin}\n" for pin in parse_pins(frozen)))
 

@@ -65,7 +65,7 @@ def documentation_lines(tree: ast.Module) -> int:
     return lines
 
 
-def read_sizes(tree: ast.Module, lines: list[str]) -> Iterator[Breach]:
+def find_sizes(tree: ast.Module, lines: list[str]) -> Iterator[Breach]:
     """Yield the file and the functions that are too long."""
     length = len(lines) - documentation_lines(tree)
     if length > FILE_LINES and not any(EXCUSED.match(line) for line in lines[:HEAD_LINES]):
@@ -116,16 +116,15 @@ def find_imports(tree: ast.Module, path: Path) -> Iterator[Breach]:
                 yield node.lineno, f"{name} may be missing on a host: only the standard library is there"
 
 
-def find_breaches(path: Path) -> Iterator[Breach]:
-    """Yield every breach in the file at *path*, which is relative to the checkout."""
-    text = (ROOT / path).read_text(encoding="utf-8")
+def find_breaches(path: Path, text: str) -> Iterator[Breach]:
+    """Yield every breach in *text*, the content of the file at *path*, which is relative to the checkout."""
     if not text.strip():
         return
     lines = text.splitlines()
     tree = ast.parse(text, filename=str(path))
     if licence_of(path) not in "\n".join(lines[:HEAD_LINES]):
         yield 1, f"the first lines must hold `{licence_of(path)}`"
-    yield from read_sizes(tree, lines)
+    yield from find_sizes(tree, lines)
     yield from find_words(lines)
     if COLLECTION / "plugins" in path.parents:
         yield from find_imports(tree, path)
@@ -141,7 +140,8 @@ def python_files() -> Iterator[Path]:
 
 def main() -> int:
     """Print the breaches; return 0 when there are none."""
-    breaches = [f"{path}:{line}: {what}" for path in python_files() for line, what in find_breaches(path)]
+    texts = {path: (ROOT / path).read_text(encoding="utf-8") for path in python_files()}
+    breaches = [f"{path}:{line}: {what}" for path, text in texts.items() for line, what in find_breaches(path, text)]
     print("\n".join(breaches), end="\n" if breaches else "")
     return 1 if breaches else 0
 

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Does make say in one line what a machine is missing? Runs the Makefile with stand-ins for python3; no network."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def stand_in(tmp_path):
+    """A python3 that fails whenever its arguments hold a word, and is the real one else."""
+
+    def write(word):
+        program = tmp_path / "python3"
+        program.write_text(f'#!/bin/sh\ncase "$*" in *"{word}"*) exit 1;; esac\nexec "{sys.executable}" "$@"\n')
+        program.chmod(0o755)
+        return program
+
+    return write
+
+
+def make(tmp_path, python, target="setup"):
+    command = ["make", "--no-print-directory", target, f"PYTHON={python}", f"VENV={tmp_path / 'venv'}"]
+    return subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("target", ["setup", "demo", "test"])
+def test_a_missing_venv_module_is_named_with_what_to_install(tmp_path, stand_in, target):
+    done = make(tmp_path, stand_in("ensurepip"), target)
+    assert done.returncode != 0
+    assert (
+        done.stdout == "python3-venv is missing: install it (Debian: apt install python3-venv), then run make again\n"
+    )
+    assert not (tmp_path / "venv").exists()
+
+
+def test_a_missing_python_is_named(tmp_path):
+    done = make(tmp_path, tmp_path / "no-python3")
+    assert done.returncode != 0
+    assert done.stdout.startswith("python3 is missing: install it")
+
+
+def test_an_old_python_is_named(tmp_path, stand_in):
+    done = make(tmp_path, stand_in("version_info"))
+    assert done.returncode != 0
+    assert "and 3.11 or newer is needed" in done.stdout
+
+
+def test_make_alone_lists_every_target(tmp_path):
+    done = make(tmp_path, sys.executable, target="help")
+    listed = {line.split()[1] for line in done.stdout.splitlines()}
+    assert {"demo", "test", "lint", "lab", "bench", "docs", "clean"} <= listed

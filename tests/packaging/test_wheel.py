@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Does the wheel carry what a user needs and nothing else? Builds it from a copy and installs it; no network."""
+
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from email.parser import Parser
+from pathlib import Path
+
+import pytest
+
+from tools import galaxy
+
+ROOT = Path(__file__).resolve().parents[2]
+COLLECTION = Path("ansible_collections/openstack/cyborg")
+SOURCES = ("cyborg_reconciler", "collections", "pyproject.toml", "README.md", "LICENSE")
+
+pytestmark = [pytest.mark.xdist_group("wheel"), pytest.mark.slow]
+
+
+def files_below(folder, top):
+    """The files that users are to get from *folder*, named as the wheel names them."""
+    found = {path.relative_to(folder) for path in (folder / top).rglob("*") if path.is_file()}
+    return {
+        path.as_posix()
+        for path in found
+        if path.suffix != ".pyc"
+        and path.parts[3:4] != ("tests",)
+        and not any(part.startswith(".") for part in path.parts)
+    }
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The wheel, built from a copy so that nothing that an earlier build left behind gets into it."""
+    source = tmp_path_factory.mktemp("source")
+    for name in SOURCES:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("output"))
+        else:
+            shutil.copy(ROOT / name, source)
+    command = [
+        sys.executable,
+        "-m",
+        "build",
+        "--wheel",
+        "--no-isolation",
+        "--outdir",
+        str(source / "dist"),
+        str(source),
+    ]
+    subprocess.run(command, check=True, capture_output=True, text=True)
+    (built,) = (source / "dist").glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def names(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        return set(archive.namelist())
+
+
+def test_the_wheel_carries_every_file_of_the_controller(names):
+    controller = files_below(ROOT, "cyborg_reconciler")
+    assert "cyborg_reconciler/py.typed" in controller
+    assert {name for name in names if name.startswith("cyborg_reconciler/")} == controller
+
+
+def test_the_wheel_carries_every_file_of_the_collection_but_its_tests(names):
+    collection = files_below(ROOT / "collections", COLLECTION)
+    assert f"{COLLECTION}/meta/runtime.yml" in collection
+    assert {name for name in names if name.startswith("ansible_collections/")} == collection
+
+
+def test_the_wheel_carries_nothing_else(names):
+    assert {name.partition("/")[0] for name in names} == {
+        "ansible_collections",
+        "cyborg_reconciler",
+        "cyborg_reconciler-0.1.0.dist-info",
+    }
+
+
+def test_the_wheel_says_its_licences_and_its_command(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        information = next(name for name in archive.namelist() if name.endswith("dist-info/METADATA"))
+        metadata = Parser().parsestr(archive.read(information).decode())
+        commands = archive.read(information.replace("METADATA", "entry_points.txt")).decode()
+    assert metadata["License-Expression"] == "Apache-2.0 AND GPL-3.0-or-later AND BSD-2-Clause"
+    assert metadata.get_all("License-File") == ["LICENSE", f"collections/{COLLECTION}/LICENSE"]
+    assert "cyborg-reconciler = cyborg_reconciler.cli:main" in commands
+
+
+def test_an_installed_wheel_brings_its_collection_to_ansible(wheel, tmp_path):
+    site = tmp_path / "site"
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(site)]
+    subprocess.run([*install, str(wheel)], check=True)
+    done = subprocess.run(
+        [galaxy.program("ansible-galaxy"), "collection", "list", "openstack.cyborg"],
+        cwd=tmp_path,
+        env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "PYTHONPATH": str(site)},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert f"# {site}/ansible_collections" in done.stdout
+
+
+def test_project_and_collection_carry_one_version():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert galaxy.read_metadata(galaxy.COLLECTION)["version"] == project["version"]
