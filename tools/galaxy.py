@@ -29,6 +29,10 @@ RUN_FLAKE8 = True
 """
 
 
+#: "whitespace before ':'": the importer's flake8 and the formatter disagree on slices; pycodestyle sides with the latter.
+FORMATTERS_BUSINESS = " E203 "
+
+
 def read_metadata(folder: Path) -> dict[str, Any]:
     """Return what the galaxy.yml in *folder* says, but for what each leaves out of its build."""
     metadata: dict[str, Any] = yaml.safe_load((folder / "galaxy.yml").read_text())
@@ -58,8 +62,13 @@ def build(folder: Path, into: Path) -> Path:
     return tarball
 
 
+def is_complaint(line: str) -> bool:
+    """Return whether a *line* of galaxy-importer's output asks for something to be changed."""
+    return line.startswith(("ERROR", "WARNING")) and FORMATTERS_BUSINESS not in line
+
+
 def judge(tarball: Path, scratch: Path) -> int:
-    """Have galaxy-importer judge *tarball*, show what it says, and return its exit code, 1 where it warns."""
+    """Have galaxy-importer judge *tarball*, show what it refuses or warns of, and return 0 when that is nothing."""
     settings = scratch / "galaxy-importer.cfg"
     settings.write_text(IMPORTER_SETTINGS)
     environment = os.environ | {
@@ -68,9 +77,9 @@ def judge(tarball: Path, scratch: Path) -> int:
     }
     command = [sys.executable, "-m", "galaxy_importer.main", str(tarball)]
     done = subprocess.run(command, cwd=scratch, env=environment, check=False, capture_output=True, text=True)
-    said = done.stdout + done.stderr
-    print(said, end="")
-    return done.returncode or int("WARNING" in said or "ERROR" in said)
+    complaints = [line for line in (done.stdout + done.stderr).splitlines() if is_complaint(line)]
+    print("".join(f"{line}\n" for line in complaints), end="")
+    return done.returncode or int(bool(complaints))
 
 
 def main(arguments: list[str]) -> int:
