@@ -29,7 +29,8 @@ RUN_FLAKE8 = True
 """
 
 
-#: "whitespace before ':'": the importer's flake8 and the formatter disagree on slices; pycodestyle sides with the latter.
+#: "whitespace before ':'": the importer's flake8 and the formatter disagree on slices; pycodestyle sides with
+#: the formatter.
 FORMATTERS_BUSINESS = " E203 "
 
 

@@ -51,9 +51,9 @@ def licence_of(path: Path) -> str:
     return "GPL-3.0-or-later"
 
 
-def span(node: ast.AST) -> int:
+def span(node: ast.stmt) -> int:
     """Return how many lines *node* takes."""
-    return node.end_lineno - node.lineno + 1
+    return (node.end_lineno or node.lineno) - node.lineno + 1
 
 
 def documentation_lines(tree: ast.Module) -> int:
@@ -89,13 +89,11 @@ def find_words(lines: list[str]) -> Iterator[Breach]:
             yield number, "finish it, or leave it out"
 
 
-def imported_names(node: ast.AST) -> list[str]:
-    """Return the modules that the statement *node* imports."""
+def imported_names(node: ast.Import | ast.ImportFrom) -> list[str]:
+    """Return the modules that the statement *node* imports; those of relative imports are our own and left out."""
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]
-    if isinstance(node, ast.ImportFrom):
-        return [node.module or ""] if node.level == 0 else []
-    return []
+    return [node.module or ""] if node.level == 0 else []
 
 
 def is_on_hosts(name: str) -> bool:
@@ -107,7 +105,8 @@ def find_imports(tree: ast.Module, path: Path) -> Iterator[Breach]:
     """Yield what a file of the collection imports and may not."""
     guarded = {id(inner) for node in ast.walk(tree) if isinstance(node, ast.Try) for inner in ast.walk(node)}
     on_hosts = path.relative_to(COLLECTION / "plugins").parts[0] in {"modules", "module_utils"}
-    for node in ast.walk(tree):
+    imports = (node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom))
+    for node in imports:
         for name in imported_names(node):
             top = name.partition(".")[0]
             if top == "cyborg_reconciler":
