@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every error of the reconciler, and what happens next after each.
 
-Foreign exceptions are turned into these once, in their adapter; they are turned into words by the worker, the CLI and the API alone.
-Pure; imported by everybody.
+Foreign exceptions are turned into these once, in their adapter; they are turned into words by the worker, the CLI and
+the API alone. Pure; imported by everybody.
 
     ReconcilerError
     ├── DeclarationsInvalidError    STALL   the policy tree has problems; all of them are listed
@@ -37,7 +37,9 @@ class ReconcilerError(Exception):
     next_step: ClassVar[NextStep] = NextStep.STALL
     remedy: ClassVar[str] = ""
 
-    def __init__(self, *, wanted: str = "", found: str = "", host: str = "", device: str = "", remedy: str = "") -> None:
+    def __init__(
+        self, *, wanted: str = "", found: str = "", host: str = "", device: str = "", remedy: str = ""
+    ) -> None:
         self.wanted, self.found, self.host, self.device = wanted, found, host, device
         self.hint = remedy or self.remedy.format(host=host, device=device, wanted=wanted, found=found)
         super().__init__(self.line())

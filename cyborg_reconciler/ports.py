@@ -41,8 +41,8 @@ class Progress:
     """Something that happened on a host during a run.
 
     Attributes:
-        step: ``observe``, ``apply``, ``role``, ``reboot`` or a task's name. status: ``started``, ``ok``, ``changed``, ``failed``,
-            ``unreachable``.
+        step: ``observe``, ``apply``, ``role``, ``reboot`` or a task's name. status: ``started``, ``ok``, ``changed``,
+            ``failed``, ``unreachable``.
     """
 
     host: str
@@ -79,8 +79,12 @@ class Inventory(Protocol):
 class Observer(Protocol):
     """Where facts come from."""
 
-    def observe(self, hosts: Sequence[Host], on_progress: OnProgress) -> Mapping[str, Observation | Unobserved]:
+    def observe(
+        self, hosts: Sequence[Host], modules: Sequence[str], on_progress: OnProgress
+    ) -> Mapping[str, Observation | Unobserved]:
         """Return an entry for every one of *hosts*. Never raises for a host: `Unobserved` carries the reason.
+
+        *modules*: kernel modules that the facts are to speak of, beside those of the devices.
 
         Raises:
             ExecutionError: no host could be asked at all.
@@ -236,5 +240,3 @@ class Journal(Protocol):
 
     def events(self, host: str = "", limit: int = 100) -> Sequence[Event]:
         """Return the newest events, newest first; of one host when *host* is given."""
-
-

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The values that everything else is made of: a host's state, what differs in it, what removes the difference, what waits.
+"""The values that everything else is made of: a host's state, its differences, what removes them, what waits.
 
 One type, `HostState`, serves for desired and for observed. Pure.
 """
@@ -44,7 +44,7 @@ Observed = Value | Unknown
 #: Where a field is: target (a PCI address, or ``host``), feature, then the feature's own path.
 FieldPath = tuple[str, ...]
 
-#: Sorting targets by their text puts addresses before ``host``.
+#: A host's state. Fields that it leaves open are not in it.
 HostState = Mapping[FieldPath, Observed]
 
 
@@ -90,7 +90,10 @@ class Reason(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The policy that declared a field, where it says so, and what may be done about a difference."""
+    """The policy that declared a field, where it says so, and what may be done about a difference.
+
+    An empty *policy* means that none declares the field any more: it goes back to what it was.
+    """
 
     policy: str
     file: str = ""
@@ -99,11 +102,13 @@ class Origin:
     suspended: bool = False
 
     def __str__(self) -> str:
+        if not self.policy:
+            return "no longer declared"
         return f"{self.policy}  {self.file}:{self.line}" if self.file else self.policy
 
 
-#: The origin of a field that no policy declares any more and that goes back to what it was.
-NO_LONGER_DECLARED: Final = Origin("no longer declared")
+#: The origin of a field that goes back to what it was before.
+NO_LONGER_DECLARED: Final = Origin("")
 
 
 @dataclass(frozen=True, slots=True)

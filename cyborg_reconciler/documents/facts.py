@@ -3,7 +3,8 @@
 
 Decoded with msgspec, since facts are many. Pure: bytes in, values out; the observer's adapter and the journal call it.
 
-In every field ``null`` means "is not there" and ``{"unknown": "reason"}`` means "could not be read"; the two are never mixed up.
+In every field ``null`` means "is not there" and ``{"unknown": "reason"}`` means "could not be read"; the two are never
+mixed up.
 """
 
 from typing import Annotated, Final
@@ -31,8 +32,8 @@ class Holder(msgspec.Struct, frozen=True):
     """Who uses a device or a module.
 
     Attributes:
-        kind: ``process`` (an open file), ``block`` (mounted, swap, member of dm or md), ``net`` (has an address or a master),
-            ``namespace`` (its net device was moved away), ``module`` (another module).
+        kind: ``process`` (an open file), ``block`` (mounted, swap, member of dm or md), ``net`` (has an address or a
+            master), ``namespace`` (its net device was moved away), ``module`` (another module).
         name: the process, mount point, net device or module.
         pid: of a process, else None.
         detail: what is held, e.g. ``/dev/vfio/12``.
@@ -68,7 +69,7 @@ class MdevType(msgspec.Struct, frozen=True):
 
     type_id: str
     name: str | None = None
-    available: int | None | Unknown = None
+    available: int | Unknown | None = None
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,38 +81,38 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     address: Address
     vendor_id: str
     product_id: str
-    subsystem_vendor_id: str | None | Unknown = None
-    subsystem_id: str | None | Unknown = None
+    subsystem_vendor_id: str | Unknown | None = None
+    subsystem_id: str | Unknown | None = None
     class_id: str  # six digits: base class, subclass, programming interface
-    revision: str | None | Unknown = None
-    driver: str | None | Unknown = None  # what the function itself is bound to
-    function_driver: str | None | Unknown = None  # the driver on the virtio bus behind a virtio-pci function
-    driver_override: str | None | Unknown = None
-    modalias: str | None | Unknown = None
+    revision: str | Unknown | None = None
+    driver: str | Unknown | None = None  # what the function itself is bound to
+    function_driver: str | Unknown | None = None  # the driver on the virtio bus behind a virtio-pci function
+    driver_override: str | Unknown | None = None
+    modalias: str | Unknown | None = None
     modules: list[str] | Unknown = []  # modules on disk that match the modalias, best first
-    numa_node: int | None | Unknown = None
-    iommu_group: int | None | Unknown = None
+    numa_node: int | Unknown | None = None
+    iommu_group: int | Unknown | None = None
     iommu_members: list[str] = []  # all functions of the group, this one included
     physfn: str | None = None  # a VF's PF
     vf_index: int | None = None
-    total_vfs: int | None | Unknown = None
-    num_vfs: int | None | Unknown = None
+    total_vfs: int | Unknown | None = None
+    num_vfs: int | Unknown | None = None
     vfs: list[str] = []  # addresses, by index
-    boot_num_vfs: int | None | Unknown = None  # what the persistence on the host makes at boot
+    boot_num_vfs: int | Unknown | None = None  # what the persistence on the host makes at boot
     boot_vf_drivers: list[VfDriver] | Unknown = []
-    boot_driver: str | None | Unknown = None  # the binding that persists
+    boot_driver: str | Unknown | None = None  # the binding that persists
     mdev_types: list[MdevType] = []
     net_names: list[str] = []
     macs: list[str] = []
     nvme_names: list[str] = []
     block_names: list[str] = []
-    serial: str | None | Unknown = None
-    part_number: str | None | Unknown = None
+    serial: str | Unknown | None = None
+    part_number: str | Unknown | None = None
     slot: str | None = None
-    link_speed: str | None | Unknown = None
-    link_width: int | None | Unknown = None
-    link_speed_max: str | None | Unknown = None
-    link_width_max: int | None | Unknown = None
+    link_speed: str | Unknown | None = None
+    link_width: int | Unknown | None = None
+    link_speed_max: str | Unknown | None = None
+    link_width_max: int | Unknown | None = None
     holders: list[Holder] | Unknown = []
     protected: list[Protection] | Unknown = []
 
@@ -122,14 +123,14 @@ class Module(msgspec.Struct, frozen=True, kw_only=True):
     name: str  # with underscores, as the kernel says it
     loaded: bool
     builtin: bool = False
-    refcount: int | None | Unknown = None
+    refcount: int | Unknown | None = None
     holders: list[Holder] | Unknown = []
-    loaded_version: str | None | Unknown = None
-    disk_version: str | None | Unknown = None
-    loaded_srcversion: str | None | Unknown = None
-    disk_srcversion: str | None | Unknown = None
-    path: str | None | Unknown = None  # the file that modprobe would load
-    signer: str | None | Unknown = None
+    loaded_version: str | Unknown | None = None
+    disk_version: str | Unknown | None = None
+    loaded_srcversion: str | Unknown | None = None
+    disk_srcversion: str | Unknown | None = None
+    path: str | Unknown | None = None  # the file that modprobe would load
+    signer: str | Unknown | None = None
     parameters: dict[str, str | Unknown] = {}  # running values, /sys/module/*/parameters
     devices: list[str] = []  # addresses bound to its driver
     protected: list[Protection] = []  # it drives a protected device
@@ -171,14 +172,14 @@ class KernelFacts(msgspec.Struct, frozen=True, kw_only=True):
     release: str
     architecture: str
     boot_id: str
-    boot_loader: str | None | Unknown = None  # grub, grub-bls
+    boot_loader: str | Unknown | None = None  # grub, grub-bls
     args_configured: list[str] | Unknown = []
     args_next_boot: list[str] | Unknown = []
     args_running: list[str] | Unknown = []
     kernels: list[Kernel] | Unknown = []
     iommu_enabled: bool | Unknown = False
-    secure_boot: bool | None | Unknown = None  # None: no UEFI
-    lockdown: str | None | Unknown = None
+    secure_boot: bool | Unknown | None = None  # None: no UEFI
+    lockdown: str | Unknown | None = None
     os_family: str = ""  # debian, redhat, suse, …
     os_id: str = ""
     os_version: str = ""
@@ -205,8 +206,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
     facts_version: int
     hostname: str
-    machine_id: str | None | Unknown = None
-    system_uuid: str | None | Unknown = None
+    machine_id: str | Unknown | None = None
+    system_uuid: str | Unknown | None = None
     devices: list[Device]
     drivers: Drivers
     kernel: KernelFacts

@@ -32,9 +32,10 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
         id: unique in the host's plan, e.g. ``sriov 0000:6b:00.0``.
         module: a state module of the collection, without the namespace.
         args: its parameters.
-        observed: what the plan was made from, in the words of the module's ``before``; anything else found there is a refusal
-            (unless it is already as desired: then the step is a no-op).
-        own: fields to record as owned before the write. release: paths that go back to what they were and are then forgotten.
+        observed: what the plan was made from, in the words of the module's ``before``; anything else found there is a
+            refusal (unless it is already as desired: then the step is a no-op).
+        own: fields to record as owned before the write. release: paths that go back to what they were and are then
+            forgotten.
     """
 
     id: str

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which hosts and which devices a selector selects: keys are AND, the items of a list are OR. Pure."""
+
+import fnmatch
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple
+
+from cyborg_reconciler.core.state import Host
+from cyborg_reconciler.core.subject import matches
+from cyborg_reconciler.documents.base import Selector
+from cyborg_reconciler.documents.driver import DriverDocSpec
+from cyborg_reconciler.documents.facts import Device, Unknown
+from cyborg_reconciler.documents.policy import DeviceSelector
+
+#: The device type that a class stands for, by its first digits; the longest match counts.
+#: Source: PCI Code and ID Assignment Specification, section 1.
+TYPES_BY_CLASS: Final = {"03": "GPU", "0b40": "CRYPTO", "10": "CRYPTO", "02": "NIC", "0108": "NVME", "12": "PROCESSING"}
+
+
+class Choice(NamedTuple):
+    """Whether a device is selected; *unknown* names the fact that was missing to tell."""
+
+    selected: bool
+    unknown: str = ""
+
+
+def device_type(device: Device, catalogue: Mapping[str, DriverDocSpec]) -> str:
+    """Return the type of *device*: what a driver that names it says, else what its class stands for."""
+    for spec in catalogue.values():
+        if spec.match and spec.device_type != "GENERIC" and matches(device, spec.match):
+            return spec.device_type
+    return next((name for digits, name in TYPES_BY_CLASS.items() if device.class_id.startswith(digits)), "GENERIC")
+
+
+def selects_host(selector: Selector, host: Host) -> bool:
+    """Return whether *selector* selects *host*. ``all`` is every host's group."""
+    groups = host.groups | {"all"}
+    return (
+        (not selector.groups or any(fnmatch.filter(groups, pattern) for pattern in selector.groups))
+        and (not selector.names or any(fnmatch.fnmatchcase(host.name, pattern) for pattern in selector.names))
+        and all(host.labels.get(key) == value for key, value in selector.labels.items())
+    )
+
+
+def compile_selector(selector: DeviceSelector) -> Callable[[Device, Mapping[str, DriverDocSpec]], Choice]:
+    """Return *selector* as a function of a device and the catalogue."""
+    vendors, products = _many(selector.vendor_id), _many(selector.product_id)
+    types, classes = _many(selector.device_type), tuple(_many(selector.class_id))
+    addresses, serials, net_names = map(frozenset, (selector.addresses, selector.serials, selector.net_names))
+
+    def choose(device: Device, catalogue: Mapping[str, DriverDocSpec]) -> Choice:
+        selected = (
+            (not vendors or device.vendor_id in vendors)
+            and (not products or device.product_id in products)
+            and (not classes or device.class_id.startswith(classes))
+            and (not addresses or device.address in addresses)
+            and (not net_names or not net_names.isdisjoint(device.net_names))
+            and (not types or device_type(device, catalogue) in types)
+        )
+        if selected and serials:
+            if isinstance(device.serial, Unknown):
+                return Choice(selected=False, unknown=f"serial, which could not be read: {device.serial.unknown}")
+            selected = device.serial in serials
+        return Choice(selected)
+
+    return choose
+
+
+def _many(value: str | tuple[str, ...] | None) -> frozenset[str]:
+    return frozenset((value,) if isinstance(value, str) else value or ())

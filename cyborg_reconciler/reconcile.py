@@ -1,0 +1,296 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sentence: declare → resolve → observe → diff → plan → (approve) → roll out → observe again → verify → record.
+
+Called by the CLI and by the loop. All I/O goes through the ports; what to do is decided afresh from what is declared
+and observed, so that a pass may be broken off anywhere and the next one goes on.
+"""
+
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+
+from cyborg_reconciler.core.plan import Terms, make_plan, to_document
+from cyborg_reconciler.core.resolve import Compiled, Desired, compile_policies, resolve
+from cyborg_reconciler.core.rollout import TwoPoolsError, pool_of, waves
+from cyborg_reconciler.core.state import HOST, Host, Phase, Plan, Reason, Sync, Wait
+from cyborg_reconciler.core.subject import Subject, lay_out
+from cyborg_reconciler.core.verdict import Verdict, judge, unobserved
+from cyborg_reconciler.documents.declared import Declared
+from cyborg_reconciler.documents.plan import PLAN_VERSION, HostPlan, Outcome, PlanDocument, RebootSegment
+from cyborg_reconciler.documents.pool import Reboot, RolloutPool
+from cyborg_reconciler.ports import (
+    Clock,
+    Controller,
+    Cordon,
+    Declarations,
+    Event,
+    Executor,
+    HostRecord,
+    Inventory,
+    Journal,
+    Observation,
+    Observer,
+    OnProgress,
+    Unobserved,
+)
+
+#: Passes of one call of `converge`: what a reboot or a driver makes possible is done in the next pass.
+MAX_PASSES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The world, as far as the sentence needs it."""
+
+    declarations: Declarations
+    inventory: Inventory
+    observer: Observer
+    executor: Executor
+    journal: Journal
+    cordon: Cordon
+    clock: Clock
+    controller: Controller
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the caller allows.
+
+    Attributes:
+        consent: a person approved what is planned; without it, pools with manual approval wait.
+        allow_reboot: reboots are allowed whatever the pools say.
+    """
+
+    consent: bool = False
+    allow_reboot: bool = False
+    facts_max_age: timedelta = timedelta(minutes=15)
+
+
+@dataclass(frozen=True, slots=True)
+class HostView:
+    """One host at one moment: what is desired of it, what it reported, what is to be done, where it stands."""
+
+    host: Host
+    pool: RolloutPool
+    plan: Plan
+    verdict: Verdict
+    desired: Desired | None = None
+    subject: Subject | None = None
+    trouble: Unobserved | None = None
+    outcome: Outcome | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """All hosts at one moment, with what was declared then."""
+
+    declared: Declared
+    hosts: Mapping[str, HostView]
+    pool_sizes: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def unused_policies(self) -> tuple[str, ...]:
+        """The policies that selected nothing, as far as hosts could be observed."""
+        used = {name for view in self.hosts.values() if view.desired for name in view.desired.policies}
+        names = (located.document.metadata.name for located in self.declared.policies)
+        return tuple(name for name in names if name not in used)
+
+
+def survey(ports: Ports, options: Options, on_progress: OnProgress, hosts: Sequence[Host] | None = None) -> Survey:
+    """Return where every host of the inventory (or of *hosts*) stands, observed now.
+
+    Raises:
+        ReconcilerError: the declarations, the inventory or the journal cannot be used; nothing was changed.
+    """
+    declared = ports.declarations.read()
+    hosts = ports.inventory.hosts() if hosts is None else hosts
+    observed = ports.observer.observe(hosts, modules_of(declared), on_progress)
+    now = ports.clock.now()
+    ports.journal.record_declarations(declared, now)
+    ports.journal.record_observations(observed, now)
+    compiled = compile_policies(declared)
+    views = {host.name: _view(host, compiled, observed[host.name], ports, options) for host in hosts}
+    sizes: dict[str, int] = {}
+    for view in views.values():
+        sizes[view.pool.metadata.name] = sizes.get(view.pool.metadata.name, 0) + 1
+    _record(views.values(), ports)
+    return Survey(declared, views, sizes)
+
+
+def modules_of(declared: Declared) -> tuple[str, ...]:
+    """Return the kernel modules that the declarations speak of: facts must tell of them even where no device does."""
+    names = {located.document.spec.kernel_module for located in declared.drivers} - {None}
+    for driver in declared.drivers:
+        names.update(driver.document.spec.conflicts)
+    for policy in declared.policies:
+        modules = policy.document.spec.kernel_modules
+        if modules is not None:
+            names.update((*modules.load, *modules.blacklist, *modules.options))
+    return tuple(sorted(name for name in names if name))
+
+
+def _view(
+    host: Host, compiled: Compiled, observation: Observation | Unobserved, ports: Ports, options: Options
+) -> HostView:
+    """Return where one host stands."""
+    try:
+        pool = pool_of(host, compiled.declared)
+    except TwoPoolsError as exc:
+        wait = Wait(Reason.CONFLICTED, str(exc))
+        plan = Plan(host.name, 0, "", waits=(wait,))
+        return HostView(host, pool_of(host, Declared()), plan, judge(plan))
+    if isinstance(observation, Unobserved):
+        reason = Reason.UNREACHABLE if observation.reason == "Unreachable" else Reason.UNKNOWN
+        verdict = unobserved(observation.message, reason)
+        return HostView(host, pool, Plan(host.name, 0, "", waits=verdict.waits), verdict, trouble=observation)
+    subject = lay_out(observation.facts, compiled.catalogue)
+    desired = resolve(compiled, host, subject)
+    generation = ports.journal.generation(host.name, desired.digest())
+    history = replace(ports.journal.history(host.name), generation=generation)
+    now = ports.clock.now()
+    terms = Terms(
+        ports.controller.id, _reboot(pool, options), history, now, observed_at=now, facts_max_age=options.facts_max_age
+    )
+    plan = make_plan(host.name, desired, subject, terms)
+    return HostView(host, pool, plan, judge(plan), desired, subject)
+
+
+def _reboot(pool: RolloutPool, options: Options) -> Reboot:
+    return pool.spec.reboot.model_copy(update={"allowed": pool.spec.reboot.allowed or options.allow_reboot})
+
+
+def converge(ports: Ports, first: Survey, options: Options, on_progress: OnProgress) -> Survey:
+    """Carry out what *first* plans, wave by wave, and return where the hosts stand afterwards, observed again.
+
+    A host goes on to a further pass only when the last one left it with something new to do.
+    """
+    seen = first
+    done: dict[str, set[str]] = {}
+    for _ in range(MAX_PASSES):
+        ready = [view for view in seen.hosts.values() if _may_start(view, ports, options, done)]
+        if not ready:
+            break
+        outcomes: dict[str, Outcome] = {}
+        pools = {view.host.name: view.pool for view in ready}
+        for wave in waves(pools, pools, seen.pool_sizes):
+            outcomes |= _apply_wave([seen.hosts[name] for name in wave], seen.declared, ports, options, on_progress)
+            if any(outcomes[name].status not in {"applied", "refused"} for name in wave):
+                break  # what went wrong on one host is not tried on the next wave's
+        again = survey(ports, options, on_progress, [seen.hosts[name].host for name in outcomes])
+        seen = replace(seen, hosts={**seen.hosts, **_judged(again.hosts, outcomes, ports)})
+    return seen
+
+
+def _may_start(view: HostView, ports: Ports, options: Options, done: dict[str, set[str]]) -> bool:
+    """Return whether the host's plan may be carried out now, and remember that it was."""
+    plan, name = view.plan, view.host.name
+    if not plan.actions or plan.digest in done.get(name, ()):
+        return False
+    if view.outcome is not None and view.outcome.status != "applied":
+        return False
+    if not approved(view, ports, options):
+        return False
+    done.setdefault(name, set()).add(plan.digest)
+    return True
+
+
+def approved(view: HostView, ports: Ports, options: Options) -> bool:
+    """Return whether the host's plan needs no approval, or has it."""
+    if options.consent or view.pool.spec.approval == "automatic":
+        return True
+    return ports.journal.approved(view.host.name, view.plan.generation, view.plan.digest)
+
+
+def _apply_wave(
+    views: Sequence[HostView], declared: Declared, ports: Ports, options: Options, on_progress: OnProgress
+) -> Mapping[str, Outcome]:
+    """Cordon, apply and uncordon the hosts of one wave; what is not ours to uncordon stays as it is."""
+    document = plan_document(views, declared, ports, options)
+    names = [view.host.name for view in views]
+    run = ports.journal.open_run(document, ports.clock.now())
+    for name, plan in document.hosts.items():
+        for segment in plan.segments:
+            if isinstance(segment, RebootSegment):
+                ports.journal.record_reboot(name, segment.boot_id, ports.clock.now())
+    ours = [name for name in names if ports.cordon.cordon(name)]
+    try:
+        for view in views:
+            ports.journal.record_host(_host_record(view, Phase.APPLYING))
+        outcomes = ports.executor.apply(document, on_progress)
+        for name in names:
+            ports.journal.record_outcome(run, name, outcomes[name], ports.clock.now())
+    finally:
+        for name in ours:
+            ports.cordon.uncordon(name)
+    status = "applied" if all(outcomes[name].status == "applied" for name in names) else "failed"
+    ports.journal.close_run(run, status, ports.clock.now())
+    return {name: outcomes[name] for name in names}
+
+
+def plan_document(views: Sequence[HostView], declared: Declared, ports: Ports, options: Options) -> PlanDocument:
+    """Return the plans of *views* in the form in which they travel and are saved."""
+    hosts: dict[str, HostPlan] = {
+        view.host.name: to_document(view.plan, view.subject, _reboot(view.pool, options))
+        for view in views
+        if view.subject is not None
+    }
+    return PlanDocument(
+        plan_version=PLAN_VERSION,
+        uuid=str(uuid.uuid4()),
+        created_at=ports.clock.now().isoformat(),
+        controller_id=ports.controller.id,
+        fencing_token=ports.controller.fencing_token,
+        hosts=hosts,
+        policies_digest=declared.digest,
+    )
+
+
+def _judged(views: Mapping[str, HostView], outcomes: Mapping[str, Outcome], ports: Ports) -> Mapping[str, HostView]:
+    """Return *views* with their outcomes, and note in the journal which were verified."""
+    for name, view in views.items():
+        if not view.verdict.verified and (view.plan.actions or outcomes[name].status != "applied"):
+            ports.journal.record_verdict(name, verified=False)
+    return {name: replace(view, outcome=outcomes[name]) for name, view in views.items()}
+
+
+def _record(views: Iterable[HostView], ports: Ports) -> None:
+    """Keep where the hosts stand."""
+    for view in views:
+        ports.journal.record_host(_host_record(view, Phase.IDLE if view.verdict.verified else Phase.PLANNED))
+        if view.verdict.sync is Sync.SYNCED:
+            ports.journal.record_verdict(view.host.name, verified=True)
+
+
+def _host_record(view: HostView, phase: Phase) -> HostRecord:
+    wait = next(iter(view.plan.waits), None)
+    where = "" if wait is None or wait.target == HOST else f"{wait.target}: "
+    return HostRecord(
+        name=view.host.name,
+        uuid="",
+        generation=view.plan.generation,
+        sync=view.verdict.sync,
+        health=view.verdict.health,
+        phase=phase,
+        reason=wait.reason if wait else "",
+        message=f"{where}{wait.message}" if wait else "",
+        fingerprint=view.plan.fingerprint,
+    )
+
+
+def resume(ports: Ports) -> Sequence[str]:
+    """Close what an earlier process left open, once nothing of it runs any more; return the hosts that it was about.
+
+    Nothing is repeated from memory: the next survey looks at these hosts as at all others.
+    """
+    open_runs = ports.journal.open_runs()
+    if open_runs:
+        ports.executor.settle()
+    hosts: list[str] = []
+    for run in open_runs:
+        names = [name for name, status in run.hosts.items() if status == "running"]
+        ports.journal.close_run(run.uuid, "interrupted", ports.clock.now())
+        message = f"run {run.uuid} was interrupted; looking again at {', '.join(names) or 'its hosts'}"
+        ports.journal.record_event(Event(ports.clock.now(), "RunInterrupted", message=message))
+        hosts += names
+    return tuple(dict.fromkeys(hosts))
