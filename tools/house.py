@@ -9,7 +9,8 @@ Reads every Python file of the checkout and prints one line for each breach. The
 - tests pass fakes instead of patching names, and nothing is left to be implemented;
 - every file names its licence;
 - what runs on a host imports nothing but the standard library, Ansible's module_utils and the collection itself,
-  and pyudev only where it may be missing; the collection never imports the controller.
+  and pyudev only where it may be missing; the collection never imports the controller, and uses no newer Python
+  than 3.8 has.
 """
 
 import ast
@@ -37,6 +38,8 @@ PATCHING = re.compile(r"\bmonkeypatch\.setattr\b|\bMagic[M]ock\b|\bmocker\.patch
 UNFINISHED = re.compile(r"\bNotImplemented[E]rror\b")
 #: What a module may import besides the standard library, by where it runs.
 ON_HOSTS = ("ansible.module_utils", "ansible_collections.openstack.cyborg.plugins.module_utils")
+#: What Python's library has since 3.9 or later, and ruff does not know of.
+TOO_NEW = {"bit_count", "hardlink_to", "is_relative_to", "pairwise", "removeprefix", "removesuffix", "with_stem"}
 DOCUMENTATION_NAMES = {"DOCUMENTATION", "EXAMPLES", "RETURN"}
 
 Breach = tuple[int, str]
@@ -115,6 +118,15 @@ def find_imports(tree: ast.Module, path: Path) -> Iterator[Breach]:
                 yield node.lineno, f"{name} may be missing on a host: only the standard library is there"
 
 
+def find_newer(tree: ast.Module) -> Iterator[Breach]:
+    """Yield the uses of what Python 3.8, the oldest on hosts, does not have."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and node.attr in TOO_NEW:
+            yield node.lineno, f"Python 3.8 has no {node.attr}"
+        if isinstance(node, ast.ImportFrom) and node.module == "functools" and "cache" in {a.name for a in node.names}:
+            yield node.lineno, "Python 3.8 has no functools.cache"
+
+
 def find_breaches(path: Path, text: str) -> Iterator[Breach]:
     """Yield every breach in *text*, the content of the file at *path*, which is relative to the checkout."""
     if not text.strip():
@@ -127,6 +139,7 @@ def find_breaches(path: Path, text: str) -> Iterator[Breach]:
     yield from find_words(lines)
     if COLLECTION / "plugins" in path.parents:
         yield from find_imports(tree, path)
+        yield from find_newer(tree)
 
 
 def python_files() -> Iterator[Path]:

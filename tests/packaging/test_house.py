@@ -90,6 +90,12 @@ def test_the_collection_never_imports_the_controller():
     assert [what for _, what in house.find_breaches(action, text)] == ["the collection does not import the controller"]
 
 
+@pytest.mark.parametrize("use", ["name.removeprefix('a')", "path.is_relative_to('/')"])
+def test_what_the_oldest_python_on_hosts_lacks_is_seen(use):
+    assert len(breaches(MODULE, f"x = {use}\n")) == 1
+    assert breaches(CONTROLLER, f"x = {use}\n") == []
+
+
 def test_the_pip_that_ansible_test_asks_for_is_found(tmp_path):
     pip_bootstrap.write_bootstrap(tmp_path)
     (script,) = (tmp_path / ".ansible/test/cache").iterdir()
