@@ -207,7 +207,7 @@ def _merge_anew(policies: Sequence[_Policy], scopes: tuple[str, ...]) -> tuple[t
                 )
     fields: list[Field] = []
     for feature in FEATURES:
-        if scope == feature.SCOPE:
+        if feature.SCOPE in scopes:
             try:
                 fields.extend(feature.desire(leaves))
             except DesireError as exc:
