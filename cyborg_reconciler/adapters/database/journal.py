@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The journal, as the port has it: each method is one transaction, on disk when it returns.
+
+Opened by `bootstrap`, called by `reconcile` and the CLI. Reads and writes the database in the state folder.
+"""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, Self
+
+import msgspec
+from sqlalchemy import Engine, select
+
+from cyborg_reconciler.adapters.database import host_rows, run_rows
+from cyborg_reconciler.adapters.database.engine import (
+    check_revision,
+    migrate,
+    open_engine,
+    reading,
+    upsert,
+    writing,
+)
+from cyborg_reconciler.adapters.database.folder import DATABASE_NAME, FolderLock, make_file, make_folder
+from cyborg_reconciler.adapters.database.schema import controllers, declarations, events
+from cyborg_reconciler.core.state import History
+from cyborg_reconciler.documents.declared import Declared, Located, T
+from cyborg_reconciler.documents.plan import Outcome, PlanDocument
+from cyborg_reconciler.errors import JournalError
+from cyborg_reconciler.ports import Controller, Event, HostRecord, Observation, RunRecord, Unobserved
+
+#: How long to wait for another connection's lock before JournalLockedError.
+BUSY_TIMEOUT_S: Final = 5.0
+
+
+def open_journal(folder: Path, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> "DatabaseJournal":
+    """Open the journal in *folder* for writing: make it, or bring it up to date, and raise the fencing token.
+
+    Raises:
+        AlreadyRunningError: another process has it open for writing.
+        JournalError: it cannot be used.
+    """
+    make_folder(folder)
+    lock = FolderLock(folder)
+    path = folder / DATABASE_NAME
+    try:
+        make_file(path)
+        engine = open_engine(path, writes=True, busy_timeout_s=busy_timeout_s)
+        migrate(engine)
+        return DatabaseJournal(engine, start(engine), lock)
+    except BaseException:
+        lock.release()
+        raise
+
+
+def open_reader(folder: Path, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> "DatabaseJournal":
+    """Open the journal in *folder* for reading, also while a writer is at work. Its writing methods raise JournalError.
+
+    Raises:
+        JournalError: there is none, or it is of another revision.
+    """
+    path = folder / DATABASE_NAME
+    if not path.is_file():
+        raise JournalError(
+            wanted=f"a journal in {folder}",
+            found="there is none",
+            remedy="give the folder with --state; the first `observe`, `plan` or `apply` makes the journal",
+        )
+    engine = open_engine(path, writes=False, busy_timeout_s=busy_timeout_s)
+    check_revision(engine)
+    return DatabaseJournal(engine, read_controller(engine))
+
+
+def start(engine: Engine) -> Controller:
+    """Return who we are: the id that the folder got once, and a token above any before."""
+    with writing(engine) as connection:
+        row = connection.execute(select(controllers)).one_or_none()
+        if row is None:
+            us = Controller(id=str(uuid.uuid4()), fencing_token=1)
+            connection.execute(controllers.insert().values(id=us.id, fencing_token=us.fencing_token))
+        else:
+            us = Controller(id=row.id, fencing_token=row.fencing_token + 1)
+            connection.execute(controllers.update().values(fencing_token=us.fencing_token))
+    return us
+
+
+def read_controller(engine: Engine) -> Controller:
+    """Return who wrote last; its runs are open to a reader too, so the token is one that no run has."""
+    with reading(engine) as connection:
+        row = connection.execute(select(controllers)).one_or_none()
+    return Controller(id=row.id if row else "", fencing_token=0)
+
+
+class DatabaseJournal:
+    """The memory, in a database. A context manager: leaving it closes the database and gives the folder back."""
+
+    def __init__(self, engine: Engine, controller: Controller, lock: FolderLock | None = None) -> None:
+        self._engine, self._controller, self._lock = engine, controller, lock
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the database and give the folder back."""
+        self._engine.dispose()
+        if self._lock:
+            self._lock.release()
+
+    def controller(self) -> Controller:
+        """Return who we are; a reader has token 0."""
+        return self._controller
+
+    # ------------------------------------------------------------------------------------------------------------ hosts
+    def generation(self, host: str, digest: str) -> int:
+        """Return the generation of *host*, raised by one when *digest* is another than before."""
+        with reading(self._engine) as connection:
+            known = host_rows.read_generation(connection, host, digest)
+        if known is not None:
+            return known
+        with writing(self._engine) as connection:
+            return host_rows.raise_generation(connection, host, digest)
+
+    def history(self, host: str) -> History:
+        """Return what is remembered of *host* under its present generation."""
+        with reading(self._engine) as connection:
+            return host_rows.read_history(connection, host)
+
+    def record_observations(self, observed: Mapping[str, Observation | Unobserved], at: datetime) -> None:
+        """Keep the newest facts of each host; one that was not observed keeps what it has."""
+        seen = {host: found for host, found in observed.items() if isinstance(found, Observation)}
+        with writing(self._engine) as connection:
+            host_rows.ensure(connection, list(observed))
+            host_rows.put_facts(connection, seen, at)
+
+    def facts(self, hosts: Sequence[str]) -> Mapping[str, tuple[bytes, datetime]]:
+        """Return the newest facts of *hosts* and when they were received."""
+        with reading(self._engine) as connection:
+            return host_rows.read_facts(connection, hosts)
+
+    def record_host(self, record: HostRecord) -> None:
+        """Keep where a host stands."""
+        with writing(self._engine) as connection:
+            host_rows.put_record(connection, record)
+
+    def hosts(self) -> Sequence[HostRecord]:
+        """Return every host ever seen, by name."""
+        with reading(self._engine) as connection:
+            return host_rows.read_records(connection)
+
+    def record_reboot(self, host: str, boot_id: str, at: datetime) -> None:
+        """Note that *host* will be rebooted from *boot_id*."""
+        with writing(self._engine) as connection:
+            host_rows.add_reboot(connection, host, boot_id, at)
+
+    def record_verdict(self, host: str, *, verified: bool) -> None:
+        """Note whether *host* was as desired when it was looked at again."""
+        with writing(self._engine) as connection:
+            host_rows.set_verdict(connection, host, verified=verified)
+
+    def approve(self, host: str, generation: int, digest: str, at: datetime) -> None:
+        """Note that a person approved the actions with *digest* under *generation*."""
+        row = {"host": host, "generation": generation, "digest": digest, "approved_at": at}
+        with writing(self._engine) as connection:
+            host_rows.put_approval(connection, row)
+
+    def approved(self, host: str, generation: int, digest: str) -> bool:
+        """Return whether just these actions were approved."""
+        with reading(self._engine) as connection:
+            return host_rows.is_approved(connection, host, generation, digest)
+
+    # ------------------------------------------------------------------------------------------------------------- runs
+    def open_run(self, plan: PlanDocument, at: datetime) -> str:
+        """Keep *plan*, begin a run of it, and return the run's uuid."""
+        with writing(self._engine) as connection:
+            return run_rows.add_run(connection, plan, self._controller.fencing_token, at)
+
+    def record_outcome(self, run: str, host: str, outcome: Outcome, at: datetime) -> None:
+        """Keep what came out for one host."""
+        with writing(self._engine) as connection:
+            run_rows.put_outcome(connection, {"run_uuid": run, "host": host, "ended_at": at}, outcome)
+
+    def close_run(self, run: str, status: str, at: datetime) -> None:
+        """End a run."""
+        with writing(self._engine) as connection:
+            run_rows.end_run(connection, run, status, at)
+
+    def open_runs(self) -> Sequence[RunRecord]:
+        """Return the runs that an earlier process left open, oldest first; to a reader, all that are open."""
+        with reading(self._engine) as connection:
+            return run_rows.read_open(connection, self._controller.fencing_token)
+
+    def runs(self, limit: int = 50) -> Sequence[RunRecord]:
+        """Return the newest runs, newest first."""
+        with reading(self._engine) as connection:
+            return run_rows.read_newest(connection, limit)
+
+    def plan(self, uuid: str) -> PlanDocument | None:
+        """Return the plan that was kept under *uuid*."""
+        with reading(self._engine) as connection:
+            return run_rows.read_plan(connection, uuid)
+
+    # ------------------------------------------------------------------------------------------ declarations and events
+    def record_declarations(self, declared: Declared, at: datetime) -> None:
+        """Keep what was declared, once per digest."""
+        row = {"digest": declared.digest, "document": encode_declared(declared), "first_seen_at": at}
+        with writing(self._engine) as connection:
+            upsert(connection, declarations, [row], update=[])
+
+    def record_event(self, event: Event) -> None:
+        """Append to the audit trail."""
+        data = None if event.data is None else msgspec.json.encode(event.data).decode()
+        row = {"at": event.at, "kind": event.kind, "host": event.host, "message": event.message, "data": data}
+        with writing(self._engine) as connection:
+            connection.execute(events.insert().values(row))
+
+    def events(self, host: str = "", limit: int = 100) -> Sequence[Event]:
+        """Return the newest events, newest first; of one host when *host* is given."""
+        query = select(events).order_by(events.c.number.desc()).limit(limit)
+        if host:
+            query = query.where(events.c.host == host)
+        with reading(self._engine) as connection:
+            rows = connection.execute(query).all()
+        return [
+            Event(at=row.at, kind=row.kind, host=row.host, message=row.message, data=decode_data(row.data))
+            for row in rows
+        ]
+
+
+def encode_declared(declared: Declared) -> str:
+    """Return the documents, each with its file, as JSON."""
+    plain = [
+        *map(plain_document, declared.policies),
+        *map(plain_document, declared.drivers),
+        *map(plain_document, declared.pools),
+    ]
+    return msgspec.json.encode(plain).decode()
+
+
+def plain_document(located: Located[T]) -> dict[str, Any]:
+    """Return a document as it was written, with its file."""
+    written = located.document.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    return {"file": located.file, "document": written}
+
+
+def decode_data(text: str | None) -> dict[str, Any] | None:
+    """Return an event's data."""
+    return None if text is None else msgspec.json.decode(text, type=dict[str, Any])

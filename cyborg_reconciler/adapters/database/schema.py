@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the journal's tables are. Read by the queries beside it; `migrations` brings a database there. No I/O.
+
+Written for PostgreSQL as much as for SQLite: documents are JSON as text, times are UTC, names are never quoted.
+"""
+
+from datetime import UTC, datetime
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+)
+
+#: The revision that these tables are. A database of another one is migrated, or refused when it is newer.
+REVISION: Final = "v0001"
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A time in UTC, for databases that forget the zone as for those that keep it."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002  the base class asks for it
+        """Return the time as it is stored."""
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002  the base class asks for it
+        """Return the time with its zone."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+    }
+)
+
+#: One row: who writes here, and how often it has started.
+controllers = Table(
+    "controllers",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("fencing_token", BigInteger, nullable=False),
+)
+
+#: A host ever seen: where it stands (as `record_host` was told), and what is remembered under its present generation.
+hosts = Table(
+    "hosts",
+    metadata,
+    Column("name", String(255), primary_key=True),
+    Column("uuid", String(36), nullable=False, unique=True),
+    Column("generation", Integer, nullable=False, default=0),
+    Column("digest", String(255), nullable=False, default=""),
+    Column("was_synced", Boolean, nullable=False, default=False),
+    Column("failures", Integer, nullable=False, default=0),
+    Column("sync", String(32), nullable=False, default="Unknown"),
+    Column("health", String(32), nullable=False, default="Unknown"),
+    Column("phase", String(32), nullable=False, default="Idle"),
+    Column("reason", String(64), nullable=False, default=""),
+    Column("message", Text, nullable=False, default=""),
+    Column("fingerprint", String(255), nullable=False, default=""),
+    Column("observed_at", UtcDateTime),
+    Column("changed_at", UtcDateTime),
+)
+
+#: The newest facts of a host; *received_at* moves when they come again unchanged.
+facts = Table(
+    "facts",
+    metadata,
+    Column("host", ForeignKey("hosts.name", ondelete="CASCADE"), primary_key=True),
+    Column("fingerprint", String(255), nullable=False),
+    Column("document", Text, nullable=False),
+    Column("received_at", UtcDateTime, nullable=False),
+)
+
+#: What was declared, once for each digest.
+declarations = Table(
+    "declarations",
+    metadata,
+    Column("digest", String(255), primary_key=True),
+    Column("document", Text, nullable=False),
+    Column("first_seen_at", UtcDateTime, nullable=False),
+)
+
+plans = Table(
+    "plans",
+    metadata,
+    Column("uuid", String(36), primary_key=True),
+    Column("document", Text, nullable=False),
+    Column("recorded_at", UtcDateTime, nullable=False),
+)
+
+#: *fencing_token* is that of the process that began the run: another process's open run is one that was interrupted.
+runs = Table(
+    "runs",
+    metadata,
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("uuid", String(36), nullable=False, unique=True),
+    Column("plan_uuid", ForeignKey("plans.uuid"), nullable=False, index=True),
+    Column("fencing_token", BigInteger, nullable=False),
+    Column("status", String(32), nullable=False, index=True),
+    Column("started_at", UtcDateTime, nullable=False),
+    Column("ended_at", UtcDateTime),
+)
+
+#: What came out for a host of a run; *document* is empty until it has.
+outcomes = Table(
+    "outcomes",
+    metadata,
+    Column("run_uuid", ForeignKey("runs.uuid", ondelete="CASCADE"), nullable=False),
+    Column("host", String(255), nullable=False),
+    Column("status", String(32), nullable=False),
+    Column("document", Text, nullable=False, default=""),
+    Column("ended_at", UtcDateTime),
+    PrimaryKeyConstraint("run_uuid", "host"),
+)
+
+#: Reboots that were about to be asked for, and from which boot.
+reboots = Table(
+    "reboots",
+    metadata,
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("host", ForeignKey("hosts.name", ondelete="CASCADE"), nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("boot_id", String(64), nullable=False),
+    Column("asked_at", UtcDateTime, nullable=False),
+    Index(None, "host", "generation"),
+)
+
+approvals = Table(
+    "approvals",
+    metadata,
+    Column("host", String(255), nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("digest", String(255), nullable=False),
+    Column("approved_at", UtcDateTime, nullable=False),
+    PrimaryKeyConstraint("host", "generation", "digest"),
+)
+
+#: The audit trail. Rows are added, and never changed.
+events = Table(
+    "events",
+    metadata,
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("at", UtcDateTime, nullable=False),
+    Column("kind", String(64), nullable=False),
+    Column("host", String(255), nullable=False, default="", index=True),
+    Column("message", Text, nullable=False, default=""),
+    Column("data", Text),
+)

@@ -1,0 +1,395 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What stands in for the world in a test? An in-memory fake of every port; public, also for those who build on us.
+
+The fakes keep the ports' promises (`tests/contract` runs one suite over the real journal and this one) and do no I/O:
+
+    hosts      = (Host("compute-1", groups=frozenset({"crypto"})),)
+    inventory  = FixedInventory(hosts)
+    observer   = RecordedObserver({"compute-1": facts})
+    executor   = FakeExecutor(observer)              # what it "applies" shows in the facts that the observer gives next
+    journal    = FakeJournal()
+    clock      = FixedClock(datetime(2026, 1, 5, 22, 0, tzinfo=UTC))
+"""
+
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+
+from cyborg_reconciler.core.state import Health, History, Host, Phase, Sync
+from cyborg_reconciler.documents.declared import Declared
+from cyborg_reconciler.documents.facts import Facts
+from cyborg_reconciler.documents.plan import (
+    ActionsSegment,
+    HostPlan,
+    Outcome,
+    PlanDocument,
+    RebootSegment,
+    Segment,
+    StepOutcome,
+)
+from cyborg_reconciler.errors import ExecutionError, InventoryUnreadableError, JournalError, ReconcilerError
+from cyborg_reconciler.ports import (
+    Controller,
+    Event,
+    HostRecord,
+    Observation,
+    OnProgress,
+    Progress,
+    RunRecord,
+    Unobserved,
+)
+
+#: The id of a FakeJournal that was given none.
+FAKE_CONTROLLER_ID = "00000000-0000-4000-8000-000000000001"
+
+
+def ignore_progress(_progress: Progress) -> None:
+    """Take what happens, and do nothing with it."""
+
+
+class FixedClock:
+    """A clock that shows what it was set to, until it is moved on."""
+
+    def __init__(self, now: datetime = datetime(2026, 1, 5, 22, 0, tzinfo=UTC)) -> None:
+        self._now = now
+
+    def now(self) -> datetime:
+        """Return the time."""
+        return self._now
+
+    def move(self, seconds: float) -> None:
+        """Let *seconds* pass."""
+        self._now += timedelta(seconds=seconds)
+
+
+class FixedDeclarations:
+    """What is declared, as given. Assign to `declared`, or to `error` to make the source unreadable."""
+
+    def __init__(self, declared: Declared | None = None, error: ReconcilerError | None = None) -> None:
+        self.declared, self.error = declared or Declared(), error
+
+    def read(self) -> Declared:
+        """Return what is declared, or raise the error."""
+        if self.error:
+            raise self.error
+        return self.declared
+
+
+class FixedInventory:
+    """The hosts, as given. Without any, it is as unreadable as an empty inventory is."""
+
+    def __init__(self, hosts: Sequence[Host]) -> None:
+        self._hosts = tuple(hosts)
+
+    def hosts(self) -> Sequence[Host]:
+        """Return the hosts."""
+        if not self._hosts:
+            raise InventoryUnreadableError(wanted="an inventory", found="it has no hosts")
+        return self._hosts
+
+
+class RecordedObserver:
+    """Hosts that report recorded facts. Assign to `facts[name]`, or to `unobserved[name]` for one that does not answer.
+
+    Attributes:
+        asked: the names of the hosts of each call, oldest first.
+        broken: when set, no host can be asked at all.
+    """
+
+    def __init__(self, facts: Mapping[str, Facts], unobserved: Mapping[str, Unobserved] | None = None) -> None:
+        self.facts, self.unobserved = dict(facts), dict(unobserved or {})
+        self.asked: list[tuple[str, ...]] = []
+        self.broken: ExecutionError | None = None
+
+    def observe(self, hosts: Sequence[Host], on_progress: OnProgress) -> Mapping[str, Observation | Unobserved]:
+        """Return the facts of each host, or why there are none."""
+        self.asked.append(tuple(host.name for host in hosts))
+        if self.broken:
+            raise self.broken
+        return {host.name: self._observe_one(host.name, on_progress) for host in hosts}
+
+    def _observe_one(self, host: str, on_progress: OnProgress) -> Observation | Unobserved:
+        on_progress(Progress(host, "observe", "started"))
+        if host in self.unobserved:
+            found = self.unobserved[host]
+            on_progress(Progress(host, "observe", "failed", found.message))
+            return found
+        if host not in self.facts:
+            return Unobserved("Missing", "the run ended without a word of this host")
+        on_progress(Progress(host, "observe", "ok"))
+        facts = self.facts[host]
+        return Observation(facts, msgspec.json.encode(facts, order="sorted"))
+
+
+#: What a segment does to a host: the outcome of its steps, and the facts that the host then reports.
+React = Callable[[Facts, Segment], tuple[list[StepOutcome], Facts]]
+
+
+def change_nothing(facts: Facts, segment: Segment) -> tuple[list[StepOutcome], Facts]:
+    """Say that every step succeeded while the host stays as it was: what verifying is there to find out."""
+    ids = [step.id for step in segment.steps] if isinstance(segment, ActionsSegment) else [segment.id]
+    return [StepOutcome(id=id_, status="changed") for id_ in ids], facts
+
+
+def reboot_only(facts: Facts, segment: Segment) -> tuple[list[StepOutcome], Facts]:
+    """Reboot where that is planned: a new boot id, and the arguments of the next boot run. Else change nothing."""
+    steps, facts = change_nothing(facts, segment)
+    if isinstance(segment, RebootSegment) and facts.kernel.boot_id == segment.boot_id:
+        boot_id = str(uuid.uuid5(uuid.NAMESPACE_OID, segment.boot_id))
+        kernel = msgspec.structs.replace(facts.kernel, boot_id=boot_id, args_running=facts.kernel.args_next_boot)
+        facts = msgspec.structs.replace(facts, kernel=kernel)
+    return steps, facts
+
+
+class FakeExecutor:
+    """Carries plans out on the facts of a RecordedObserver: *react* says what a segment does to a host's facts.
+
+    Attributes:
+        applied: the plans it was given, oldest first.
+        outcomes: assign to `outcomes[name]` for a host with which that happens instead, facts unchanged.
+        settled: how often `settle` was called.
+    """
+
+    def __init__(self, observer: RecordedObserver, react: React = reboot_only) -> None:
+        self._observer, self._react = observer, react
+        self.applied: list[PlanDocument] = []
+        self.outcomes: dict[str, Outcome] = {}
+        self.settled = 0
+        self.broken: ExecutionError | None = None
+
+    def apply(self, plan: PlanDocument, on_progress: OnProgress) -> Mapping[str, Outcome]:
+        """Carry out the plan of each host."""
+        self.applied.append(plan)
+        if self.broken:
+            raise self.broken
+        return {host: self._apply_one(host, of_host, on_progress) for host, of_host in plan.hosts.items()}
+
+    def _apply_one(self, host: str, plan: HostPlan, on_progress: OnProgress) -> Outcome:
+        on_progress(Progress(host, "apply", "started"))
+        if host in self.outcomes:
+            on_progress(Progress(host, "apply", "failed", self.outcomes[host].message))
+            return self.outcomes[host]
+        if host not in self._observer.facts:
+            return Outcome(status="unreachable", message="no route to host")
+        steps: list[StepOutcome] = []
+        for segment in plan.segments:
+            done, facts = self._react(self._observer.facts[host], segment)
+            self._observer.facts[host] = facts
+            steps += done
+        on_progress(Progress(host, "apply", "changed"))
+        return Outcome(status="applied", steps=steps)
+
+    def settle(self) -> None:
+        """Note that it was called: nothing is ever left running here."""
+        self.settled += 1
+
+
+class RecordingCordon:
+    """Cordons nobody, and remembers who was asked for.
+
+    Attributes:
+        cordoned: hosts that are cordoned now. by_others: those among them that somebody else cordoned.
+        calls: ``("cordon" | "uncordon", host)``, oldest first.
+    """
+
+    def __init__(self, by_others: Sequence[str] = ()) -> None:
+        self.by_others = frozenset(by_others)
+        self.cordoned = set(by_others)
+        self.calls: list[tuple[str, str]] = []
+
+    def cordon(self, host: str) -> bool:
+        """Cordon *host*, unless it is cordoned."""
+        self.calls.append(("cordon", host))
+        ours = host not in self.cordoned
+        self.cordoned.add(host)
+        return ours
+
+    def uncordon(self, host: str) -> None:
+        """Uncordon *host*."""
+        self.calls.append(("uncordon", host))
+        self.cordoned.discard(host)
+
+
+@dataclass
+class _Run:
+    record: RunRecord
+    token: int
+
+
+@dataclass
+class _Memory:
+    """What stays when a FakeJournal is opened again."""
+
+    token: int = 0
+    records: dict[str, HostRecord] = field(default_factory=dict)
+    digests: dict[str, str] = field(default_factory=dict)
+    histories: dict[str, History] = field(default_factory=dict)
+    facts: dict[str, tuple[str, bytes, datetime]] = field(default_factory=dict)
+    declared: dict[str, tuple[Declared, datetime]] = field(default_factory=dict)
+    plans: dict[str, PlanDocument] = field(default_factory=dict)
+    runs: dict[str, _Run] = field(default_factory=dict)
+    outcomes: dict[tuple[str, str], Outcome] = field(default_factory=dict)
+    approvals: set[tuple[str, int, str]] = field(default_factory=set)
+    events: list[Event] = field(default_factory=list)
+
+
+class FakeJournal:
+    """The memory, in memory. `reopened()` is the journal as the next process finds it.
+
+    Attributes:
+        broken: when set, every method raises it; as a locked or full database would.
+    """
+
+    def __init__(self, controller_id: str = FAKE_CONTROLLER_ID, _memory: _Memory | None = None) -> None:
+        self.memory = _memory or _Memory()
+        self.memory.token += 1
+        self._controller = Controller(controller_id, self.memory.token)
+        self.broken: JournalError | None = None
+
+    def reopened(self) -> "FakeJournal":
+        """Return the journal that the next process opens."""
+        return FakeJournal(self._controller.id, self.memory)
+
+    def _work(self) -> _Memory:
+        if self.broken:
+            raise self.broken
+        return self.memory
+
+    def _ensure(self, host: str) -> HostRecord:
+        memory = self._work()
+        memory.histories.setdefault(host, History())
+        new = HostRecord(host, str(uuid.uuid4()), 0, Sync.UNKNOWN, Health.UNKNOWN, Phase.IDLE)
+        return memory.records.setdefault(host, new)
+
+    def controller(self) -> Controller:
+        """Return who we are."""
+        return self._controller
+
+    def generation(self, host: str, digest: str) -> int:
+        """Return the generation of *host*, raised by one when *digest* is another than before."""
+        record = self._ensure(host)
+        if self.memory.digests.get(host, "") != digest:
+            self.memory.digests[host] = digest
+            record = self.memory.records[host] = replace(record, generation=record.generation + 1)
+            self.memory.histories[host] = History(generation=record.generation)
+        return record.generation
+
+    def history(self, host: str) -> History:
+        """Return what is remembered of *host* under its present generation."""
+        return self._work().histories.get(host, History())
+
+    def record_observations(self, observed: Mapping[str, Observation | Unobserved], at: datetime) -> None:
+        """Keep the newest facts of each host; one that was not observed keeps what it has."""
+        for host, found in observed.items():
+            self._ensure(host)
+            if isinstance(found, Observation):
+                fingerprint, document, _ = self.memory.facts.get(host, ("", b"", at))
+                same = fingerprint == found.facts.fingerprint
+                kept = document if same else found.document
+                self.memory.facts[host] = (found.facts.fingerprint, kept, at)
+
+    def facts(self, hosts: Sequence[str]) -> Mapping[str, tuple[bytes, datetime]]:
+        """Return the newest facts of *hosts* and when they were received."""
+        known = self._work().facts
+        return {host: known[host][1:] for host in hosts if host in known}
+
+    def record_declarations(self, declared: Declared, at: datetime) -> None:
+        """Keep what was declared, once per digest."""
+        self._work().declared.setdefault(declared.digest, (declared, at))
+
+    def record_host(self, record: HostRecord) -> None:
+        """Keep where a host stands."""
+        known = self.memory.records.get(record.name)
+        if known is None:
+            self._ensure(record.name)
+            self.memory.records[record.name] = replace(record, uuid=record.uuid or str(uuid.uuid4()))
+            self.memory.histories[record.name] = History(generation=record.generation)
+            return
+        self._work().records[record.name] = replace(
+            record,
+            uuid=known.uuid,
+            generation=known.generation,
+            fingerprint=record.fingerprint or known.fingerprint,
+            observed_at=record.observed_at or known.observed_at,
+            changed_at=record.changed_at or known.changed_at,
+        )
+
+    def hosts(self) -> Sequence[HostRecord]:
+        """Return every host ever seen, by name."""
+        return sorted(self._work().records.values(), key=lambda record: (record.name.lower(), record.name))
+
+    def open_run(self, plan: PlanDocument, at: datetime) -> str:
+        """Keep *plan*, begin a run of it, and return the run's uuid."""
+        run, memory = str(uuid.uuid4()), self._work()
+        memory.plans.setdefault(plan.uuid, plan)
+        record = RunRecord(run, plan.uuid, "running", at, None, dict.fromkeys(sorted(plan.hosts), "running"))
+        memory.runs[run] = _Run(record, self._controller.fencing_token)
+        return run
+
+    def record_reboot(self, host: str, boot_id: str, at: datetime) -> None:  # noqa: ARG002  the port has it
+        """Note that *host* will be rebooted from *boot_id*."""
+        self._ensure(host)
+        history = self.memory.histories[host]
+        self.memory.histories[host] = replace(history, boots=(*history.boots, boot_id))
+
+    def _run(self, run: str) -> _Run:
+        if run not in self._work().runs:
+            raise JournalError(wanted=f"run {run}", found="the journal has no such run", remedy="see `history`")
+        return self.memory.runs[run]
+
+    def record_outcome(self, run: str, host: str, outcome: Outcome, at: datetime) -> None:  # noqa: ARG002  the port has it
+        """Keep what came out for one host."""
+        found = self._run(run)
+        hosts = dict(sorted({**found.record.hosts, host: outcome.status}.items()))
+        found.record = replace(found.record, hosts=hosts)
+        self.memory.outcomes[run, host] = outcome
+
+    def record_verdict(self, host: str, *, verified: bool) -> None:
+        """Note whether *host* was as desired when it was looked at again."""
+        self._ensure(host)
+        history = self.memory.histories[host]
+        self.memory.histories[host] = (
+            replace(history, was_synced=True, failures=0)
+            if verified
+            else replace(history, failures=history.failures + 1)
+        )
+
+    def close_run(self, run: str, status: str, at: datetime) -> None:
+        """End a run."""
+        found = self._run(run)
+        found.record = replace(found.record, status=status, ended_at=at)
+
+    def open_runs(self) -> Sequence[RunRecord]:
+        """Return the runs that an earlier process left open, oldest first."""
+        mine = self._controller.fencing_token
+        return [
+            run.record for run in self._work().runs.values() if run.record.status == "running" and run.token != mine
+        ]
+
+    def runs(self, limit: int = 50) -> Sequence[RunRecord]:
+        """Return the newest runs, newest first."""
+        return [run.record for run in self._work().runs.values()][::-1][:limit]
+
+    def plan(self, uuid: str) -> PlanDocument | None:
+        """Return the plan that was kept under *uuid*."""
+        return self._work().plans.get(uuid)
+
+    def approve(self, host: str, generation: int, digest: str, at: datetime) -> None:  # noqa: ARG002  the port has it
+        """Note that a person approved the actions with *digest* under *generation*."""
+        self._work().approvals.add((host, generation, digest))
+
+    def approved(self, host: str, generation: int, digest: str) -> bool:
+        """Return whether just these actions were approved."""
+        return (host, generation, digest) in self._work().approvals
+
+    def record_event(self, event: Event) -> None:
+        """Append to the audit trail."""
+        self._work().events.append(event)
+
+    def events(self, host: str = "", limit: int = 100) -> Sequence[Event]:
+        """Return the newest events, newest first; of one host when *host* is given."""
+        found = [event for event in self._work().events if not host or event.host == host]
+        return found[::-1][:limit]

@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every journal promises: one suite over the database and over the fake that tests use in its place."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from cyborg_reconciler.adapters.database import open_journal
+from cyborg_reconciler.core.state import Health, History, Host, Phase, Sync
+from cyborg_reconciler.documents.base import Metadata, Selector
+from cyborg_reconciler.documents.declared import Declared, Located
+from cyborg_reconciler.documents.facts import Drivers, Facts, KernelFacts, decode_facts
+from cyborg_reconciler.documents.plan import (
+    ActionsSegment,
+    HostPlan,
+    Outcome,
+    PlanDocument,
+    RebootSegment,
+    Step,
+    StepOutcome,
+)
+from cyborg_reconciler.documents.policy import AcceleratorPolicy, PolicySpec
+from cyborg_reconciler.errors import JournalError
+from cyborg_reconciler.ports import Event, HostRecord, Journal, Observation, RunRecord, Unobserved
+from cyborg_reconciler.testing import FakeJournal, RecordedObserver, ignore_progress
+
+NOON = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
+LATER = NOON + timedelta(minutes=5)
+
+#: Opens the same journal anew, as the next process does.
+Opener = Callable[[], Journal]
+
+
+@pytest.fixture(params=["database", "fake"])
+def opener(request, tmp_path: Path) -> Iterator[Opener]:
+    opened = []
+
+    def open_database() -> Journal:
+        for journal in opened:
+            journal.close()
+        opened.append(open_journal(tmp_path / "state"))
+        return opened[-1]
+
+    def open_fake() -> Journal:
+        opened.append(opened[-1].reopened() if opened else FakeJournal())
+        return opened[-1]
+
+    yield open_database if request.param == "database" else open_fake
+    for journal in opened:
+        if request.param == "database":
+            journal.close()
+
+
+@pytest.fixture
+def journal(opener: Opener) -> Journal:
+    return opener()
+
+
+def make_facts(host: str, fingerprint: str = "f1", boot_id: str = "b1") -> Facts:
+    kernel = KernelFacts(release="6.1.0", architecture="x86_64", boot_id=boot_id)
+    return Facts(
+        facts_version=1, hostname=host, devices=[], drivers=Drivers(modules=[]), kernel=kernel, fingerprint=fingerprint
+    )
+
+
+def observe(*facts: Facts) -> dict[str, Observation]:
+    observer = RecordedObserver({found.hostname: found for found in facts})
+    return dict(observer.observe([Host(found.hostname) for found in facts], ignore_progress))
+
+
+def make_plan(uuid: str, *hosts: str) -> PlanDocument:
+    step = Step(id="sriov 0000:6b:00.0", module="sriov_vfs", args={"address": "0000:6b:00.0", "num_vfs": 4})
+    of_host = HostPlan(
+        generation=2,
+        digest="d",
+        fingerprint="f",
+        segments=[ActionsSegment(steps=[step]), RebootSegment(id="reboot", boot_id="b1", timeout_s=600)],
+    )
+    return PlanDocument(
+        plan_version=1,
+        uuid=uuid,
+        created_at="2026-01-05T12:00:00Z",
+        controller_id="c",
+        fencing_token=1,
+        hosts=dict.fromkeys(hosts, of_host),
+    )
+
+
+RECORD = HostRecord(
+    name="compute-1",
+    uuid="",
+    generation=3,
+    sync=Sync.OUT_OF_SYNC,
+    health=Health.DEGRADED,
+    phase=Phase.FAILED,
+    reason="DeviceInUse",
+    message="VF 3 is held by qemu (pid 4711)",
+    fingerprint="f1",
+    observed_at=NOON,
+    changed_at=NOON,
+)
+
+
+def test_the_controller_keeps_its_id_and_its_token_rises(opener: Opener) -> None:
+    first = opener().controller()
+    second = opener().controller()
+    assert first.id == second.id
+    assert first.id
+    assert second.fencing_token == first.fencing_token + 1
+
+
+def test_the_generation_rises_with_the_digest_and_only_then(opener: Opener) -> None:
+    journal = opener()
+    assert [journal.generation("compute-1", digest) for digest in ("a", "a", "b", "b", "a")] == [1, 1, 2, 2, 3]
+    assert journal.generation("compute-2", "a") == 1
+    assert opener().generation("compute-1", "a") == 3
+
+
+def test_a_host_never_seen_has_an_empty_history(journal: Journal) -> None:
+    assert journal.history("compute-1") == History()
+    assert journal.hosts() == []
+
+
+def test_the_history_is_that_of_the_present_generation(opener: Opener) -> None:
+    journal = opener()
+    journal.generation("compute-1", "a")
+    journal.record_reboot("compute-1", "b1", NOON)
+    journal.record_reboot("compute-1", "b2", LATER)
+    journal.record_verdict("compute-1", verified=False)
+    journal.record_verdict("compute-1", verified=False)
+    assert opener().history("compute-1") == History(generation=1, boots=("b1", "b2"), failures=2)
+    journal = opener()
+    journal.generation("compute-1", "b")
+    assert journal.history("compute-1") == History(generation=2)
+
+
+def test_a_verified_host_was_synced_and_has_no_failures(journal: Journal) -> None:
+    journal.generation("compute-1", "a")
+    journal.record_verdict("compute-1", verified=False)
+    journal.record_verdict("compute-1", verified=True)
+    assert journal.history("compute-1") == History(generation=1, was_synced=True)
+    journal.record_verdict("compute-1", verified=False)
+    assert journal.history("compute-1") == History(generation=1, was_synced=True, failures=1)
+
+
+def test_facts_come_back_as_they_were_received(opener: Opener) -> None:
+    one, two = make_facts("compute-1"), make_facts("compute-2", "f2")
+    opener().record_observations(observe(one, two), NOON)
+    found = opener().facts(["compute-2", "compute-1", "compute-3"])
+    assert {host: (decode_facts(document), at) for host, (document, at) in found.items()} == {
+        "compute-1": (one, NOON),
+        "compute-2": (two, NOON),
+    }
+
+
+def test_an_unchanged_fingerprint_only_moves_the_time(journal: Journal) -> None:
+    journal.record_observations(observe(make_facts("compute-1", boot_id="b1")), NOON)
+    journal.record_observations(observe(make_facts("compute-1", boot_id="b2")), LATER)
+    ((document, at),) = journal.facts(["compute-1"]).values()
+    assert (decode_facts(document).kernel.boot_id, at) == ("b1", LATER)
+
+
+def test_a_changed_fingerprint_brings_the_new_facts(journal: Journal) -> None:
+    journal.record_observations(observe(make_facts("compute-1", boot_id="b1")), NOON)
+    journal.record_observations(observe(make_facts("compute-1", "f2", boot_id="b2")), LATER)
+    ((document, at),) = journal.facts(["compute-1"]).values()
+    assert (decode_facts(document).kernel.boot_id, at) == ("b2", LATER)
+
+
+def test_a_host_that_does_not_answer_is_known_and_keeps_its_facts(journal: Journal) -> None:
+    journal.record_observations(observe(make_facts("compute-1")), NOON)
+    silent = Unobserved("Unreachable", "no route to host")
+    journal.record_observations({"compute-1": silent, "compute-2": silent}, LATER)
+    assert [at for _, at in journal.facts(["compute-1", "compute-2"]).values()] == [NOON]
+    assert [record.name for record in journal.hosts()] == ["compute-1", "compute-2"]
+
+
+def test_many_hosts_are_recorded_at_once(journal: Journal) -> None:
+    fleet = [make_facts(f"compute-{number:05}") for number in range(6000)]
+    journal.record_observations(observe(*fleet), NOON)
+    journal.record_observations(observe(*fleet), LATER)
+    found = journal.facts([facts.hostname for facts in fleet])
+    assert len(found) == 6000
+    assert {at for _, at in found.values()} == {LATER}
+    assert len({record.uuid for record in journal.hosts()}) == 6000
+
+
+def test_a_host_stands_where_it_was_recorded(opener: Opener) -> None:
+    opener().record_host(RECORD)
+    (found,) = opener().hosts()
+    assert found.uuid
+    assert replace(found, uuid="") == RECORD
+
+
+def test_a_record_keeps_the_journals_uuid_and_generation_and_what_it_leaves_empty(journal: Journal) -> None:
+    journal.generation("compute-1", "a")
+    (known,) = journal.hosts()
+    journal.record_host(RECORD)
+    bare = HostRecord("compute-1", "", 9, Sync.SYNCED, Health.HEALTHY, Phase.IDLE)
+    journal.record_host(bare)
+    kept = replace(bare, uuid=known.uuid, generation=1, fingerprint="f1", observed_at=NOON, changed_at=NOON)
+    assert journal.hosts() == [kept]
+
+
+def test_a_run_is_open_until_it_is_closed(opener: Opener) -> None:
+    journal = opener()
+    plan = make_plan("p1", "compute-2", "compute-1")
+    run = journal.open_run(plan, NOON)
+    both_running = {"compute-1": "running", "compute-2": "running"}
+    assert journal.runs() == [RunRecord(run, "p1", "running", NOON, None, both_running)]
+    assert journal.open_runs() == [], "our own run was not left by an earlier process"
+    journal = opener()
+    assert journal.open_runs() == [RunRecord(run, "p1", "running", NOON, None, both_running)]
+    journal.close_run(run, "interrupted", LATER)
+    assert journal.open_runs() == []
+    assert journal.runs() == [RunRecord(run, "p1", "interrupted", NOON, LATER, both_running)]
+
+
+def test_an_outcome_is_its_hosts_alone(opener: Opener) -> None:
+    journal = opener()
+    run = journal.open_run(make_plan("p1", "compute-1", "compute-2"), NOON)
+    refused = StepOutcome(id="sriov", status="refused", reason="DeviceInUse", message="{{ not a template }}")
+    journal.record_outcome(run, "compute-1", Outcome(status="refused", steps=[refused]), LATER)
+    assert opener().runs()[0].hosts == {"compute-1": "refused", "compute-2": "running"}
+
+
+def test_an_outcome_of_a_run_that_is_not_there_is_an_error(journal: Journal) -> None:
+    with pytest.raises(JournalError, match="no such run"):
+        journal.record_outcome("nowhere", "compute-1", Outcome(status="applied"), NOON)
+    with pytest.raises(JournalError, match="no such run"):
+        journal.close_run("nowhere", "failed", NOON)
+
+
+def test_runs_come_newest_first(journal: Journal) -> None:
+    plan = make_plan("p1", "compute-1")
+    runs = [journal.open_run(plan, NOON) for _ in range(3)]
+    assert [run.uuid for run in journal.runs()] == runs[::-1]
+    assert [run.uuid for run in journal.runs(limit=2)] == runs[:0:-1]
+
+
+def test_a_plan_comes_back_as_it_was(opener: Opener) -> None:
+    plan = make_plan("p1", "compute-1")
+    opener().open_run(plan, NOON)
+    journal = opener()
+    assert journal.plan("p1") == plan
+    assert journal.plan("p2") is None
+
+
+def test_approval_binds_generation_and_digest(opener: Opener) -> None:
+    journal = opener()
+    journal.approve("compute-1", 2, "d", NOON)
+    journal.approve("compute-1", 2, "d", LATER)
+    journal = opener()
+    asked = [("compute-1", 2, "d"), ("compute-1", 3, "d"), ("compute-1", 2, "e"), ("compute-2", 2, "d")]
+    assert [journal.approved(*what) for what in asked] == [True, False, False, False]
+
+
+def test_events_come_newest_first_and_by_host(opener: Opener) -> None:
+    journal = opener()
+    story = [
+        Event(NOON, "observed", "compute-1"),
+        Event(NOON, "declared", message="3 policies", data={"digest": "d", "policies": ["qat"]}),
+        Event(LATER, "drift", "compute-2", "sriov.num_vfs 4 → 0"),
+        Event(LATER, "applied", "compute-1"),
+    ]
+    for event in story:
+        journal.record_event(event)
+    journal = opener()
+    assert journal.events() == story[::-1]
+    assert journal.events(limit=1) == story[3:]
+    assert journal.events("compute-1") == [story[3], story[0]]
+
+
+def test_what_was_declared_may_be_recorded_again(journal: Journal) -> None:
+    policy = AcceleratorPolicy(
+        api_version="cyborg/v1",
+        kind="AcceleratorPolicy",
+        metadata=Metadata(name="qat"),
+        spec=PolicySpec(host_selector=Selector(groups=("crypto",))),
+    )
+    declared = Declared(policies=(Located(policy, "qat.yml"),), digest="d1")
+    journal.record_declarations(declared, NOON)
+    journal.record_declarations(declared, LATER)
+    journal.record_declarations(replace(declared, digest="d2"), LATER)
