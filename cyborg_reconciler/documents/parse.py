@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which documents does a text hold, and if it is wrong: where, how, and what would be right?
+
+Called by the adapters that read declarations, with the text of one file. Pure.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from cyborg_reconciler.documents.base import API_VERSION
+from cyborg_reconciler.documents.declared import Document, Located
+from cyborg_reconciler.documents.driver import Driver
+from cyborg_reconciler.documents.judge import Judge, closest
+from cyborg_reconciler.documents.nodes import Tree, parse_trees
+from cyborg_reconciler.documents.policy import AcceleratorPolicy
+from cyborg_reconciler.documents.pool import RolloutPool
+from cyborg_reconciler.documents.wording import printable, show
+from cyborg_reconciler.errors import Problem
+
+#: The documents that this release reads, by the word after ``kind``.
+KINDS: Final[dict[str, type[Document]]] = {
+    "AcceleratorPolicy": AcceleratorPolicy,
+    "Driver": Driver,
+    "RolloutPool": RolloutPool,
+}
+
+#: Whoever has more to mend in one file is told how many more there are.
+MAX_PROBLEMS: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """What came of one text: its documents, or its problems; never both."""
+
+    documents: tuple[Located[Document], ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+
+def parse_documents(text: str, file: str) -> Parsed:
+    """Return the documents in the YAML *text* of *file*, or everything that is wrong with it. Never raises."""
+    trees, mistakes = parse_trees(text)
+    documents: list[Located[Document]] = []
+    problems = [Problem(file, wrong.line, printable(wrong.path), wrong.message, wrong.remedy) for wrong in mistakes]
+    for tree in trees:
+        found = list(_head_problems(tree, file)) or _judge(tree, file, documents)
+        problems.extend(found)
+    if not problems:
+        return Parsed(documents=tuple(documents))
+    problems.sort(key=lambda problem: problem.line)
+    if len(problems) > MAX_PROBLEMS:
+        more = Problem(file, 0, "", f"there are {len(problems) - MAX_PROBLEMS} problems more", "mend these first")
+        problems = [*problems[:MAX_PROBLEMS], more]
+    return Parsed(problems=tuple(problems))
+
+
+def _judge(tree: Tree, file: str, documents: list[Located[Document]]) -> list[Problem]:
+    """Return what is wrong with *tree*; when nothing is, add it to *documents*."""
+    model = KINDS[tree.value["kind"]]
+    judge = Judge(model, tree, file)
+    try:
+        document = model.model_validate(tree.value)
+    except ValidationError as verdict:
+        return judge.problems(verdict)
+    problems = judge.problems(None)
+    if not problems:
+        documents.append(Located(document, file, tree.lines))
+    return problems
+
+
+def _head_problems(tree: Tree, file: str) -> Iterator[Problem]:
+    """Yield what hides which document *tree* is to be."""
+    value: Any = tree.value
+    line = tree.lines[""]
+    if not isinstance(value, dict):
+        yield Problem(
+            file, line, "", f"{show(value)} is not a document", "begin it with api_version:, kind:, metadata: and spec:"
+        )
+        return
+    for field, known in (("api_version", (API_VERSION,)), ("kind", tuple(KINDS))):
+        found = value.get(field)
+        if found is None:
+            yield Problem(file, line, field, "is missing", f"add {field}: {' or '.join(known)}")
+        elif found not in known:
+            close = closest(str(found), known) if field == "kind" else ""
+            remedy = f"did you mean {close}?" if close else f"this release reads {', '.join(known)}"
+            yield Problem(file, tree.lines[field], field, f"{show(found)} is not known", remedy)
