@@ -181,6 +181,16 @@ class Tree:
         target = self.readlink(name)
         return None if target is None else os.path.basename(target)
 
+    def link_fact(self, name, parse=str):
+        """Return *parse* of `link_name`, None where there is none, ``{"unknown": reason}`` where it is unreadable."""
+        try:
+            found = self.link_name(name)
+            return None if found is None else parse(found)
+        except Unreadable as exc:
+            return unknown(exc.reason)
+        except ValueError:
+            return unknown(f"{name}: does not lead where the kernel's rules say")
+
     def exists(self, name):
         """Say whether *name* is there, links followed. Raises: Unreadable."""
         return self.mode(name) is not None

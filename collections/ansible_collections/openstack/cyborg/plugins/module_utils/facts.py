@@ -1,0 +1,105 @@
+# Copyright (c) 2026 Cyborg Reconciler contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+"""What is true of this host?
+
+The fact modules and the resident agent call this; the controller decodes the same shape (its ``documents/facts.py``).
+Does I/O. In every fact None is "is not there" and ``{"unknown": reason}`` is "could not be read".
+"""
+
+from ansible_collections.openstack.cyborg.plugins.module_utils.fingerprint import fingerprint
+from ansible_collections.openstack.cyborg.plugins.module_utils.holders import read_holders
+from ansible_collections.openstack.cyborg.plugins.module_utils.kernel import read_kernel, read_release
+from ansible_collections.openstack.cyborg.plugins.module_utils.kmod import read_aliases, read_drivers
+from ansible_collections.openstack.cyborg.plugins.module_utils.mounts import read_mounts
+from ansible_collections.openstack.cyborg.plugins.module_utils.network import read_addresses, read_routes
+from ansible_collections.openstack.cyborg.plugins.module_utils.ownership import read_ownership
+from ansible_collections.openstack.cyborg.plugins.module_utils.pci import read_devices
+from ansible_collections.openstack.cyborg.plugins.module_utils.persistence import read_boot_facts
+from ansible_collections.openstack.cyborg.plugins.module_utils.protection import Surroundings, read_protections
+from ansible_collections.openstack.cyborg.plugins.module_utils.topology import Topology
+from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Unreadable
+
+FACTS_VERSION = 1
+NOTHING_AT_BOOT = {"boot_num_vfs": None, "boot_vf_drivers": [], "boot_driver": None}
+
+
+def gather(tree, *, modules=(), connection=None, peer=None):
+    """Return the whole facts document. Raises: Unreadable, where not even the list of functions can be read."""
+    devices = gather_devices(tree, connection=connection, peer=peer)
+    hostname = tree.fact("/proc/sys/kernel/hostname")
+    document = {
+        "facts_version": FACTS_VERSION,
+        "hostname": hostname if isinstance(hostname, str) else "",
+        "machine_id": tree.fact("/etc/machine-id"),
+        "system_uuid": tree.fact("/sys/class/dmi/id/product_uuid"),
+        "devices": devices,
+        "drivers": read_drivers(tree, read_release(tree), devices, modules),
+        "kernel": read_kernel(tree),
+        **_ownership(tree),
+    }
+    document["fingerprint"] = fingerprint(document)
+    return document
+
+
+def gather_devices(tree, *, connection=None, peer=None):
+    """Return the facts of every PCI function, by address. Raises: Unreadable.
+
+    Shape: *connection* is ``ssh``, ``local`` or None (to be found out); *peer* the address at its other end.
+    """
+    topology = Topology(tree)
+    devices = read_devices(tree, topology)
+    surroundings = Surroundings(
+        _or_why(read_mounts, tree, topology), _or_why(read_routes, tree), _or_why(read_addresses, tree)
+    )
+    surroundings.connection, surroundings.peer = connection, peer
+    holders = read_holders(topology, devices, surroundings)
+    protections = read_protections(topology, devices, surroundings)
+    boot = read_boot_facts(tree, devices)
+    aliases = _read_aliases(tree, devices)
+    for address, device in devices.items():
+        device.update(boot.get(address, NOTHING_AT_BOOT))
+        device["holders"] = holders[address]
+        device["protected"] += protections.get(address, [])
+        device["modules"] = aliases(device["modalias"], device.pop("function_modalias"))
+    return list(devices.values())
+
+
+def gather_drivers(tree, *, modules=()):
+    """Return the Drivers section of the facts. Raises: Unreadable."""
+    return read_drivers(tree, read_release(tree), gather_devices(tree), modules)
+
+
+def _or_why(read, *arguments):
+    try:
+        return read(*arguments)
+    except Unreadable as exc:
+        return exc
+
+
+def _read_aliases(tree, devices):
+    said = (device[fact] for device in devices.values() for fact in ("modalias", "function_modalias"))
+    wanted = set(filter(_text, said))
+    known = read_aliases(tree, read_release(tree), wanted)
+
+    def modules_of(*modaliases):
+        found = []
+        for modalias in modaliases:
+            modules = known[modalias] if _text(modalias) else modalias or []
+            if isinstance(modules, dict):
+                return modules
+            found += [name for name in modules if name not in found]
+        return found
+
+    return modules_of
+
+
+def _text(modalias):
+    return isinstance(modalias, str)
+
+
+def _ownership(tree):
+    try:
+        return {"ownership": read_ownership(tree), "ownership_unknown": None}
+    except Unreadable as exc:
+        return {"ownership": None, "ownership_unknown": exc.reason}

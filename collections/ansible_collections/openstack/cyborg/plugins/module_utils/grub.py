@@ -1,0 +1,229 @@
+# Copyright (c) 2026 Cyborg Reconciler contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+"""Which kernel arguments are configured for GRUB 2, and which entry with which arguments boots next?
+
+`kernel` and the state module `kernel_args` call this. Parsers are pure; `read_*` does I/O.
+Source: GNU GRUB Manual 2.12, "Simple configuration handling", "default", "Shell-like scripting"; the Boot Loader
+Specification; grub2's blscfg of the RHEL family; Linux, lib/cmdline.c.
+"""
+
+import re
+
+from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Unreadable, clean
+
+DEFAULTS = "/etc/default/grub"
+#: Read after `DEFAULTS` by the grub-mkconfig of the Debian family, and by no other.
+DROPINS = "/etc/default/grub.d"
+FOLDERS = ("/boot/grub", "/boot/grub2")
+BLS_FOLDER = "/boot/loader/entries"
+GRUB, GRUB_BLS = "grub", "grub-bls"
+
+_WORD = re.compile(r'(?:[^\s"]|"[^"]*"?)+')
+_ASSIGNMENT = re.compile(r"\s*(?:export\s+)?(?P<name>GRUB_\w+)(?P<add>\+?)=(?P<value>.*)$")
+_PART = re.compile(r"""'([^']*)'|"((?:[^"\\]|\\.)*)"|([^\s'"#;]+)""")
+_EXPANSION = re.compile(r"\$\{?(\w+)\}?")
+
+
+class Entry:
+    """One entry of the boot menu: its *id*, *title*, the path of its kernel and the *words* of its command line."""
+
+    def __init__(self, entry_id, title, kernel, words):
+        self.id, self.title, self.kernel, self.words = entry_id, title, kernel, words
+
+
+# ------------------------------------------------------------------------------------------------------- command lines
+def parse_words(text):
+    """Return the words of a command line, without the double quotes that keep spaces in a word together.
+
+    >>> parse_words('quiet dyndbg="file a.c +p"')
+    ['quiet', 'dyndbg=file a.c +p']
+    """
+    return [word.replace('"', "") for word in _WORD.findall(text)]
+
+
+def render_words(words):
+    """Return the command line of *words*, so that `parse_words` gives them back."""
+    return " ".join(map(_quoted, words))
+
+
+def _quoted(word):
+    if not re.search(r"\s", word):
+        return word
+    name, equals, value = word.partition("=")
+    return f'{name}="{value}"' if equals and not re.search(r"\s", name) else f'"{word}"'
+
+
+# ---------------------------------------------------------------------------------------------------------- configured
+def parse_defaults(text, settings=None):
+    """Return *settings* (of earlier files) with the ``GRUB_…`` settings of *text*, a shell script.
+
+    Raises: ValueError for a value that only a shell can find out.
+    """
+    settings = dict(settings or {})
+    for line in text.replace("\\\n", "").splitlines():
+        match = _ASSIGNMENT.match(line)
+        if match:
+            value = _shell_value(match["value"], settings)
+            settings[match["name"]] = settings.get(match["name"], "") + value if match["add"] else value
+    return settings
+
+
+def _shell_value(text, settings):
+    value, at = "", 0
+    while at < len(text) and text[at] not in " \t;#":
+        part = _PART.match(text, at)
+        if not part:
+            raise ValueError(f"{clean(text, 80)}: a quote is not closed")
+        at = part.end()
+        if part[1] is not None:
+            value += part[1]
+            continue
+        bare = part[2] if part[2] is not None else part[3]
+        if re.search(r"(?<!\\)(`|\$\()", bare):
+            raise ValueError(f"{clean(text, 80)}: only a shell can find out what this is")
+        bare = _EXPANSION.sub(lambda match: settings.get(match[1], ""), bare)
+        value += re.sub(r"\\(.)", r"\1", bare)
+    return value
+
+
+def read_defaults(tree, *, dropins):
+    """Return the settings for grub-mkconfig, None where GRUB is not configured. Raises: Unreadable."""
+    text = tree.read_text(DEFAULTS)
+    if text is None:
+        return None
+    files = [(DEFAULTS, text)]
+    if dropins:
+        names = (f"{DROPINS}/{name}" for name in tree.listdir(DROPINS) or () if name.endswith(".cfg"))
+        files += [(name, tree.read_text(name) or "") for name in names]
+    settings = {}
+    for name, content in files:
+        try:
+            settings = parse_defaults(content, settings)
+        except ValueError as exc:  # noqa: PERF203 -- a handful of files
+            raise Unreadable(f"{name}: {exc}") from exc
+    return settings
+
+
+def configured_words(settings):
+    """Return the words that every entry's command line is to have. Source: grub-mkconfig's 10_linux."""
+    return parse_words(f"{settings.get('GRUB_CMDLINE_LINUX', '')} {settings.get('GRUB_CMDLINE_LINUX_DEFAULT', '')}")
+
+
+# ----------------------------------------------------------------------------------------------------------- next boot
+def parse_environment(text):
+    """Return ``{name: value}`` of a grubenv block."""
+    pairs = (line.partition("=") for line in text.splitlines() if not line.startswith("#"))
+    return {name: value for name, equals, value in pairs if equals}
+
+
+def parse_menu(text):
+    """Return the menu of a grub.cfg: entries in order, a submenu as ``(id, title, [entries])``."""
+    menu, submenus, entry, braces = [], [], None, []
+    for raw in text.splitlines():
+        line = raw.strip()
+        head = re.match(r"(menuentry|submenu)\s", line)
+        here = submenus[-1][2] if submenus else menu
+        if head and line.endswith("{"):
+            title, entry_id = _names(line)
+            if head[1] == "submenu":
+                submenus.append((entry_id, title, []))
+                here.append(submenus[-1])
+            else:
+                entry = Entry(entry_id, title, None, [])
+                here.append(entry)
+            braces.append(head[1])
+        elif line.endswith("{"):
+            braces.append("other")
+        elif line == "}" and braces:
+            closed = braces.pop()
+            submenus = submenus[:-1] if closed == "submenu" else submenus
+            entry = None if closed == "menuentry" else entry
+        elif entry and re.match(r"linux(16|efi)?\s", line):
+            _command, entry.kernel, *words = parse_words(_unquoted(line))
+            entry.words = words
+    return menu
+
+
+def _names(line):
+    words = [next(part for part in match.groups() if part is not None) for match in _PART.finditer(line)]
+    title = words[1] if len(words) > 1 else ""
+    marks = ("$menuentry_id_option", "${menuentry_id_option}", "--id")
+    ids = [after for before, after in zip(words, words[1:]) if before in marks]
+    return title, ids[0] if ids else title
+
+
+def _unquoted(line):
+    # GRUB takes backslashes and single quotes away; what is left is the kernel's to split.
+    return re.sub(r"\\(.)", r"\1", line.replace("'", ""))
+
+
+def parse_default(text, environment):
+    """Return the entry that a grub.cfg boots next, as it is written there: ``0``, ``1>2``, an id or a title.
+
+    That is ``next_entry`` of grubenv, which holds for one boot, else what ``set default`` says first.
+    """
+    if environment.get("next_entry") and "next_entry" in text:
+        return environment["next_entry"]
+    found = re.findall(r'^\s*set default="?([^"\n]*)"?\s*$', text, re.MULTILINE)
+    values = [value for value in found if value not in ("${next_entry}", "$next_entry")]
+    value = values[0] if values else "0"
+    return _EXPANSION.sub(lambda match: environment.get(match[1], ""), value) or "0"
+
+
+def find_entry(menu, wanted):
+    """Return the entry of *menu* that *wanted* names, None where there is none. Source: GRUB, ``get_entry_number``."""
+    for step in wanted.split(">"):
+        found = _pick(menu, step)
+        if found is None or isinstance(found, Entry):
+            return found
+        menu = found[2]
+    return next((item for item in menu if isinstance(item, Entry)), None)
+
+
+def _pick(menu, step):
+    if step.isdigit():
+        return menu[int(step)] if int(step) < len(menu) else None
+    names = ((item.id, item.title) if isinstance(item, Entry) else item[:2] for item in menu)
+    return next((item for item, known in zip(menu, names) if step in known), None)
+
+
+def parse_bls(entry_id, text, environment):
+    """Return the entry of one file of the Boot Loader Specification; variables of grubenv are filled in."""
+    fields = {}
+    for line in text.splitlines():
+        key, _space, value = line.strip().partition(" ")
+        if key and key[0] != "#":
+            fields[key] = f"{fields[key]} {value.strip()}" if key == "options" and key in fields else value.strip()
+    options = _EXPANSION.sub(lambda match: environment.get(match[1], ""), fields.get("options", ""))
+    return Entry(entry_id, fields.get("title", entry_id), fields.get("linux"), parse_words(options))
+
+
+def version_key(name):
+    """Return what sorts names of kernels as rpm does: numbers as numbers, before them letters, ``~`` before all."""
+    parts = re.findall(r"\d+|[a-zA-Z]+|~", name)
+    return [(2, int(part), "") if part.isdigit() else (0 if part == "~" else 1, 0, part) for part in parts]
+
+
+def read_next_entry(tree):
+    """Return the boot loader (`GRUB`, `GRUB_BLS` or None) and the `Entry` that boots next. Raises: Unreadable."""
+    for folder in FOLDERS:
+        text = tree.read_text(f"{folder}/grub.cfg")
+        if text is None:
+            continue
+        environment = parse_environment(tree.read_text(f"{folder}/grubenv") or "")
+        menu, loader = parse_menu(text), GRUB
+        if re.search(r"^\s*blscfg\b", text, re.MULTILINE):
+            menu, loader = _read_bls(tree, environment) + menu, GRUB_BLS
+        wanted = parse_default(text, environment)
+        entry = find_entry(menu, wanted) or find_entry(menu, "0")
+        if entry is None or entry.kernel is None:
+            raise Unreadable(f"{folder}/grub.cfg: the entry that boots next ({clean(wanted, 80)}) starts no kernel")
+        return loader, entry
+    return None, None
+
+
+def _read_bls(tree, environment):
+    names = [name[: -len(".conf")] for name in tree.listdir(BLS_FOLDER) or () if name.endswith(".conf")]
+    names.sort(key=version_key, reverse=True)
+    return [parse_bls(name, tree.read_text(f"{BLS_FOLDER}/{name}.conf") or "", environment) for name in names]

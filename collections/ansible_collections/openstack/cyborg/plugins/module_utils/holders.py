@@ -1,0 +1,188 @@
+# Copyright (c) 2026 Cyborg Reconciler contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+"""Who uses a device now?
+
+`facts` calls `read_holders`. Does I/O. In use is: a device node that a process has open, a block device that is
+mounted, swapped to or part of another, a net device with an address or with another on top of it, and one that was
+moved to another network namespace. Processes are looked through once, and only where a node of a PCI function exists.
+"""
+
+import os
+import re
+
+from ansible_collections.openstack.cyborg.plugins.module_utils.topology import PCI_DEVICES
+from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Unreadable, clean, unknown
+
+#: Where nodes of a class lie below /dev. Source: systemd's and the kernel's devtmpfs names.
+NODE_FOLDERS = {"drm": "dri/", "vfio": "vfio/", "vfio-dev": "vfio/devices/", "infiniband_verbs": "infiniband/"}
+NETWORK_CLASS = "02"
+
+
+def holder(kind, name, pid=None, detail=""):
+    """Return one holder as the facts say it."""
+    return {"kind": kind, "name": clean(name, 128), "pid": pid, "detail": clean(detail, 256)}
+
+
+def read_holders(topology, devices, surroundings):
+    """Return ``{address: [holders] | {"unknown": reason}}`` for all *devices*; *surroundings* as in `protection`."""
+    found = {address: [] for address in devices}
+    blind = {}  # address → why its holders are not known
+    for look in (_held_blocks, _held_nets, _open_nodes):
+        try:
+            look(topology, devices, surroundings, found)
+        except _Blind as exc:  # noqa: PERF203 -- three times
+            for address in exc.addresses:
+                blind.setdefault(address, unknown(exc.reason))
+    return {address: blind.get(address, held) for address, held in found.items()}
+
+
+class _Blind(Exception):  # noqa: N818 -- says what it is
+    """The holders of some devices could not be read."""
+
+    def __init__(self, addresses, reason):
+        super().__init__(reason)
+        self.addresses, self.reason = addresses, reason
+
+
+# ------------------------------------------------------------------------------------------------------- block devices
+def _held_blocks(topology, devices, surroundings, found):
+    tree, mounts = topology.tree, surroundings.mounts
+    carried = topology.on(topology.blocks)
+    if isinstance(mounts, Unreadable):
+        raise _Blind(list(carried), mounts.reason)
+    try:
+        swaps = {line.split()[0] for line in (tree.read_text("/proc/swaps") or "").splitlines()[1:]}
+        for address, names in carried.items():
+            for name in names if address in devices else ():
+                _held_block(tree, name, mounts, swaps, found[address])
+    except Unreadable as exc:
+        raise _Blind(list(carried), exc.reason) from exc
+
+
+def _held_block(tree, name, mounts, swaps, held):
+    node = f"/dev/{name.replace('!', '/')}"
+    for mount in mounts:
+        if name in mount.blocks:
+            held.append(holder("block", mount.point, detail=node))
+    if node in swaps:
+        held.append(holder("block", "swap", detail=node))
+    held.extend(holder("block", above, detail=node) for above in tree.listdir(f"/sys/class/block/{name}/holders") or ())
+
+
+# --------------------------------------------------------------------------------------------------------- net devices
+def _held_nets(topology, devices, surroundings, found):
+    addresses = surroundings.addresses
+    carried = topology.on(topology.nets)
+    if isinstance(addresses, Unreadable):
+        raise _Blind(list(carried), addresses.reason)
+    for address, device in devices.items():
+        found[address].extend(_net_holders(topology, device, addresses, carried.get(address, ())))
+
+
+def _net_holders(topology, device, addresses, names):
+    try:
+        held = []
+        for name in names:
+            held.extend(holder("net", name, detail=ip) for ip in addresses.get(name, ()))
+            held.extend(holder("net", above, detail=name) for above in topology.upper_nets(name))
+        if not names and device["class_id"].startswith(NETWORK_CLASS) and _moved_away(topology.tree, device["address"]):
+            held.append(holder("namespace", "another network namespace", detail="its net device"))
+    except Unreadable as exc:
+        raise _Blind([device["address"]], exc.reason) from exc
+    return held
+
+
+def _moved_away(tree, address):
+    # sysfs shows the net devices of this namespace alone; the folder that holds them stays.
+    base = f"{PCI_DEVICES}/{address}"
+    children = tree.listdir(base) or ()
+    if "net" in children:
+        return not tree.listdir(f"{base}/net")
+    below = [name for name in children if re.match(r"virtio\d+$", name)]
+    return any(tree.exists(f"{base}/{name}/net") and not tree.listdir(f"{base}/{name}/net") for name in below)
+
+
+# -------------------------------------------------------------------------------------------------------- device nodes
+def _open_nodes(topology, devices, _surroundings, found):
+    tree = topology.tree
+    nodes = _nodes(tree, topology, devices)
+    if not nodes:
+        return
+    holding = sorted({address for addresses in nodes.values() for address in addresses})
+    if tree.is_live and os.geteuid() != 0:
+        raise _Blind(holding, "/proc/*/fd: who has device nodes open is for root to see")
+    try:
+        opened = _read_open(tree, nodes)
+    except Unreadable as exc:
+        raise _Blind(holding, exc.reason) from exc
+    for (pid, node), addresses in sorted(opened.items()):
+        name = tree.fact(f"/proc/{pid}/comm")
+        for address in found.keys() & addresses:
+            found[address].append(holder("process", name if isinstance(name, str) else "?", pid, node))
+
+
+def _nodes(tree, topology, devices):
+    """Return ``{node: [addresses]}``, each node by its path and on a live system by its number too."""
+    nodes = {}
+    for number, path in topology.nodes().items():
+        parts = path.split("/")
+        if path.endswith(f"/virtual/vfio/{parts[-1]}"):
+            addresses = [address for address, device in devices.items() if _in_group(device, parts[-1])]
+        else:
+            addresses = topology.carriers(path)
+        if addresses:
+            nodes[f"/dev/{NODE_FOLDERS.get(parts[-2], '')}{parts[-1]}"] = nodes[number] = addresses
+    for name, path in topology.blocks.items():
+        addresses = topology.carriers(path)
+        if addresses:
+            nodes[f"/dev/{name.replace('!', '/')}"] = addresses
+    for address, device in devices.items():
+        if device["driver"] == "nvidia":
+            nodes.update(_nvidia_node(tree, address))
+    return nodes
+
+
+def _in_group(device, group):
+    driver = device["driver"]
+    return str(device["iommu_group"]) == group.replace("noiommu-", "") and isinstance(driver, str) and "vfio" in driver
+
+
+def _nvidia_node(tree, address):
+    # The driver makes its nodes without a device behind them; it says their numbers itself.
+    information = tree.fact(f"/proc/driver/nvidia/gpus/{address}/information", str)
+    minor = re.search(r"Device Minor:\s*(\d+)", information) if isinstance(information, str) else None
+    return {f"/dev/nvidia{minor[1]}": [address]} if minor else {}
+
+
+def _read_open(tree, nodes):
+    opened = {}
+    for pid in tree.listdir("/proc") or ():
+        if not pid.isdigit():
+            continue
+        folder = f"/proc/{pid}/fd"
+        try:
+            handles = os.listdir(tree.path(folder))
+        except OSError:
+            continue  # it ended meanwhile
+        for handle in handles:
+            node = _node_of(tree, f"{folder}/{handle}", nodes)
+            if node:
+                opened[int(pid), node[0]] = node[1]
+    return opened
+
+
+def _node_of(tree, handle, nodes):
+    path = tree.path(handle, follow=False)
+    try:
+        target = os.readlink(path)
+        if not target.startswith("/dev/"):
+            return None
+        if target in nodes:
+            return target, nodes[target]
+        # A container may call the node differently; its number is the same everywhere.
+        number = os.stat(path).st_rdev if tree.is_live else 0
+    except OSError:
+        return None  # closed meanwhile
+    addresses = nodes.get(f"{os.major(number)}:{os.minor(number)}")
+    return (target, addresses) if addresses else None

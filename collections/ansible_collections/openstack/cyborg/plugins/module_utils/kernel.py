@@ -1,0 +1,153 @@
+# Copyright (c) 2026 Cyborg Reconciler contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+"""Which kernel runs, with which arguments; what boots next; and what does the firmware allow?
+
+`facts` calls `read_kernel`; the state module `kernel_args` calls `read_arguments`. Does I/O.
+Source: proc(5); os-release(5); Linux, Documentation/admin-guide/kernel-parameters.rst; UEFI Specification 2.10, 3.3.
+"""
+
+import os
+import re
+
+from ansible_collections.openstack.cyborg.plugins.module_utils import grub
+from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Unreadable, clean, is_unknown, unknown
+
+EFI = "/sys/firmware/efi"
+#: The first four bytes are the variable's attributes, then comes its value.
+SECURE_BOOT = f"{EFI}/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
+KERNEL_NAME = re.compile(r"(?:vmlinuz|vmlinux|linux|kernel)-(?P<release>\d.*)$")
+INITRAMFS_NAMES = ("initrd.img-{}", "initramfs-{}.img", "initrd-{}")
+FAMILIES = {
+    "debian": "debian",
+    "ubuntu": "debian",
+    "rhel": "redhat",
+    "fedora": "redhat",
+    "centos": "redhat",
+    "suse": "suse",
+    "opensuse": "suse",
+    "arch": "arch",
+}
+
+
+def read_release(tree):
+    """Return the running kernel's release, "" where a tree does not say."""
+    found = tree.fact("/proc/sys/kernel/osrelease")
+    return found if isinstance(found, str) else os.uname().release if tree.is_live else ""
+
+
+def read_os(tree):
+    """Return ``{"os_family": …, "os_id": …, "os_version": …}``; "" is what is not said. Source: os-release(5)."""
+    fields = {}
+    for name in ("/etc/os-release", "/usr/lib/os-release"):
+        text = tree.fact(name, str)
+        if isinstance(text, str):
+            pairs = (line.partition("=") for line in text.splitlines())
+            fields = {key.strip(): clean(value.strip().strip("\"'"), 128) for key, equals, value in pairs if equals}
+            break
+    known = [fields.get("ID", ""), *fields.get("ID_LIKE", "").split()]
+    family = next((FAMILIES[name] for name in known if name in FAMILIES), known[0])
+    return {"os_family": family, "os_id": known[0], "os_version": fields.get("VERSION_ID", "")}
+
+
+def read_arguments(tree, family):
+    """Return the ``args_…`` facts with ``boot_loader``, and the `grub.Entry` that boots next (None: not known)."""
+    arguments = {"args_configured": _read_configured(tree, family), "args_running": tree.fact("/proc/cmdline", _words)}
+    if arguments["args_running"] is None:
+        arguments["args_running"] = unknown("/proc/cmdline: no such file")
+    try:
+        arguments["boot_loader"], entry = grub.read_next_entry(tree)
+    except Unreadable as exc:
+        arguments["boot_loader"] = arguments["args_next_boot"] = unknown(exc.reason)
+        return arguments, None
+    nothing = unknown(f"no grub.cfg in {' or '.join(grub.FOLDERS)}; only GRUB 2 is understood")
+    arguments["args_next_boot"] = [clean(word) for word in entry.words] if entry else nothing
+    return arguments, entry
+
+
+def _read_configured(tree, family):
+    try:
+        settings = grub.read_defaults(tree, dropins=family == "debian")
+    except Unreadable as exc:
+        return unknown(exc.reason)
+    if settings is None:
+        return unknown(f"{grub.DEFAULTS}: no such file; only GRUB 2 is understood")
+    return [clean(word) for word in grub.configured_words(settings)]
+
+
+def _words(text):
+    return [clean(word) for word in grub.parse_words(text)]
+
+
+def read_kernel(tree):
+    """Return the KernelFacts section of the facts. Raises: Unreadable."""
+    found = read_os(tree)
+    arguments, entry = read_arguments(tree, found["os_family"])
+    next_release = None if entry is None else release_of(entry.kernel)
+    architecture = tree.fact("/proc/sys/kernel/arch")
+    boot_id = tree.fact("/proc/sys/kernel/random/boot_id")
+    return dict(
+        found,
+        **arguments,
+        release=read_release(tree),
+        architecture=architecture if isinstance(architecture, str) else os.uname().machine if tree.is_live else "",
+        boot_id=boot_id if isinstance(boot_id, str) else "",
+        kernels=_read_kernels(tree, next_release, arguments["args_next_boot"]),
+        iommu_enabled=_read_iommu(tree),
+        secure_boot=_read_secure_boot(tree),
+        lockdown=tree.fact("/sys/kernel/security/lockdown", parse_lockdown),
+    )
+
+
+def release_of(path):
+    """Return the release that the file name of a kernel tells, None where it tells none."""
+    match = KERNEL_NAME.search((path or "").rpartition("/")[2])
+    return match and match["release"]
+
+
+def _read_kernels(tree, next_release, next_boot):
+    try:
+        files = set(tree.listdir("/boot") or ())
+        releases = {release_of(name) for name in files if not name.endswith((".hmac", ".old"))}
+        releases.update(
+            name for name in tree.listdir("/lib/modules") or () if tree.exists(f"/lib/modules/{name}/vmlinuz")
+        )
+        return [
+            {
+                "release": clean(release),
+                "headers": tree.exists(f"/lib/modules/{release}/build"),
+                "initramfs": any(name.format(release) in files for name in INITRAMFS_NAMES),
+                "next_boot": next_boot if is_unknown(next_boot) else release == next_release,
+            }
+            for release in sorted(filter(None, releases), key=grub.version_key)
+        ]
+    except Unreadable as exc:
+        return unknown(exc.reason)
+
+
+def _read_iommu(tree):
+    try:
+        return bool(tree.listdir("/sys/kernel/iommu_groups") or tree.listdir("/sys/class/iommu"))
+    except Unreadable as exc:
+        return unknown(exc.reason)
+
+
+def _read_secure_boot(tree):
+    try:
+        if not tree.exists(EFI):
+            return None
+        value = tree.read_bytes(SECURE_BOOT)
+        if value is None:
+            # An empty folder is one where efivarfs is not mounted; a firmware without the variable has no Secure Boot.
+            return False if tree.listdir(f"{EFI}/efivars") else unknown(f"{EFI}/efivars: efivarfs is not mounted")
+        return value[4:5] == b"\1"
+    except Unreadable as exc:
+        return unknown(exc.reason)
+
+
+def parse_lockdown(text):
+    """Return ``integrity`` of ``none [integrity] confidentiality``. Raises: ValueError. Source: lockdown LSM."""
+    match = re.search(r"\[(\w+)\]", text)
+    if not match:
+        raise ValueError(text)
+    return match[1]

@@ -1,0 +1,270 @@
+# Copyright (c) 2026 Cyborg Reconciler contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+"""Which kernel modules lie behind the host's devices: as loaded, as they lie on disk, as they are configured?
+
+`facts` calls `read_drivers` and `read_aliases`; state modules call the parsers. Does I/O; calls modinfo once at most.
+Source: Linux, Documentation/ABI/stable/sysfs-module; proc(5), /proc/modules; depmod(8), modules.dep(5).
+"""
+
+import re
+from fnmatch import fnmatchcase
+
+from ansible_collections.openstack.cyborg.plugins.module_utils.dkms import read_dkms
+from ansible_collections.openstack.cyborg.plugins.module_utils.holders import holder
+from ansible_collections.openstack.cyborg.plugins.module_utils.modprobe import (
+    LOAD,
+    MODPROBE,
+    OWN_FILE,
+    canonical,
+    gather_configuration,
+    parse_load,
+    read_configuration,
+)
+from ansible_collections.openstack.cyborg.plugins.module_utils.tree import (
+    ToolMissing,
+    Unreadable,
+    clean,
+    is_unknown,
+    unknown,
+)
+
+MODINFO_TIMEOUT_S = 60
+PARAMETER_LIMIT = 512
+#: 2 MB on a distribution's kernel; more than this is no list of aliases.
+ALIAS_LIMIT_BYTES = 64 * 1024 * 1024
+
+
+def modules_folder(release):
+    """Return where the modules for the kernel *release* lie."""
+    return f"/lib/modules/{release}"
+
+
+def parse_loaded(text):
+    """Return ``{module: (refcount or None, [modules that use it])}`` of /proc/modules."""
+    loaded = {}
+    for line in text.splitlines():
+        words = line.split()
+        users = [name for name in words[3].split(",") if name and name not in ("-", "[permanent]")]
+        loaded[words[0]] = (int(words[2]) if words[2].isdigit() else None, users)
+    return loaded
+
+
+def read_loaded(tree):
+    """Return `parse_loaded` of the host; a kernel without modules has none. Raises: Unreadable."""
+    try:
+        return parse_loaded(tree.read_text("/proc/modules") or "")
+    except (IndexError, ValueError) as exc:
+        raise Unreadable(f"/proc/modules: {exc}") from exc
+
+
+# ----------------------------------------------------------------------------------------------------------- on disk
+def read_aliases(tree, release, modaliases):
+    """Return ``{modalias: [modules on disk that match, best first]}``, ``{"unknown": reason}`` where unreadable."""
+    name = f"{modules_folder(release)}/modules.alias"
+    try:
+        data = b"\n" + (tree.read_bytes(name, ALIAS_LIMIT_BYTES) or b"")
+    except Unreadable as exc:
+        return {modalias: unknown(exc.reason) for modalias in modaliases}
+    return {modalias: match_aliases(data, modalias) for modalias in modaliases}
+
+
+def match_aliases(data, modalias):
+    """Return the modules whose alias in modules.alias (*data*) matches, those that say most of the device first."""
+    matches = {}
+    for prefix in _prefixes(modalias):
+        at = data.find(b"\nalias " + prefix)
+        while at >= 0:
+            end = data.find(b"\n", at + 1)
+            words = data[at + 1 : end if end >= 0 else len(data)].decode("utf-8", "replace").split()
+            if len(words) == 3 and fnmatchcase(modalias, words[1]):  # noqa: PLR2004 -- alias PATTERN MODULE
+                module, said = canonical(words[2]), len(words[1].replace("*", ""))
+                matches[module] = max(matches.get(module, 0), said)
+            at = data.find(b"\nalias " + prefix, at + 1)
+    return sorted(matches, key=lambda module: (-matches[module], module))
+
+
+def _prefixes(modalias):
+    """Return how patterns begin that can match: with the ids, with the vendor alone, with neither."""
+    bus, _colon, rest = modalias.partition(":")
+    width = len("v00008086d00001521") if bus == "pci" else len("d00000014")
+    second = rest[: width // 2] if bus == "pci" else ""
+    prefixes = [f"{bus}:{rest[:width]}", f"{bus}:{rest[0]}*"]
+    return [prefix.encode("ascii", "replace") for prefix in prefixes + ([f"{bus}:{second}d*"] if second else [])]
+
+
+def parse_modinfo(output):
+    """Return ``{module: {"version": …, "srcversion": …, "signer": …}}`` of what modinfo says of several modules."""
+    found, fields = {}, {}
+    for line in output.splitlines():
+        key, colon, value = line.partition(":")
+        if key == "filename":
+            fields = {}
+            found[module_of_file(value.strip())] = fields
+        elif key == "name":
+            found[canonical(value.strip())] = fields
+        if colon:
+            fields.setdefault(key, value.strip())
+    return found
+
+
+def module_of_file(path):
+    """Return the module that lies in the file *path*: ``igb`` of ``…/igb.ko.xz``."""
+    return canonical(re.sub(r"\.ko(\.\w+)?$", "", path.rpartition("/")[2]))
+
+
+def read_modinfo(tree, names):
+    """Return `parse_modinfo` for the modules *names*. Raises: Unreadable."""
+    import subprocess
+
+    try:
+        _status, output, _errors = tree.run("modinfo", names, timeout_s=MODINFO_TIMEOUT_S)
+    except (ToolMissing, OSError, subprocess.SubprocessError) as exc:
+        raise Unreadable(f"modinfo: {exc}") from exc
+    return parse_modinfo(output)
+
+
+def _read_files(tree, release):
+    """Return ``{module: path}`` of the modules on disk and the set of those that are built in. Raises: Unreadable."""
+    folder = modules_folder(release)
+    lines = (tree.read_text(f"{folder}/modules.dep") or "").splitlines()
+    paths = (line.partition(":")[0] for line in lines)
+    builtin = {module_of_file(line) for line in (tree.read_text(f"{folder}/modules.builtin") or "").splitlines()}
+    return {module_of_file(path): path if path[:1] == "/" else f"{folder}/{path}" for path in paths}, builtin
+
+
+# --------------------------------------------------------------------------------------------------------- the drivers
+def driver_module(tree, bus, driver):
+    """Return the module that holds the *driver* of a *bus*, None where it is part of the kernel. Raises: Unreadable."""
+    found = tree.link_name(f"/sys/bus/{bus}/drivers/{driver}/module")
+    return found and canonical(found)
+
+
+def read_drivers(tree, release, devices, modules=()):
+    """Return the Drivers section of the facts: modules behind *devices*, configured by us, or named in *modules*.
+
+    Shape: *devices* with their ``modules``, ``holders`` and ``protected``. Raises: Unreadable.
+    """
+    drivers, own = _read_configured(tree)
+    drivers["dkms_present"], drivers["dkms"] = read_dkms(tree)
+    bound = _bound(tree, devices)
+    names = {canonical(name) for name in modules} | own | set(bound)
+    names.update(name for device in devices if not is_unknown(device["modules"]) for name in device["modules"])
+    drivers["modules"] = _read_modules(tree, release, sorted(names), bound)
+    return drivers
+
+
+def _read_configured(tree):
+    drivers, own = {"options": {}, "options_unknown": None}, set()
+    try:
+        texts = read_configuration(tree, MODPROBE)
+        drivers["blacklisted"], drivers["options"] = gather_configuration(texts.values())
+        own.update(_own_modules(texts))
+    except Unreadable as exc:
+        drivers["blacklisted"], drivers["options_unknown"] = unknown(exc.reason), exc.reason
+    try:
+        texts = read_configuration(tree, LOAD)
+        drivers["load"] = sorted({name for text in texts.values() for name in parse_load(text)})
+        own.update(_own_modules(texts))
+    except Unreadable as exc:
+        drivers["load"] = unknown(exc.reason)
+    return drivers, own
+
+
+def _own_modules(paths):
+    found = (OWN_FILE.search(path) for path in paths)
+    return {canonical(match["module"]) for match in found if match}
+
+
+def _bound(tree, devices):
+    """Return ``{module: [devices bound to its driver]}``, for the function's bus and the virtio bus behind it."""
+    bound, known = {}, {}
+    for device in devices:
+        for bus, driver in (("pci", device["driver"]), ("virtio", device["function_driver"])):
+            if isinstance(driver, str):
+                if (bus, driver) not in known:
+                    known[bus, driver] = driver_module(tree, bus, driver)
+                if known[bus, driver]:
+                    bound.setdefault(known[bus, driver], []).append(device)
+    return bound
+
+
+def _read_modules(tree, release, names, bound):
+    loaded = read_loaded(tree)
+    files, builtin = _read_files(tree, release)
+    on_disk = [name for name in names if name in files]
+    try:
+        infos = read_modinfo(tree, on_disk) if on_disk else {}
+    except Unreadable as exc:
+        infos = exc
+    return [
+        {
+            "name": clean(name),
+            "builtin": name in builtin or (name not in loaded and tree.exists(f"/sys/module/{name}")),
+            **_running(tree, name, loaded, bound.get(name, [])),
+            **_on_disk(files.get(name), infos, name),
+        }
+        for name in names
+    ]
+
+
+def _running(tree, name, loaded, devices):
+    refcount, users = loaded.get(name, (None, []))
+    is_loaded = name in loaded
+    base = f"/sys/module/{name}"
+    fact = {
+        "loaded": is_loaded,
+        "refcount": refcount,
+        "holders": [holder("module", user) for user in users],
+        "loaded_version": tree.fact(f"{base}/version") if is_loaded else None,
+        "loaded_srcversion": tree.fact(f"{base}/srcversion") if is_loaded else None,
+        "parameters": _read_parameters(tree, base),
+        "devices": [device["address"] for device in devices],
+        "protected": [],
+    }
+    for device in devices:
+        if is_unknown(device["holders"]):
+            fact["holders"] = device["holders"]
+        elif not is_unknown(fact["holders"]):
+            fact["holders"] += [
+                dict(held, detail=f"{held['detail']} ({device['address']})") for held in device["holders"]
+            ]
+        fact["protected"] += [
+            {"reason": p["reason"], "via": f"{device['address']}: {p['via']}"} for p in device["protected"]
+        ]
+    return fact
+
+
+def _read_parameters(tree, base):
+    try:
+        names = tree.listdir(f"{base}/parameters") or ()
+    except Unreadable:
+        return {}
+    values = {name: tree.fact(f"{base}/parameters/{name}", _short) for name in names}
+    return {clean(name): value for name, value in values.items() if value is not None}
+
+
+def _short(text):
+    return clean(text, PARAMETER_LIMIT)
+
+
+def _on_disk(path, infos, name):
+    if path is None:
+        return {"path": None, "disk_version": None, "disk_srcversion": None, "signer": None}
+    if isinstance(infos, Unreadable) or name not in infos:
+        why = unknown(infos.reason if isinstance(infos, Unreadable) else f"modinfo {name}: nothing said")
+        return {"path": clean(path), "disk_version": why, "disk_srcversion": why, "signer": why}
+    info = infos[name]
+    signer = info.get("signer")
+    if not signer:  # modinfo sees that there is a signature before it can read whose it is
+        signer = unknown(f"modinfo {name}: signed, but not by whom") if info.get("sig_id") else None
+    return {
+        "path": clean(path),
+        "disk_version": _cleaned(info.get("version")),
+        "disk_srcversion": _cleaned(info.get("srcversion")),
+        "signer": signer if is_unknown(signer) else _cleaned(signer),
+    }
+
+
+def _cleaned(text):
+    return None if text is None else clean(text)

@@ -1,0 +1,88 @@
+# Copyright (c) 2026 Cyborg Reconciler contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+"""What is configured of the kernel's modules: options and blacklists of modprobe.d, and what modules-load.d loads?
+
+`kmod` and the state module `kernel_module` call this. Parse and render are pure; `read_*` does I/O.
+Source: modprobe.d(5), modules-load.d(5).
+"""
+
+import re
+
+#: A file of an earlier folder hides those of the same name in later ones; what remains is read in the order of names.
+FOLDERS = ("/etc", "/run", "/usr/local/lib", "/usr/lib", "/lib")
+MODPROBE, LOAD = "modprobe.d", "modules-load.d"
+#: What this collection configures of a module stands in files of this name.
+OWN_FILE = re.compile(r"cyborg-(?P<module>[\w-]+)\.conf$")
+
+
+def canonical(name):
+    """Return a module's name as the kernel says it: with underscores."""
+    return name.replace("-", "_")
+
+
+def own_file(folder, module):
+    """Return the path of this collection's file for *module*; *folder* is `MODPROBE` or `LOAD`."""
+    return f"/etc/{folder}/cyborg-{canonical(module)}.conf"
+
+
+def read_configuration(tree, folder):
+    """Return ``{path: text}`` of the files of modprobe.d or modules-load.d that count, in the order that they are read.
+
+    Raises: Unreadable.
+    """
+    paths = {}
+    for parent in FOLDERS:
+        for name in tree.listdir(f"{parent}/{folder}") or ():
+            if name.endswith(".conf"):
+                paths.setdefault(name, f"{parent}/{folder}/{name}")
+    return {paths[name]: tree.read_text(paths[name]) or "" for name in sorted(paths)}
+
+
+def parse_modprobe(text):
+    """Return the blacklisted modules and ``{module: {option: value}}`` of one file; without ``=`` the value is ""."""
+    blacklisted, options = [], {}
+    for line in text.replace("\\\n", " ").splitlines():
+        words = line.split(None, 2)
+        if len(words) > 1 and words[0] == "blacklist":
+            blacklisted.append(canonical(words[1]))
+        elif len(words) > 2 and words[0] == "options":  # noqa: PLR2004 -- options MODULE WORDS
+            options.setdefault(canonical(words[1]), {}).update(parse_options(words[2]))
+    return blacklisted, options
+
+
+def parse_options(text):
+    """Return ``{option: value}`` of ``a=1 b="2 3" c``; an option given twice has its last value, as in the kernel."""
+    words = re.findall(r'(?:[^\s"]|"[^"]*"?)+', text)
+    pairs = (word.replace('"', "").partition("=") for word in words)
+    return {name: value for name, _equals, value in pairs}
+
+
+def parse_load(text):
+    """Return the modules that one file of modules-load.d names."""
+    lines = (line.strip() for line in text.splitlines())
+    return [canonical(line) for line in lines if line and line[0] not in "#;"]
+
+
+def render_modprobe(module, *, blacklisted, options):
+    """Return the text of a file of modprobe.d, "" when there is nothing to say."""
+    lines = [f"blacklist {module}"] if blacklisted else []
+    if options:
+        words = (f"{name}={_quoted(value)}" if value != "" else name for name, value in sorted(options.items()))
+        lines.append(f"options {module} {' '.join(words)}")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _quoted(value):
+    return f'"{value}"' if re.search(r"\s", value) else value
+
+
+def gather_configuration(texts):
+    """Return the blacklisted modules, sorted, and all options, of the *texts* of modprobe.d in their order."""
+    blacklisted, options = set(), {}
+    for text in texts:
+        names, found = parse_modprobe(text)
+        blacklisted.update(names)
+        for module, values in found.items():
+            options.setdefault(module, {}).update(values)
+    return sorted(blacklisted), options

@@ -1,0 +1,220 @@
+# Copyright (c) 2026 Cyborg Reconciler contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+"""Which PCI functions does a host have, and what does the kernel say of each?
+
+`facts` calls `read_devices`. Does I/O: each attribute is read once, and only where the kernel offers it.
+Source: Linux, Documentation/ABI/testing/sysfs-bus-pci, sysfs-kernel-iommu_groups and sysfs-bus-vfio-mdev.
+"""
+
+import re
+import time
+
+from ansible_collections.openstack.cyborg.plugins.module_utils.topology import PCI_DEVICES
+from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Unreadable, clean, is_unknown, unknown
+from ansible_collections.openstack.cyborg.plugins.module_utils.vpd import (
+    VPD_LIMIT_BYTES,
+    VPD_TIME_S,
+    has_vpd,
+    parse_vpd,
+)
+
+#: What a function that does not answer reads as. Source: PCI Local Bus Specification 3.0, section 6.1.
+NO_ID = "ffff"
+#: Source: Linux, drivers/pci/pci-driver.c, `pci_uevent`.
+MODALIAS = re.compile(
+    r"pci:v0000(?P<vendor_id>[0-9A-F]{4})d0000(?P<product_id>[0-9A-F]{4})sv0000(?P<subsystem_vendor_id>[0-9A-F]{4})"
+    r"sd0000(?P<subsystem_id>[0-9A-F]{4})bc(?P<base>[0-9A-F]{2})sc(?P<sub>[0-9A-F]{2})i(?P<interface>[0-9A-F]{2})$"
+)
+IDS = {
+    "vendor_id": "vendor",
+    "product_id": "device",
+    "subsystem_vendor_id": "subsystem_vendor",
+    "subsystem_id": "subsystem_device",
+}
+
+
+def parse_hex(text):
+    """Return ``"1521"`` of ``"0x1521"``. Raises: ValueError."""
+    int(text, 16)
+    return text.lower()[2:] if text.lower().startswith("0x") else text.lower()
+
+
+def parse_override(text):
+    """Return the driver_override, None for the kernel's ``(null)``."""
+    return None if text in ("", "(null)") else clean(text)
+
+
+def parse_node(text):
+    """Return the NUMA node, None for -1: the firmware did not say."""
+    return int(text) if int(text) >= 0 else None
+
+
+def parse_link(text):
+    """Return a link's speed. Raises: ValueError when the kernel does not know it."""
+    if text.startswith("Unknown"):
+        raise ValueError(text)
+    return clean(text)
+
+
+#: Fact → attribute and how to read it. What is not offered for a function is None.
+ATTRIBUTES = (
+    ("revision", "revision", lambda text: parse_hex(text).zfill(2)),
+    ("driver_override", "driver_override", parse_override),
+    ("numa_node", "numa_node", parse_node),
+    ("total_vfs", "sriov_totalvfs", int),
+    ("num_vfs", "sriov_numvfs", int),
+)
+#: Not read of a VF: its link is the PF's, and its own registers say nothing.
+LINK_ATTRIBUTES = (
+    ("link_speed", "current_link_speed", parse_link),
+    ("link_width", "current_link_width", int),
+    ("link_speed_max", "max_link_speed", parse_link),
+    ("link_width_max", "max_link_width", int),
+)
+
+
+def read_devices(tree, topology):
+    """Return ``{address: facts}`` of every function, in the order of addresses. Raises: Unreadable.
+
+    Boot state, modules, holders and protections are added by others; ``function_modalias`` is theirs to take away.
+    """
+    on_nets, on_blocks = topology.on(topology.nets), topology.on(topology.blocks)
+    slots = _read_slots(tree)
+    reading_until = time.monotonic() + VPD_TIME_S
+    devices = {}
+    for address in topology.functions:
+        device = read_function(tree, address)
+        if device is None:
+            continue  # it went away since it was listed: a VF, or a card that was unplugged
+        device["net_names"] = on_nets.get(address, [])
+        device["block_names"] = on_blocks.get(address, [])
+        device["slot"] = slots.get(address[:-2])
+        device["macs"] = [mac for mac in (_read_mac(tree, name) for name in device["net_names"]) if mac]
+        devices[address] = device
+        if device["physfn"] is None:
+            _read_identity(tree, device, reading_until)
+    _relate(devices)
+    return devices
+
+
+def read_function(tree, address):
+    """Return what the function's own attributes say, None where there is no such function. Raises: Unreadable."""
+    base = f"{PCI_DEVICES}/{address}"
+    names = tree.listdir(base)
+    modalias = tree.fact(f"{base}/modalias")
+    if names is None or (modalias is None and not tree.exists(base)):
+        return None
+    device = {"address": address, "modalias": modalias, "protected": [], **_ids(tree, base, modalias)}
+    physfn = tree.link_name(f"{base}/physfn") if "physfn" in names else None
+    for fact, attribute, parse in ATTRIBUTES if physfn else ATTRIBUTES + LINK_ATTRIBUTES:
+        device[fact] = tree.fact(f"{base}/{attribute}", parse) if attribute in names else None
+    virtfns = sorted(int(name[6:]) for name in names if name.startswith("virtfn") and name[6:].isdigit())
+    device.update(
+        driver=tree.link_fact(f"{base}/driver") if "driver" in names else None,
+        iommu_group=tree.link_fact(f"{base}/iommu_group", int) if "iommu_group" in names else None,
+        physfn=physfn,
+        vfs=[tree.link_name(f"{base}/virtfn{index}") or "" for index in virtfns],
+        mdev_types=_read_mdev_types(tree, base) if "mdev_supported_types" in names else [],
+        nvme_names=tree.listdir(f"{base}/nvme") or [] if "nvme" in names else [],
+        **_read_virtio(tree, base, names),
+    )
+    return device
+
+
+def _ids(tree, base, modalias):
+    """Return the ids: of the modalias, which holds them all in one read, else of their own attributes."""
+    found = MODALIAS.match(modalias) if isinstance(modalias, str) else None
+    if found:
+        ids = {name: value.lower() for name, value in found.groupdict().items()}
+        ids["class_id"] = ids.pop("base") + ids.pop("sub") + ids.pop("interface")
+        return ids
+    ids = {fact: tree.fact(f"{base}/{attribute}", parse_hex) for fact, attribute in IDS.items()}
+    ids["class_id"] = tree.fact(f"{base}/class", parse_hex)
+    protected = []
+    for fact, nothing in (("vendor_id", NO_ID), ("product_id", NO_ID), ("class_id", NO_ID + "ff")):
+        if not isinstance(ids[fact], str):
+            why = ids[fact]["unknown"] if ids[fact] else f"{base}: no {fact}"
+            protected = [{"reason": "unknown", "via": why}]
+            ids[fact] = nothing
+    return dict(ids, protected=protected)
+
+
+def _read_virtio(tree, base, names):
+    """Return what hangs on the virtio bus behind a virtio-pci function: there is the driver that does the work."""
+    children = [name for name in names if re.match(r"virtio\d+$", name)]
+    if not children:
+        return {"function_driver": None, "function_modalias": None}
+    child = f"{base}/{children[0]}"
+    return {"function_driver": tree.link_fact(f"{child}/driver"), "function_modalias": tree.fact(f"{child}/modalias")}
+
+
+def _read_mdev_types(tree, base):
+    folder = f"{base}/mdev_supported_types"
+    return [
+        {
+            "type_id": clean(name),
+            "name": _known(tree.fact(f"{folder}/{name}/name")),
+            "available": tree.fact(f"{folder}/{name}/available_instances", int),
+        }
+        for name in tree.listdir(folder) or ()
+    ]
+
+
+def _read_slots(tree):
+    """Return ``{"0000:3b:00": "4"}``, the names of the slots on the board."""
+    slots = {}
+    for name in tree.listdir("/sys/bus/pci/slots") or ():
+        address = tree.fact(f"/sys/bus/pci/slots/{name}/address")
+        if isinstance(address, str):
+            slots.setdefault(address, clean(name))
+    return slots
+
+
+def _read_mac(tree, name):
+    # A port of a bond has the bond's address; its own is the identity.
+    mac = tree.fact(f"/sys/class/net/{name}/bonding_slave/perm_hwaddr")
+    mac = mac if isinstance(mac, str) else _known(tree.fact(f"/sys/class/net/{name}/address"))
+    return None if mac in (None, "", "00:00:00:00:00:00") else mac
+
+
+def _read_identity(tree, device, reading_until):
+    """Add serial and part number: of the NVMe controller, else of the Vital Product Data where they are worth it."""
+    device["serial"] = device["part_number"] = None
+    if device["nvme_names"]:
+        device["serial"] = tree.fact(
+            f"/sys/class/nvme/{device['nvme_names'][0]}/serial", lambda text: clean(text.strip())
+        )
+    name = f"{PCI_DEVICES}/{device['address']}/vpd"
+    if device["serial"] is not None or not has_vpd(device["class_id"]):
+        return
+    try:
+        found = _read_vpd(tree, name, reading_until)
+        device["serial"], device["part_number"] = found.get("SN"), found.get("PN")
+    except (Unreadable, ValueError) as exc:
+        device["serial"] = device["part_number"] = unknown(f"{exc}")
+
+
+def _read_vpd(tree, name, reading_until):
+    if not tree.exists(name):
+        return {}
+    if time.monotonic() > reading_until:
+        raise Unreadable(f"{name}: not read, since the VPD of others took {VPD_TIME_S} s already")
+    return parse_vpd(tree.read_bytes(name, VPD_LIMIT_BYTES) or b"")
+
+
+def _relate(devices):
+    """Fill in what one function's facts say of others: the members of its IOMMU group, its index among the PF's VFs."""
+    groups = {}
+    for address, device in devices.items():
+        groups.setdefault(str(device["iommu_group"]), []).append(address)
+        device["vf_index"] = None
+    for device in devices.values():
+        device["iommu_members"] = groups[str(device["iommu_group"])] if isinstance(device["iommu_group"], int) else []
+        for index, address in enumerate(device["vfs"]):
+            if address in devices:
+                devices[address]["vf_index"] = index
+
+
+def _known(fact):
+    return None if is_unknown(fact) else fact
