@@ -77,7 +77,7 @@ def run(gate: Gate) -> tuple[bool, float]:
     done = subprocess.run(
         gate.command,
         cwd=gate.folder,
-        env={**os.environ, "PATH": TOOLS_PATH, **gate.environment},
+        env={**os.environ, "NO_COLOR": "1", "PATH": TOOLS_PATH, **gate.environment},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
