@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Guests for the tests of the lab: each test gets its own, restored from a snapshot within seconds.
+
+Used by the tests beside it. Where QEMU or root is missing the tests fail and say what to install; none is skipped.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab.guest import Guest
+from tests.lab.image import Image, provide_image
+from tests.lab.machine import Boot
+from tests.lab.needs import LabUnavailable
+from tests.lab.place import remove_orphans
+from tests.lab.snapshot import provide_snapshot, settle
+
+STARTED = pytest.StashKey[list[Guest]]()
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.lab)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if report.failed:
+        report.sections += [(f"console of {guest.name}", guest.console_tail()) for guest in item.stash.get(STARTED, [])]
+    return report
+
+
+@pytest.fixture(scope="session")
+def image() -> Image:
+    """The Debian image that all guests come from."""
+    remove_orphans()
+    try:
+        return provide_image()
+    except LabUnavailable as error:
+        pytest.fail(str(error), pytrace=False)
+
+
+@pytest.fixture
+def start_guests(request, image) -> Iterator[Callable[..., list[Guest]]]:
+    """A function that starts guests of the given names at once, and returns them when all answer."""
+    started: list[Guest] = []
+    request.node.stash[STARTED] = started
+
+    def start(*names: str, boot: Boot = Boot.KERNEL) -> list[Guest]:
+        snapshot = provide_snapshot(image, boot)
+        new = []
+        for name in names:
+            new.append(snapshot.start(name))
+            started.append(new[-1])
+        for guest in new:
+            settle(guest)
+        return new
+
+    yield start
+    for guest in started:
+        guest.close()
+
+
+@pytest.fixture
+def guest(start_guests) -> Guest:
+    """A guest whose kernel and arguments QEMU decides: edits of its GRUB configuration never have an effect."""
+    return start_guests("node1")[0]
+
+
+@pytest.fixture
+def two_guests(start_guests) -> list[Guest]:
+    """Two such guests at once."""
+    return start_guests("node1", "node2")
+
+
+@pytest.fixture
+def grub_guest(start_guests) -> Guest:
+    """A guest that boots by its own boot loader: an edit of its GRUB configuration shows after a reboot."""
+    return start_guests("node1", boot=Boot.GRUB)[0]
