@@ -184,11 +184,15 @@ class Journal(Protocol):
     def controller(self) -> Controller:
         """Return who we are; the token is this process's, one higher than any before."""
 
-    def generation(self, host: str, digest: str) -> int:
-        """Return the generation of *host*, raised by one when the *digest* of its desired state is another than before."""
+    def histories(self, digests: Mapping[str, str]) -> Mapping[str, History]:
+        """Return what is remembered of each host under its present generation.
 
-    def history(self, host: str) -> History:
-        """Return what is remembered of *host* under its present generation."""
+        *digests* are those of the hosts' desired states; one that differs from the last raises the host's generation
+        by one, and what was remembered under the old one is forgotten.
+        """
+
+    def retry(self, host: str) -> None:
+        """Forget the failures and the reboots of *host* under its present generation."""
 
     def record_observations(self, observed: Mapping[str, Observation | Unobserved], at: datetime) -> None:
         """Keep the newest facts of each host, in one transaction; an unchanged fingerprint only moves the time."""
@@ -199,8 +203,8 @@ class Journal(Protocol):
     def record_declarations(self, declared: Declared, at: datetime) -> None:
         """Keep what was declared, once per digest."""
 
-    def record_host(self, record: HostRecord) -> None:
-        """Keep where a host stands. *uuid* may be empty: the journal's own is kept."""
+    def record_hosts(self, records: Sequence[HostRecord]) -> None:
+        """Keep where hosts stand, in one transaction. *uuid* may be empty: the journal's own is kept."""
 
     def hosts(self) -> Sequence[HostRecord]:
         """Return every host ever seen, by name."""
@@ -214,8 +218,8 @@ class Journal(Protocol):
     def record_outcome(self, run: str, host: str, outcome: Outcome, at: datetime) -> None:
         """Keep what came out for one host."""
 
-    def record_verdict(self, host: str, *, verified: bool) -> None:
-        """Note whether *host* was as desired when it was looked at again: it resets or raises its failures."""
+    def record_verdicts(self, verified: Mapping[str, bool]) -> None:
+        """Note whether each host was as desired when it was looked at: it resets or raises its failures."""
 
     def close_run(self, run: str, status: str, at: datetime) -> None:
         """End a run."""

@@ -6,14 +6,15 @@ and observed, so that a pass may be broken off anywhere and the next one goes on
 """
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from cyborg_reconciler.core.plan import Terms, make_plan, to_document
-from cyborg_reconciler.core.resolve import Compiled, Desired, compile_policies, resolve
-from cyborg_reconciler.core.rollout import TwoPoolsError, pool_of, waves
-from cyborg_reconciler.core.state import HOST, Host, Phase, Plan, Reason, Sync, Wait
+from cyborg_reconciler.core.resolve import Desired, compile_policies, resolve
+from cyborg_reconciler.core.rollout import DEFAULT_POOL, TwoPoolsError, pool_of, waves
+from cyborg_reconciler.core.state import HOST, Host, Phase, Plan, Reason, Wait
 from cyborg_reconciler.core.subject import Subject, lay_out
 from cyborg_reconciler.core.verdict import Verdict, judge, unobserved
 from cyborg_reconciler.documents.declared import Declared
@@ -77,7 +78,6 @@ class HostView:
     verdict: Verdict
     desired: Desired | None = None
     subject: Subject | None = None
-    trouble: Unobserved | None = None
     outcome: Outcome | None = None
 
 
@@ -110,12 +110,42 @@ def survey(ports: Ports, options: Options, on_progress: OnProgress, hosts: Seque
     ports.journal.record_declarations(declared, now)
     ports.journal.record_observations(observed, now)
     compiled = compile_policies(declared)
-    views = {host.name: _view(host, compiled, observed[host.name], ports, options) for host in hosts}
-    sizes: dict[str, int] = {}
-    for view in views.values():
-        sizes[view.pool.metadata.name] = sizes.get(view.pool.metadata.name, 0) + 1
-    _record(views.values(), ports)
+    subjects = {
+        name: lay_out(o.facts, compiled.catalogue) for name, o in observed.items() if isinstance(o, Observation)
+    }
+    desired = {host.name: resolve(compiled, host, subjects[host.name]) for host in hosts if host.name in subjects}
+    histories = ports.journal.histories({name: wanted.digest() for name, wanted in desired.items()})
+    views: dict[str, HostView] = {}
+    for host in hosts:
+        pool, trouble = _pool(host, declared)
+        found = observed[host.name]
+        if trouble is not None:
+            views[host.name] = _stuck(host, pool, trouble)
+        elif isinstance(found, Unobserved):
+            reason = Reason.UNREACHABLE if found.reason == "Unreachable" else Reason.UNKNOWN
+            views[host.name] = _stuck(host, pool, Wait(reason, found.message))
+        else:
+            reboot = _reboot(pool, options)
+            terms = Terms(
+                ports.controller.id, reboot, histories[host.name], ports.clock.now(), now, options.facts_max_age
+            )
+            plan = make_plan(host.name, desired[host.name], subjects[host.name], terms)
+            views[host.name] = HostView(host, pool, plan, judge(plan), desired[host.name], subjects[host.name])
+    _record(views.values(), ports, now)
+    sizes = Counter(view.pool.metadata.name for view in views.values())
     return Survey(declared, views, sizes)
+
+
+def _pool(host: Host, declared: Declared) -> tuple[RolloutPool, Wait | None]:
+    try:
+        return pool_of(host, declared), None
+    except TwoPoolsError as exc:
+        return DEFAULT_POOL, Wait(Reason.CONFLICTED, str(exc))
+
+
+def _stuck(host: Host, pool: RolloutPool, wait: Wait) -> HostView:
+    """Return the view of a host about which nothing can be said."""
+    return HostView(host, pool, Plan(host.name, 0, "", waits=(wait,)), unobserved(wait))
 
 
 def modules_of(declared: Declared) -> tuple[str, ...]:
@@ -128,32 +158,6 @@ def modules_of(declared: Declared) -> tuple[str, ...]:
         if modules is not None:
             names.update((*modules.load, *modules.blacklist, *modules.options))
     return tuple(sorted(name for name in names if name))
-
-
-def _view(
-    host: Host, compiled: Compiled, observation: Observation | Unobserved, ports: Ports, options: Options
-) -> HostView:
-    """Return where one host stands."""
-    try:
-        pool = pool_of(host, compiled.declared)
-    except TwoPoolsError as exc:
-        wait = Wait(Reason.CONFLICTED, str(exc))
-        plan = Plan(host.name, 0, "", waits=(wait,))
-        return HostView(host, pool_of(host, Declared()), plan, judge(plan))
-    if isinstance(observation, Unobserved):
-        reason = Reason.UNREACHABLE if observation.reason == "Unreachable" else Reason.UNKNOWN
-        verdict = unobserved(observation.message, reason)
-        return HostView(host, pool, Plan(host.name, 0, "", waits=verdict.waits), verdict, trouble=observation)
-    subject = lay_out(observation.facts, compiled.catalogue)
-    desired = resolve(compiled, host, subject)
-    generation = ports.journal.generation(host.name, desired.digest())
-    history = replace(ports.journal.history(host.name), generation=generation)
-    now = ports.clock.now()
-    terms = Terms(
-        ports.controller.id, _reboot(pool, options), history, now, observed_at=now, facts_max_age=options.facts_max_age
-    )
-    plan = make_plan(host.name, desired, subject, terms)
-    return HostView(host, pool, plan, judge(plan), desired, subject)
 
 
 def _reboot(pool: RolloutPool, options: Options) -> Reboot:
@@ -216,7 +220,7 @@ def _apply_wave(
     ours = [name for name in names if ports.cordon.cordon(name)]
     try:
         for view in views:
-            ports.journal.record_host(_host_record(view, Phase.APPLYING))
+            ports.journal.record_event(Event(ports.clock.now(), "ApplyStarted", view.host.name, f"run {run}"))
         outcomes = ports.executor.apply(document, on_progress)
         for name in names:
             ports.journal.record_outcome(run, name, outcomes[name], ports.clock.now())
@@ -248,21 +252,29 @@ def plan_document(views: Sequence[HostView], declared: Declared, ports: Ports, o
 
 def _judged(views: Mapping[str, HostView], outcomes: Mapping[str, Outcome], ports: Ports) -> Mapping[str, HostView]:
     """Return *views* with their outcomes, and note in the journal which were verified."""
-    for name, view in views.items():
-        if not view.verdict.verified and (view.plan.actions or outcomes[name].status != "applied"):
-            ports.journal.record_verdict(name, verified=False)
+    stuck = [
+        name
+        for name, view in views.items()
+        if not view.verdict.verified and (view.plan.actions or outcomes[name].status != "applied")
+    ]
+    ports.journal.record_verdicts(dict.fromkeys(stuck, False))
     return {name: replace(view, outcome=outcomes[name]) for name, view in views.items()}
 
 
-def _record(views: Iterable[HostView], ports: Ports) -> None:
-    """Keep where the hosts stand."""
-    for view in views:
-        ports.journal.record_host(_host_record(view, Phase.IDLE if view.verdict.verified else Phase.PLANNED))
-        if view.verdict.sync is Sync.SYNCED:
-            ports.journal.record_verdict(view.host.name, verified=True)
+def _record(views: Collection[HostView], ports: Ports, now: datetime) -> None:
+    """Keep where the hosts stand, and what has become of them since the last look."""
+    records = [_host_record(view, now) for view in views]
+    before = {record.name: record for record in ports.journal.hosts()}
+    ports.journal.record_hosts(records)
+    ports.journal.record_verdicts({view.host.name: True for view in views if view.verdict.verified})
+    for record in records:
+        old = before.get(record.name)
+        if old is None or (old.sync, old.reason) != (record.sync, record.reason):
+            text = ": ".join(part for part in (record.reason, record.message) if part)
+            ports.journal.record_event(Event(now, str(record.sync), record.name, text))
 
 
-def _host_record(view: HostView, phase: Phase) -> HostRecord:
+def _host_record(view: HostView, now: datetime) -> HostRecord:
     wait = next(iter(view.plan.waits), None)
     where = "" if wait is None or wait.target == HOST else f"{wait.target}: "
     return HostRecord(
@@ -271,10 +283,11 @@ def _host_record(view: HostView, phase: Phase) -> HostRecord:
         generation=view.plan.generation,
         sync=view.verdict.sync,
         health=view.verdict.health,
-        phase=phase,
+        phase=Phase.IDLE if view.verdict.verified else Phase.PLANNED,
         reason=wait.reason if wait else "",
         message=f"{where}{wait.message}" if wait else "",
         fingerprint=view.plan.fingerprint,
+        observed_at=now if view.subject else None,
     )
 
 

@@ -104,7 +104,12 @@ class RecordedObserver:
         self.asked: list[tuple[str, ...]] = []
         self.broken: ExecutionError | None = None
 
-    def observe(self, hosts: Sequence[Host], on_progress: OnProgress) -> Mapping[str, Observation | Unobserved]:
+    def observe(
+        self,
+        hosts: Sequence[Host],
+        modules: Sequence[str],  # noqa: ARG002 - what was recorded speaks of what it speaks of
+        on_progress: OnProgress,
+    ) -> Mapping[str, Observation | Unobserved]:
         """Return the facts of each host, or why there are none."""
         self.asked.append(tuple(host.name for host in hosts))
         if self.broken:
@@ -268,18 +273,20 @@ class FakeJournal:
         """Return who we are."""
         return self._controller
 
-    def generation(self, host: str, digest: str) -> int:
-        """Return the generation of *host*, raised by one when *digest* is another than before."""
-        record = self._ensure(host)
-        if self.memory.digests.get(host, "") != digest:
-            self.memory.digests[host] = digest
-            record = self.memory.records[host] = replace(record, generation=record.generation + 1)
-            self.memory.histories[host] = History(generation=record.generation)
-        return record.generation
+    def histories(self, digests: Mapping[str, str]) -> Mapping[str, History]:
+        """Return what is remembered of each host; a digest that is another than before raises its generation."""
+        for host, digest in digests.items():
+            record = self._ensure(host)
+            if self.memory.digests.get(host, "") != digest:
+                self.memory.digests[host] = digest
+                record = self.memory.records[host] = replace(record, generation=record.generation + 1)
+                self.memory.histories[host] = History(generation=record.generation)
+        return {host: self.memory.histories[host] for host in digests}
 
-    def history(self, host: str) -> History:
-        """Return what is remembered of *host* under its present generation."""
-        return self._work().histories.get(host, History())
+    def retry(self, host: str) -> None:
+        """Forget the failures and the reboots of *host* under its present generation."""
+        self._ensure(host)
+        self.memory.histories[host] = replace(self.memory.histories[host], boots=(), failures=0)
 
     def record_observations(self, observed: Mapping[str, Observation | Unobserved], at: datetime) -> None:
         """Keep the newest facts of each host; one that was not observed keeps what it has."""
@@ -300,8 +307,12 @@ class FakeJournal:
         """Keep what was declared, once per digest."""
         self._work().declared.setdefault(declared.digest, (declared, at))
 
-    def record_host(self, record: HostRecord) -> None:
-        """Keep where a host stands."""
+    def record_hosts(self, records: Sequence[HostRecord]) -> None:
+        """Keep where hosts stand."""
+        for record in records:
+            self._record_host(record)
+
+    def _record_host(self, record: HostRecord) -> None:
         known = self.memory.records.get(record.name)
         if known is None:
             self._ensure(record.name)
@@ -347,15 +358,14 @@ class FakeJournal:
         found.record = replace(found.record, hosts=hosts)
         self.memory.outcomes[run, host] = outcome
 
-    def record_verdict(self, host: str, *, verified: bool) -> None:
-        """Note whether *host* was as desired when it was looked at again."""
-        self._ensure(host)
-        history = self.memory.histories[host]
-        self.memory.histories[host] = (
-            replace(history, was_synced=True, failures=0)
-            if verified
-            else replace(history, failures=history.failures + 1)
-        )
+    def record_verdicts(self, verified: Mapping[str, bool]) -> None:
+        """Note whether each host was as desired when it was looked at."""
+        for host, is_verified in verified.items():
+            self._ensure(host)
+            history = self.memory.histories[host]
+            failures = 0 if is_verified else history.failures + 1
+            was_synced = is_verified or history.was_synced
+            self.memory.histories[host] = replace(history, was_synced=was_synced, failures=failures)
 
     def close_run(self, run: str, status: str, at: datetime) -> None:
         """End a run."""

@@ -44,7 +44,7 @@ def judge(plan: Plan) -> Verdict:
     return Verdict(Sync.OUT_OF_SYNC, Health.DEGRADED, plan.waits)
 
 
-def unobserved(message: str, reason: Reason = Reason.UNREACHABLE) -> Verdict:
-    """Return the verdict of a host that could not be observed."""
-    health = Health.MISSING if reason is Reason.UNREACHABLE else Health.UNKNOWN
-    return Verdict(Sync.UNKNOWN, health, (Wait(reason, message),))
+def unobserved(wait: Wait) -> Verdict:
+    """Return the verdict of a host that could not be observed, or not be assigned."""
+    health = Health.MISSING if wait.reason is Reason.UNREACHABLE else Health.UNKNOWN
+    return Verdict(Sync.UNKNOWN, health, (wait,))

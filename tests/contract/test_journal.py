@@ -68,7 +68,11 @@ def make_facts(host: str, fingerprint: str = "f1", boot_id: str = "b1") -> Facts
 
 def observe(*facts: Facts) -> dict[str, Observation]:
     observer = RecordedObserver({found.hostname: found for found in facts})
-    return dict(observer.observe([Host(found.hostname) for found in facts], ignore_progress))
+    return dict(observer.observe([Host(found.hostname) for found in facts], (), ignore_progress))
+
+
+def raised(journal: Journal, host: str, digest: str) -> int:
+    return journal.histories({host: digest})[host].generation
 
 
 def make_plan(uuid: str, *hosts: str) -> PlanDocument:
@@ -114,36 +118,44 @@ def test_the_controller_keeps_its_id_and_its_token_rises(opener: Opener) -> None
 
 def test_the_generation_rises_with_the_digest_and_only_then(opener: Opener) -> None:
     journal = opener()
-    assert [journal.generation("compute-1", digest) for digest in ("a", "a", "b", "b", "a")] == [1, 1, 2, 2, 3]
-    assert journal.generation("compute-2", "a") == 1
-    assert opener().generation("compute-1", "a") == 3
+    assert [raised(journal, "compute-1", digest) for digest in ("a", "a", "b", "b", "a")] == [1, 1, 2, 2, 3]
+    assert raised(journal, "compute-2", "a") == 1
+    assert raised(opener(), "compute-1", "a") == 3
 
 
-def test_a_host_never_seen_has_an_empty_history(journal: Journal) -> None:
-    assert journal.history("compute-1") == History()
+def test_a_host_never_seen_begins_with_generation_one(journal: Journal) -> None:
     assert journal.hosts() == []
+    assert journal.histories({"compute-1": "a"}) == {"compute-1": History(generation=1)}
 
 
 def test_the_history_is_that_of_the_present_generation(opener: Opener) -> None:
     journal = opener()
-    journal.generation("compute-1", "a")
+    raised(journal, "compute-1", "a")
     journal.record_reboot("compute-1", "b1", NOON)
     journal.record_reboot("compute-1", "b2", LATER)
-    journal.record_verdict("compute-1", verified=False)
-    journal.record_verdict("compute-1", verified=False)
-    assert opener().history("compute-1") == History(generation=1, boots=("b1", "b2"), failures=2)
-    journal = opener()
-    journal.generation("compute-1", "b")
-    assert journal.history("compute-1") == History(generation=2)
+    journal.record_verdicts({"compute-1": False})
+    journal.record_verdicts({"compute-1": False, "compute-2": True})
+    remembered = History(generation=1, boots=("b1", "b2"), failures=2)
+    assert opener().histories({"compute-1": "a"})["compute-1"] == remembered
+    assert opener().histories({"compute-1": "b"})["compute-1"] == History(generation=2)
 
 
 def test_a_verified_host_was_synced_and_has_no_failures(journal: Journal) -> None:
-    journal.generation("compute-1", "a")
-    journal.record_verdict("compute-1", verified=False)
-    journal.record_verdict("compute-1", verified=True)
-    assert journal.history("compute-1") == History(generation=1, was_synced=True)
-    journal.record_verdict("compute-1", verified=False)
-    assert journal.history("compute-1") == History(generation=1, was_synced=True, failures=1)
+    raised(journal, "compute-1", "a")
+    journal.record_verdicts({"compute-1": False})
+    journal.record_verdicts({"compute-1": True})
+    assert journal.histories({"compute-1": "a"})["compute-1"] == History(generation=1, was_synced=True)
+    journal.record_verdicts({"compute-1": False})
+    assert journal.histories({"compute-1": "a"})["compute-1"] == History(generation=1, was_synced=True, failures=1)
+
+
+def test_a_retry_forgets_failures_and_reboots(opener: Opener) -> None:
+    journal = opener()
+    raised(journal, "compute-1", "a")
+    journal.record_reboot("compute-1", "b1", NOON)
+    journal.record_verdicts({"compute-1": False})
+    journal.retry("compute-1")
+    assert opener().histories({"compute-1": "a"})["compute-1"] == History(generation=1)
 
 
 def test_facts_come_back_as_they_were_received(opener: Opener) -> None:
@@ -189,18 +201,18 @@ def test_many_hosts_are_recorded_at_once(journal: Journal) -> None:
 
 
 def test_a_host_stands_where_it_was_recorded(opener: Opener) -> None:
-    opener().record_host(RECORD)
+    opener().record_hosts([RECORD])
     (found,) = opener().hosts()
     assert found.uuid
     assert replace(found, uuid="") == RECORD
 
 
 def test_a_record_keeps_the_journals_uuid_and_generation_and_what_it_leaves_empty(journal: Journal) -> None:
-    journal.generation("compute-1", "a")
+    raised(journal, "compute-1", "a")
     (known,) = journal.hosts()
-    journal.record_host(RECORD)
+    journal.record_hosts([RECORD])
     bare = HostRecord("compute-1", "", 9, Sync.SYNCED, Health.HEALTHY, Phase.IDLE)
-    journal.record_host(bare)
+    journal.record_hosts([bare])
     kept = replace(bare, uuid=known.uuid, generation=1, fingerprint="f1", observed_at=NOON, changed_at=NOON)
     assert journal.hosts() == [kept]
 

@@ -38,7 +38,7 @@ def main(folder: Path, name: str) -> None:
                 kernel=kernel,
                 fingerprint=mark,
             )
-            observed = RecordedObserver({host: facts}).observe([Host(host)], ignore_progress)
+            observed = RecordedObserver({host: facts}).observe([Host(host)], (), ignore_progress)
             journal.record_observations(observed, now)
             acknowledge("facts", host, mark)
             plan = PlanDocument(

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, bindparam, func, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, func, select, update
 
 from cyborg_reconciler.adapters.database.engine import upsert
 from cyborg_reconciler.adapters.database.schema import approvals, facts, hosts, reboots
@@ -31,37 +31,51 @@ def ensure(connection: Connection, names: Sequence[str]) -> None:
     upsert(connection, hosts, [{"name": name, "uuid": str(uuid.uuid4())} for name in names], update=[])
 
 
-def raise_generation(connection: Connection, host: str, digest: str) -> int:
-    """Return the generation of *host*; a new digest raises it and forgets what was remembered under the old one."""
-    ensure(connection, [host])
-    connection.execute(
+def find_changed(connection: Connection, digests: Mapping[str, str]) -> list[str]:
+    """Return the hosts whose digest is another than the one that is kept."""
+    kept: dict[str, str] = {}
+    for names in portions(list(digests)):
+        rows = connection.execute(select(hosts.c.name, hosts.c.digest).where(hosts.c.name.in_(names)))
+        kept.update((row.name, row.digest) for row in rows)
+    return [host for host, digest in digests.items() if kept.get(host) != digest]
+
+
+def raise_generations(connection: Connection, digests: Mapping[str, str]) -> None:
+    """Enter new digests: each raises its host's generation and forgets what was remembered under the old one."""
+    ensure(connection, list(digests))
+    statement = (
         update(hosts)
-        .where(hosts.c.name == host, hosts.c.digest != digest)
-        .values(digest=digest, generation=hosts.c.generation + 1, was_synced=False, failures=0)
+        .where(hosts.c.name == bindparam("raised"), hosts.c.digest != bindparam("new"))
+        .values(digest=bindparam("new"), generation=hosts.c.generation + 1, was_synced=False, failures=0)
     )
-    return int(connection.execute(select(hosts.c.generation).where(hosts.c.name == host)).scalar_one())
+    connection.execute(statement, [{"raised": host, "new": digest} for host, digest in digests.items()])
 
 
-def read_generation(connection: Connection, host: str, digest: str) -> int | None:
-    """Return the generation of *host* if its digest is *digest*."""
-    return connection.execute(
-        select(hosts.c.generation).where(hosts.c.name == host, hosts.c.digest == digest)
-    ).scalar_one_or_none()
+def read_histories(connection: Connection, names: Sequence[str]) -> dict[str, History]:
+    """Return what is remembered of each host under its present generation."""
+    found: dict[str, History] = {}
+    for portion in portions(names):
+        asked: dict[str, list[str]] = {}
+        present = reboots.c.generation == hosts.c.generation
+        boots = connection.execute(
+            select(reboots.c.host, reboots.c.boot_id)
+            .join(hosts, hosts.c.name == reboots.c.host)
+            .where(reboots.c.host.in_(portion), present)
+            .order_by(reboots.c.number)
+        )
+        for boot in boots:
+            asked.setdefault(boot.host, []).append(boot.boot_id)
+        columns = (hosts.c.name, hosts.c.generation, hosts.c.was_synced, hosts.c.failures)
+        for row in connection.execute(select(*columns).where(hosts.c.name.in_(portion))):
+            found[row.name] = History(row.generation, tuple(asked.get(row.name, ())), row.was_synced, row.failures)
+    return found
 
 
-def read_history(connection: Connection, host: str) -> History:
-    """Return what is remembered of *host* under its present generation."""
-    row = connection.execute(
-        select(hosts.c.generation, hosts.c.was_synced, hosts.c.failures).where(hosts.c.name == host)
-    ).one_or_none()
-    if row is None:
-        return History()
-    boots = connection.execute(
-        select(reboots.c.boot_id)
-        .where(reboots.c.host == host, reboots.c.generation == row.generation)
-        .order_by(reboots.c.number)
-    ).scalars()
-    return History(generation=row.generation, boots=tuple(boots), was_synced=row.was_synced, failures=row.failures)
+def forget(connection: Connection, host: str) -> None:
+    """Forget the failures and the reboots of *host* under its present generation."""
+    connection.execute(update(hosts).where(hosts.c.name == host).values(failures=0))
+    generation = select(hosts.c.generation).where(hosts.c.name == host).scalar_subquery()
+    connection.execute(delete(reboots).where(reboots.c.host == host, reboots.c.generation == generation))
 
 
 def add_reboot(connection: Connection, host: str, boot_id: str, at: datetime) -> None:
@@ -71,11 +85,13 @@ def add_reboot(connection: Connection, host: str, boot_id: str, at: datetime) ->
     connection.execute(reboots.insert().values(host=host, generation=generation, boot_id=boot_id, asked_at=at))
 
 
-def set_verdict(connection: Connection, host: str, *, verified: bool) -> None:
-    """Enter whether *host* was as desired when it was looked at again."""
-    ensure(connection, [host])
-    values: dict[str, Any] = {"was_synced": True, "failures": 0} if verified else {"failures": hosts.c.failures + 1}
-    connection.execute(update(hosts).where(hosts.c.name == host).values(values))
+def set_verdicts(connection: Connection, verified: Mapping[str, bool]) -> None:
+    """Enter whether each host was as desired when it was looked at."""
+    ensure(connection, list(verified))
+    for outcome, values in ((True, {"was_synced": True, "failures": 0}), (False, {"failures": hosts.c.failures + 1})):
+        judged = [{"judged": host} for host, is_verified in verified.items() if is_verified is outcome]
+        if judged:
+            connection.execute(update(hosts).where(hosts.c.name == bindparam("judged")).values(values), judged)
 
 
 def put_facts(connection: Connection, observed: Mapping[str, Observation], at: datetime) -> None:
@@ -108,7 +124,15 @@ def read_facts(connection: Connection, names: Sequence[str]) -> dict[str, tuple[
     return found
 
 
-def put_record(connection: Connection, record: HostRecord) -> None:
+def put_records(connection: Connection, records: Sequence[HostRecord]) -> None:
+    """Enter where hosts stand."""
+    known = [{"name": r.name, "uuid": r.uuid or str(uuid.uuid4()), "generation": r.generation} for r in records]
+    upsert(connection, hosts, known, update=[])
+    for record in records:
+        _put_record(connection, record)
+
+
+def _put_record(connection: Connection, record: HostRecord) -> None:
     """Enter where a host stands. Its uuid and generation stay; so do a fingerprint and times that *record* lacks."""
     values = {
         "sync": record.sync.value,
@@ -120,8 +144,6 @@ def put_record(connection: Connection, record: HostRecord) -> None:
         "observed_at": record.observed_at,
         "changed_at": record.changed_at,
     }
-    known = {"name": record.name, "uuid": record.uuid or str(uuid.uuid4()), "generation": record.generation}
-    upsert(connection, hosts, [known], update=[])
     given = {key: value for key, value in values.items() if value or key in {"reason", "message"}}
     connection.execute(update(hosts).where(hosts.c.name == record.name).values(given))
 

@@ -25,7 +25,7 @@ from cyborg_reconciler.adapters.database.engine import (
 from cyborg_reconciler.adapters.database.folder import DATABASE_NAME, FolderLock, make_file, make_folder
 from cyborg_reconciler.adapters.database.schema import controllers, declarations, events
 from cyborg_reconciler.core.state import History
-from cyborg_reconciler.documents.declared import Declared, Located, T
+from cyborg_reconciler.documents.declared import Declared, Located
 from cyborg_reconciler.documents.plan import Outcome, PlanDocument
 from cyborg_reconciler.errors import JournalError
 from cyborg_reconciler.ports import Controller, Event, HostRecord, Observation, RunRecord, Unobserved
@@ -34,23 +34,27 @@ from cyborg_reconciler.ports import Controller, Event, HostRecord, Observation, 
 BUSY_TIMEOUT_S: Final = 5.0
 
 
-def open_journal(folder: Path, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> "DatabaseJournal":
-    """Open the journal in *folder* for writing: make it, or bring it up to date, and raise the fencing token.
+def open_journal(folder: Path, *, exclusive: bool = True, busy_timeout_s: float = BUSY_TIMEOUT_S) -> "DatabaseJournal":
+    """Open the journal in *folder* for writing: make it, or bring it up to date.
+
+    One process at a time changes hosts: it opens the journal *exclusive*, which raises the fencing token. Others may
+    note what they observe, and approve, beside it.
 
     Raises:
-        AlreadyRunningError: another process has it open for writing.
+        AlreadyRunningError: another process has it open, exclusive.
         JournalError: it cannot be used.
     """
     make_folder(folder)
-    lock = FolderLock(folder)
+    lock = FolderLock(folder) if exclusive else None
     path = folder / DATABASE_NAME
     try:
         make_file(path)
         engine = open_engine(path, writes=True, busy_timeout_s=busy_timeout_s)
         migrate(engine)
-        return DatabaseJournal(engine, start(engine), lock)
+        return DatabaseJournal(engine, start(engine, by=1 if exclusive else 0), lock)
     except BaseException:
-        lock.release()
+        if lock:
+            lock.release()
         raise
 
 
@@ -72,15 +76,15 @@ def open_reader(folder: Path, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> "Dat
     return DatabaseJournal(engine, read_controller(engine))
 
 
-def start(engine: Engine) -> Controller:
-    """Return who we are: the id that the folder got once, and a token above any before."""
+def start(engine: Engine, by: int) -> Controller:
+    """Return who we are: the id that the folder got once, and its token, raised *by* so much."""
     with writing(engine) as connection:
         row = connection.execute(select(controllers)).one_or_none()
         if row is None:
             us = Controller(id=str(uuid.uuid4()), fencing_token=1)
             connection.execute(controllers.insert().values(id=us.id, fencing_token=us.fencing_token))
         else:
-            us = Controller(id=row.id, fencing_token=row.fencing_token + 1)
+            us = Controller(id=row.id, fencing_token=row.fencing_token + by)
             connection.execute(controllers.update().values(fencing_token=us.fencing_token))
     return us
 
@@ -115,19 +119,20 @@ class DatabaseJournal:
         return self._controller
 
     # ------------------------------------------------------------------------------------------------------------ hosts
-    def generation(self, host: str, digest: str) -> int:
-        """Return the generation of *host*, raised by one when *digest* is another than before."""
+    def histories(self, digests: Mapping[str, str]) -> Mapping[str, History]:
+        """Return what is remembered of each host; a digest that is another than before raises its generation."""
         with reading(self._engine) as connection:
-            known = host_rows.read_generation(connection, host, digest)
-        if known is not None:
-            return known
-        with writing(self._engine) as connection:
-            return host_rows.raise_generation(connection, host, digest)
+            changed = host_rows.find_changed(connection, digests)
+        if changed:
+            with writing(self._engine) as connection:
+                host_rows.raise_generations(connection, {host: digests[host] for host in changed})
+        with reading(self._engine) as connection:
+            return host_rows.read_histories(connection, list(digests))
 
-    def history(self, host: str) -> History:
-        """Return what is remembered of *host* under its present generation."""
-        with reading(self._engine) as connection:
-            return host_rows.read_history(connection, host)
+    def retry(self, host: str) -> None:
+        """Forget the failures and the reboots of *host* under its present generation."""
+        with writing(self._engine) as connection:
+            host_rows.forget(connection, host)
 
     def record_observations(self, observed: Mapping[str, Observation | Unobserved], at: datetime) -> None:
         """Keep the newest facts of each host; one that was not observed keeps what it has."""
@@ -141,10 +146,10 @@ class DatabaseJournal:
         with reading(self._engine) as connection:
             return host_rows.read_facts(connection, hosts)
 
-    def record_host(self, record: HostRecord) -> None:
-        """Keep where a host stands."""
+    def record_hosts(self, records: Sequence[HostRecord]) -> None:
+        """Keep where hosts stand."""
         with writing(self._engine) as connection:
-            host_rows.put_record(connection, record)
+            host_rows.put_records(connection, records)
 
     def hosts(self) -> Sequence[HostRecord]:
         """Return every host ever seen, by name."""
@@ -156,10 +161,10 @@ class DatabaseJournal:
         with writing(self._engine) as connection:
             host_rows.add_reboot(connection, host, boot_id, at)
 
-    def record_verdict(self, host: str, *, verified: bool) -> None:
-        """Note whether *host* was as desired when it was looked at again."""
+    def record_verdicts(self, verified: Mapping[str, bool]) -> None:
+        """Note whether each host was as desired when it was looked at."""
         with writing(self._engine) as connection:
-            host_rows.set_verdict(connection, host, verified=verified)
+            host_rows.set_verdicts(connection, verified)
 
     def approve(self, host: str, generation: int, digest: str, at: datetime) -> None:
         """Note that a person approved the actions with *digest* under *generation*."""
@@ -240,7 +245,7 @@ def encode_declared(declared: Declared) -> str:
     return msgspec.json.encode(plain).decode()
 
 
-def plain_document(located: Located[T]) -> dict[str, Any]:
+def plain_document(located: Located[Any]) -> dict[str, Any]:
     """Return a document as it was written, with its file."""
     written = located.document.model_dump(mode="json", by_alias=True, exclude_unset=True)
     return {"file": located.file, "document": written}

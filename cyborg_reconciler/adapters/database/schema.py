@@ -62,7 +62,7 @@ controllers = Table(
     Column("fencing_token", BigInteger, nullable=False),
 )
 
-#: A host ever seen: where it stands (as `record_host` was told), and what is remembered under its present generation.
+#: A host ever seen: where it stands (as `record_hosts` was told), and what is remembered under its present generation.
 hosts = Table(
     "hosts",
     metadata,
