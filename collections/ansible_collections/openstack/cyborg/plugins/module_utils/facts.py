@@ -35,7 +35,7 @@ def gather(tree, *, modules=(), connection=None, peer=None):
         "system_uuid": tree.fact("/sys/class/dmi/id/product_uuid"),
         "devices": devices,
         "drivers": read_drivers(tree, read_release(tree), devices, modules),
-        "kernel": read_kernel(tree),
+        "kernel": gather_kernel(tree),
         **_ownership(tree),
     }
     document["fingerprint"] = fingerprint(document)
@@ -68,6 +68,11 @@ def gather_devices(tree, *, connection=None, peer=None):
 def gather_drivers(tree, *, modules=()):
     """Return the Drivers section of the facts. Raises: Unreadable."""
     return read_drivers(tree, read_release(tree), gather_devices(tree), modules)
+
+
+def gather_kernel(tree):
+    """Return the KernelFacts section of the facts."""
+    return read_kernel(tree)
 
 
 def _or_why(read, *arguments):

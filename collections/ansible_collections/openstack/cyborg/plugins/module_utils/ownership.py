@@ -23,7 +23,7 @@ def parse_ownership(text):
     if not isinstance(record, dict) or record.get("version") != VERSION:
         raise ValueError(f"no record of version {VERSION}")
     controller_id, fencing_token = record.get("controller_id"), record.get("fencing_token", 0)
-    if not (controller_id is None or isinstance(controller_id, str)) or type(fencing_token) is not int:
+    if not (controller_id is None or isinstance(controller_id, str)) or not isinstance(fencing_token, int):
         raise ValueError("controller_id is no string, or fencing_token no number")
     return {
         "controller_id": controller_id,

@@ -45,12 +45,16 @@ def parse_device(text):
     if not isinstance(document, dict) or document.get("version") != VERSION:
         raise ValueError(f"no document of version {VERSION}")
     num_vfs, driver = document.get("num_vfs"), document.get("driver")
-    if not (num_vfs is None or (type(num_vfs) is int and num_vfs >= 0)):
+    if num_vfs is not None and not _is_count(num_vfs):
         raise ValueError(f"num_vfs is {num_vfs!r}, not a count")
     if not (driver is None or isinstance(driver, str)):
         raise ValueError(f"driver is {driver!r}, not a name")
     # There and back again gives one spelling: sorted, neighbours joined.
     return {"num_vfs": num_vfs, "vf_drivers": collapse(expand(document.get("vf_drivers") or [])), "driver": driver}
+
+
+def _is_count(value):
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def read_device(tree, address):

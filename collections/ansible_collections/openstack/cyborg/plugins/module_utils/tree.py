@@ -60,12 +60,14 @@ class Tree:
     """The files of one host below *root*.
 
     Paths are given as the host sees them, from ``/``. On another root than ``/`` links are followed as the host itself
-    would follow them: an absolute target is below the root, and ``..`` ends there.
+    would follow them: an absolute target is below the root, and ``..`` ends there. Raises: Unreadable for no folder.
     """
 
     def __init__(self, root="/"):
         self.root = os.path.realpath(root)
         self.is_live = self.root == "/"
+        if not os.path.isdir(self.root):
+            raise Unreadable(f"{root}: there is no such folder")
         self._folders = {}
 
     # ------------------------------------------------------------------------------------------------------ paths
