@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`apply`: carry out what is planned, and look again; `approve` and `retry` for hosts that wait for a person."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from cyborg_reconciler.bootstrap import open_memory, open_ports
+from cyborg_reconciler.cli.common import (
+    CHANGES,
+    DONE,
+    FAILED,
+    console,
+    errors_console,
+    is_quiet,
+    put_json,
+    target_of,
+    timed,
+    with_hosts,
+    with_output,
+    with_policies,
+    with_state,
+)
+from cyborg_reconciler.cli.render import plan_data, plan_text
+from cyborg_reconciler.core.state import Reason
+from cyborg_reconciler.documents.plan import PlanDocument, decode_plan
+from cyborg_reconciler.errors import PlanOutdatedError, PlanUnreadableError
+from cyborg_reconciler.reconcile import HostView, Options, Survey, converge, resume, survey
+from cyborg_reconciler.settings import Settings
+
+
+@click.command()
+@with_hosts
+@with_policies
+@with_output
+@with_state
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.option("--allow-reboot", is_flag=True, help="Reboot hosts where it is needed, whatever the pools say.")
+@click.argument("saved", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def apply(  # noqa: PLR0913 - the options of a command
+    *,
+    inventory: tuple[str, ...],
+    limit: str,
+    policies: str | None,
+    output: str,
+    settings: Settings,
+    yes: bool,
+    allow_reboot: bool,
+    saved: Path | None,
+) -> int:
+    """Make the hosts as declared, wave by wave, and verify it by looking again.
+
+    With SAVED, a plan of `plan --out`, just that plan is carried out; it is refused when what it was made from has
+    changed.
+
+    \b
+    Exits with 0 when every host is verified, with 2 when some wait, and with 1 when something failed or was refused.
+
+    \b
+    Examples:
+      cyborg-reconciler apply -i inventory/ -p policies/
+      cyborg-reconciler apply -i inventory/ -p policies/ --limit compute-7 --allow-reboot --yes
+    """
+    target = target_of(settings, inventory, limit, policies)
+    options = Options(consent=True, allow_reboot=allow_reboot)
+    plan = read_plan(saved) if saved else None
+    quiet = is_quiet(output)
+    with open_ports(settings, target, exclusive=True) as ports:
+        for host in resume(ports):
+            errors_console().print(f"{host}: an earlier run was interrupted; it is looked at again", style="yellow")
+        with timed("Observed", quiet=quiet) as on_progress:
+            seen = survey(ports, options, on_progress)
+        if plan is not None:
+            seen = only(seen, plan)
+        if output == "text":
+            console().print(plan_text(seen))
+        if any(view.plan.actions for view in seen.hosts.values()):
+            ask("Apply this?", yes=yes)
+            with timed("Applied and observed again", quiet=quiet) as on_progress:
+                seen = converge(ports, seen, options, on_progress)
+            if output == "text":
+                tell(seen)
+    if output == "json":
+        put_json(plan_data(seen))
+    return exit_code(seen)
+
+
+def ask(question: str, *, yes: bool) -> None:
+    """Return when a person agrees.
+
+    Raises:
+        click.UsageError: there is nobody to ask.
+        click.Abort: the person does not agree.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        msg = "nobody can be asked here (no terminal); add --yes"
+        raise click.UsageError(msg, click.get_current_context())
+    click.confirm(question, abort=True, err=True)
+
+
+def read_plan(path: Path) -> PlanDocument:
+    """Return the plan saved at *path*.
+
+    Raises:
+        PlanUnreadableError: it is none.
+    """
+    try:
+        return decode_plan(path.read_bytes())
+    except OSError as exc:
+        raise PlanUnreadableError(wanted=f"a readable plan {path}", found=exc.strerror or str(exc)) from exc
+
+
+def only(seen: Survey, plan: PlanDocument) -> Survey:
+    """Return *seen* cut down to what a saved *plan* does.
+
+    Raises:
+        PlanOutdatedError: it is no longer what would be planned.
+    """
+    hosts: dict[str, HostView] = {}
+    for name, saved in plan.hosts.items():
+        view = seen.hosts.get(name)
+        if view is None:
+            raise PlanOutdatedError(host=name, wanted="the host of the saved plan", found="it is not in the inventory")
+        if view.plan.generation != saved.generation:
+            found = f"generation {view.plan.generation} is declared now"
+            raise PlanOutdatedError(host=name, wanted=f"generation {saved.generation}", found=found)
+        if view.plan.digest != saved.digest:
+            raise PlanOutdatedError(
+                host=name, wanted="the saved plan", found="the host, or what is to be done, changed"
+            )
+        hosts[name] = view
+    return replace(seen, hosts=hosts)
+
+
+def tell(seen: Survey) -> None:
+    """Print how each host came out."""
+    out = console()
+    for view in seen.hosts.values():
+        if view.outcome is None:
+            continue
+        if view.verdict.verified:
+            out.print(f"{view.host.name}   [green]verified[/]   generation {view.plan.generation}")
+            continue
+        out.print(f"{view.host.name}   [red]{view.outcome.status}[/], {view.verdict.sync}", markup=True)
+        for step in view.outcome.steps:
+            if step.status in {"refused", "failed"}:
+                reason = f"{step.reason}: " if step.reason else ""
+                out.print(f"      {step.id}: {reason}{step.message}", markup=False)
+        if view.outcome.message:
+            out.print(f"      {view.outcome.message}", markup=False)
+    out.print(plan_text(seen))
+
+
+def exit_code(seen: Survey) -> int:
+    """Return what an apply exits with."""
+    views = seen.hosts.values()
+    bad = {"refused", "failed", "unreachable", "cancelled", "missing"}
+    if any(view.outcome is not None and view.outcome.status in bad and not view.verdict.verified for view in views):
+        return FAILED
+    if any(wait.reason is Reason.CONFLICTED for view in views for wait in view.plan.waits):
+        return FAILED
+    return DONE if all(view.verdict.verified for view in views) else CHANGES
+
+
+@click.command()
+@with_hosts
+@with_policies
+@with_state
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.option("--allow-reboot", is_flag=True, help="Approve reboots too.")
+def approve(  # noqa: PLR0913 - the options of a command
+    *, inventory: tuple[str, ...], limit: str, policies: str | None, settings: Settings, yes: bool, allow_reboot: bool
+) -> int:
+    """Approve what is planned now, for a loop (`run`) that waits for it.
+
+    The approval is for just these actions under this generation: when either changes, the host waits again.
+
+    \b
+    Example:
+      cyborg-reconciler approve -i inventory/ -p policies/ --limit compute-7
+    """
+    target = target_of(settings, inventory, limit, policies)
+    with open_ports(settings, target, exclusive=False) as ports:
+        with timed("Observed") as on_progress:
+            seen = survey(ports, Options(allow_reboot=allow_reboot), on_progress)
+        console().print(plan_text(seen))
+        views = [view for view in seen.hosts.values() if view.plan.actions]
+        if views:
+            ask("Approve this?", yes=yes)
+        for view in views:
+            ports.journal.approve(view.host.name, view.plan.generation, view.plan.digest, ports.clock.now())
+            console().print(f"{view.host.name}   approved, generation {view.plan.generation}")
+    return DONE
+
+
+@click.command()
+@with_state
+@click.argument("hosts", nargs=-1, required=True)
+def retry(*, settings: Settings, hosts: tuple[str, ...]) -> int:
+    """Forget the failures and reboots of HOSTS, so that they are tried again.
+
+    \b
+    Example:
+      cyborg-reconciler retry compute-7
+    """
+    with open_memory(settings, writes=True) as journal:
+        for host in hosts:
+            journal.retry(host)
+            console().print(f"{host}   will be tried again")
+    return DONE

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the commands share: options, exit codes, consoles, and the output of JSON."""
+
+import functools
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import click
+from rich.console import Console
+
+from cyborg_reconciler.bootstrap import Target
+from cyborg_reconciler.cli.progress import shown
+from cyborg_reconciler.ports import OnProgress
+from cyborg_reconciler.settings import Settings, read_settings
+
+#: Exit codes, after terraform's ``-detailed-exitcode``.
+DONE: Final = 0
+FAILED: Final = 1
+CHANGES: Final = 2
+INTERRUPTED: Final = 130
+
+Command = Callable[..., Any]
+
+
+def console() -> Console:
+    """Return the console of the output; colours only on a terminal, and not with NO_COLOR."""
+    return Console(highlight=False, soft_wrap=True)
+
+
+def errors_console() -> Console:
+    """Return the console of progress and errors."""
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def with_state(command: Command) -> Command:
+    """Add ``--state``; the command gets `settings`."""
+
+    @click.option(
+        "--state",
+        type=click.Path(file_okay=False, path_type=Path),
+        help="The folder of the journal and the runs.  [default: the XDG state folder]",
+    )
+    @click.option("--debug", is_flag=True, hidden=True)
+    @functools.wraps(command)
+    def wrapped(*args: Any, state: Path | None, debug: bool, **kwargs: Any) -> Any:  # noqa: ANN401 - click's own
+        del debug
+        return command(*args, settings=settings_with(state_dir=state), **kwargs)
+
+    return wrapped
+
+
+def with_hosts(command: Command) -> Command:
+    """Add ``-i`` and ``--limit``; the command gets `inventory` and `limit`."""
+    for option in (
+        click.option("--limit", metavar="PATTERN", default="", help="Only hosts that match this Ansible pattern."),
+        click.option(
+            "-i",
+            "--inventory",
+            multiple=True,
+            metavar="PATH",
+            help="Any Ansible inventory; may be repeated.  [default: ansible.cfg's]",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def with_policies(command: Command) -> Command:
+    """Add ``-p``; the command gets `policies`."""
+    return click.option(
+        "-p",
+        "--policies",
+        metavar="PATH",
+        help="A file or a tree of policies.",
+        type=click.Path(),
+    )(command)
+
+
+def with_output(command: Command) -> Command:
+    """Add ``--output``; the command gets `output`."""
+    return click.option(
+        "-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="For whom."
+    )(command)
+
+
+def settings_with(**given: Any) -> Settings:  # noqa: ANN401 - a setting's value
+    """Return the settings, with what the command line gives."""
+    settings = read_settings()
+    changed = {name: value for name, value in given.items() if value is not None}
+    return Settings(**{**{name: getattr(settings, name) for name in Settings.__slots__}, **changed})
+
+
+def target_of(settings: Settings, inventory: tuple[str, ...], limit: str, policies: str | None) -> Target:
+    """Return what the command is about.
+
+    Raises:
+        click.UsageError: no policies are given.
+    """
+    chosen = policies if policies is not None else settings.policies
+    if policies is not None or settings.policies:
+        return Target(inventory or settings.inventory, limit, chosen)
+    msg = "no policies are given: add -p PATH, or `policies` to the configuration file"
+    raise click.UsageError(msg, click.get_current_context())
+
+
+def put_json(data: object) -> None:
+    """Print *data* for programs."""
+    click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+
+
+@contextmanager
+def timed(words: str, *, quiet: bool = False) -> Iterator[OnProgress]:
+    """Show progress, and then say *words* with the seconds that it took."""
+    out = errors_console()
+    began = time.monotonic()
+    with shown(out, quiet=quiet) as on_progress:
+        yield on_progress
+    if not quiet:
+        out.print(f"{words} in {time.monotonic() - began:.1f} s", style="dim")
+
+
+def is_quiet(output: str) -> bool:
+    """Return whether progress would disturb: JSON goes to a program."""
+    return output == "json" and not sys.stderr.isatty()

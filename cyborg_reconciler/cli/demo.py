@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`demo`: three simulated hosts, and the main job on them: validate, plan, apply, break, see the drift, correct it."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+
+import click
+
+from cyborg_reconciler.cli import apply, plan, status, validate
+from cyborg_reconciler.cli.common import CHANGES, DONE, FAILED, console
+from cyborg_reconciler.simulation.hosts import SimulatedHosts
+from cyborg_reconciler.simulation.samples import demo_machines
+
+#: What the demo breaks by hand.
+BROKEN_PF = "/sys/bus/pci/devices/0000:ca:00.1/sriov_numvfs"
+
+
+@click.command()
+@click.option("--keep", is_flag=True, help="Leave the hosts' files where they are, and say where.")
+def demo(*, keep: bool) -> int:
+    """Show the main job on three simulated hosts: no root, no network, no hardware.
+
+    The hosts are folder trees after the kernel's documentation, each with a process that plays its kernel. Everything
+    else is real: the collection, ansible-runner, the journal, and the commands that you would type.
+
+    \b
+    Example:
+      cyborg-reconciler demo --keep
+    """
+    with _folder(keep=keep) as folder, SimulatedHosts(folder / "hosts", demo_machines()) as hosts:
+        policies = folder / "policies"
+        policies.mkdir()
+        (policies / "demo.yml").write_bytes(files(__package__).joinpath("demo_policies.yml").read_bytes())
+        to = ["-i", str(hosts.inventory_path), "-p", str(policies), "--state", str(folder / "state")]
+        _say("Three hosts are up: gpu-1 (a GPU), qat-1 (a QAT card), nic-1 (an SR-IOV NIC and NVMe).")
+        _say("1. What shall be is declared in YAML. Is it valid?")
+        results = [_type(validate.validate, [str(policies)], DONE)]
+        _say("2. What would be done? (exit code 2 means: something)")
+        results.append(_type(plan.plan, to, CHANGES))
+        _say("3. Do it. Each host is looked at again afterwards; that, not a return code, is success.")
+        results.append(_type(apply.apply, [*to, "--yes"], DONE))
+        _say("4. Somebody takes the VFs of a NIC away by hand.")
+        console().print(f"[bold]nic-1# echo 0 > {BROKEN_PF}[/]")
+        hosts["nic-1"].write(BROKEN_PF, 0)
+        _say("5. The drift shows.")
+        results.append(_type(plan.plan, to, CHANGES))
+        _say("6. And is corrected, without touching what is in order.")
+        results.append(_type(apply.apply, [*to, "--yes"], DONE))
+        results.append(_type(status.status, ["--state", str(folder / "state")], DONE))
+        count = hosts["nic-1"].read(BROKEN_PF)
+        console().print(f"[bold]nic-1# cat {BROKEN_PF}[/]\n{count}")
+        if all(results) and count == "4":
+            _say("The hosts are as declared. Next: docs/tutorial.md, and your own inventory: -i PATH.")
+            return DONE
+    _say("Something above is not as it should be; please report it, with the output.")
+    return FAILED
+
+
+@contextmanager
+def _folder(*, keep: bool) -> Iterator[Path]:
+    """Yield a folder for the demo; its path is short, since sockets lie in it."""
+    folder = Path(tempfile.mkdtemp(prefix="cyborg-demo-"))
+    try:
+        yield folder
+    finally:
+        if keep:
+            console().print(f"The hosts, the policies and the state are in {folder}")
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _say(words: str) -> None:
+    console().print(f"\n[bold cyan]{words}[/]")
+
+
+def _type(command: click.Command, arguments: list[str], wanted: int) -> bool:
+    """Run a command as a user would type it, and return whether it exited as *wanted*."""
+    console().print(f"[bold]$ cyborg-reconciler {command.name} {' '.join(arguments)}[/]")
+    code = command.main(args=arguments, prog_name=f"cyborg-reconciler {command.name}", standalone_mode=False)
+    return bool(code == wanted)

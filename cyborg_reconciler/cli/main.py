@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The group of all commands, and the translation of errors into a line and an exit code. Does I/O on the terminal."""
+
+import json
+import sys
+import traceback
+from importlib.metadata import version
+from itertools import pairwise
+
+import click
+
+from cyborg_reconciler.cli import apply, completion, demo, history, observe, plan, run, status, validate
+from cyborg_reconciler.cli.common import FAILED, INTERRUPTED, errors_console
+from cyborg_reconciler.errors import ReconcilerError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(version("cyborg-reconciler"), prog_name="cyborg-reconciler")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def cli(*, debug: bool) -> None:
+    """Keep the accelerators of Linux hosts in the state that you declare.
+
+    \b
+    Examples:
+      cyborg-reconciler demo
+      cyborg-reconciler plan -i inventory/ -p policies/
+      cyborg-reconciler apply -i inventory/ -p policies/ --limit 'compute-1*'
+
+    Exit codes of plan: 0 nothing to do, 2 changes, 1 anything else. Of apply: 0 verified, 2 some hosts wait, 1 failed.
+    """
+    del debug  # `main` looks for it, since an error can come before it is parsed
+
+
+for command in (
+    observe.observe,
+    plan.plan,
+    apply.apply,
+    apply.approve,
+    apply.retry,
+    status.status,
+    history.history,
+    validate.validate,
+    validate.schema,
+    observe.export,
+    run.run,
+    demo.demo,
+    completion.completion,
+):
+    cli.add_command(command)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command line and exit."""
+    arguments = sys.argv[1:] if argv is None else argv
+    try:
+        code = cli.main(args=arguments, prog_name="cyborg-reconciler", standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except ReconcilerError as exc:
+        _say(exc.line(), exc.fields(), arguments)
+    except click.exceptions.Abort:
+        _say("interrupted; nothing more is started, and the next call goes on from here", {}, arguments)
+        sys.exit(INTERRUPTED)
+    except click.ClickException as exc:
+        message = exc.format_message()
+        hint = ""
+        if isinstance(exc, click.UsageError) and exc.ctx is not None:
+            hint = f"; see `{exc.ctx.command_path} --help`"
+        _say(f"{message}{hint}", {"error": "Usage", "found": message}, arguments)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output has gone
+    except Exception as exc:  # noqa: BLE001 - the last translator: whatever comes becomes one line
+        _say(f"unexpected error: {type(exc).__name__}: {exc}; run again with --debug, and report it", {}, arguments)
+    sys.exit(FAILED)
+
+
+def _say(line: str, fields: dict[str, str], arguments: list[str]) -> None:
+    if "--debug" in arguments:
+        traceback.print_exc()
+    if _wants_json(arguments) and fields:
+        click.echo(json.dumps(fields))
+    console = errors_console()
+    for part in line.splitlines():
+        console.print(f"[red]error:[/] {_escaped(part)}", highlight=False, soft_wrap=True)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("[", "\\[")
+
+
+def _wants_json(arguments: list[str]) -> bool:
+    return "--output=json" in arguments or any(
+        pair in {("--output", "json"), ("-o", "json")} for pair in pairwise(arguments)
+    )

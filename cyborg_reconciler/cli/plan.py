@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`plan`: what would be done, and what waits."""
+
+import os
+from pathlib import Path
+
+import click
+
+from cyborg_reconciler.bootstrap import open_ports
+from cyborg_reconciler.cli.common import (
+    CHANGES,
+    DONE,
+    FAILED,
+    console,
+    is_quiet,
+    put_json,
+    target_of,
+    timed,
+    with_hosts,
+    with_output,
+    with_policies,
+    with_state,
+)
+from cyborg_reconciler.cli.render import plan_data, plan_text
+from cyborg_reconciler.core.state import Reason
+from cyborg_reconciler.documents.plan import encode
+from cyborg_reconciler.reconcile import Options, Survey, plan_document, survey
+from cyborg_reconciler.settings import Settings
+
+
+@click.command()
+@with_hosts
+@with_policies
+@with_output
+@with_state
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), help="Save the plan for `apply` or the playbook."
+)
+@click.option("--allow-reboot", is_flag=True, help="Plan reboots where they are needed, whatever the pools say.")
+def plan(  # noqa: PLR0913 - the options of a command
+    *,
+    inventory: tuple[str, ...],
+    limit: str,
+    policies: str | None,
+    output: str,
+    settings: Settings,
+    out: Path | None,
+    allow_reboot: bool,
+) -> int:
+    """Show what would be done on each host, and what waits and why.
+
+    \b
+    Exits with 0 when there is nothing to do and every host was observed, with 2 when there is something to do,
+    and with 1 otherwise.
+
+    \b
+    Examples:
+      cyborg-reconciler plan -i inventory/ -p policies/
+      cyborg-reconciler plan -i inventory/ -p policies/ --out plan.json && cyborg-reconciler apply … plan.json
+    """
+    target = target_of(settings, inventory, limit, policies)
+    options = Options(allow_reboot=allow_reboot)
+    with open_ports(settings, target, exclusive=False) as ports:
+        with timed("Observed", quiet=is_quiet(output)) as on_progress:
+            seen = survey(ports, options, on_progress)
+        if out is not None:
+            views = [view for view in seen.hosts.values() if view.plan.actions]
+            save(out, encode(plan_document(views, seen.declared, ports, options)))
+    if output == "json":
+        put_json(plan_data(seen))
+    else:
+        console().print(plan_text(seen))
+    return exit_code(seen)
+
+
+def save(path: Path, document: bytes) -> None:
+    """Write a plan for its owner alone: it holds what hosts report of themselves."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(document + b"\n")
+
+
+def exit_code(seen: Survey) -> int:
+    """Return what a plan exits with."""
+    views = seen.hosts.values()
+    if any(wait.reason is Reason.CONFLICTED for view in views for wait in view.plan.waits):
+        return FAILED
+    if any(view.plan.actions or any(wait.action for wait in view.plan.waits) for view in views):
+        return CHANGES
+    return DONE if all(view.verdict.verified for view in views) else FAILED

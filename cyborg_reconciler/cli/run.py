@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`run`: the loop. Policies are watched, hosts are observed every interval, drift is corrected as the policies say."""
+
+import signal
+import threading
+from types import FrameType
+
+import click
+
+from cyborg_reconciler.bootstrap import declarations_of, open_ports
+from cyborg_reconciler.cli.common import DONE, errors_console, target_of, with_hosts, with_policies, with_state
+from cyborg_reconciler.cli.progress import shown
+from cyborg_reconciler.cli.render import footer
+from cyborg_reconciler.core.state import Sync
+from cyborg_reconciler.errors import NextStep, ReconcilerError
+from cyborg_reconciler.reconcile import Options, Ports, Survey, converge, resume, survey
+from cyborg_reconciler.settings import Settings
+
+#: How often the policies are looked at for a change.
+WATCH_S = 1.0
+
+
+@click.command()
+@with_hosts
+@with_policies
+@with_state
+@click.option("--interval", type=click.IntRange(1), help="Seconds between two looks at the hosts.  [default: 300]")
+@click.option("--allow-reboot", is_flag=True, help="Reboot hosts where it is needed, whatever the pools say.")
+@click.option("-y", "--yes", is_flag=True, help="Approve every plan: pools with manual approval do not wait.")
+@click.option("--once", is_flag=True, help="One pass, then exit.")
+def run(  # noqa: PLR0913 - the options of a command
+    *,
+    inventory: tuple[str, ...],
+    limit: str,
+    policies: str | None,
+    settings: Settings,
+    interval: int | None,
+    allow_reboot: bool,
+    yes: bool,
+    once: bool,
+) -> int:
+    """Keep the hosts as declared until it is told to stop (SIGTERM, SIGINT: what runs is ended first).
+
+    Hosts of a pool with `approval: automatic` are corrected at once; others wait for `approve`, or for --yes.
+
+    \b
+    Example:
+      cyborg-reconciler run -i inventory/ -p policies/ --interval 60
+    """
+    target = target_of(settings, inventory, limit, policies)
+    options = Options(consent=yes, allow_reboot=allow_reboot)
+    source = declarations_of(target.policies)
+    stop = threading.Event()
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, on_signal)
+    with open_ports(settings, target, exclusive=True) as ports:
+        resume(ports)
+        while not stop.is_set():
+            stamp = source.stamp()
+            _turn(ports, options)
+            if once:
+                break
+            waited = 0.0
+            while waited < (interval or settings.interval_s) and source.stamp() == stamp and not stop.wait(WATCH_S):
+                waited += WATCH_S
+    return DONE
+
+
+def _turn(ports: Ports, options: Options) -> None:
+    """Look once and correct what may be; trouble that a next look may not have is said and survived."""
+    out = errors_console()
+    try:
+        with shown(out, quiet=True) as on_progress:
+            seen = survey(ports, options, on_progress)
+        _tell(seen)
+        with shown(out) as on_progress:
+            after = converge(ports, seen, options, on_progress)
+        if after is not seen:
+            _tell(after)
+    except ReconcilerError as exc:
+        # Also STALL: a person mends the policies or the inventory while the loop goes on, and nothing was changed.
+        tried = "tried again" if exc.next_step is NextStep.RETRY else "looked at again"
+        out.print(f"{exc.line()} ({tried} at the next turn)", style="red", markup=False)
+
+
+def _tell(seen: Survey) -> None:
+    out = errors_console()
+    for view in seen.hosts.values():
+        if view.verdict.sync is not Sync.SYNCED:
+            wait = next(iter(view.plan.waits), None)
+            why = f"{wait.reason}: {wait.message}" if wait else f"{len(view.plan.actions)} actions"
+            out.print(f"{view.host.name}: {view.verdict.sync}: {why}", markup=False)
+    out.print(footer(seen), markup=False)

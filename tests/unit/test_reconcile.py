@@ -1,0 +1,294 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sentence over the fakes: what it asks of each port, in which order, and what it refuses."""
+
+from dataclasses import replace
+
+import msgspec
+import pytest
+
+from cyborg_reconciler.core.state import Health, Host, Reason, Sync
+from cyborg_reconciler.documents.base import Metadata, Selector
+from cyborg_reconciler.documents.declared import Declared, Located
+from cyborg_reconciler.documents.facts import Facts
+from cyborg_reconciler.documents.plan import (
+    ActionsSegment,
+    HostPlan,
+    Outcome,
+    PlanDocument,
+    RebootSegment,
+    Segment,
+    StepOutcome,
+)
+from cyborg_reconciler.documents.pool import PoolSpec, Reboot, RolloutPool
+from cyborg_reconciler.ports import Unobserved
+from cyborg_reconciler.reconcile import Options, Ports, converge, resume, survey
+from cyborg_reconciler.testing import (
+    FakeExecutor,
+    FakeJournal,
+    FixedClock,
+    FixedDeclarations,
+    FixedInventory,
+    RecordedObserver,
+    RecordingCordon,
+    change_nothing,
+    ignore_progress,
+)
+from tests.scenarios.story import facts_of, policy_of
+
+ADDRESS = "0000:6b:00.0"
+VFS = policy_of({"name": "qat", "sriov": {"num_vfs": 4}}, 1)
+ARGS = policy_of({"name": "args", "kernel_args": {"iommu": "pt"}}, 1)
+YES = Options(consent=True)
+
+
+def obey(facts: Facts, segment: Segment) -> tuple[list[StepOutcome], Facts]:
+    """Do to the facts what sriov_vfs, kernel_args and a reboot do to a host."""
+    if isinstance(segment, RebootSegment):
+        kernel = msgspec.structs.replace(facts.kernel, boot_id="boot-2", args_running=facts.kernel.args_next_boot)
+        return [StepOutcome(id=segment.id, status="changed")], msgspec.structs.replace(facts, kernel=kernel)
+    assert isinstance(segment, ActionsSegment)
+    for step in segment.steps:
+        if step.module == "sriov_vfs":
+            count = step.args["num_vfs"]
+            device = msgspec.structs.replace(facts.devices[0], num_vfs=count, boot_num_vfs=count)
+            facts = msgspec.structs.replace(facts, devices=[device, *facts.devices[1:]])
+        if step.module == "kernel_args":
+            words = [f"{name}={value}" for name, value in step.args["args"].items()]
+            kernel = msgspec.structs.replace(facts.kernel, args_next_boot=words)
+            facts = msgspec.structs.replace(facts, kernel=kernel)
+    return [StepOutcome(id=step.id, status="changed") for step in segment.steps], facts
+
+
+def pool_of(**spec) -> Located[RolloutPool]:
+    whole = PoolSpec(host_selector=Selector(groups=("all",)), **spec)
+    document = RolloutPool(api_version="cyborg/v1", kind="RolloutPool", metadata=Metadata(name="p"), spec=whole)
+    return Located(document, "pool.yml", {})
+
+
+class World:
+    """Hosts that report a QAT card without VFs, and everything around them."""
+
+    def __init__(self, *names: str, policies=(VFS,), pools=(), react=obey) -> None:
+        self.observer = RecordedObserver({name: facts_of({"hostname": name}) for name in names})
+        self.executor = FakeExecutor(self.observer, react)
+        self.journal = FakeJournal()
+        self.cordon = RecordingCordon()
+        self.declarations = FixedDeclarations(Declared(policies=tuple(policies), pools=tuple(pools), digest="d"))
+        self.ports = Ports(
+            declarations=self.declarations,
+            inventory=FixedInventory([Host(name) for name in names]),
+            observer=self.observer,
+            executor=self.executor,
+            journal=self.journal,
+            cordon=self.cordon,
+            clock=FixedClock(),
+            controller=self.journal.controller(),
+        )
+
+    def look(self, options: Options = YES):
+        return survey(self.ports, options, ignore_progress)
+
+    def converge(self, options: Options = YES):
+        return converge(self.ports, self.look(options), options, ignore_progress)
+
+
+def waits_of(seen, name: str) -> list[Reason]:
+    return [wait.reason for wait in seen.hosts[name].plan.waits]
+
+
+def test_a_host_is_made_as_declared_and_looked_at_again() -> None:
+    world = World("a")
+    seen = world.converge()
+    assert seen.hosts["a"].verdict.sync is Sync.SYNCED
+    assert len(world.observer.asked) == 2
+    assert [run.status for run in world.journal.runs()] == ["applied"]
+
+
+def test_a_second_pass_does_nothing() -> None:
+    world = World("a")
+    world.converge()
+    world.converge()
+    assert len(world.executor.applied) == 1
+
+
+def test_success_is_not_a_return_code() -> None:
+    world = World("a", react=change_nothing)
+    seen = world.converge()
+    assert seen.hosts["a"].outcome.status == "applied"
+    assert seen.hosts["a"].verdict.sync is Sync.OUT_OF_SYNC
+    digest = seen.hosts["a"].desired.digest()
+    assert world.journal.histories({"a": digest})["a"].failures == 1
+
+
+def test_the_same_plan_is_not_tried_twice_in_one_pass() -> None:
+    world = World("a", react=change_nothing)
+    world.converge()
+    assert len(world.executor.applied) == 1
+
+
+def test_a_host_that_cannot_be_observed_gets_no_action_and_others_go_on() -> None:
+    world = World("a", "b", pools=[pool_of(max_unavailable=2)])
+    world.observer.unobserved["a"] = Unobserved("Unreachable", "no route to host")
+    seen = world.converge()
+    assert waits_of(seen, "a") == [Reason.UNREACHABLE]
+    assert seen.hosts["a"].verdict.health is Health.MISSING
+    assert seen.hosts["b"].verdict.verified
+    assert [set(plan.hosts) for plan in world.executor.applied] == [{"b"}]
+
+
+def test_a_wave_is_as_wide_as_the_pool_says() -> None:
+    world = World("a", "b", "c", "d", pools=[pool_of(max_unavailable="50%")])
+    world.converge()
+    assert [sorted(plan.hosts) for plan in world.executor.applied] == [["a", "b"], ["c", "d"]]
+
+
+def test_without_a_pool_hosts_go_one_at_a_time() -> None:
+    world = World("a", "b")
+    world.converge()
+    assert [sorted(plan.hosts) for plan in world.executor.applied] == [["a"], ["b"]]
+
+
+def test_a_failure_stops_the_waves_after_it() -> None:
+    world = World("a", "b")
+    world.executor.outcomes["a"] = Outcome(status="failed", message="broken")
+    seen = world.converge()
+    assert [sorted(plan.hosts) for plan in world.executor.applied] == [["a"]]
+    assert not seen.hosts["b"].verdict.verified
+    assert [run.status for run in world.journal.runs()] == ["failed"]
+
+
+def test_a_refusal_does_not_stop_the_waves_after_it() -> None:
+    world = World("a", "b")
+    world.executor.outcomes["a"] = Outcome(status="refused", message="VF 1 is held")
+    assert world.converge().hosts["b"].verdict.verified
+
+
+def test_manual_approval_waits_and_binds_the_very_actions() -> None:
+    world = World("a")
+    options = Options()
+    seen = world.converge(options)
+    assert world.executor.applied == []
+    plan = seen.hosts["a"].plan
+    world.journal.approve("a", plan.generation, "another digest", world.ports.clock.now())
+    world.converge(options)
+    assert world.executor.applied == []
+    world.journal.approve("a", plan.generation, plan.digest, world.ports.clock.now())
+    assert world.converge(options).hosts["a"].verdict.verified
+
+
+def test_automatic_approval_does_not_wait() -> None:
+    world = World("a", pools=[pool_of(approval="automatic")])
+    assert world.converge(Options()).hosts["a"].verdict.verified
+
+
+def test_a_reboot_is_noted_before_it_is_asked_for() -> None:
+    world = World("a", policies=[ARGS], pools=[pool_of(reboot=Reboot(allowed=True))])
+    noted = []
+    plain_apply = world.executor.apply
+
+    class Watching:
+        def apply(self, plan: PlanDocument, on_progress):
+            noted.extend(world.journal.memory.histories["a"].boots)
+            return plain_apply(plan, on_progress)
+
+        def settle(self) -> None:
+            """Nothing is left running here."""
+
+    world.ports = replace(world.ports, executor=Watching())
+    assert world.converge().hosts["a"].verdict.verified
+    assert noted == ["boot-1"]
+
+
+def test_an_argument_that_never_runs_ends_in_reboot_loop_detected() -> None:
+    boots = iter(range(2, 100))
+
+    def stubborn(facts: Facts, segment: Segment):
+        steps, after = obey(facts, segment)
+        if isinstance(segment, RebootSegment):
+            kernel = msgspec.structs.replace(after.kernel, boot_id=f"boot-{next(boots)}", args_running=[])
+            after = msgspec.structs.replace(after, kernel=kernel)
+        return steps, after
+
+    world = World("a", policies=[ARGS], pools=[pool_of(reboot=Reboot(allowed=True, max_attempts=2))], react=stubborn)
+    for _ in range(6):
+        seen = world.converge()
+    reboots = sum(
+        isinstance(segment, RebootSegment)
+        for plan in world.executor.applied
+        for of_host in plan.hosts.values()
+        for segment in of_host.segments
+    )
+    assert reboots == 2
+    assert waits_of(seen, "a") == [Reason.REBOOT_LOOP_DETECTED]
+
+
+def test_a_reboot_that_is_not_allowed_waits_and_says_what_to_do() -> None:
+    world = World("a", policies=[ARGS])
+    seen = world.converge()
+    assert waits_of(seen, "a") == [Reason.REBOOT_NOT_ALLOWED]
+    assert world.converge(Options(consent=True, allow_reboot=True)).hosts["a"].verdict.verified
+
+
+def test_what_was_cordoned_by_others_stays_cordoned() -> None:
+    world = World("a", "b")
+    world.cordon = RecordingCordon(by_others=["a"])
+    world.ports = replace(world.ports, cordon=world.cordon)
+    world.converge()
+    assert world.cordon.cordoned == {"a"}
+
+
+def test_an_interrupted_run_is_closed_once_nothing_of_it_runs() -> None:
+    world = World("a")
+    seen = world.look()
+    plan = PlanDocument(
+        plan_version=1, uuid="u", created_at="", controller_id="x", fencing_token=1, hosts={"a": _host_plan()}
+    )
+    world.journal.open_run(plan, world.ports.clock.now())
+    later = world.journal.reopened()
+    world.ports = replace(world.ports, journal=later, controller=later.controller())
+    assert resume(world.ports) == ("a",)
+    assert world.executor.settled == 1
+    assert [run.status for run in later.runs()] == ["interrupted"]
+    assert resume(world.ports) == ()
+    assert seen.hosts["a"].plan.actions
+
+
+def _host_plan():
+    return HostPlan(generation=1, digest="d", fingerprint="f", segments=[])
+
+
+def test_policies_that_change_meanwhile_are_what_is_verified() -> None:
+    world = World("a")
+    first = world.look()
+    more = policy_of({"name": "qat", "sriov": {"num_vfs": 8}}, 1)
+    world.declarations.declared = Declared(policies=(more,), digest="e")
+    seen = converge(world.ports, first, YES, ignore_progress)
+    assert world.observer.facts["a"].devices[0].num_vfs == 8
+    assert seen.hosts["a"].plan.generation == first.hosts["a"].plan.generation + 1
+
+
+def test_a_policy_that_selects_nothing_is_told() -> None:
+    idle = policy_of({"name": "idle", "sriov": {"num_vfs": 4}, "device_selector": {"vendor_id": "ffff"}}, 2)
+    assert World("a", policies=[VFS, idle]).look().unused_policies == ("idle",)
+
+
+def test_a_host_in_two_pools_is_conflicted_and_others_go_on() -> None:
+    other = pool_of()
+    document = other.document.model_copy(update={"metadata": Metadata(name="q")})
+    world = World("a", pools=[other, Located(document, "q.yml", {})])
+    assert waits_of(world.look(), "a") == [Reason.CONFLICTED]
+
+
+@pytest.mark.parametrize("vfs", [4, 8])
+def test_drift_is_marked_once_the_host_was_in_sync(vfs: int) -> None:
+    world = World("a", policies=[policy_of({"name": "qat", "sriov": {"num_vfs": vfs}}, 1)])
+    assert not world.look().hosts["a"].plan.actions[0].drift
+    world.converge()
+    world.observer.facts["a"] = facts_of({"hostname": "a"})
+    assert world.look().hosts["a"].plan.actions[0].drift
+
+
+def test_every_change_of_standing_is_an_event() -> None:
+    world = World("a")
+    world.converge()
+    assert [event.kind for event in reversed(world.journal.events("a"))] == ["OutOfSync", "ApplyStarted", "Synced"]
