@@ -1,0 +1,132 @@
+# Copyright (c) 2026 Cyborg Reconciler contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+"""How is a function bound to the driver that is wanted, now and at the next boot, and how does it go back to its own?
+
+vfio-pci takes every function of the IOMMU group. Called by the module `device_binding` and by `apply`. Does I/O
+through `Host`.
+Source: Linux, Documentation/ABI/testing/sysfs-bus-pci, ``driver_override``; Documentation/driver-api/vfio.rst.
+"""
+
+from ansible_collections.openstack.cyborg.plugins.module_utils import boot, devices, guards, modules, virtio
+from ansible_collections.openstack.cyborg.plugins.module_utils.host import Failure, Refusal, Result
+from ansible_collections.openstack.cyborg.plugins.module_utils.persistence import read_device
+from ansible_collections.openstack.cyborg.plugins.module_utils.tree import is_unknown
+
+ARGUMENTS = {
+    "address": {"type": "str", "required": True},
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "driver": {"type": "str"},
+    "persist": {"type": "bool", "default": True},
+}
+
+
+def read(tree, args):
+    """Return what is there, in the words of the module's RETURN. Raises: Failure, Unreadable."""
+    device = devices.read_present(tree, devices.checked_address(args["address"]))
+    if is_unknown(device["driver_override"]):
+        raise Failure("%s: driver_override: %s" % (device["address"], device["driver_override"]["unknown"]))
+    found = {
+        "driver": device["driver"],
+        "driver_override": device["driver_override"],
+        "boot_driver": read_device(tree, device["address"])["driver"],
+    }
+    if virtio.is_virtio(device):
+        found["function_driver"] = device["function_driver"]
+    return found
+
+
+def ensure(host, args):
+    """Bind the function as *args* say. Raises: Refusal, Failure, ValueError, Unreadable."""
+    if args["state"] == "absent":
+        return _ensure_native(host, args)
+    if not args["driver"]:
+        raise ValueError("%s: driver is needed: the name of a driver, or none" % args["address"])
+    return _ensure_bound(host, args, devices.checked_driver(args["driver"]))
+
+
+# ------------------------------------------------------------------------------------------------------------- present
+def _ensure_bound(host, args, driver):
+    before = read(host.tree, args)
+    device = devices.read_present(host.tree, args["address"])
+    on_virtio = virtio.is_virtio_driver(host, device, driver)
+    pci_driver = virtio.PCI_DRIVER if on_virtio else driver
+    members = devices.group_of(host.tree, device) if driver == devices.VFIO else [device["address"]]
+    moved = [one for one in members if _driver_of(host.tree, one) != _bound(pci_driver)]
+    behind = on_virtio and device["function_driver"] != driver
+    boot_wanted = dict(read_device(host.tree, device["address"]), driver=driver if args["persist"] else None)
+    if not moved and not behind and boot.is_persisted(host.tree, device["address"], boot_wanted):
+        return Result(before, before, changed=False)
+    _refuse(host, device, moved or ([device["address"]] if behind else []), driver)
+    if not host.announce(before):
+        after = dict(before, boot_driver=boot_wanted["driver"])
+        if moved:
+            after.update(driver=_bound(pci_driver), driver_override=pci_driver)
+        if on_virtio:
+            after["function_driver"] = driver
+        return Result(before, after, changed=True)
+    for member in moved:
+        devices.rebind(host, member, pci_driver)
+    if on_virtio:
+        virtio.bind(host, device["address"], driver)
+    boot.persist(host, device["address"], boot_wanted)
+    return Result(before, read(host.tree, args), changed=True)
+
+
+def _bound(driver):
+    return None if driver == devices.UNBOUND else driver
+
+
+def _driver_of(tree, address):
+    return devices.read_present(tree, address)["driver"]
+
+
+def _refuse(host, device, moved, driver):
+    """Refuse to touch what is protected, in use or the parent of VFs. Raises: Refusal."""
+    if driver == devices.VFIO:
+        devices.refuse_without_iommu(host.tree, device)
+    if not moved:
+        return
+    for address in moved:
+        count = devices.read_present(host.tree, address)["num_vfs"]
+        if count:
+            message = "%s: it has %s VFs, which would go with its driver: remove them first (sriov_vfs)"
+            raise Refusal("DeviceInUse", message % (address, count))
+    guards.refuse(host, protected=moved, held=moved)
+
+
+# -------------------------------------------------------------------------------------------------------------- absent
+def _ensure_native(host, args):
+    """Clear the override and what persists it, and let the kernel choose the driver."""
+    before = read(host.tree, args)
+    device = devices.read_present(host.tree, args["address"])
+    boot_wanted = dict(read_device(host.tree, device["address"]), driver=None)
+    given_back = _overridden(host.tree, device)
+    if not given_back and boot.is_persisted(host.tree, device["address"], boot_wanted):
+        return Result(before, before, changed=False)
+    _refuse(host, device, given_back, None)
+    if not host.announce(before):
+        driver = modules.native_driver(host.tree, device) if given_back else before["driver"]
+        return Result(before, dict(before, driver=driver, driver_override=None, boot_driver=None), changed=True)
+    # First what persists: the event of the new binding would start what restores the old one.
+    boot.persist(host, device["address"], boot_wanted)
+    for address in given_back:
+        devices.give_to_native(host, address)
+    return Result(before, read(host.tree, args), changed=True)
+
+
+def _overridden(tree, device):
+    """Return the functions that an override of ours holds: the device, and the group that vfio-pci took with it."""
+    if device["driver_override"] is None:
+        return []
+    if device["driver_override"] != devices.VFIO:
+        return [device["address"]]
+    others = [one for one in devices.group_of(tree, device) if one != device["address"]]
+    taken = [one for one in others if _is_taken_along(tree, one)]
+    return [device["address"], *taken]
+
+
+def _is_taken_along(tree, address):
+    """Say whether vfio-pci holds the function by an override, and nothing of its own persists that."""
+    held = devices.read_present(tree, address)["driver_override"] == devices.VFIO
+    return held and read_device(tree, address)["driver"] is None

@@ -1,0 +1,114 @@
+# Copyright (c) 2026 Cyborg Reconciler contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+"""How does a device become at the next boot what it is now? And how is that undone without a trace?
+
+By udev and systemd: a rule for each device starts a unit when the device appears, the unit runs a small script, the
+script reads the device's file (`persistence` parses and renders it). Script and unit go with the last device. Called by
+`sriov` and `binding`. Does I/O through `Host`.
+"""
+
+import inspect
+import os
+import sys
+
+from ansible_collections.openstack.cyborg.plugins.module_utils import restore
+from ansible_collections.openstack.cyborg.plugins.module_utils.persistence import (
+    DEVICES_FOLDER,
+    NOTHING,
+    device_file,
+    read_device,
+    render_device,
+)
+
+RULES_FOLDER = "/etc/udev/rules.d"
+RULE_PREFIX = "71-cyborg-"
+UNIT_FILE = "/etc/systemd/system/cyborg-device@.service"
+SCRIPT_FOLDER = "/usr/local/lib/cyborg-reconciler"
+SCRIPT_FILE = SCRIPT_FOLDER + "/restore"
+#: RHEL 8 has a Python for the system's own needs and may have no other.
+INTERPRETERS = ("/usr/bin/python3", "/usr/libexec/platform-python")
+
+RULE = """\
+# Written by openstack.cyborg. What the device shall become: %(file)s
+ACTION=="add|bind", SUBSYSTEM=="pci", KERNEL=="%(address)s", TAG+="systemd", \
+ENV{SYSTEMD_WANTS}+="cyborg-device@%(address)s.service"
+"""
+UNIT = """\
+# Written by openstack.cyborg; goes with the last device in %(folder)s.
+[Unit]
+Description=Declared state of the accelerator %%i
+DefaultDependencies=no
+After=systemd-modules-load.service local-fs.target
+Before=network-pre.target shutdown.target
+Conflicts=shutdown.target
+ConditionPathExists=%(folder)s/%%i.json
+
+[Service]
+Type=oneshot
+ExecStart=%(script)s %%i
+TimeoutStartSec=1000
+"""
+
+
+def rule_file(address):
+    """Return where the rule of udev for the device at *address* lies."""
+    return "%s/%s%s.rules" % (RULES_FOLDER, RULE_PREFIX, address)
+
+
+def wanted_files(tree, address, wanted):
+    """Return ``{path: (text, mode)}`` of what makes the device *wanted* at boot, the device's own file last."""
+    source = inspect.getsource(restore).partition("\n")[2]
+    interpreter = next((name for name in INTERPRETERS if tree.exists(name)), sys.executable)
+    return {
+        SCRIPT_FILE: ("#!%s\n%s" % (interpreter, source), 0o755),
+        UNIT_FILE: (UNIT % {"folder": DEVICES_FOLDER, "script": SCRIPT_FILE}, 0o644),
+        rule_file(address): (RULE % {"file": device_file(address), "address": address}, 0o644),
+        device_file(address): (render_device(address, **wanted), 0o644),
+    }
+
+
+def is_persisted(tree, address, wanted):
+    """Say whether the next boot makes the device *wanted*, and everything that it takes is there.
+
+    Raises: Unreadable.
+    """
+    if read_device(tree, address) != wanted:
+        return False
+    if wanted == NOTHING:
+        return not tree.exists(rule_file(address))
+    files = wanted_files(tree, address, wanted)
+    return all(tree.read_text(name) == text.rstrip() for name, (text, _mode) in files.items())
+
+
+def persist(host, address, wanted):
+    """See to it that the next boot makes the device *wanted*; `NOTHING` takes every trace away. Raises: Failure."""
+    if is_persisted(host.tree, address, wanted):
+        return
+    if wanted == NOTHING:
+        _forget(host, address)
+    else:
+        for name, (text, mode) in wanted_files(host.tree, address, wanted).items():
+            if host.tree.read_text(name) != text.rstrip():
+                host.write_file(name, text, mode=mode)
+    _reload(host)
+
+
+def _forget(host, address):
+    """Take away what makes the device at boot, and with the last device what all of them share."""
+    host.remove_file(device_file(address))
+    host.remove_file(rule_file(address))
+    if host.tree.listdir(DEVICES_FOLDER):
+        return
+    for name in (UNIT_FILE, SCRIPT_FILE):
+        host.remove_file(name)
+    for folder in (SCRIPT_FOLDER, DEVICES_FOLDER, os.path.dirname(DEVICES_FOLDER)):
+        host.remove_folder(folder)
+
+
+def _reload(host):
+    """Have systemd and udev read their files again, where they run."""
+    if host.tree.exists("/run/systemd/system"):
+        host.run("systemctl", "daemon-reload", timeout_s=120)
+    if host.tree.exists("/run/udev/control"):
+        host.run("udevadm", "control", "--reload", timeout_s=60)

@@ -1,0 +1,137 @@
+# Copyright (c) 2026 Cyborg Reconciler contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+"""How is a PCI function bound, unbound, loaded for and offered to drivers, and when must it be left alone?
+
+Called by `sriov` and `binding`. Does I/O through `Host`.
+Source: Linux, Documentation/ABI/testing/sysfs-bus-pci.
+"""
+
+import re
+
+from ansible_collections.openstack.cyborg.plugins.module_utils import modules
+from ansible_collections.openstack.cyborg.plugins.module_utils.host import Failure, Refusal
+from ansible_collections.openstack.cyborg.plugins.module_utils.pci import read_function
+from ansible_collections.openstack.cyborg.plugins.module_utils.topology import PCI_DEVICES
+
+DRIVERS = "/sys/bus/pci/drivers"
+DRIVERS_PROBE = "/sys/bus/pci/drivers_probe"
+ADDRESS = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]\Z")
+DRIVER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}\Z")
+#: What no driver is called; as an override it keeps every driver away.
+UNBOUND = "none"
+VFIO = "vfio-pci"
+#: Host and PCI-to-PCI bridges stay with their own drivers. Source: Linux, drivers/vfio, ``vfio_dev_driver_allowed``.
+BRIDGES = ("0600", "0604", "0609")
+
+
+def checked_address(address):
+    """Return *address*. Raises: ValueError."""
+    if not ADDRESS.match(address):
+        raise ValueError("%r is no PCI address: write it as 0000:3b:00.0, in lower case" % address)
+    return address
+
+
+def checked_driver(driver):
+    """Return *driver*, the name of a driver or ``none``. Raises: ValueError."""
+    if not DRIVER.match(driver):
+        raise ValueError("%r is no name of a driver" % driver)
+    return driver
+
+
+def read_present(tree, address):
+    """Return the facts of the function at *address*. Raises: Failure where there is none."""
+    found = read_function(tree, address)
+    if found is None:
+        raise Failure("%s: there is no such device (%s/%s)" % (address, PCI_DEVICES, address))
+    return found
+
+
+def group_of(tree, device):
+    """Return the addresses of the IOMMU group of *device* that vfio-pci takes: all but bridges."""
+    names = tree.listdir("%s/%s/iommu_group/devices" % (PCI_DEVICES, device["address"])) or [device["address"]]
+    kinds = {name: (read_function(tree, name) or {}).get("class_id", "") for name in names}
+    return [name for name in names if name == device["address"] or not kinds[name].startswith(BRIDGES)]
+
+
+def refuse_without_iommu(tree, device):
+    """Refuse vfio-pci where nothing separates the device's memory accesses. Raises: Refusal."""
+    if device["iommu_group"] is None and not tree.listdir("/sys/kernel/iommu_groups"):
+        message = "%s: vfio-pci needs the IOMMU, which is off: set intel_iommu=on or amd_iommu=on, and reboot"
+        raise Refusal("KernelUnsupported", message % device["address"])
+
+
+def rebind(host, address, driver):
+    """Bind the function at *address* to *driver* (``none``: to nothing) by an override. Raises: Refusal, Failure.
+
+    A driver that does not take the function leaves it with the one that it had.
+    """
+    before = read_present(host.tree, address)
+    if driver != UNBOUND:
+        load_driver(host, driver, before)
+    _override(host, before, driver)
+    if _is_bound(host.tree, address, driver):
+        return
+    _unbind(host, before)
+    if driver != UNBOUND:
+        host.write_attribute(DRIVERS_PROBE, address, address)
+    after = read_present(host.tree, address)
+    if after["driver"] != (None if driver == UNBOUND else driver):
+        _give_back(host, after, before)
+        message = "%s: drivers_probe: %s did not take the device, which is with %s again; the kernel's log says why"
+        raise Failure(message % (address, driver, before["driver"] or "no driver"))
+
+
+def give_to_native(host, address):
+    """Clear the override of the function at *address* and let the kernel choose its driver. Raises: Failure."""
+    device = read_present(host.tree, address)
+    _override(host, device, None)
+    _unbind(host, device)
+    host.write_attribute(DRIVERS_PROBE, address, address)
+    if read_present(host.tree, address)["driver"] is None and isinstance(device["modalias"], str):
+        modules.load_alias(host, device["modalias"])
+        host.write_attribute(DRIVERS_PROBE, address, address)
+
+
+def _is_bound(tree, address, driver):
+    return read_present(tree, address)["driver"] == (None if driver == UNBOUND else driver)
+
+
+def _override(host, device, driver):
+    if device["driver_override"] != driver:
+        name = "%s/%s/driver_override" % (PCI_DEVICES, device["address"])
+        host.write_attribute(name, "\n" if driver is None else driver, device["address"])
+
+
+def _unbind(host, device):
+    if device["driver"]:
+        host.write_attribute("%s/%s/unbind" % (DRIVERS, device["driver"]), device["address"], device["address"])
+
+
+def _give_back(host, device, before):
+    """Put the function back to how it was *before*, as far as the kernel lets us."""
+    override = before["driver_override"] if isinstance(before["driver_override"], str) else None
+    _override(host, device, override)
+    if before["driver"] and device["driver"] != before["driver"]:
+        _unbind(host, device)
+        host.write_attribute(DRIVERS_PROBE, device["address"], device["address"])
+
+
+def load_driver(host, driver, device):
+    """See to it that there is a PCI driver of this name: by its own name, then by what the device asks for.
+
+    Raises: Refusal (SecureBootUnsigned); Failure.
+    """
+    place = "%s/%s" % (DRIVERS, driver)
+    if host.tree.exists(place):
+        return
+    said = ""
+    try:
+        modules.load(host, driver)
+    except Failure as exc:  # a driver's name need not be its module's: 4xxx is the driver of qat_4xxx
+        said = exc.message
+    if not host.tree.exists(place) and isinstance(device["modalias"], str):
+        modules.load_alias(host, device["modalias"])
+    if not host.tree.exists(place):
+        message = "%s: there is no driver %s (%s)%s" % (device["address"], driver, place, ": " + said if said else "")
+        raise Failure(message)

@@ -1,0 +1,219 @@
+# Copyright (c) 2026 Cyborg Reconciler contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+"""How does a module get loaded or kept out, with which options, now and at the next boot?
+
+Called by the module `kernel_module` and by `apply`. What other files of modprobe.d say is left to them: what they say
+already is not said again, and what they say against it is an error that names them. Does I/O through `Host`.
+"""
+
+import re
+
+from ansible_collections.openstack.cyborg.plugins.module_utils import guards, initramfs, modules
+from ansible_collections.openstack.cyborg.plugins.module_utils.host import Failure, Refusal, Result
+from ansible_collections.openstack.cyborg.plugins.module_utils.modprobe import (
+    LOAD,
+    MODPROBE,
+    canonical,
+    own_file,
+    parse_load,
+    parse_modprobe,
+    read_configuration,
+    render_modprobe,
+)
+
+ARGUMENTS = {
+    "name": {"type": "str", "required": True},
+    "state": {"type": "str", "choices": ["loaded", "unloaded"]},
+    "boot": {"type": "bool"},
+    "blacklisted": {"type": "bool"},
+    "options": {"type": "dict", "default": {}},
+    "update_initramfs": {"type": "str", "choices": ["auto", "never"], "default": "auto"},
+}
+OPTION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\Z")
+VALUE = re.compile(r"[^\x00-\x1f\x7f\"\\#]{0,512}\Z")
+
+
+class Configuration:
+    """What modprobe.d and modules-load.d say of one module: all together, ours alone, and who says what.
+
+    Attributes:
+        blacklisted, options, boot: what counts. own_blacklisted, own_options, own_boot: what our files say.
+    """
+
+    def __init__(self, tree, name):
+        self.own_modprobe, self.own_load = own_file(MODPROBE, name), own_file(LOAD, name)
+        self.blacklisted = self.own_blacklisted = self.boot = self.own_boot = False
+        self.options, self.own_options, self.said_by = {}, {}, {}
+        for path, text in read_configuration(tree, MODPROBE).items():
+            blacklisted, options = parse_modprobe(text)
+            self._add(path, name in blacklisted, options.get(name, {}))
+        for path, text in read_configuration(tree, LOAD).items():
+            if name in parse_load(text):
+                self.boot = True
+                self.own_boot = self.own_boot or path == self.own_load
+
+    def _add(self, path, blacklisted, options):
+        self.blacklisted = self.blacklisted or blacklisted
+        self.options.update(options)
+        self.said_by.update(dict.fromkeys(options, path))
+        if path == self.own_modprobe:
+            self.own_blacklisted, self.own_options = blacklisted, dict(options)
+
+
+def read(tree, args):
+    """Return what is there, in the words of the module's RETURN. Raises: Unreadable, ValueError."""
+    name = modules.checked_name(args["name"])
+    return _state(tree, name, Configuration(tree, name))
+
+
+def _state(tree, name, configured):
+    loaded = modules.is_loaded(tree, name) or modules.read_on_disk(tree, name) == "builtin"
+    return {
+        "loaded": loaded,
+        "boot": configured.boot,
+        "blacklisted": configured.blacklisted,
+        "options": dict(sorted(configured.options.items())),
+    }
+
+
+class _Wanted:
+    """What our files shall say, and whether the module shall be loaded (None: as it is)."""
+
+    def __init__(self, args, configured):
+        self.loaded = {"loaded": True, "unloaded": False}.get(args["state"])
+        self.boot = _own(args["boot"], configured.boot, configured.own_boot)
+        self.blacklisted = _own(args["blacklisted"], configured.blacklisted, configured.own_blacklisted)
+        self.options = dict(configured.own_options)
+        self.asked = _checked_options(args["options"])
+        for option, value in self.asked.items():
+            if value is None:
+                self.options.pop(option, None)
+            elif configured.options.get(option) != value or option in self.options:
+                self.options[option] = value
+
+    def changes_modprobe(self, configured):
+        return self.blacklisted != configured.own_blacklisted or self.options != configured.own_options
+
+    def changes_load(self, configured):
+        return self.boot != configured.own_boot
+
+    def after(self, before):
+        """Return what *before* becomes, in the words of the module's RETURN."""
+        options = {name: value for name, value in before["options"].items() if self.asked.get(name, value) is not None}
+        options.update({name: value for name, value in self.asked.items() if value is not None})
+        return {
+            "loaded": before["loaded"] if self.loaded is None else self.loaded,
+            "boot": self.boot or before["boot"],
+            "blacklisted": self.blacklisted or before["blacklisted"],
+            "options": dict(sorted(options.items())),
+        }
+
+
+def _own(asked, said, own):
+    """Return whether our file shall say it: asked for and said by nobody else, or not asked about and ours already."""
+    if asked is None:
+        return own
+    return asked and (own or not said)
+
+
+def _checked_options(options):
+    checked = {}
+    for option, value in options.items():
+        text = value if value is None else str(int(value) if isinstance(value, bool) else value)
+        if not OPTION.match(option) or (text is not None and not VALUE.match(text)):
+            raise ValueError(
+                "%r=%r is no option of a module: no quotes, backslashes, # or control characters" % (option, value)
+            )
+        checked[option] = text
+    return checked
+
+
+def ensure(host, args):
+    """Make the module as *args* say. Raises: Refusal, Failure, ValueError, Unreadable."""
+    name = modules.checked_name(args["name"])
+    configured = Configuration(host.tree, name)
+    before, wanted = _state(host.tree, name, configured), _Wanted(args, configured)
+    moves = wanted.loaded is not None and wanted.loaded != before["loaded"]
+    rewrites = wanted.changes_modprobe(configured)
+    image = args["update_initramfs"] == "auto" and initramfs.is_open(host.tree, name)
+    if not (moves or rewrites or image or wanted.changes_load(configured)):
+        return Result(before, before, changed=False, reboot_required=_waits(host.tree, name, args, before))
+    _refuse(host, name, wanted, before, moves)
+    if not host.announce(before):
+        return Result(before, wanted.after(before), changed=True)
+    _configure(host, name, configured, wanted)
+    if moves:
+        (modules.load if wanted.loaded else modules.unload)(host, name)
+    if args["update_initramfs"] == "auto" and (rewrites or image):
+        initramfs.update(host, name)
+    after = read(host.tree, args)
+    _verify(host.tree, name, wanted, after)
+    return Result(before, after, changed=True, reboot_required=_waits(host.tree, name, args, after))
+
+
+def _refuse(host, name, wanted, before, moves):
+    """Refuse what would take a protected or used device away, now or at the next boot. Raises: Refusal, Failure."""
+    if moves and wanted.loaded and not modules.is_on_disk(host.tree, name):
+        raise Failure("%s: the running kernel has no such module" % name)
+    if moves and wanted.loaded:
+        modules.refuse_unsigned(host.tree, name)
+    if wanted.blacklisted and not before["blacklisted"]:
+        module = guards.read_module(host, name)
+        if module["builtin"]:
+            raise Refusal(
+                "Unsupported", "%s is built into the kernel: it can be neither unloaded nor blacklisted" % name
+            )
+        modules.refuse_protected(module)
+    if moves and not wanted.loaded:
+        modules.refuse_unload(host, name)
+
+
+def _configure(host, name, configured, wanted):
+    """Write our files, or take them away when they have nothing to say. Raises: Failure."""
+    if wanted.changes_modprobe(configured):
+        initramfs.begin(host, name)
+        text = render_modprobe(name, blacklisted=wanted.blacklisted, options=wanted.options)
+        _write(host, configured.own_modprobe, text)
+    if wanted.changes_load(configured):
+        _write(host, configured.own_load, name + "\n" if wanted.boot else "")
+
+
+def _write(host, path, text):
+    if text:
+        host.write_file(path, "# Written by openstack.cyborg.kernel_module, which also takes it away.\n" + text)
+    else:
+        host.remove_file(path)
+
+
+def _waits(tree, name, args, state):
+    """Say whether a boot (or a reload of the module) is needed before everything that is configured counts."""
+    if not modules.is_loaded(tree, name):
+        return False
+    if args["blacklisted"] and state["blacklisted"]:
+        return True
+    for option, value in _checked_options(args["options"]).items():
+        running = tree.read_text("/sys/module/%s/parameters/%s" % (name, canonical(option)))
+        if value is not None and running is not None and not _means(running, value):
+            return True
+    return False
+
+
+def _means(running, wanted):
+    """Say whether a running parameter is what was *wanted*. Source: Linux, kernel/params.c, ``param_get_bool``."""
+    if running in ("Y", "N"):
+        return (running == "Y") == (wanted.lower() in ("1", "y", "on", "true", ""))
+    return running == wanted
+
+
+def _verify(tree, name, wanted, after):
+    """Fail when another file of modprobe.d overrides ours, or the module did not move. Raises: Failure."""
+    configured = Configuration(tree, name)
+    for option, value in wanted.asked.items():
+        if value is not None and after["options"].get(option) != value:
+            found, path = after["options"].get(option), configured.said_by.get(option)
+            raise Failure("%s: %s sets %s=%s after our file: take it out there" % (name, path, option, found))
+    if wanted.loaded is not None and after["loaded"] != wanted.loaded:
+        raise Failure(
+            "%s: modprobe ended well, and the module is %s" % (name, "not loaded" if wanted.loaded else "loaded")
+        )

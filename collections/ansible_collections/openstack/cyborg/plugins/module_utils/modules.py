@@ -1,0 +1,162 @@
+# Copyright (c) 2026 Cyborg Reconciler contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+"""How is a module of the kernel loaded and unloaded, and what speaks against it?
+
+Called by `devices`, `virtio` and `kernel_modules`. Does I/O through `Host`.
+"""
+
+import contextlib
+import re
+
+from ansible_collections.openstack.cyborg.plugins.module_utils import guards
+from ansible_collections.openstack.cyborg.plugins.module_utils.host import Failure, Refusal
+from ansible_collections.openstack.cyborg.plugins.module_utils.kernel import read_kernel, read_release
+from ansible_collections.openstack.cyborg.plugins.module_utils.kmod import (
+    module_of_file,
+    modules_folder,
+    read_aliases,
+    read_loaded,
+    read_modinfo,
+)
+from ansible_collections.openstack.cyborg.plugins.module_utils.modprobe import canonical
+from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Unreadable, is_unknown
+
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}\Z")
+#: What the kernel says of a signature that it does not accept. Source: kernel/module/signing.c; EKEYREJECTED, ENOKEY,
+#: EPERM.
+NOT_SIGNED = (
+    "Key was rejected by service",
+    "Required key not available",
+    "Operation not permitted",
+    "Loading of unsigned",
+)
+SIGN_IT = (
+    "sign it with a key that the firmware trusts (for DKMS: mokutil --import its mok.pub, and confirm at boot), "
+    "or turn Secure Boot off"
+)
+
+
+def checked_name(name):
+    """Return the name of a module as the kernel says it. Raises: ValueError."""
+    if not NAME.match(name):
+        raise ValueError("%r is no name of a kernel module" % name)
+    return canonical(name)
+
+
+def is_loaded(tree, name):
+    """Say whether the module is loaded. Raises: Unreadable."""
+    return canonical(name) in read_loaded(tree)
+
+
+def read_on_disk(tree, name):
+    """Return ``builtin``, the path of the module's file for the running kernel, or None. Raises: Unreadable."""
+    folder = modules_folder(read_release(tree))
+    for line in (tree.read_text("%s/modules.builtin" % folder) or "").splitlines():
+        if module_of_file(line) == canonical(name):
+            return "builtin"
+    for line in (tree.read_text("%s/modules.dep" % folder) or "").splitlines():
+        path = line.partition(":")[0]
+        if module_of_file(path) == canonical(name):
+            return path
+    return None
+
+
+def is_on_disk(tree, name):
+    """Say whether the running kernel has the module, as a file or built in. Raises: Unreadable."""
+    return read_on_disk(tree, name) is not None
+
+
+def native_driver(tree, device):
+    """Return the driver that the kernel would choose for *device* without an override, None where it has none."""
+    if not isinstance(device["modalias"], str):
+        return None
+    found = read_aliases(tree, read_release(tree), [device["modalias"]])[device["modalias"]]
+    for module in [] if is_unknown(found) else found:
+        registered = [name for name in tree.listdir("/sys/module/%s/drivers" % module) or () if name.startswith("pci:")]
+        return registered[0][len("pci:") :] if registered else module
+    return None
+
+
+# ------------------------------------------------------------------------------------------------------------- loading
+def load(host, name):
+    """Load the module *name*, unless it is there. Raises: Refusal (SecureBootUnsigned), Failure."""
+    if is_loaded(host.tree, name) or read_on_disk(host.tree, name) == "builtin":
+        return
+    refuse_unsigned(host.tree, name)
+    try:
+        host.run("modprobe", name, timeout_s=300)
+    except Failure as exc:
+        if any(words in exc.message for words in NOT_SIGNED):
+            raise Refusal("SecureBootUnsigned", "%s; %s" % (exc.message, SIGN_IT)) from exc
+        raise
+
+
+def load_alias(host, modalias):
+    """Load what the kernel would load for a device of this *modalias*; that there is nothing is fine."""
+    with contextlib.suppress(Failure):
+        host.run("modprobe", modalias, timeout_s=300)
+
+
+def refuse_unsigned(tree, name):
+    """Refuse a module without a signature where the kernel asks for one. Raises: Refusal."""
+    why = _why_signed(tree)
+    if not why:
+        return
+    try:
+        info = read_modinfo(tree, [name]).get(canonical(name))
+    except Unreadable:
+        return  # the kernel will say it, if it is so
+    if info is not None and not (info.get("signer") or info.get("sig_id")):
+        raise Refusal("SecureBootUnsigned", "%s is not signed, and %s: %s" % (canonical(name), why, SIGN_IT))
+
+
+def _why_signed(tree):
+    """Return why the kernel loads signed modules only, None where it loads any."""
+    kernel = read_kernel(tree)
+    if kernel["secure_boot"] is True:
+        return "Secure Boot is on"
+    if kernel["lockdown"] in ("integrity", "confidentiality"):
+        return "the kernel is locked down (%s)" % kernel["lockdown"]
+    return "module.sig_enforce is set" if tree.fact("/sys/module/module/parameters/sig_enforce") == "Y" else None
+
+
+# ----------------------------------------------------------------------------------------------------------- unloading
+def unload(host, name):
+    """Unload the module *name*, unless it is gone; `refuse_unload` has been asked before. Raises: Failure."""
+    if not is_loaded(host.tree, name):
+        return
+    host.run("modprobe", "-r", name, timeout_s=300)
+    if is_loaded(host.tree, name):
+        raise Failure("%s: modprobe -r ended well, and the module is still loaded" % name)
+
+
+def refuse_unload(host, name):
+    """Refuse to unload what is built in, in use, or carries what is protected. Raises: Refusal."""
+    module = guards.read_module(host, name)
+    if module["builtin"]:
+        raise Refusal("Unsupported", "%s is built into the kernel: it can be neither unloaded nor blacklisted" % name)
+    if not module["loaded"]:
+        return
+    refuse_protected(module)
+    held = module["holders"]
+    if is_unknown(held):
+        raise Refusal("ModuleInUse", "%s: who holds it could not be read: %s" % (name, held["unknown"]))
+    named = len([one for one in held if one["kind"] == "module"])
+    count = module["refcount"] if isinstance(module["refcount"], int) else 0
+    if count > named:
+        held = held + guards.read_openers(host.tree, name)
+    if held:
+        raise Refusal("ModuleInUse", "%s is held by %s" % (name, guards.describe(held)), held)
+    if count:
+        message = "%s has a reference count of %d, from inside the kernel: it can go with a reboot only"
+        raise Refusal("ModuleInUse", message % (name, count))
+
+
+def refuse_protected(module):
+    """Refuse to take a module away that drives a protected device. Raises: Refusal."""
+    for protection in module["protected"]:
+        carried = protection["reason"].replace("_", " ")
+        raise Refusal(
+            "ProtectedDevice", "%s drives what carries the %s (%s)" % (module["name"], carried, protection["via"])
+        )

@@ -1,0 +1,82 @@
+# Copyright (c) 2026 Cyborg Reconciler contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+"""Which controller may change this host, and what does the host's own record say that it has set?
+
+Fields are entered before they are written, with the value that they had, and struck out once they are back at it: a
+process that is killed in between loses nothing. Called by `apply`, under the host's lock. Does I/O.
+"""
+
+import json
+
+from ansible_collections.openstack.cyborg.plugins.module_utils.host import Failure, Refusal
+from ansible_collections.openstack.cyborg.plugins.module_utils.ownership import RECORD, VERSION, read_ownership
+from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Unreadable
+
+
+class Record:
+    """The record of one host, as this process means to leave it; every method that changes it writes it at once."""
+
+    def __init__(self, host):
+        self._host = host
+        try:
+            found = read_ownership(host.tree) or {}
+        except Unreadable as exc:
+            raise Failure(
+                "the record of what is owned cannot be read, and is not overwritten: %s" % exc.reason
+            ) from exc
+        self.controller_id = found.get("controller_id")
+        self.fencing_token = found.get("fencing_token", 0)
+        self.fields = [dict(field) for field in found.get("fields", [])]
+
+    def fence(self, controller_id, fencing_token):
+        """Take the host for *controller_id*. Raises: Refusal, where another controller or a later run has it."""
+        if self.controller_id not in (None, controller_id):
+            message = (
+                "another controller (%s) keeps this host, and this one is %s; if it is gone, remove %s on the host"
+            ) % (self.controller_id, controller_id, RECORD)
+            raise Refusal("Conflicted", message)
+        if fencing_token < self.fencing_token:
+            message = "a later run (fencing token %d) has been here; this one has %d" % (
+                self.fencing_token,
+                fencing_token,
+            )
+            raise Refusal("Stale", message)
+        if (self.controller_id, self.fencing_token) != (controller_id, fencing_token):
+            self.controller_id, self.fencing_token = controller_id, fencing_token
+            self._write()
+
+    def enter(self, fields):
+        """Enter *fields* as owned; return the paths that are new. What a field was before is never overwritten."""
+        known = {tuple(field["path"]): field for field in self.fields}
+        new, differs = [], False
+        for field in fields:
+            path = tuple(field["path"])
+            if path not in known:
+                self.fields.append({"path": list(path), "before": field.get("before"), "set": field.get("set")})
+                new.append(path)
+            elif known[path]["set"] != field.get("set"):
+                known[path]["set"] = field.get("set")
+                differs = True
+        if new or differs:
+            self._write()
+        return new
+
+    def strike(self, paths):
+        """Forget the fields at *paths*."""
+        gone = {tuple(path) for path in paths}
+        kept = [field for field in self.fields if tuple(field["path"]) not in gone]
+        if len(kept) != len(self.fields):
+            self.fields = kept
+            self._write()
+
+    def _write(self):
+        if self._host.check:
+            return
+        record = {
+            "version": VERSION,
+            "controller_id": self.controller_id,
+            "fencing_token": self.fencing_token,
+            "fields": self.fields,
+        }
+        self._host.write_file(RECORD, json.dumps(record, sort_keys=True) + "\n", mode=0o600)

@@ -1,0 +1,197 @@
+#!/usr/bin/env python3
+# Copyright (c) 2026 Cyborg Reconciler contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+"""What shall a device become, now that the host has booted or the device has been plugged in?
+
+Installed on the host as /usr/local/lib/cyborg-reconciler/restore and started by the unit cyborg-device@.service with
+the device's address. Reads /etc/cyborg-reconciler/devices/ADDRESS.json, does what it says, and says what it did; it
+takes nothing away that is in use. Stands alone: the standard library and nothing else, Python 3.6 or newer.
+"""
+
+import contextlib
+import fcntl
+import glob
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+
+PCI = "/sys/bus/pci"
+DEVICES = "/etc/cyborg-reconciler/devices"
+#: What changes the host holds this; a device that is bound by a module starts this program too, which then waits for
+#: it.
+LOCK = "/run/lock/cyborg-reconciler.lock"
+LOCK_TIMEOUT_S = 900
+DRIVER_TIMEOUT_S = 60
+POLL_S = 0.2
+UNBOUND = "none"
+NO_OVERRIDE = "(null)"
+#: PCI-to-PCI bridges and the host bridge stay with their own drivers. Source: Linux, drivers/vfio/group.c.
+BRIDGES = ("0x0600", "0x0604", "0x0609")
+ROOT = os.environ.get("CYBORG_ROOT", "/").rstrip("/")
+
+
+def say(text):
+    """Write a line to the journal."""
+    sys.stderr.write(text + "\n")
+
+
+def read(name):
+    """Return the text of an attribute, empty where it is not there."""
+    try:
+        with open(ROOT + name, encoding="utf-8") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def write(name, value):
+    """Write an attribute; on a simulated host the process that plays the kernel is asked. Raises: OSError."""
+    folder = ROOT + "/run"
+    if ROOT and os.path.exists(folder + "/kernel.sock"):
+        handle = os.open(folder, os.O_RDONLY)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+            client.connect("/proc/self/fd/%d/kernel.sock" % handle)
+            client.sendall(json.dumps({"write": name, "value": value}).encode() + b"\n")
+            with client.makefile("rb") as answers:
+                answer = json.loads(answers.readline().decode())
+        os.close(handle)
+        if answer["errno"]:
+            raise OSError(answer["errno"], answer.get("text") or os.strerror(answer["errno"]), name)
+        return
+    with open(ROOT + name, "w", encoding="utf-8") as file:
+        file.write(value)
+
+
+def device(address):
+    """Return the folder of the function at *address*."""
+    return "%s/devices/%s" % (PCI, address)
+
+
+def driver_of(address):
+    """Return the driver that the function is bound to, empty where there is none."""
+    link = ROOT + device(address) + "/driver"
+    return os.path.basename(os.readlink(link)) if os.path.islink(link) else ""
+
+
+def load(driver):
+    """Load the module of *driver*, unless the driver is there."""
+    if driver == UNBOUND or os.path.isdir("%s%s/drivers/%s" % (ROOT, PCI, driver)):
+        return
+    folders = [ROOT + folder for folder in ("/usr/sbin", "/sbin", "/usr/bin", "/bin")]
+    tools = [tool for tool in (os.path.join(folder, "modprobe") for folder in folders) if os.access(tool, os.X_OK)]
+    subprocess.run([*tools[:1], driver], check=False)
+
+
+def bind(address, driver):
+    """Bind the function at *address* to *driver* (``none``: to no driver), unless it is. Raises: OSError."""
+    bound = driver_of(address)
+    load(driver)
+    if read(device(address) + "/driver_override") != driver:
+        write(device(address) + "/driver_override", driver)
+    if bound == ("" if driver == UNBOUND else driver):
+        return
+    if bound:
+        write("%s/drivers/%s/unbind" % (PCI, bound), address)
+    if driver != UNBOUND:
+        write(PCI + "/drivers_probe", address)
+    say("%s: was bound to %s, is bound to %s" % (address, bound or UNBOUND, driver_of(address) or UNBOUND))
+
+
+def group_of(address):
+    """Return the functions that vfio-pci takes together with *address*: its IOMMU group without bridges."""
+    folder = ROOT + device(address) + "/iommu_group/devices"
+    names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+    return [name for name in names if read(device(name) + "/class")[:6] not in BRIDGES] or [address]
+
+
+def indexes(vfs):
+    """Return the indexes of a range such as ``0-3`` or ``5``."""
+    first, dash, last = vfs.partition("-")
+    return range(int(first), int(last if dash else first) + 1)
+
+
+def wait_for_driver(address):
+    """Wait until the function has a driver: it is the driver that makes VFs."""
+    until = time.monotonic() + DRIVER_TIMEOUT_S
+    while not driver_of(address) and time.monotonic() < until:
+        time.sleep(POLL_S)
+
+
+def make_vfs(address, count, groups):
+    """Make *count* VFs, unless there are some, and bind them as *groups* say. Raises: OSError."""
+    wait_for_driver(address)
+    found = int(read(device(address) + "/sriov_numvfs") or 0)
+    if found not in (0, count):
+        say("%s: has %d VFs already; %d are declared, and those that are there may be in use" % (address, found, count))
+        return
+    drivers = {index: group["driver"] for group in groups for index in indexes(group["vfs"])}
+    autoprobe = device(address) + "/sriov_drivers_autoprobe"
+    before = read(autoprobe)
+    if found == 0:
+        if drivers and before == "1":
+            write(autoprobe, "0")
+        try:
+            write(device(address) + "/sriov_numvfs", str(count))
+            say("%s: made %d VFs" % (address, count))
+        finally:
+            if drivers and before == "1":
+                write(autoprobe, "1")
+    for index in range(count):
+        link = "%s%s/virtfn%d" % (ROOT, device(address), index)
+        virtual = os.path.basename(os.path.realpath(link))
+        if index in drivers:
+            bind(virtual, drivers[index])
+        elif before == "1" and not driver_of(virtual):
+            write(PCI + "/drivers_probe", virtual)
+
+
+def restore(address):
+    """Make the device at *address* what its file says; without a file nothing is done. Raises: OSError, ValueError."""
+    names = glob.glob("%s%s/%s.json" % (ROOT, DEVICES, glob.escape(address)))
+    if not names or not os.path.isdir(ROOT + device(address)):
+        return
+    with open(names[0], encoding="utf-8") as file:
+        wanted = json.load(file)
+    if wanted.get("driver"):
+        for member in group_of(address) if wanted["driver"] == "vfio-pci" else [address]:
+            bind(member, wanted["driver"])
+    if wanted.get("num_vfs"):
+        make_vfs(address, wanted["num_vfs"], wanted.get("vf_drivers") or [])
+
+
+def take_lock():
+    """Take the host's lock, which goes with this process. Raises: OSError, where it is not free in time."""
+    os.makedirs(os.path.dirname(ROOT + LOCK), exist_ok=True)
+    handle = os.open(ROOT + LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    until = time.monotonic() + LOCK_TIMEOUT_S
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:  # noqa: PERF203 -- it waits anyway
+            if time.monotonic() > until:
+                raise
+            time.sleep(POLL_S)
+        else:
+            return
+
+
+def main(arguments):
+    """Restore each of the devices named; return how the unit ends."""
+    failed = False
+    for address in arguments:
+        try:
+            take_lock()
+            restore(address)
+        except (OSError, ValueError, KeyError) as exc:  # noqa: PERF203 -- one device is the rule
+            failed = True
+            with contextlib.suppress(OSError):
+                say("%s: %s" % (address, exc))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
