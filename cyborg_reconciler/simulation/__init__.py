@@ -9,7 +9,7 @@ Used by `cyborg-reconciler demo`, the integration tests and the bench; needs no 
 
 from cyborg_reconciler.simulation.hosts import SimulatedHost, SimulatedHosts, write_tree
 from cyborg_reconciler.simulation.machine import Disk, Function, Machine, MdevType, Module, Port, Sriov
-from cyborg_reconciler.simulation.samples import demo_machines, gpu_1, large, nic_1, qat_1
+from cyborg_reconciler.simulation.samples import demo_machines, gpu_1, guest_1, large, nic_1, qat_1, rocky
 
 __all__ = [
     "Disk",
@@ -23,8 +23,10 @@ __all__ = [
     "Sriov",
     "demo_machines",
     "gpu_1",
+    "guest_1",
     "large",
     "nic_1",
     "qat_1",
+    "rocky",
     "write_tree",
 ]

@@ -137,9 +137,9 @@ def start_builtin(kernel: "Kernel") -> None:
 
 def load_early(kernel: "Kernel", names: list[str], config: ModprobeConfig) -> None:
     """Load what the initramfs loads: modules of its list whose devices are there, by its own configuration."""
-    modaliases = [each for address in kernel.pci.addresses() for each in kernel.modaliases(address)]
-    asked = {name for modalias in set(modaliases) for name in kernel.modules.resolve(modalias, config)}
     for name in names:
+        modaliases = {each for address in kernel.pci.addresses() for each in kernel.modaliases(address)}
+        asked = {module for modalias in modaliases for module in kernel.modules.resolve(modalias, config)}
         if name in asked and name not in config.blacklist:
             kernel.modules.load_quietly(name, config)
 

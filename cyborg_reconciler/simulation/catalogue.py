@@ -178,6 +178,17 @@ STORAGE: Final = (
         description="Virtio block driver",
     ),
     Module(
+        name="virtio_net",
+        path="kernel/drivers/net/virtio_net.ko",
+        aliases=("virtio:d00000001v*",),
+        depends=("virtio",),
+        driver="virtio_net",
+        bus="virtio",
+        makes=("net",),
+        parameters={"napi_tx": "Y"},
+        description="Virtio network driver",
+    ),
+    Module(
         name="virtio_pci",
         path="kernel/drivers/virtio/virtio_pci.ko",
         aliases=("pci:v00001AF4d*sv*sd*bc*sc*i*",),

@@ -23,7 +23,7 @@ class Drivers:
         self.tree = tree
         self.builtin = {module.name: module for module in machine.builtin}
         self._listing: tuple[str, str, dict[str, str]] = ("", "", {})
-        self._files: dict[str, tuple[int, Module]] = {}
+        self._files: dict[str, tuple[int, Module | None]] = {}
 
     def release(self) -> str:
         """Return the release of the kernel that runs."""
@@ -46,7 +46,7 @@ class Drivers:
         return self.read(path) if path else None
 
     def read(self, path: str) -> Module | None:
-        """Return the module in the file *path*; files are read once, until they change."""
+        """Return the module in the file *path*, None where it is none; files are read once, until they change."""
         try:
             changed_ns = os.stat(self.tree.path(path)).st_mtime_ns
         except FileNotFoundError:
@@ -54,7 +54,7 @@ class Drivers:
         known = self._files.get(path)
         if known is None or known[0] != changed_ns:
             with open(self.tree.path(path), "rb") as file:
-                known = self._files[path] = (changed_ns, decode_module_file(file.read()))
+                known = self._files[path] = (changed_ns, _decode(file.read()))
         return known[1]
 
     def registered(self, bus: str) -> dict[str, Module]:
@@ -106,6 +106,13 @@ class Drivers:
 def module_name(path: str) -> str:
     """Return the name of the module in the file *path*, as the kernel says it."""
     return os.path.basename(path).partition(".ko")[0].replace("-", "_")
+
+
+def _decode(data: bytes) -> Module | None:
+    try:
+        return decode_module_file(data)
+    except ValueError:
+        return None
 
 
 def matches(module: Module, modalias: str) -> bool:

@@ -88,12 +88,16 @@ class SimulatedHost:
     # -------------------------------------------------------------------------------------------------------- requests
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         """Send one request to the kernel's process and return its answer. Raises: OSError where the host is off."""
+        return self.send(json.dumps(request).encode() + b"\n")
+
+    def send(self, line: bytes) -> dict[str, Any]:
+        """Send one line and return the answer to it. Raises: OSError where the host is off."""
         folder = os.open(self.root / "run", os.O_RDONLY | os.O_DIRECTORY)
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
                 client.settimeout(ANSWER_TIMEOUT_S)
                 client.connect(f"/proc/self/fd/{folder}/{SOCKET}")
-                client.sendall(json.dumps(request).encode() + b"\n")
+                client.sendall(line)
                 with client.makefile("rb") as answers:
                     answer: dict[str, Any] = json.loads(answers.readline())
         finally:
@@ -207,7 +211,11 @@ class SimulatedHosts(Mapping[str, SimulatedHost]):
         variables: dict[str, Any] = {"cyborg_root": str(host.root), "cyborg_labels": dict(host.machine.labels)}
         if host.pid is None:
             return variables | {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": CLOSED_PORT}
-        return variables | {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+        return variables | {
+            "ansible_connection": "local",
+            "ansible_python_interpreter": sys.executable,
+            "ansible_become": False,
+        }
 
     def _write_inventory(self) -> None:
         self.inventory_path.write_text(self.inventory(), encoding="utf-8")

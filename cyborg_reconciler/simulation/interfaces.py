@@ -4,6 +4,7 @@
 A driver's module says what it makes (`Module.makes`); each such word is one entry of `MAKERS`. Does I/O on the tree.
 """
 
+import itertools
 import os
 from collections.abc import Callable
 from typing import Final
@@ -145,8 +146,9 @@ def make_virtio(tree: Tree, _machine: Machine, function: Function, folder: str) 
     """Make the device on the virtio bus; its own driver binds there."""
     if function.virtio is None:
         return
-    index = len(tree.names(f"{VIRTIO}/devices"))
-    name, modalias = f"virtio{index}", f"virtio:d{function.virtio:08X}v{VIRTIO_VENDOR}"
+    taken = set(tree.names(f"{VIRTIO}/devices"))
+    name = next(name for name in map("virtio{}".format, itertools.count()) if name not in taken)
+    modalias = f"virtio:d{function.virtio:08X}v{VIRTIO_VENDOR}"
     values = {"device": f"0x{function.virtio:04x}", "vendor": "0x1af4", "status": "0x0000000f", "modalias": modalias}
     tree.attributes(f"{folder}/{name}", values | {"uevent": f"MODALIAS={modalias}"})
     tree.link(f"{folder}/{name}/subsystem", VIRTIO)
@@ -158,6 +160,7 @@ def unmake_virtio(tree: Tree, machine: Machine, function: Function, folder: str)
     for name in tree.names(folder):
         if name.startswith("virtio"):
             unmake_block(tree, machine, function, f"{folder}/{name}")
+            unmake_net(tree, machine, function, f"{folder}/{name}")
             driver = tree.target_name(f"{folder}/{name}/driver")
             tree.remove(f"{VIRTIO}/drivers/{driver}/{name}")
             tree.remove(f"{VIRTIO}/devices/{name}")

@@ -118,9 +118,12 @@ class Kernel:
         """Return the modaliases of the function at *address* and of the virtio device behind it."""
         if not self.tree.exists(device(address)):
             return []
-        below = [name for name in self.tree.names(device(address)) if name.startswith("virtio")]
-        behind = [self.tree.text(f"{device(address)}/{name}/modalias") for name in below]
+        behind = [self.tree.text(f"{device(address)}/{name}/modalias") for name in self.behind(address)]
         return [self.pci.function(address).modalias, *behind]
+
+    def behind(self, address: str) -> list[str]:
+        """Return the names of the virtio devices behind the function at *address*."""
+        return [name for name in self.tree.names(device(address)) if name.startswith("virtio")]
 
     def plug(self) -> None:
         """Load the modules that new devices ask for; a device that appears by that asks in its turn."""
@@ -132,6 +135,8 @@ class Kernel:
                 if modalias not in known:
                     known.add(modalias)
                     self.modules.autoload(modalias, config)
+            for name in self.behind(address) if action == "bind" else []:
+                self.modules.attach_virtio(name)
 
     def settle(self) -> list[str]:
         """Bring up to date what follows from a change, and return the units that udev wants for it."""

@@ -78,6 +78,9 @@ def section(data: bytes, wanted: str) -> bytes:
         raise ValueError(message)
     header = HEADER.unpack_from(data)
     start, count, names_index = header[6], header[12], header[13]
+    if start + count * SECTION.size > len(data):
+        message = "an ELF file that was cut off"
+        raise ValueError(message)
     sections = [SECTION.unpack_from(data, start + i * SECTION.size) for i in range(count)]
     names = data[sections[names_index][4] :]
     for name, _, _, _, offset, size, *_ in sections:

@@ -132,6 +132,13 @@ class Modules:
             with contextlib.suppress(OSError):
                 self.bind_virtio(module.driver or "", name)
 
+    def attach_virtio(self, name: str) -> None:
+        """Offer a device of the virtio bus to the drivers that are there."""
+        for driver, module in self.drivers.registered("virtio").items():
+            if matches(module, self.tree.text(f"{VIRTIO}/devices/{name}/modalias")):
+                with contextlib.suppress(OSError):
+                    self.bind_virtio(driver, name)
+
     def bind_virtio(self, driver: str, name: str) -> None:
         """Bind a device of the virtio bus. Raises: OSError (ENODEV, EBUSY)."""
         module = self.drivers.registered("virtio").get(driver)

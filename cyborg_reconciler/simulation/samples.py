@@ -4,8 +4,13 @@
 Ids, classes and capabilities are those of the hardware that each is modelled on; nothing else is.
 """
 
+from dataclasses import replace
+
 from cyborg_reconciler.simulation.catalogue import BUILTIN, MODULES, NVIDIA
 from cyborg_reconciler.simulation.machine import Disk, Function, Machine, MdevType, Port, Sriov
+
+#: The product id of a virtio 1.0 device is this plus its type. Source: virtio 1.2, section 4.1.2.
+VIRTIO_PRODUCT = 0x1040
 
 
 def root_port(address: str) -> Function:
@@ -191,9 +196,65 @@ def _ice_port(address: str, port: Port) -> Function:
     )
 
 
+def guest_1(name: str = "guest-1") -> Machine:
+    """Return a virtual machine: virtio disk, network and crypto, an SR-IOV NIC, and a device without a driver."""
+    nic = Function(
+        address="0000:01:00.0",
+        vendor_id="8086",
+        product_id="10c9",
+        class_id="020000",
+        subsystem_vendor_id="8086",
+        subsystem_id="a03c",
+        revision="01",
+        under="0000:00:04.0",
+        sriov=Sriov(total_vfs=7, vf_device_id="10ca", offset=128, stride=2),
+        ports=(Port(name="enp1s0", mac="52:54:00:10:c9:00"),),
+        link=("2.5", 4),
+        link_max=("2.5", 4),
+        name="82576 Gigabit Network Connection",
+    )
+    port = Port(name="enp0s2", mac="52:54:00:12:34:56", address="10.0.2.15/24", gateway="10.0.2.2")
+    return Machine(
+        name=name,
+        functions=(
+            replace(_virtio("0000:00:02.0", "020000", 1), ports=(port,)),
+            replace(_virtio("0000:00:03.0", "010000", 2), disk=Disk(name="vda", size_gib=8, mounts=("/",))),
+            root_port("0000:00:04.0"),
+            _virtio("0000:00:05.0", "108000", 20),
+            Function(address="0000:00:06.0", vendor_id="1234", product_id="11e8", class_id="00ff00", revision="10"),
+            nic,
+        ),
+        modules=MODULES,
+        builtin=BUILTIN,
+        early_modules=("virtio_pci", "virtio_blk"),
+        groups=("guests",),
+        labels={"pool": "guests"},
+    )
+
+
+def _virtio(address: str, class_id: str, kind: int) -> Function:
+    return Function(
+        address=address,
+        vendor_id="1af4",
+        product_id=f"{VIRTIO_PRODUCT + kind:04x}",
+        class_id=class_id,
+        subsystem_vendor_id="1af4",
+        subsystem_id="1100",
+        revision="01",
+        virtio=kind,
+        link=None,
+        link_max=None,
+    )
+
+
 def demo_machines() -> tuple[Machine, ...]:
     """Return the hosts of the demo."""
     return gpu_1(), qat_1(), nic_1()
+
+
+def rocky(machine: Machine) -> Machine:
+    """Return *machine* with a distribution of the Red Hat family: grubby and dracut."""
+    return replace(machine, family="redhat", kernels=("5.14.0-427.13.1.el9_4.x86_64",))
 
 
 def large(count: int, name: str = "large-1") -> Machine:

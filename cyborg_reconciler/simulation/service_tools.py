@@ -66,8 +66,9 @@ def _start(kernel: Kernel, unit: str) -> Result:
 def _enable(kernel: Kernel, unit: str, *, on: bool, start: bool) -> Result:
     with kernel.lock:
         kernel.tree.remove(f"{WANTS}/{unit}")
-        if on:
-            kernel.tree.link(f"{WANTS}/{unit}", f"/etc/systemd/system/{unit}")
+        file = udev.unit_file(kernel.tree, unit)
+        if on and file:
+            kernel.tree.link(f"{WANTS}/{unit}", file)
     return _start(kernel, unit) if on and start else Result()
 
 

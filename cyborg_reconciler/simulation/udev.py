@@ -66,14 +66,17 @@ def substitute(text: str, properties: dict[str, str]) -> str:
 # ---------------------------------------------------------------------------------------------------------------- units
 def read_unit(tree: Tree, unit: str) -> dict[str, list[str]] | None:
     """Return the settings of *unit* (a template's instance too), each a list; None where there is no such unit."""
+    file = unit_file(tree, unit)
+    instance = unit.partition("@")[2].rpartition(".")[0]
+    return parse_unit(tree.text(file), unit, instance) if file else None
+
+
+def unit_file(tree: Tree, unit: str) -> str | None:
+    """Return the file of *unit*, or of the template that it is an instance of; None where there is neither."""
     prefix, at, rest = unit.partition("@")
-    instance = rest.rpartition(".")[0]
     template = f"{prefix}@.{rest.rpartition('.')[2]}" if at else unit
-    for folder in UNIT_FOLDERS:
-        text = tree.text(f"{folder}/{unit}") or tree.text(f"{folder}/{template}")
-        if text:
-            return parse_unit(text, unit, instance)
-    return None
+    places = [f"{folder}/{name}" for folder in UNIT_FOLDERS for name in (unit, template)]
+    return next((place for place in places if tree.exists(place)), None)
 
 
 def parse_unit(text: str, unit: str, instance: str) -> dict[str, list[str]]:
