@@ -12,18 +12,18 @@ from cyborg_reconciler.errors import Problem
 
 Document = AcceleratorPolicy | Driver | RolloutPool
 
-T = TypeVar("T", bound=Document)
+T_co = TypeVar("T_co", bound=Document, covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Located(Generic[T]):
+class Located(Generic[T_co]):
     """A document and where it stands.
 
     Attributes:
         lines: the line of each field, from 1, by its dotted path, e.g. ``spec.sriov.num_vfs``.
     """
 
-    document: T
+    document: T_co
     file: str
     lines: Mapping[str, int] = field(default_factory=dict)
 
@@ -41,7 +41,9 @@ class Declared:
     """Everything declared at one moment.
 
     Attributes:
-        digest: of all the documents' contents; equal digests mean equal declarations.
+        policies, drivers, pools: ordered by name; a user's drivers come before the shipped ones.
+        digest: of all the documents' contents; equal digests mean equal declarations. Empty: nothing is declared.
+        warnings: what is allowed, and perhaps not meant.
     """
 
     policies: tuple[Located[AcceleratorPolicy], ...] = ()

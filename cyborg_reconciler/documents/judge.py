@@ -7,7 +7,6 @@ Called by `parse`. Pure.
 """
 
 import difflib
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,8 @@ from cyborg_reconciler.documents.nodes import MAX_DIGITS, NULLS, Tree
 from cyborg_reconciler.documents.wording import Key, Spot, flow, model_at, name_spot, names_of, printable, show, spot_at
 from cyborg_reconciler.errors import Problem
 
+#: Whoever has more to mend in one file is told that there is more.
+MAX_PROBLEMS: Final = 100
 #: Longer names are not compared with others: it takes time, and they resemble nothing.
 _COMPARED_CHARACTERS: Final = 64
 #: Scalars that are read alike by everybody.
@@ -44,7 +45,8 @@ class Judge:
     def problems(self, verdict: ValidationError | None) -> list[Problem]:
         """Return what is wrong, by line."""
         found: dict[tuple[Key, ...], Problem] = {}
-        for error in _deepest(self.tree.value, verdict.errors(include_url=False) if verdict else []):
+        errors = verdict.errors(include_url=False) if verdict else []
+        for error in _deepest(self.tree.value, errors[: MAX_PROBLEMS + 1]):
             for keys, problem in self._translate(*error):
                 found.setdefault(keys, problem)
         for keys, problem in self._odd_scalars():
@@ -192,7 +194,7 @@ def _remedy(name: Key, spot: Spot, value: object, source: str | None) -> str:
     """Return what would be right: what was probably meant when that fits, else an example."""
     for meant in _meant(spot, value, source):
         if spot.fits(meant):
-            return f"quote it: {json.dumps(meant)}" if meant == source else f"write {flow(meant)}"
+            return f"quote it: {flow(meant)}" if meant == source else f"write {flow(meant)}"
     return _example_remedy("give it a value" if value is None else "write", name, spot)
 
 
@@ -216,7 +218,8 @@ def _meant_text(spot: Spot, text: str) -> Iterator[object]:
     """Yield what *text* may have been meant to be, likeliest first."""
     yield text
     yield from (shape.mend(text) for shape in spot.shapes())
-    yield closest(text, spot.literals())
+    if close := closest(text, spot.literals()):
+        yield close
     if text.lower() in _TRUE | _FALSE:
         yield text.lower() in _TRUE
     if text.isdecimal() and len(text) <= MAX_DIGITS:

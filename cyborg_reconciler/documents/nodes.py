@@ -8,7 +8,7 @@ Called by `parse`. Pure.
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import yaml
@@ -18,6 +18,8 @@ LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 MAX_CHARACTERS: Final = 4 * 1024 * 1024
 MAX_DEPTH: Final = 32
+#: Some thousands of documents.
+MAX_NODES: Final = 300_000
 #: Nodes that aliases may add to one text.
 MAX_ALIASED_NODES: Final = 10_000
 #: A longer row of digits is no number that anybody counts with.
@@ -47,7 +49,7 @@ _SYNTAX: Final = (
         "indent with spaces; put the text in quotes",
     ),
     ("expected ':'", "there is a name without a colon", "write `name: value`"),
-    ("expected ',' or", "a list [ or a block { is not closed", "add the missing , or the ] or }"),
+    ("expected ',' or", "a list [ or a block { is not closed", "add the missing , ] or }"),
     ("expected <block end>", "the indentation does not fit the lines above", "indent the fields of one block alike"),
     (
         "did not find expected key",
@@ -61,7 +63,8 @@ _SYNTAX: Final = (
         "a backslash in double quotes begins no escape that YAML knows",
         "use single quotes, or double the backslash",
     ),
-    ("expected the node content", "a value is missing", "put text that begins with a special sign in quotes"),
+    ("flow node", "a value is missing inside [ ] or { }", "add the value, or the closing ] or }"),
+    ("node content", "a value is missing", "put text that begins with a special sign in quotes"),
     ("tag handle", "tags are not read", "remove the tag, or put the text in quotes"),
 )
 
@@ -127,7 +130,7 @@ class _MistakeError(Exception):
         super().__init__(message)
 
 
-def parse_trees(text: str) -> tuple[list[Tree], list[Mistake]]:
+def parse_trees(text: str, *, loader: Any = LOADER) -> tuple[list[Tree], list[Mistake]]:  # noqa: ANN401 - PyYAML's loaders have no common base
     """Return the documents of a YAML *text*, and what is wrong in it. Documents without content are left out."""
     text = text.removeprefix("\ufeff")
     if len(text) > MAX_CHARACTERS:
@@ -139,7 +142,7 @@ def parse_trees(text: str) -> tuple[list[Tree], list[Mistake]]:
     mistakes: list[Mistake] = []
     aliased = _Allowance(MAX_ALIASED_NODES)
     try:
-        for root in _compose(text):
+        for root in _compose(text, loader):
             if not (isinstance(root, _Scalar) and root.plain and root.text in NULLS):
                 flattener = _Flattener({}, {}, mistakes, aliased)
                 value = flattener.value(root, "", 0, inside_alias=False)
@@ -156,55 +159,80 @@ class _Allowance:
     left: int
 
 
-def _compose(text: str) -> Iterator[_Node]:
+def _compose(text: str, loader: Any) -> Iterator[_Node]:  # noqa: ANN401 - as above
     """Yield the root of each document of *text*."""
-    events = yaml.parse(text, Loader=LOADER)
+    events = yaml.parse(text, Loader=loader)
+    composer = _Composer(events)
     try:
         for event in events:
             if isinstance(event, yaml.DocumentStartEvent):
-                yield _compose_node(next(events), events, {}, 1)
+                composer.anchors.clear()
+                yield composer.node(next(events), 1)
     except yaml.MarkedYAMLError as exc:
-        raise _syntax_error(exc) from exc
+        raise _syntax_error(exc, text.rstrip().count("\n") + 1) from exc
     except (yaml.YAMLError, ValueError) as exc:  # ValueError: the parser in Python, of an escape beyond Unicode
         raise _MistakeError(0, "it is not YAML", "check it with an editor that knows YAML") from exc
 
 
-def _compose_node(event: Any, events: Iterator[Any], anchors: dict[str, _Node], depth: int) -> _Node:  # noqa: ANN401 - the parser's events have no common type
-    line = event.start_mark.line + 1
-    if depth > MAX_DEPTH:
-        raise _MistakeError(line, f"it is nested more than {MAX_DEPTH} deep", "no field of a document lies so deep")
-    if isinstance(event, yaml.AliasEvent):
-        if event.anchor not in anchors:
+@dataclass(slots=True)
+class _Composer:
+    """Turns the parser's events into nodes, and counts them."""
+
+    events: Iterator[Any]
+    anchors: dict[str, _Node] = field(default_factory=dict)
+    count: int = 0
+
+    def node(self, event: Any, depth: int) -> _Node:  # noqa: ANN401 - the parser's events have no common type
+        """Return the node that begins with *event*."""
+        line = event.start_mark.line + 1
+        self.count += 1
+        if self.count > MAX_NODES:
+            raise _MistakeError(line, f"it holds more than {MAX_NODES} values", "divide it into files")
+        if depth > MAX_DEPTH:
+            raise _MistakeError(line, f"it is nested more than {MAX_DEPTH} deep", "no field of a document lies so deep")
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor in self.anchors:
+                return _Alias(line, self.anchors[event.anchor])
+            message = f"*{event.anchor} has no &{event.anchor} before it"
+            raise _MistakeError(line, message, "define it first, or write the value out")
+        if event.tag is not None:
             raise _MistakeError(
-                line, f"*{event.anchor} has no &{event.anchor} before it", "define it first, or write the value out"
+                line, f"tags ({_tag(event.tag)}) are not read", "remove the tag, or put the text in quotes"
             )
-        return _Alias(line, anchors[event.anchor])
-    if event.tag is not None:
-        raise _MistakeError(line, f"tags ({event.tag[:40]}) are not read", "remove the tag, or put the text in quotes")
-    if isinstance(event, yaml.ScalarEvent):
-        node: _Node = _Scalar(line, event.value, event.implicit[0])
-    elif isinstance(event, yaml.SequenceStartEvent):
+        if isinstance(event, yaml.ScalarEvent):
+            node: _Node = _Scalar(line, event.value, event.implicit[0])
+        elif isinstance(event, yaml.SequenceStartEvent):
+            node = _List(line, self._items(depth + 1))
+        else:
+            node = _Block(line, self._pairs(depth + 1))
+        if event.anchor is not None:
+            self.anchors[event.anchor] = node
+        return node
+
+    def _items(self, depth: int) -> list[_Node]:
         items: list[_Node] = []
-        while not isinstance(inner := next(events), yaml.SequenceEndEvent):
-            items.append(_compose_node(inner, events, anchors, depth + 1))
-        node = _List(line, items)
-    else:
+        while not isinstance(event := next(self.events), yaml.SequenceEndEvent):
+            items.append(self.node(event, depth))
+        return items
+
+    def _pairs(self, depth: int) -> list[tuple[_Node, _Node]]:
         pairs: list[tuple[_Node, _Node]] = []
-        while not isinstance(inner := next(events), yaml.MappingEndEvent):
-            key = _compose_node(inner, events, anchors, depth + 1)
-            pairs.append((key, _compose_node(next(events), events, anchors, depth + 1)))
-        node = _Block(line, pairs)
-    if event.anchor is not None:
-        anchors[event.anchor] = node
-    return node
+        while not isinstance(event := next(self.events), yaml.MappingEndEvent):
+            key = self.node(event, depth)
+            pairs.append((key, self.node(next(self.events), depth)))
+        return pairs
 
 
-def _syntax_error(exc: yaml.MarkedYAMLError) -> _MistakeError:
-    """Return what the parser says in our words."""
+def _tag(tag: str) -> str:
+    return tag.replace("tag:yaml.org,2002:", "!!")[:40]
+
+
+def _syntax_error(exc: yaml.MarkedYAMLError, last: int) -> _MistakeError:
+    """Return what the parser says in our words; it may point behind the *last* line."""
     problem = f"{exc.problem} {exc.context}"
     quoted = "quoted scalar" in problem and "end of stream" in problem
     mark = (exc.context_mark if quoted else exc.problem_mark) or exc.problem_mark or exc.context_mark
-    line = mark.line + 1 if mark else 0
+    line = min(mark.line + 1, last) if mark else 0
     opened = exc.context_mark.line + 1 if exc.context_mark else line
     for needle, message, remedy in _SYNTAX:
         if needle in problem:

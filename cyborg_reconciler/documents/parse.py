@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from cyborg_reconciler.documents.base import API_VERSION
 from cyborg_reconciler.documents.declared import Document, Located
 from cyborg_reconciler.documents.driver import Driver
-from cyborg_reconciler.documents.judge import Judge, closest
+from cyborg_reconciler.documents.judge import MAX_PROBLEMS, Judge, closest
 from cyborg_reconciler.documents.nodes import Tree, parse_trees
 from cyborg_reconciler.documents.policy import AcceleratorPolicy
 from cyborg_reconciler.documents.pool import RolloutPool
@@ -27,16 +27,18 @@ KINDS: Final[dict[str, type[Document]]] = {
     "RolloutPool": RolloutPool,
 }
 
-#: Whoever has more to mend in one file is told how many more there are.
-MAX_PROBLEMS: Final = 100
-
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """What came of one text: its documents, or its problems; never both."""
+    """What came of one text: its documents, or its problems; never both.
+
+    Attributes:
+        drivers: the names of the drivers in it, valid or not: policies elsewhere may speak of them.
+    """
 
     documents: tuple[Located[Document], ...] = ()
     problems: tuple[Problem, ...] = ()
+    drivers: frozenset[str] = frozenset()
 
 
 def parse_documents(text: str, file: str) -> Parsed:
@@ -47,13 +49,24 @@ def parse_documents(text: str, file: str) -> Parsed:
     for tree in trees:
         found = list(_head_problems(tree, file)) or _judge(tree, file, documents)
         problems.extend(found)
+    drivers = frozenset(name for tree in trees if (name := _driver_name(tree)))
     if not problems:
-        return Parsed(documents=tuple(documents))
+        return Parsed(documents=tuple(documents), drivers=drivers)
     problems.sort(key=lambda problem: problem.line)
     if len(problems) > MAX_PROBLEMS:
-        more = Problem(file, 0, "", f"there are {len(problems) - MAX_PROBLEMS} problems more", "mend these first")
+        last = problems[MAX_PROBLEMS]
+        more = Problem(file, last.line, "", "there are more problems from here on", "mend those above first")
         problems = [*problems[:MAX_PROBLEMS], more]
-    return Parsed(problems=tuple(problems))
+    return Parsed(problems=tuple(problems), drivers=drivers)
+
+
+def _driver_name(tree: Tree) -> str | None:
+    """Return the name of the driver that *tree* is, or is meant to be."""
+    value: Any = tree.value
+    if not isinstance(value, dict) or value.get("kind") != "Driver" or not isinstance(value.get("metadata"), dict):
+        return None
+    name = value["metadata"].get("name")
+    return name if isinstance(name, str) else None
 
 
 def _judge(tree: Tree, file: str, documents: list[Located[Document]]) -> list[Problem]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from itertools import combinations
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from cyborg_reconciler.documents.base import (
     API_VERSION,
@@ -31,6 +31,16 @@ from cyborg_reconciler.documents.base import (
 
 #: More groups than any device has drivers; it bounds the search for overlaps.
 MAX_GROUPS: Final = 256
+
+
+def _is_true(value: object) -> object:
+    if value is not True:
+        raise ValueError("not true")
+    return value
+
+
+#: A kernel argument without a value. (1 equals true in Python, and would pass for it.)
+BareWord = Annotated[Literal[True], BeforeValidator(_is_true)]
 
 OneOrMany = PciId | Annotated[tuple[PciId, ...], NOT_EMPTY]
 
@@ -176,7 +186,7 @@ class PolicySpec(Document):
         None, description="Which of their devices.", examples=[{"vendor_id": "8086", "product_id": ["4940"]}]
     )
     driver: DriverSpec | None = Field(None, description="The devices' driver.", examples=[{"name": "virtio-crypto"}])
-    kernel_args: dict[ArgName, ArgValue | Literal[True] | Annotated[tuple[ArgValue, ...], NOT_EMPTY]] = Field(
+    kernel_args: dict[ArgName, ArgValue | BareWord | Annotated[tuple[ArgValue, ...], NOT_EMPTY]] = Field(
         {},
         description="Kernel arguments: text, a list for a repeated one, true for a bare word. They take a reboot.",
         examples=[{"intel_iommu": "on", "nosmt": True}],

@@ -178,8 +178,14 @@ def flow(value: object) -> str:
     if isinstance(value, str):
         plain = value and value[0].isalpha() and _PLAIN.issuperset(value)
         typed = value.lower() in _OLD_BOOLEANS or not isinstance(resolve_scalar(value), str)
-        return value if plain and not typed else json.dumps(value, ensure_ascii=False)
+        return value if plain and not typed else quote(value)
     return json.dumps(value) if isinstance(value, bool) or value is None else str(value)
+
+
+def quote(text: str) -> str:
+    """Return *text* in double quotes, as YAML has them; what cannot be seen is escaped."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + "".join(sign if sign.isprintable() else f"\\U{ord(sign):08x}" for sign in escaped) + '"'
 
 
 def show(value: object) -> str:
@@ -188,11 +194,10 @@ def show(value: object) -> str:
         return "a block of fields"
     if isinstance(value, tuple):
         return "a list"
-    text = json.dumps(value, ensure_ascii=False) if isinstance(value, str) else flow(value)
-    return printable(text)
+    return printable(quote(value) if isinstance(value, str) else flow(value))
 
 
 def printable(text: str) -> str:
     """Return *text* cut, and without what a terminal would obey."""
     clean = "".join(sign if sign.isprintable() else f"\\x{ord(sign):02x}" for sign in text[: _SHOWN_CHARACTERS + 1])
-    return clean if len(text) <= _SHOWN_CHARACTERS else f"{clean[:_SHOWN_CHARACTERS]}…"
+    return clean if len(clean) <= _SHOWN_CHARACTERS else f"{clean[:_SHOWN_CHARACTERS]}…"
