@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from cyborg_reconciler.core.plan import Terms, make_plan, to_document
 from cyborg_reconciler.core.resolve import Desired, compile_policies, resolve
 from cyborg_reconciler.core.rollout import DEFAULT_POOL, TwoPoolsError, pool_of, waves
-from cyborg_reconciler.core.state import HOST, Host, Phase, Plan, Reason, Wait
+from cyborg_reconciler.core.state import HOST, FieldPath, Host, Phase, Plan, Reason, Value, Wait
 from cyborg_reconciler.core.subject import Subject, lay_out
 from cyborg_reconciler.core.verdict import Verdict, judge, unobserved
 from cyborg_reconciler.documents.declared import Declared
@@ -167,14 +167,21 @@ def _reboot(pool: RolloutPool, options: Options) -> Reboot:
 def converge(ports: Ports, first: Survey, options: Options, on_progress: OnProgress) -> Survey:
     """Carry out what *first* plans, wave by wave, and return where the hosts stand afterwards, observed again.
 
-    A host goes on to a further pass only when the last one left it with something new to do.
+    A host goes on to a further pass only when the last one left it with something new to do, and then only with what
+    *first* showed already, unless its pool needs no approval.
     """
     seen = first
-    done: dict[str, set[str]] = {}
+    shown = {name: _changes(view) for name, view in first.hosts.items()}
+    done: set[tuple[str, str]] = set()
     for _ in range(MAX_PASSES):
-        ready = [view for view in seen.hosts.values() if _may_start(view, ports, options, done)]
+        ready = [
+            view
+            for view in seen.hosts.values()
+            if _may_start(view, done) and approved(view, ports, options, shown[view.host.name])
+        ]
         if not ready:
             break
+        done |= {(view.host.name, view.plan.digest) for view in ready}
         outcomes: dict[str, Outcome] = {}
         pools = {view.host.name: view.pool for view in ready}
         for wave in waves(pools, pools, seen.pool_sizes):
@@ -186,22 +193,31 @@ def converge(ports: Ports, first: Survey, options: Options, on_progress: OnProgr
     return seen
 
 
-def _may_start(view: HostView, ports: Ports, options: Options, done: dict[str, set[str]]) -> bool:
-    """Return whether the host's plan may be carried out now, and remember that it was."""
-    plan, name = view.plan, view.host.name
-    if not plan.actions or plan.digest in done.get(name, ()):
-        return False
-    if view.outcome is not None and view.outcome.status != "applied":
-        return False
-    if not approved(view, ports, options):
-        return False
-    done.setdefault(name, set()).add(plan.digest)
-    return True
+def _changes(view: HostView) -> frozenset[tuple[FieldPath, Value]]:
+    """Return what a host's plan shows to a person: what would be done, and what waits."""
+    waiting = [wait.action for wait in view.plan.waits if wait.action is not None]
+    return frozenset(
+        (change.path, change.desired) for action in (*view.plan.actions, *waiting) for change in action.changes
+    )
 
 
-def approved(view: HostView, ports: Ports, options: Options) -> bool:
-    """Return whether the host's plan needs no approval, or has it."""
-    if options.consent or view.pool.spec.approval == "automatic":
+def _may_start(view: HostView, done: set[tuple[str, str]]) -> bool:
+    """Return whether the host has something to do that was not tried in this call, and is not in trouble."""
+    if not view.plan.actions or (view.host.name, view.plan.digest) in done:
+        return False
+    if view.outcome is None or view.outcome.status == "applied":
+        return True
+    reasons = {step.reason for step in view.outcome.steps if step.status == "refused"}
+    return view.outcome.status == "refused" and reasons == {Reason.FACTS_STALE}  # the facts are new by now
+
+
+def approved(
+    view: HostView, ports: Ports, options: Options, shown: frozenset[tuple[FieldPath, Value]] | None = None
+) -> bool:
+    """Return whether the host's plan needs no approval, or has it; a consent is to what was *shown*."""
+    if view.pool.spec.approval == "automatic":
+        return True
+    if options.consent and (shown is None or _changes(view) <= shown):
         return True
     return ports.journal.approved(view.host.name, view.plan.generation, view.plan.digest)
 

@@ -8,14 +8,14 @@ from rich.text import Text
 
 from cyborg_reconciler.core.features.base import is_boot
 from cyborg_reconciler.core.select import device_type
-from cyborg_reconciler.core.state import ABSENT, HOST, Action, Change, Disruption, Sync, Value, Wait
+from cyborg_reconciler.core.state import ABSENT, HOST, Action, Change, Disruption, FieldPath, Sync, Value, Wait
 from cyborg_reconciler.core.subject import to_json
 from cyborg_reconciler.reconcile import HostView, Survey
 
 _STYLES = {"+": "green", "~": "yellow", "-": "red"}
 
 #: Columns before the value of a field, and before what stands at the right of it.
-_FIELD_WIDTH, _VALUE_WIDTH = 28, 34
+_FIELD_WIDTH, _VALUE_WIDTH = 36, 30
 
 
 def plan_text(survey: Survey) -> Text:
@@ -33,11 +33,13 @@ def host_text(view: HostView) -> Text:
     """Return one host's part of the plan."""
     text = Text().append(f"{view.host.name}   ", "bold")
     text.append(f"{view.verdict.sync}   pool {view.pool.metadata.name}\n")
-    waits = {id(wait.action): wait for wait in view.plan.waits if wait.action is not None}
-    shown = [(action, None) for action in view.plan.actions] + [(w.action, w) for w in waits.values() if w.action]
+    blocked = [(wait.action, wait) for wait in view.plan.waits if wait.action is not None]
+    shown: list[tuple[Action, Wait | None]] = [*((action, None) for action in view.plan.actions), *blocked]
+    running = {change.path for action, _ in shown for change in action.changes if not is_boot(change.path)}
     for action, wait in sorted(shown, key=lambda pair: (pair[0].target == HOST, pair[0].target)):
-        if action.changes:
-            text.append(_action_text(view, action, wait))
+        changes = [change for change in action.changes if not _said_by(change, running)]
+        if changes or wait is not None:
+            text.append(_action_text(view, action, changes, wait))
     for wait in view.plan.waits:
         if wait.action is None:
             where = "" if wait.target == HOST else f"{wait.target}  "
@@ -45,21 +47,22 @@ def host_text(view: HostView) -> Text:
     return text
 
 
-def _action_text(view: HostView, action: Action, wait: Wait | None) -> Text:
+def _said_by(change: Change, running: set[FieldPath]) -> bool:
+    """Return whether a line about what runs says this change, about the next boot, as well."""
+    return is_boot(change.path) and (*change.path[:2], *change.path[3:]) in running
+
+
+def _action_text(view: HostView, action: Action, changes: Sequence[Change], wait: Wait | None) -> Text:
     sign = sign_of(action)
     text = Text().append(f"  {sign} ", _STYLES[sign]).append(f"{_target(view, action):<48} ")
     text.append(f"{action.changes[0].declared_by}\n", "dim")
-    running = {change.path for change in action.changes if not is_boot(change.path)}
-    for change in action.changes:
-        if is_boot(change.path) and (*change.path[:2], *change.path[3:]) in running:
-            continue  # now and at the next boot: one line says both
-        name = f"{change.feature}.{change.field}"
-        value = f"{show(change.observed)} → {show(change.desired)}"
-        text.append(f"      {name:<{_FIELD_WIDTH}}{value:<{_VALUE_WIDTH}}".rstrip())
-        if change is action.changes[0]:
-            notes = [str(action.disruption)] if action.disruption else []
-            text.append("  " + "  ".join([*notes, *(["drift"] if action.drift else [])]), "dim")
-        text.append("\n")
+    notes = "  ".join([*([str(action.disruption)] if action.disruption else []), *(["drift"] if action.drift else [])])
+    for change in changes:
+        boot = is_boot(change.path)
+        name = ".".join((change.feature, *change.path[3 if boot else 2 :]))
+        value = f"{show(change.observed)} → {show(change.desired)}" + (" at the next boot" if boot else "")
+        text.append(f"      {name:<{_FIELD_WIDTH}} {value:<{_VALUE_WIDTH}} {notes}".rstrip() + "\n")
+        notes = ""
     if wait is not None:
         text.append(f"      waits: {wait.reason}: {wait.message}\n", "magenta")
     return text

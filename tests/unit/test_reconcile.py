@@ -257,14 +257,32 @@ def _host_plan():
     return HostPlan(generation=1, digest="d", fingerprint="f", segments=[])
 
 
-def test_policies_that_change_meanwhile_are_what_is_verified() -> None:
-    world = World("a")
+@pytest.mark.parametrize(("approval", "count"), [("manual", 4), ("automatic", 8)])
+def test_policies_that_change_meanwhile_are_what_is_judged_by_and_a_consent_is_not_for_them(approval, count) -> None:
+    world = World("a", pools=[pool_of(approval=approval)])
     first = world.look()
     more = policy_of({"name": "qat", "sriov": {"num_vfs": 8}}, 1)
-    world.declarations.declared = Declared(policies=(more,), digest="e")
+    changed = replace(world.declarations.declared, policies=(more,), digest="e")
+
+    def change_then_obey(facts: Facts, segment: Segment):
+        world.declarations.declared = changed
+        return obey(facts, segment)
+
+    world.ports = replace(world.ports, executor=FakeExecutor(world.observer, change_then_obey))
     seen = converge(world.ports, first, YES, ignore_progress)
-    assert world.observer.facts["a"].devices[0].num_vfs == 8
+    assert world.observer.facts["a"].devices[0].num_vfs == count
+    assert seen.hosts["a"].verdict.verified == (approval == "automatic")
     assert seen.hosts["a"].plan.generation == first.hosts["a"].plan.generation + 1
+
+
+def test_a_plan_that_turns_out_stale_is_made_anew() -> None:
+    world = World("a")
+    refusal = StepOutcome(id="sriov", status="refused", reason="FactsStale", message="another count is there")
+    world.executor.outcomes["a"] = Outcome(status="refused", steps=[refusal])
+    first = world.look()
+    world.observer.facts["a"] = facts_of({"hostname": "a", "device": {"num_vfs": 2}})
+    converge(world.ports, first, YES, ignore_progress)
+    assert len(world.executor.applied) == 2
 
 
 def test_a_policy_that_selects_nothing_is_told() -> None:
