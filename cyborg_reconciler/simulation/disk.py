@@ -4,18 +4,16 @@
 Does I/O on the tree.
 """
 
-import json
 import shlex
 import sys
 import uuid
-from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
 from cyborg_reconciler.simulation import depmod, grub
 from cyborg_reconciler.simulation.drivers import Drivers
 from cyborg_reconciler.simulation.initramfs import write_initramfs
-from cyborg_reconciler.simulation.machine import Machine, encode
+from cyborg_reconciler.simulation.machine import Machine, encode, encode_module_json
 from cyborg_reconciler.simulation.module_file import encode_module
 from cyborg_reconciler.simulation.tree import EXECUTABLE, OWN_FOLDER, READ_ONLY, Tree
 
@@ -140,7 +138,7 @@ def write_kernel(tree: Tree, machine: Machine, kernel: str) -> None:
     tree.write(f"{base}/modules.builtin", "".join(f"{module.path}\n" for module in machine.builtin))
     aliases = [f"{module.name}.alias={alias}" for module in machine.builtin for alias in module.aliases]
     tree.write(f"{base}/modules.builtin.modinfo", "".join(f"{line}\0" for line in aliases))
-    tree.write(f"/boot/vmlinuz-{kernel}", json.dumps([asdict(module) for module in machine.builtin]))
+    tree.write(f"/boot/vmlinuz-{kernel}", "\n".join(encode_module_json(module) for module in machine.builtin) + "\n")
     tree.write(f"/boot/config-{kernel}", "CONFIG_MODULES=y\nCONFIG_PCI_IOV=y\nCONFIG_VFIO_PCI=m\n")
     headers = f"/usr/src/linux-headers-{kernel}"
     tree.write(f"{headers}/Makefile", f"# Headers of {kernel}.\n")

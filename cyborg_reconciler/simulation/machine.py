@@ -5,7 +5,7 @@ Pure: the dataclasses, and their way to JSON and back (the kernel's process read
 """
 
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Final, Literal
 
 #: The release of Debian 12's kernel that the machines run unless they say otherwise.
@@ -228,6 +228,11 @@ def decode(text: str) -> Machine:
     document["functions"] = tuple(decode_function(each) for each in document["functions"])
     document["builtin"] = tuple(decode_module(each) for each in document["builtin"])
     return Machine(**_tuples(document))
+
+
+def encode_module_json(module: Module) -> str:
+    """Return *module* as JSON."""
+    return json.dumps({each.name: getattr(module, each.name) for each in fields(module)})
 
 
 def decode_module(document: dict[str, Any]) -> Module:

@@ -10,10 +10,9 @@ Source: ELF-64 object file format; Linux, include/linux/moduleparam.h (`.modinfo
 import hashlib
 import json
 import struct
-from dataclasses import asdict
 from typing import Final
 
-from cyborg_reconciler.simulation.machine import Module, decode_module
+from cyborg_reconciler.simulation.machine import Module, decode_module, encode_module_json
 
 MAGIC: Final = b"\x7fELF\x02\x01\x01" + bytes(9)
 HEADER: Final = struct.Struct("<16sHHIQQQIHHHHHH")
@@ -29,7 +28,7 @@ RSA, SHA256, X509 = 1, 4, 1
 
 def srcversion(module: Module) -> str:
     """Return a checksum of the module's source, as long as the kernel's."""
-    return hashlib.sha256(repr(asdict(module)).encode()).hexdigest()[:23].upper()
+    return hashlib.sha256(repr(module).encode()).hexdigest()[:23].upper()
 
 
 def module_info(module: Module, kernel: str) -> list[tuple[str, str]]:
@@ -51,7 +50,7 @@ def encode_module(module: Module, kernel: str) -> bytes:
     """Return the file of *module* for *kernel*."""
     info = b"".join(f"{name}={value}".encode() + b"\0" for name, value in module_info(module, kernel))
     names = b"\0.modinfo\0.simulation\0.shstrtab\0"
-    contents = [(b".modinfo", PROGRAM_BITS, info), (b".simulation", PROGRAM_BITS, json.dumps(asdict(module)).encode())]
+    contents = [(b".modinfo", PROGRAM_BITS, info), (b".simulation", PROGRAM_BITS, encode_module_json(module).encode())]
     contents.append((b".shstrtab", STRING_TABLE, names))
     body, headers = b"", SECTION.pack(*[0] * 10)
     for name, kind, data in contents:

@@ -24,6 +24,19 @@ def host(tmp_path):
         yield hosts["qat-1"]
 
 
+@pytest.fixture(scope="module")
+def lasting(tmp_path_factory):
+    with SimulatedHosts(tmp_path_factory.mktemp("lasting"), [qat_1()]) as hosts:
+        yield hosts["qat-1"]
+
+
+@pytest.fixture
+def up(lasting):
+    """A host without VFs, for tests that do not end it."""
+    lasting.write(NUM_VFS, 0)
+    return lasting
+
+
 def is_alive(pid):
     try:
         return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0] != "Z"
@@ -38,23 +51,23 @@ def wait_until_gone(pid):
     return not is_alive(pid)
 
 
-def test_a_users_write_reaches_the_kernel_and_its_error_the_user(host):
-    host.write(NUM_VFS, 4)
-    assert host.read(NUM_VFS) == "4"
+def test_a_users_write_reaches_the_kernel_and_its_error_the_user(up):
+    up.write(NUM_VFS, 4)
+    assert up.read(NUM_VFS) == "4"
     with pytest.raises(OSError, match="4 VFs already enabled") as caught:
-        host.write(NUM_VFS, 8)
+        up.write(NUM_VFS, 8)
     assert caught.value.errno == errno.EBUSY
     assert caught.value.filename == NUM_VFS
 
 
-def test_tools_are_programs_in_the_tree(host):
-    program = host.root / "usr/sbin/modprobe"
+def test_tools_are_programs_in_the_tree(up):
+    program = up.root / "usr/sbin/modprobe"
     done = subprocess.run([program, "vfio-pci"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    done = subprocess.run([host.root / "sbin/rmmod", "vfio"], capture_output=True, text=True, check=False)
+    done = subprocess.run([up.root / "sbin/rmmod", "vfio"], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("rmmod: ERROR: Module vfio is in use by: vfio_iommu_type1 ")
-    assert host.run("lsmod").stdout.startswith("Module ")
+    assert up.run("lsmod").stdout.startswith("Module ")
 
 
 def test_a_tree_whose_path_is_long_and_has_spaces_works(tmp_path):
@@ -67,18 +80,18 @@ def test_a_tree_whose_path_is_long_and_has_spaces_works(tmp_path):
         assert done.stdout == "qat-1\n"
 
 
-def test_a_program_holds_a_device_until_it_is_ended(host):
-    host.run("modprobe", "vfio-pci")
-    host.write(NUM_VFS, 1)
-    host.write("/sys/bus/pci/devices/0000:6b:00.1/driver_override", "vfio-pci")
-    host.write("/sys/bus/pci/drivers_probe", "0000:6b:00.1")
-    assert host.link_name("/sys/bus/pci/devices/0000:6b:00.1/driver") == "vfio-pci"
+def test_a_program_holds_a_device_until_it_is_ended(up):
+    up.run("modprobe", "vfio-pci")
+    up.write(NUM_VFS, 1)
+    up.write("/sys/bus/pci/devices/0000:6b:00.1/driver_override", "vfio-pci")
+    up.write("/sys/bus/pci/drivers_probe", "0000:6b:00.1")
+    assert up.link_name("/sys/bus/pci/devices/0000:6b:00.1/driver") == "vfio-pci"
 
-    pid = host.hold("0000:6b:00.1", "qemu")
+    pid = up.hold("0000:6b:00.1", "qemu")
     with pytest.raises(OSError, match=f"in use by pid {pid}"):
-        host.write(NUM_VFS, 0)
-    host.release(pid)
-    host.write(NUM_VFS, 0)
+        up.write(NUM_VFS, 0)
+    up.release(pid)
+    up.write(NUM_VFS, 0)
 
 
 def test_a_killed_kernel_goes_on_from_its_tree(host):
@@ -136,13 +149,13 @@ def test_a_host_that_cannot_start_is_an_error_and_leaves_none_behind(tmp_path):
         pass
 
 
-def test_a_reboot_through_the_hosts_own_program_returns_when_it_is_up(host):
-    before = host.read("/proc/sys/kernel/random/boot_id")
-    host.write(NUM_VFS, 4)
-    done = subprocess.run([host.root / "usr/sbin/reboot"], check=False)
+def test_a_reboot_through_the_hosts_own_program_returns_when_it_is_up(up):
+    before = up.read("/proc/sys/kernel/random/boot_id")
+    up.write(NUM_VFS, 4)
+    done = subprocess.run([up.root / "usr/sbin/reboot"], check=False)
     assert done.returncode == 0
-    assert host.read("/proc/sys/kernel/random/boot_id") != before
-    assert host.read(NUM_VFS) == "0"
+    assert up.read("/proc/sys/kernel/random/boot_id") != before
+    assert up.read(NUM_VFS) == "0"
 
 
 def test_a_host_without_a_kernel_says_why_it_does_not_boot(host):
@@ -152,9 +165,9 @@ def test_a_host_without_a_kernel_says_why_it_does_not_boot(host):
 
 
 @pytest.mark.parametrize("request_line", [b"[]\n", b"no json\n", b'{"write": "/sys"}\n', b'{"dance": 1}\n'])
-def test_a_request_that_is_none_is_answered_and_harms_nothing(host, request_line):
-    assert host.send(request_line)["errno"] == errno.EINVAL
-    host.write(NUM_VFS, 1)
+def test_a_request_that_is_none_is_answered_and_harms_nothing(up, request_line):
+    assert up.send(request_line)["errno"] == errno.EINVAL
+    up.write(NUM_VFS, 1)
 
 
 def test_the_inventory_lists_groups_labels_and_roots_and_an_off_host_is_out_of_reach(tmp_path):
