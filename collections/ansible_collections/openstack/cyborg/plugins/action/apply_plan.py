@@ -29,6 +29,7 @@ ARGUMENTS = {
     "so_far": {"type": "dict"},
     "role_done": {"type": "int"},
     "failure": {"type": "str"},
+    "reason": {"type": "str", "default": ""},
 }
 #: How the host is reached, in the words of the modules; of other transports they find it out.
 TRANSPORTS = {"local": "local", "ssh": "ssh", "paramiko": "ssh", "paramiko_ssh": "ssh", "libssh": "ssh"}
@@ -133,7 +134,10 @@ class ActionModule(ActionBase):
         done, failure = self._wanted["role_done"], self._wanted["failure"]
         if failure is not None:
             if self._outcome["status"] == plans.APPLIED:
-                self._add(plans.step_outcome(plans.open_role(segments, self._outcome), plans.FAILED, message=failure))
+                reason = self._wanted["reason"]
+                status = plans.REFUSED if reason else plans.FAILED
+                role = plans.open_role(segments, self._outcome)
+                self._add(plans.step_outcome(role, status, reason=reason, message=failure))
             raise Stopped  # it was a step of the plan that failed, and it is in the outcome already
         if done is None:
             return

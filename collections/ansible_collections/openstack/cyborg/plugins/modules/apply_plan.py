@@ -67,6 +67,10 @@ options:
     description:
       - What the role that ran since the earlier call said when it failed. Nothing is walked; the outcome is completed.
     type: str
+  reason:
+    description: Why that role refused, as one word; then the outcome is V(refused) and not V(failed).
+    type: str
+    default: ""
 seealso:
   - module: openstack.cyborg.apply_actions
 """
