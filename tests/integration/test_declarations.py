@@ -114,6 +114,12 @@ def test_a_tree_or_a_file_without_documents_declares_nothing_and_says_so(tree):
     assert [located.document.metadata.name for located in declared.drivers] == ["generic-pci", "virtio-crypto"]
 
 
+def test_without_any_path_there_are_the_shipped_drivers_alone():
+    declared = YamlDeclarations([]).read()
+    assert (declared.policies, declared.digest, declared.warnings) == ((), "", ())
+    assert len(declared.drivers) == len(read_catalogue())
+
+
 def test_a_path_that_is_not_there_is_an_error_and_never_an_empty_declaration(tree):
     assert said(tree / "gone") == ["gone: is not there; check the path"]
 

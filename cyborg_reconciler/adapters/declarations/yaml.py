@@ -75,7 +75,7 @@ def _declare(listing: Listing, files: Sequence[tuple[File, str | Problem]]) -> D
         named.update(parsed.drivers)
         if not parsed.documents and not parsed.problems:
             warnings.append(Problem(file.shown, 0, "", "declares nothing", "remove it, or fill it"))
-    if not files:
+    if listing.asked and not files:
         paths = ", ".join(map(str, listing.asked))
         warnings.append(Problem(paths, 0, "", "holds no *.yml or *.yaml file", "check the path"))
     declared, contradictions = assemble(documents, read_catalogue(), named)
