@@ -36,7 +36,7 @@ def grubby(kernel: Kernel, words: list[str]) -> Result:
     if "--info" in options:
         return Result(stdout="".join(_info(index, entries[release]) for index, release in enumerate(chosen)))
     for release in chosen:
-        add, remove = options.get("--args", "").split(), options.get("--remove-args", "").split()
+        add, remove = (grub.split_words(options.get(name, "")) for name in ("--args", "--remove-args"))
         changed = grub.change_options(entries[release]["options"], add, remove)
         _rewrite(kernel, entries[release], changed)
     return Result()

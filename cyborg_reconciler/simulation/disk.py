@@ -152,6 +152,7 @@ def write_boot_loader(tree: Tree, machine: Machine) -> None:
         grub.write_menu(tree)
         return
     tree.write(grub.SETTINGS, f'GRUB_TIMEOUT=5\nGRUB_ENABLE_BLSCFG=true\nGRUB_CMDLINE_LINUX="{machine.grub_args}"\n')
+    tree.write(grub.ENTRIES_MENU, grub.ENTRIES_MENU_TEXT)
     identity = machine_id(machine)
     for kernel in machine.kernels:
         options = f"{grub.ROOT_ARGUMENT} ro {machine.grub_args}".rstrip()

@@ -7,7 +7,6 @@ Source: GNU GRUB manual, "Simple configuration handling"; grub-mkconfig and its 
 """
 
 import re
-import shlex
 import subprocess
 from typing import Final
 
@@ -17,6 +16,9 @@ SETTINGS: Final = "/etc/default/grub"
 SETTINGS_FOLDER: Final = "/etc/default/grub.d"
 MENU: Final = "/boot/grub/grub.cfg"
 ENTRIES: Final = "/boot/loader/entries"
+#: What the Red Hat family's menu comes down to: its entries are files.
+ENTRIES_MENU: Final = "/boot/grub2/grub.cfg"
+ENTRIES_MENU_TEXT: Final = 'load_env\nset default="${saved_entry}"\ninsmod blscfg\nblscfg\n'
 ENVIRONMENT: Final = "/boot/grub2/grubenv"
 ROOT_ARGUMENT: Final = "root=UUID=5f2f9f5e-1f6b-4a3e-9b61-0d2c5a7e4b10"
 NAMES: Final = ("GRUB_DEFAULT", "GRUB_CMDLINE_LINUX", "GRUB_CMDLINE_LINUX_DEFAULT", "GRUB_DISTRIBUTOR", "GRUB_TIMEOUT")
@@ -24,6 +26,7 @@ NAMES: Final = ("GRUB_DEFAULT", "GRUB_CMDLINE_LINUX", "GRUB_CMDLINE_LINUX_DEFAUL
 SCRIPT: Final = 'for file in "$@"; do . "$file" || exit 1; done\n' + "\n".join(
     f"printf '%s\\0' \"${name}\"" for name in NAMES
 )
+WORD: Final = re.compile(r'(?:[^\s"]|"[^"]*")+')
 LINUX_LINE: Final = re.compile(r"^\s*linux\s+(?P<image>\S+)\s*(?P<args>.*)$", re.MULTILINE)
 SHELL_TIMEOUT_S: Final = 10
 
@@ -133,8 +136,13 @@ def write_entry(tree: Tree, machine_id: str, release: str, options: str) -> None
     tree.replace(f"{ENTRIES}/{machine_id}-{release}.conf", "\n".join(lines) + "\n")
 
 
+def split_words(text: str) -> list[str]:
+    """Return the words of a command line; double quotes keep spaces in a word together, and stay."""
+    return WORD.findall(text)
+
+
 def change_options(options: str, add: list[str], remove: list[str]) -> str:
     """Return *options* with arguments added and taken away as grubby does: an added one replaces those of its name."""
     gone = {word.partition("=")[0] for word in add} | {word for word in remove if "=" not in word}
-    kept = [word for word in shlex.split(options, posix=False) if word.partition("=")[0] not in gone]
+    kept = [word for word in split_words(options) if word.partition("=")[0] not in gone]
     return " ".join([*(word for word in kept if word not in remove), *add])

@@ -100,6 +100,12 @@ def test_on_the_red_hat_family_grubby_changes_the_entries(tmp_path):
     assert 'args="ro intel_iommu=off"' in info
     assert run(kernel, ["grubby", "--info=/boot/vmlinuz-5.10"]).rc == 1
 
+    words = 'hugepagesz=2M hugepagesz=1G dyndbg="file a.c +p"'
+    run(kernel, ["grubby", "--update-kernel=DEFAULT", f"--args={words}"])
+    run(kernel, ["grubby", "--update-kernel=DEFAULT", "--remove-args=hugepagesz=2M"])
+    run(kernel, ["reboot"])
+    assert kernel.tree.text("/proc/cmdline").endswith(' ro intel_iommu=off hugepagesz=1G dyndbg="file a.c +p"')
+
 
 # --------------------------------------------------------------------------------------------------------------- reboot
 def test_a_reboot_forgets_vfs_overrides_processes_and_the_boot_id(qat):
