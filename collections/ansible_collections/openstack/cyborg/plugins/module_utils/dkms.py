@@ -18,30 +18,25 @@ TREE = "/var/lib/dkms"
 STATUS_TIMEOUT_S = 60
 #: dkms 2: ``name, version, kernel, arch: state``; dkms 3: ``name/version, kernel, arch: state``; both without the
 #: kernel when the source is merely added.
-STATUS = re.compile(
+STATUS = (
     r"(?P<name>[^,/\s]+)(?:/|, )(?P<version>[^,:\s]+)(?:, (?P<kernel>[^,\s]+), [^,:\s]+)?: "
     r"(?P<state>added|built|installed)"
 )
 
 
-def read_dkms(tree):
-    """Return whether DKMS is there, and its builds (or why they are unknown)."""
-    try:
-        tree.find_tool("dkms")
-        present = True
-    except ToolMissing:
-        present = False
+def read_dkms(tree, *, present):
+    """Return the builds, ``{"unknown": reason}`` where unreadable; *present* says whether the program is there."""
     try:
         names = tree.listdir(TREE)
         if names is None:
-            return present, _ask_status(tree) if present else []
+            return _ask_status(tree) if present else []
         builds = []
         for name in names:
             for version in tree.listdir(f"{TREE}/{name}") or () if _is_folder(tree, f"{TREE}/{name}") else ():
                 builds.extend(_read_builds(tree, name, version))
     except Unreadable as exc:
-        return present, unknown(exc.reason)
-    return present, builds
+        return unknown(exc.reason)
+    return builds
 
 
 def _is_folder(tree, name):
@@ -83,5 +78,5 @@ def _ask_status(tree):
 
 def parse_status(output):
     """Return the builds that the output of ``dkms status`` tells of, of dkms 2 and of dkms 3."""
-    found = (STATUS.match(line) for line in output.splitlines())
+    found = (re.match(STATUS, line) for line in output.splitlines())
     return [_build(match["name"], match["version"], match["kernel"], match["state"]) for match in found if match]

@@ -10,28 +10,30 @@ another boot is a reason to look again.
 
 import hashlib
 import json
+import re
 
-FLEETING = frozenset(("holders", "refcount", "link_speed", "link_width", "fingerprint"))
+#: What differs from one moment to the next, of a device or of a module.
+FLEETING = frozenset(("holders", "refcount", "link_speed", "link_width"))
+#: That something is unknown is stable, the words that say why are not.
+REASON = r'\{"unknown":"(?:[^"\\]|\\.)*"\}'
 
 
 def fingerprint(document):
-    """Return the SHA-256, in hex, of what is stable in the facts *document*."""
-    text = json.dumps(_stable(document), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    """Return the SHA-256, in hex, of what is stable in the facts *document*; fields that hold nothing do not count."""
+    drivers = dict(document["drivers"], modules=[_stable(module) for module in document["drivers"]["modules"]])
+    stable = dict(document, devices=[_stable(device) for device in document["devices"]], drivers=drivers)
+    stable.pop("fingerprint", None)
+    text = json.dumps(stable, sort_keys=True, separators=(",", ":"))
+    if '{"unknown"' in text:
+        text = re.sub(REASON, '{"unknown":""}', text)
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
-def _stable(value):
-    if isinstance(value, dict):
-        if "unknown" in value:
-            return {"unknown": ""}  # that it is unknown is stable, the words are not
-        return {key: _kept(key, item) for key, item in value.items() if key not in FLEETING}
-    return [_stable(item) for item in value] if isinstance(value, list) else value
-
-
-def _kept(key, value):
-    if key == "protected" and isinstance(value, list):
-        return [_stable(protection) for protection in value if not _of_connection(protection)]
-    return _stable(value)
+def _stable(item):
+    stable = {key: value for key, value in item.items() if key not in FLEETING and value not in (None, [], {})}
+    if isinstance(stable.get("protected"), list):
+        stable["protected"] = [protection for protection in stable["protected"] if not _of_connection(protection)]
+    return stable
 
 
 def _of_connection(protection):

@@ -19,10 +19,10 @@ FOLDERS = ("/boot/grub", "/boot/grub2")
 BLS_FOLDER = "/boot/loader/entries"
 GRUB, GRUB_BLS = "grub", "grub-bls"
 
-_WORD = re.compile(r'(?:[^\s"]|"[^"]*"?)+')
-_ASSIGNMENT = re.compile(r"\s*(?:export\s+)?(?P<name>GRUB_\w+)(?P<add>\+?)=(?P<value>.*)$")
-_PART = re.compile(r"""'([^']*)'|"((?:[^"\\]|\\.)*)"|([^\s'"#;]+)""")
-_EXPANSION = re.compile(r"\$\{?(\w+)\}?")
+# Compiled where they are first needed: most hosts need few of them, and every run of a module pays anew.
+_WORD = r'(?:[^\s"]|"[^"]*"?)+'
+_PART = r"""'([^']*)'|"((?:[^"\\]|\\.)*)"|([^\s'"#;]+)"""
+_EXPANSION = r"\$\{?(\w+)\}?"
 
 
 class Entry:
@@ -39,7 +39,7 @@ def parse_words(text):
     >>> parse_words('quiet dyndbg="file a.c +p"')
     ['quiet', 'dyndbg=file a.c +p']
     """
-    return [word.replace('"', "") for word in _WORD.findall(text)]
+    return [word.replace('"', "") for word in re.findall(_WORD, text)] if '"' in text else text.split()
 
 
 def render_words(words):
@@ -62,17 +62,20 @@ def parse_defaults(text, settings=None):
     """
     settings = dict(settings or {})
     for line in text.replace("\\\n", "").splitlines():
-        match = _ASSIGNMENT.match(line)
-        if match:
-            value = _shell_value(match["value"], settings)
-            settings[match["name"]] = settings.get(match["name"], "") + value if match["add"] else value
+        name, equals, value = line.strip().partition("=")
+        name = name[len("export ") :].strip() if name.startswith("export ") else name
+        if equals and name.startswith("GRUB_"):
+            value = _shell_value(value, settings)
+            known = settings.get(name[:-1], "") if name.endswith("+") else ""
+            settings[name.rstrip("+")] = known + value
     return settings
 
 
 def _shell_value(text, settings):
-    value, at = "", 0
+    """Return what a shell makes of the right side of an assignment. Raises: ValueError."""
+    value, at, parts = "", 0, re.compile(_PART)
     while at < len(text) and text[at] not in " \t;#":
-        part = _PART.match(text, at)
+        part = parts.match(text, at)
         if not part:
             raise ValueError(f"{clean(text, 80)}: a quote is not closed")
         at = part.end()
@@ -80,11 +83,16 @@ def _shell_value(text, settings):
             value += part[1]
             continue
         bare = part[2] if part[2] is not None else part[3]
-        if re.search(r"(?<!\\)(`|\$\()", bare):
+        if "`" in bare or "$(" in bare:
             raise ValueError(f"{clean(text, 80)}: only a shell can find out what this is")
-        bare = _EXPANSION.sub(lambda match: settings.get(match[1], ""), bare)
-        value += re.sub(r"\\(.)", r"\1", bare)
+        bare = expand(bare, settings)
+        value += re.sub(r"\\(.)", r"\1", bare) if "\\" in bare else bare
     return value
+
+
+def expand(text, values):
+    """Return *text* with ``$name`` and ``${name}`` filled in from *values*; what is not in them is empty."""
+    return re.sub(_EXPANSION, lambda match: values.get(match[1], ""), text) if "$" in text else text
 
 
 def read_defaults(tree, *, dropins):
@@ -122,31 +130,31 @@ def parse_menu(text):
     menu, submenus, entry, braces = [], [], None, []
     for raw in text.splitlines():
         line = raw.strip()
-        head = re.match(r"(menuentry|submenu)\s", line)
+        word = line.partition(" ")[0]
         here = submenus[-1][2] if submenus else menu
-        if head and line.endswith("{"):
+        if word in ("menuentry", "submenu") and line.endswith("{"):
             title, entry_id = _names(line)
-            if head[1] == "submenu":
+            if word == "submenu":
                 submenus.append((entry_id, title, []))
                 here.append(submenus[-1])
             else:
                 entry = Entry(entry_id, title, None, [])
                 here.append(entry)
-            braces.append(head[1])
+            braces.append(word)
         elif line.endswith("{"):
             braces.append("other")
         elif line == "}" and braces:
             closed = braces.pop()
             submenus = submenus[:-1] if closed == "submenu" else submenus
             entry = None if closed == "menuentry" else entry
-        elif entry and re.match(r"linux(16|efi)?\s", line):
+        elif entry and line.split(None, 1)[:1] in (["linux"], ["linux16"], ["linuxefi"]):
             _command, entry.kernel, *words = parse_words(_unquoted(line))
             entry.words = words
     return menu
 
 
 def _names(line):
-    words = [next(part for part in match.groups() if part is not None) for match in _PART.finditer(line)]
+    words = [next(part for part in match.groups() if part is not None) for match in re.finditer(_PART, line)]
     title = words[1] if len(words) > 1 else ""
     marks = ("$menuentry_id_option", "${menuentry_id_option}", "--id")
     ids = [after for before, after in zip(words, words[1:]) if before in marks]
@@ -155,7 +163,8 @@ def _names(line):
 
 def _unquoted(line):
     # GRUB takes backslashes and single quotes away; what is left is the kernel's to split.
-    return re.sub(r"\\(.)", r"\1", line.replace("'", ""))
+    line = line.replace("'", "")
+    return re.sub(r"\\(.)", r"\1", line) if "\\" in line else line
 
 
 def parse_default(text, environment):
@@ -165,10 +174,10 @@ def parse_default(text, environment):
     """
     if environment.get("next_entry") and "next_entry" in text:
         return environment["next_entry"]
-    found = re.findall(r'^\s*set default="?([^"\n]*)"?\s*$', text, re.MULTILINE)
-    values = [value for value in found if value not in ("${next_entry}", "$next_entry")]
-    value = values[0] if values else "0"
-    return _EXPANSION.sub(lambda match: environment.get(match[1], ""), value) or "0"
+    lines = (line.strip() for line in text.splitlines() if "set default=" in line)
+    found = [line[len("set default=") :].strip('"') for line in lines if line.startswith("set default=")]
+    values = [value for value in found if "next_entry" not in value]
+    return expand(values[0], environment) or "0" if values else "0"
 
 
 def find_entry(menu, wanted):
@@ -195,8 +204,8 @@ def parse_bls(entry_id, text, environment):
         key, _space, value = line.strip().partition(" ")
         if key and key[0] != "#":
             fields[key] = f"{fields[key]} {value.strip()}" if key == "options" and key in fields else value.strip()
-    options = _EXPANSION.sub(lambda match: environment.get(match[1], ""), fields.get("options", ""))
-    return Entry(entry_id, fields.get("title", entry_id), fields.get("linux"), parse_words(options))
+    options = parse_words(expand(fields.get("options", ""), environment))
+    return Entry(entry_id, fields.get("title", entry_id), fields.get("linux"), options)
 
 
 def version_key(name):
@@ -213,7 +222,7 @@ def read_next_entry(tree):
             continue
         environment = parse_environment(tree.read_text(f"{folder}/grubenv") or "")
         menu, loader = parse_menu(text), GRUB
-        if re.search(r"^\s*blscfg\b", text, re.MULTILINE):
+        if any(line.split()[:1] == ["blscfg"] for line in text.splitlines() if "blscfg" in line):
             menu, loader = _read_bls(tree, environment) + menu, GRUB_BLS
         wanted = parse_default(text, environment)
         entry = find_entry(menu, wanted) or find_entry(menu, "0")

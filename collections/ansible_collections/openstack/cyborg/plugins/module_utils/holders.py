@@ -99,7 +99,7 @@ def _moved_away(tree, address):
     children = tree.listdir(base) or ()
     if "net" in children:
         return not tree.listdir(f"{base}/net")
-    below = [name for name in children if re.match(r"virtio\d+$", name)]
+    below = [name for name in children if name.startswith("virtio")]
     return any(tree.exists(f"{base}/{name}/net") and not tree.listdir(f"{base}/{name}/net") for name in below)
 
 

@@ -8,7 +8,6 @@ Source: proc(5); os-release(5); Linux, Documentation/admin-guide/kernel-paramete
 """
 
 import os
-import re
 
 from ansible_collections.openstack.cyborg.plugins.module_utils import grub
 from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Unreadable, clean, is_unknown, unknown
@@ -16,7 +15,7 @@ from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Unrea
 EFI = "/sys/firmware/efi"
 #: The first four bytes are the variable's attributes, then comes its value.
 SECURE_BOOT = f"{EFI}/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
-KERNEL_NAME = re.compile(r"(?:vmlinuz|vmlinux|linux|kernel)-(?P<release>\d.*)$")
+KERNEL_NAMES = ("vmlinuz", "vmlinux", "linux", "kernel")
 INITRAMFS_NAMES = ("initrd.img-{}", "initramfs-{}.img", "initrd-{}")
 FAMILIES = {
     "debian": "debian",
@@ -101,8 +100,8 @@ def read_kernel(tree):
 
 def release_of(path):
     """Return the release that the file name of a kernel tells, None where it tells none."""
-    match = KERNEL_NAME.search((path or "").rpartition("/")[2])
-    return match and match["release"]
+    kind, _dash, release = (path or "").rpartition("/")[2].partition("-")
+    return release if kind in KERNEL_NAMES and release[:1].isdigit() else None
 
 
 def _read_kernels(tree, next_release, next_boot):
@@ -147,7 +146,7 @@ def _read_secure_boot(tree):
 
 def parse_lockdown(text):
     """Return ``integrity`` of ``none [integrity] confidentiality``. Raises: ValueError. Source: lockdown LSM."""
-    match = re.search(r"\[(\w+)\]", text)
-    if not match:
+    mode = text.partition("[")[2].partition("]")[0]
+    if not mode:
         raise ValueError(text)
-    return match[1]
+    return mode

@@ -3,19 +3,16 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Which kernel modules lie behind the host's devices: as loaded, as they lie on disk, as they are configured?
 
-`facts` calls `read_drivers` and `read_aliases`; state modules call the parsers. Does I/O; calls modinfo once at most.
+`facts` calls `read_drivers` and `read_aliases`; state modules call the parsers. Does I/O.
 Source: Linux, Documentation/ABI/stable/sysfs-module; proc(5), /proc/modules; depmod(8), modules.dep(5).
 """
 
-import re
-from fnmatch import fnmatchcase
-
-from ansible_collections.openstack.cyborg.plugins.module_utils.dkms import read_dkms
 from ansible_collections.openstack.cyborg.plugins.module_utils.holders import holder
+from ansible_collections.openstack.cyborg.plugins.module_utils.modinfo import NOTHING, module_of_file, read_modinfo
 from ansible_collections.openstack.cyborg.plugins.module_utils.modprobe import (
     LOAD,
     MODPROBE,
-    OWN_FILE,
+    OWN_PREFIX,
     canonical,
     gather_configuration,
     parse_load,
@@ -29,7 +26,6 @@ from ansible_collections.openstack.cyborg.plugins.module_utils.tree import (
     unknown,
 )
 
-MODINFO_TIMEOUT_S = 60
 PARAMETER_LIMIT = 512
 #: 2 MB on a distribution's kernel; more than this is no list of aliases.
 ALIAS_LIMIT_BYTES = 64 * 1024 * 1024
@@ -77,11 +73,31 @@ def match_aliases(data, modalias):
         while at >= 0:
             end = data.find(b"\n", at + 1)
             words = data[at + 1 : end if end >= 0 else len(data)].decode("utf-8", "replace").split()
-            if len(words) == 3 and fnmatchcase(modalias, words[1]):  # noqa: PLR2004 -- alias PATTERN MODULE
+            if len(words) == 3 and matches_alias(modalias, words[1]):  # noqa: PLR2004 -- alias PATTERN MODULE
                 module, said = canonical(words[2]), len(words[1].replace("*", ""))
                 matches[module] = max(matches.get(module, 0), said)
             at = data.find(b"\nalias " + prefix, at + 1)
     return sorted(matches, key=lambda module: (-matches[module], module))
+
+
+def matches_alias(modalias, pattern):
+    """Say whether an alias with ``*`` (seldom ``?`` or ``[…]``) matches; fnmatch makes a regex of each pattern."""
+    if "[" in pattern or "?" in pattern:
+        from fnmatch import fnmatchcase
+
+        return fnmatchcase(modalias, pattern)
+    first, *rest = pattern.split("*")
+    if not rest:
+        return modalias == pattern
+    if not modalias.startswith(first):
+        return False
+    at, last = len(first), rest.pop()
+    for part in rest:
+        found = modalias.find(part, at)
+        if found < 0:
+            return False
+        at = found + len(part)
+    return modalias.endswith(last) and len(modalias) - len(last) >= at
 
 
 def _prefixes(modalias):
@@ -91,37 +107,6 @@ def _prefixes(modalias):
     second = rest[: width // 2] if bus == "pci" else ""
     prefixes = [f"{bus}:{rest[:width]}", f"{bus}:{rest[0]}*"]
     return [prefix.encode("ascii", "replace") for prefix in prefixes + ([f"{bus}:{second}d*"] if second else [])]
-
-
-def parse_modinfo(output):
-    """Return ``{module: {"version": …, "srcversion": …, "signer": …}}`` of what modinfo says of several modules."""
-    found, fields = {}, {}
-    for line in output.splitlines():
-        key, colon, value = line.partition(":")
-        if key == "filename":
-            fields = {}
-            found[module_of_file(value.strip())] = fields
-        elif key == "name":
-            found[canonical(value.strip())] = fields
-        if colon:
-            fields.setdefault(key, value.strip())
-    return found
-
-
-def module_of_file(path):
-    """Return the module that lies in the file *path*: ``igb`` of ``…/igb.ko.xz``."""
-    return canonical(re.sub(r"\.ko(\.\w+)?$", "", path.rpartition("/")[2]))
-
-
-def read_modinfo(tree, names):
-    """Return `parse_modinfo` for the modules *names*. Raises: Unreadable."""
-    import subprocess
-
-    try:
-        _status, output, _errors = tree.run("modinfo", names, timeout_s=MODINFO_TIMEOUT_S)
-    except (ToolMissing, OSError, subprocess.SubprocessError) as exc:
-        raise Unreadable(f"modinfo: {exc}") from exc
-    return parse_modinfo(output)
 
 
 def _read_files(tree, release):
@@ -146,12 +131,25 @@ def read_drivers(tree, release, devices, modules=()):
     Shape: *devices* with their ``modules``, ``holders`` and ``protected``. Raises: Unreadable.
     """
     drivers, own = _read_configured(tree)
-    drivers["dkms_present"], drivers["dkms"] = read_dkms(tree)
+    drivers["dkms_present"], drivers["dkms"] = _read_dkms(tree)
     bound = _bound(tree, devices)
     names = {canonical(name) for name in modules} | own | set(bound)
     names.update(name for device in devices if not is_unknown(device["modules"]) for name in device["modules"])
     drivers["modules"] = _read_modules(tree, release, sorted(names), bound)
     return drivers
+
+
+def _read_dkms(tree):
+    try:
+        tree.find_tool("dkms")
+        present = True
+    except ToolMissing:
+        present = False
+    if not present and tree.mode("/var/lib/dkms") is None:
+        return False, []
+    from ansible_collections.openstack.cyborg.plugins.module_utils.dkms import read_dkms
+
+    return present, read_dkms(tree, present=present)
 
 
 def _read_configured(tree):
@@ -172,8 +170,8 @@ def _read_configured(tree):
 
 
 def _own_modules(paths):
-    found = (OWN_FILE.search(path) for path in paths)
-    return {canonical(match["module"]) for match in found if match}
+    names = (path.rpartition("/")[2] for path in paths)
+    return {canonical(name[len(OWN_PREFIX) : -len(".conf")]) for name in names if name.startswith(OWN_PREFIX)}
 
 
 def _bound(tree, devices):
@@ -192,17 +190,14 @@ def _bound(tree, devices):
 def _read_modules(tree, release, names, bound):
     loaded = read_loaded(tree)
     files, builtin = _read_files(tree, release)
-    on_disk = [name for name in names if name in files]
-    try:
-        infos = read_modinfo(tree, on_disk) if on_disk else {}
-    except Unreadable as exc:
-        infos = exc
+    infos = read_modinfo(tree, {name: files[name] for name in names if name in files})
     return [
         {
             "name": clean(name),
             "builtin": name in builtin or (name not in loaded and tree.exists(f"/sys/module/{name}")),
+            "path": clean(files[name]) if name in files else None,
+            **infos.get(name, NOTHING),
             **_running(tree, name, loaded, bound.get(name, [])),
-            **_on_disk(files.get(name), infos, name),
         }
         for name in names
     ]
@@ -246,25 +241,3 @@ def _read_parameters(tree, base):
 
 def _short(text):
     return clean(text, PARAMETER_LIMIT)
-
-
-def _on_disk(path, infos, name):
-    if path is None:
-        return {"path": None, "disk_version": None, "disk_srcversion": None, "signer": None}
-    if isinstance(infos, Unreadable) or name not in infos:
-        why = unknown(infos.reason if isinstance(infos, Unreadable) else f"modinfo {name}: nothing said")
-        return {"path": clean(path), "disk_version": why, "disk_srcversion": why, "signer": why}
-    info = infos[name]
-    signer = info.get("signer")
-    if not signer:  # modinfo sees that there is a signature before it can read whose it is
-        signer = unknown(f"modinfo {name}: signed, but not by whom") if info.get("sig_id") else None
-    return {
-        "path": clean(path),
-        "disk_version": _cleaned(info.get("version")),
-        "disk_srcversion": _cleaned(info.get("srcversion")),
-        "signer": signer if is_unknown(signer) else _cleaned(signer),
-    }
-
-
-def _cleaned(text):
-    return None if text is None else clean(text)

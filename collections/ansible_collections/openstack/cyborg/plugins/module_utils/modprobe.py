@@ -12,8 +12,8 @@ import re
 #: A file of an earlier folder hides those of the same name in later ones; what remains is read in the order of names.
 FOLDERS = ("/etc", "/run", "/usr/local/lib", "/usr/lib", "/lib")
 MODPROBE, LOAD = "modprobe.d", "modules-load.d"
-#: What this collection configures of a module stands in files of this name.
-OWN_FILE = re.compile(r"cyborg-(?P<module>[\w-]+)\.conf$")
+#: What this collection configures of a module stands in files whose names begin so: ``cyborg-igb.conf``.
+OWN_PREFIX = "cyborg-"
 
 
 def canonical(name):
@@ -23,7 +23,7 @@ def canonical(name):
 
 def own_file(folder, module):
     """Return the path of this collection's file for *module*; *folder* is `MODPROBE` or `LOAD`."""
-    return f"/etc/{folder}/cyborg-{canonical(module)}.conf"
+    return f"/etc/{folder}/{OWN_PREFIX}{canonical(module)}.conf"
 
 
 def read_configuration(tree, folder):

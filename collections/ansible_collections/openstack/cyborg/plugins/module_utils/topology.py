@@ -6,16 +6,15 @@
 The readers of devices, holders and protections share one `Topology` of a host, read once. Does I/O.
 """
 
-import re
-
-#: A function's address wherever it stands in a path. Domains have four digits or more (VMD, 32-bit domains).
-ADDRESS = re.compile(r"(?<![0-9a-f])[0-9a-f]{4,}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7](?![0-9a-f])")
 PCI_DEVICES = "/sys/bus/pci/devices"
 
 
 def functions_in(path):
-    """Return the addresses in a path of sysfs: the upstream bridges in order, and last the function itself."""
-    return ADDRESS.findall(path)
+    """Return the addresses in a path of sysfs: the upstream bridges in order, and last the function itself.
+
+    A domain has four digits or more (VMD, 32-bit domains), the rest is ``:3b:00.0``.
+    """
+    return [part for part in path.split("/") if part[-2:-1] == "." and part[-5:-4] == ":" == part[-8:-7]]
 
 
 def read_links(tree, folder):
@@ -76,10 +75,10 @@ class Topology:
         # With native multipath a namespace hangs on a virtual subsystem, which links to its controllers, and each
         # controller has a hidden disk of its own. Source: Linux, drivers/nvme/host/multipath.c.
         for name, path in list(self.blocks.items()):
-            if re.match(r"nvme\d+c\d+n", name):
+            if name.startswith("nvme") and "c" in name:
                 del self.blocks[name]
             elif "/nvme-subsystem/" in path:
                 subsystem = path.split("/nvme-subsystem/")[1].split("/")[0]
                 links = read_links(self.tree, f"/sys/class/nvme-subsystem/{subsystem}")
-                controllers = [target for entry, target in links.items() if re.match(r"nvme\d+$", entry)]
+                controllers = [target for entry, target in links.items() if entry[4:].isdigit()]
                 self.blocks[name] = " ".join([path, *controllers])

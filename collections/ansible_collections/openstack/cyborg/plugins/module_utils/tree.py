@@ -78,44 +78,44 @@ class Tree:
         """
         if self.is_live:
             return name
-        folder, last = os.path.split(_normal(name))
-        inside = self._inside(folder)
-        return self._real(self._step(inside, last, 0) if follow and last else os.path.join(inside, last))
+        folder, _slash, last = _normal(name).rpartition("/")
+        place = f"{self._real(self._inside(folder))}/{last}"
+        if not follow or not os.path.islink(place):
+            return place
+        return self._real(self._step(self._inside(folder), last, 0))
 
     def resolve(self, name):
         """Return *name* as the host sees it, every link followed: ``/sys/devices/pci0000:00/…`` of a device's link."""
         if self.is_live:
             return os.path.realpath(name)
-        return self._inside(_normal(name))
+        return self._inside(_normal(name)) or "/"
 
     def _real(self, inside):
-        return self.root if inside == "/" else self.root + inside
+        return self.root + inside
 
     def _inside(self, folder, depth=0):
+        """Return where *folder* really lies, as the host sees it; "" is the root itself."""
         known = self._folders.get(folder)
         if known is None:
-            if folder == "/":
-                return "/"
-            parent, last = os.path.split(folder)
-            known = self._folders[folder] = self._step(self._inside(parent, depth), last, depth)
+            parent, _slash, last = folder.rpartition("/")
+            known = self._folders[folder] = self._step(self._inside(parent, depth), last, depth) if last else ""
         return known
 
     def _step(self, parent, last, depth):
+        name = f"{parent}/{last}"
         if depth > LINK_LIMIT:
-            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), os.path.join(parent, last))
-        name = os.path.join(parent, last)
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), name)
         try:
             target = os.readlink(self._real(name))
         except OSError:
             return name
-        # A relative target is taken from the real parent; normpath keeps `..` from leaving the root.
-        return self._follow(os.path.join(parent, target), depth + 1)
+        return self._follow(target if target.startswith("/") else f"{parent}/{target}", depth + 1)
 
     def _follow(self, name, depth):
-        inside = "/"
+        inside = ""
         for part in name.split("/"):
             if part == "..":
-                inside = os.path.dirname(inside)
+                inside = inside.rpartition("/")[0]  # `..` of the root is the root
             elif part not in ("", "."):
                 inside = self._step(inside, part, depth)
         return inside
@@ -127,8 +127,7 @@ class Tree:
         Raises: Unreadable for everything but ENOENT.
         """
         try:
-            # A FIFO or a terminal that stands where a file should be must not hang the host's facts.
-            handle = os.open(self.path(name), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+            handle = self.open_read(name)
             try:
                 return _read_all(handle, limit, attribute=name.startswith("/sys/"))
             finally:
@@ -137,6 +136,19 @@ class Tree:
             return None
         except OSError as exc:
             raise Unreadable(_why(name, exc)) from exc
+
+    def open_read(self, name):
+        """Return a file descriptor to read *name*. Raises: OSError."""
+        # A FIFO or a terminal that stands where a file should be must not hang the host's facts.
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+        if self.is_live:
+            return os.open(name, flags)
+        try:
+            return os.open(self.path(name, follow=False), flags | os.O_NOFOLLOW)  # hardly ever a link, and cheaper so
+        except OSError as exc:
+            if exc.errno != errno.ELOOP:
+                raise
+            return os.open(self.path(name), flags)
 
     def read_text(self, name, limit=READ_LIMIT_BYTES):
         r"""Return the text of *name* without trailing white space and NULs, None where it is absent.
@@ -156,7 +168,7 @@ class Tree:
         except Unreadable as exc:
             return unknown(exc.reason)
         except ValueError:
-            return unknown("%s: %s is not what stands there by the kernel's rules" % (name, clean(repr(text), 80)))
+            return unknown(f"{name}: {text[:80]!r} is not what stands there by the kernel's rules")
 
     def listdir(self, name):
         """Return the sorted names in the folder *name*, None where it is absent. Raises: Unreadable."""
@@ -238,7 +250,7 @@ class Tree:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
                 client.settimeout(KERNEL_TIMEOUT_S)
                 # The path of a socket is limited to 108 bytes, that of a tree is not. Source: unix(7).
-                client.connect("/proc/self/fd/%d/%s" % (folder, KERNEL_SOCKET))
+                client.connect(f"/proc/self/fd/{folder}/{KERNEL_SOCKET}")
                 client.sendall(json.dumps(request).encode("utf-8") + b"\n")
                 with client.makefile("rb") as answers:
                     answer = json.loads(answers.readline() or '{"errno": %d}' % errno.EPIPE)
@@ -254,8 +266,8 @@ class Tree:
             path = self.path(os.path.join(folder, tool))
             if os.path.isfile(path) and os.access(path, os.X_OK):
                 return path
-        where = "" if self.is_live else " below %s" % self.root
-        raise ToolMissing("%s is not installed: looked in %s%s" % (tool, ", ".join(TOOL_FOLDERS), where))
+        where = "" if self.is_live else f" below {self.root}"
+        raise ToolMissing(f"{tool} is not installed: looked in {', '.join(TOOL_FOLDERS)}{where}")
 
     def run(self, tool, args, timeout_s=600):
         """Run the host's program *tool* and return its exit status, its standard output and its standard error.
@@ -286,7 +298,9 @@ def _decoded(output):
 
 
 def _normal(name):
-    return os.path.normpath("/" + name.lstrip("/"))
+    if name.startswith("/") and "//" not in name and "/." not in name:
+        return name.rstrip("/")
+    return os.path.normpath("/" + name.lstrip("/")).rstrip("/")
 
 
 def _read_all(handle, limit, attribute):
@@ -302,4 +316,4 @@ def _read_all(handle, limit, attribute):
 
 
 def _why(name, exc):
-    return "%s: %s" % (name, exc.strerror or exc)
+    return f"{name}: {exc.strerror or exc}"

@@ -3,27 +3,15 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What do the Vital Product Data of a card say?
 
-`pci` calls this. Pure. Reading VPD goes word by word through a register of the device, which on some cards takes
-milliseconds each: so it is read of accelerator-like functions only, at most 2 KiB of each, and no further function is
-begun after 5 s. The kernel itself gives up on a device that does not answer within 125 ms.
+`pci` calls this, where a function has any. Pure.
 Source: PCI Local Bus Specification 3.0, appendix I; Linux, drivers/pci/vpd.c.
 """
 
 from ansible_collections.openstack.cyborg.plugins.module_utils.tree import clean
 
-VPD_LIMIT_BYTES = 2048
-VPD_TIME_S = 5
-#: Network, display, processors, encryption, processing accelerators; and NVMe.
-VPD_CLASSES = ("02", "03", "0b", "10", "12", "0108")
-
 READ_ONLY_TAG = 0x90
 END_TAG = 0x78
 LARGE = 0x80
-
-
-def has_vpd(class_id):
-    """Say whether a function of this class is worth the reading."""
-    return class_id.startswith(VPD_CLASSES)
 
 
 def parse_vpd(data):
