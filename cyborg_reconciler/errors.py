@@ -60,7 +60,7 @@ class ReconcilerError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong in a document: file, line (from 1; 0 when there is none), field, and what would be right."""
+    """One thing that is wrong in a document, and what would be right; *line* is 0 where there is none."""
 
     file: str
     line: int

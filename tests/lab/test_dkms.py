@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A driver from a source tree on the controller, built by DKMS in a real guest, judged by fresh facts, and taken away."""
+"""A driver from a source tree on the controller: built by DKMS in a real guest, judged by fresh facts, taken away."""
 
 from pathlib import Path
 

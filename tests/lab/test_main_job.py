@@ -18,7 +18,11 @@ PF = {"device_selector": {"vendor_id": "8086", "product_id": "10c9"}}
 FOUR_VFS = {**PF, "sriov": {"num_vfs": 4, "vf_driver": "vfio-pci"}}
 
 #: What the VFs of the igb are bound to, in their order.
-VF_DRIVERS = f"for vf in $(ls -d {PCI}/{IGB}/virtfn* | sort -V); do basename $(readlink $(readlink -f $vf)/driver || echo none); done"
+VF_DRIVERS = f"""
+for vf in $(ls -d {PCI}/{IGB}/virtfn* | sort -V); do
+    basename $(readlink $(readlink -f $vf)/driver || echo none)
+done 2>/dev/null
+"""
 
 
 @pytest.fixture
@@ -27,7 +31,7 @@ def console(tmp_path: Path) -> Callable[..., Console]:
 
 
 def vf_drivers(guest: Guest) -> list[str]:
-    return guest.ssh(VF_DRIVERS + " 2>/dev/null").split()
+    return guest.ssh(VF_DRIVERS).split()
 
 
 def vf_count(guest: Guest) -> int:
