@@ -1,17 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """What differs between the desired and the observed state of one host.
 
-Called by `reconcile` before planning and again after every change (verify is this same function). Pure: values in,
-values out.
+Called by `plan`, before a change and again after it (verify is this same function). Pure: values in, values out.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable
 
 from cyborg_reconciler.core.state import HOST, NO_LONGER_DECLARED, Change, FieldPath, HostState, Origin, Unknown
 
 
-def diff(desired: HostState, observed: HostState, origins: Mapping[FieldPath, Origin]) -> tuple[Change, ...]:
-    """Return what must change so that *observed* becomes *desired*.
+def nobody(_path: FieldPath) -> Origin:
+    """Return the origin of a field that no policy declares."""
+    return NO_LONGER_DECLARED
+
+
+def diff(desired: HostState, observed: HostState, origin: Callable[[FieldPath], Origin] = nobody) -> tuple[Change, ...]:
+    """Return what must change so that *observed* becomes *desired*; *origin* tells who declared a field.
 
     Shape: ordered by device address, the host last, then by field; empty when they agree. Fields that *desired* leaves
     open, and fields observed as Unknown, yield nothing: `blind_spots` lists the latter, and `make_plan` refuses to act
@@ -24,7 +28,7 @@ def diff(desired: HostState, observed: HostState, origins: Mapping[FieldPath, Or
             continue
         if isinstance(found, Unknown) or isinstance(wanted, Unknown):
             continue
-        changes.append(Change(path, wanted, found, origins.get(path, NO_LONGER_DECLARED)))
+        changes.append(Change(path, wanted, found, origin(path)))
     if len(changes) > 1:
         changes.sort(key=lambda change: (change.path[0] == HOST, change.path))
     return tuple(changes)

@@ -14,7 +14,7 @@ import msgspec
 
 from cyborg_reconciler.core.diff import blind_spots, diff
 from cyborg_reconciler.core.features import BY_NAME, FEATURES
-from cyborg_reconciler.core.features.base import Setting
+from cyborg_reconciler.core.features.base import Setting, Trouble, wait
 from cyborg_reconciler.core.interpret import interpret
 from cyborg_reconciler.core.resolve import Desired
 from cyborg_reconciler.core.state import (
@@ -25,12 +25,13 @@ from cyborg_reconciler.core.state import (
     Disruption,
     FieldPath,
     History,
+    Origin,
     Plan,
     Reason,
     Unknown,
     Wait,
 )
-from cyborg_reconciler.core.subject import Subject, to_json
+from cyborg_reconciler.core.subject import Subject, describe_protections, to_json
 from cyborg_reconciler.documents import facts as reported
 from cyborg_reconciler.documents.plan import ActionsSegment, HostPlan, RebootSegment, RoleSegment, Segment, Step
 from cyborg_reconciler.documents.pool import Reboot
@@ -60,53 +61,111 @@ class Terms:
 
 def make_plan(host: str, desired: Desired, subject: Subject, terms: Terms) -> Plan:
     """Return the plan that makes *host* as *desired*; the same input gives the same plan."""
+    plan = Plan(host, terms.history.generation, subject.facts.fingerprint, digest=NOTHING_TO_DO)
+    foreign = _owner_trouble(desired, subject, terms)
+    if foreign is not None:
+        return replace(plan, waits=(foreign,)) if desired.policies else plan
     observed = interpret(subject, desired.fields)
     blind = blind_spots(desired.fields, observed)
-    changes = diff(desired.fields, observed, desired.origins)
-    plan = Plan(host, terms.history.generation, subject.facts.fingerprint, blind_spots=blind)
-    stop = _whole_host(desired, subject, terms)
+    changes = diff(desired.fields, observed, desired.origin)
+    plan = replace(plan, blind_spots=blind)
+    stop = _whole_host(desired, terms, needed=bool(changes or blind))
     if stop is not None:
-        return replace(plan, waits=(stop,)) if changes or blind or desired.conflicts else plan
-    setting = Setting(
-        subject,
-        desired.fields,
-        reboot=terms.reboot.allowed and len(set(terms.history.boots)) < terms.reboot.max_attempts,
-        drift=terms.history.was_synced,
-    )
+        return replace(plan, waits=(stop,))
+    waits = [Wait(Reason.UNKNOWN, f"not judged: {why}", address) for address, why in desired.held.items()]
     actions: list[Action] = []
-    waits = [Wait(Reason.UNKNOWN, f"not selected: {why}", address) for address, why in desired.held.items()]
-    for group in _groups(changes):
-        done, waiting = _act(group, blind, setting)
+    if changes:
+        done, waiting = _act(changes, blind, desired, subject, terms)
         actions += done
         waits += waiting
-    actions, loops = _reboots(actions, terms)
-    actions += _releases(desired, changes, blind)
+    actions += _releases(desired, subject, changes, blind)
+    if not actions and not waits:
+        return plan
     actions = _in_order(actions)
-    return replace(plan, actions=tuple(actions), waits=(*waits, *loops), digest=_digest(actions))
+    return replace(plan, actions=tuple(actions), waits=tuple(waits), digest=_digest(actions))
 
 
-def _whole_host(desired: Desired, subject: Subject, terms: Terms) -> Wait | None:
-    """Return why nothing at all is done on the host; None when something may be."""
+def _owner_trouble(desired: Desired, subject: Subject, terms: Terms) -> Wait | None:
+    """Return why the host is not ours to change; None when it is."""
     facts = subject.facts
-    if desired.conflicts:
-        return Wait(Reason.CONFLICTED, "; ".join(desired.conflicts))
     if facts.ownership_unknown is not None:
-        return Wait(
-            Reason.UNKNOWN, f"the host's record of what was set there could not be read: {facts.ownership_unknown}"
-        )
+        text = f"the host's record of what was set there could not be read: {facts.ownership_unknown}"
+        return Wait(Reason.UNKNOWN, text)
     owner = facts.ownership.controller_id if facts.ownership else None
     if owner is not None and owner != terms.controller_id:
-        return Wait(
-            Reason.CONFLICTED,
-            f"the controller {owner} owns this host; let it give the host up, or take its state folder",
-        )
-    age = terms.now - terms.observed_at
-    if age > terms.facts_max_age:
-        return Wait(Reason.FACTS_STALE, f"the facts are {int(age.total_seconds())} s old; observe the host again")
-    if terms.history.failures >= MAX_FAILURES:
-        message = f"{terms.history.failures} attempts in a row failed; see `cyborg-reconciler history`, then change the policy or the host"
-        return Wait(Reason.RETRIES_EXHAUSTED, message)
+        text = f"the controller {owner} owns this host; let it give the host up, or take its state folder"
+        return Wait(Reason.CONFLICTED, text)
+    if desired.conflicts:
+        return Wait(Reason.CONFLICTED, "; ".join(desired.conflicts))
     return None
+
+
+def _whole_host(desired: Desired, terms: Terms, *, needed: bool) -> Wait | None:
+    """Return why nothing at all is done on the host now; None when something may be."""
+    age = terms.now - terms.observed_at
+    if age > terms.facts_max_age and desired.fields:
+        return Wait(Reason.FACTS_STALE, f"the facts are {int(age.total_seconds())} s old; observe the host again")
+    if terms.history.failures >= MAX_FAILURES and needed:
+        text = f"{terms.history.failures} attempts in a row failed"
+        remedy = "see `cyborg-reconciler history`, then change the policy or the host"
+        return Wait(Reason.RETRIES_EXHAUSTED, f"{text}; {remedy}")
+    return None
+
+
+def _act(
+    changes: Sequence[Change],
+    blind: Sequence[tuple[FieldPath, Unknown]],
+    desired: Desired,
+    subject: Subject,
+    terms: Terms,
+) -> tuple[list[Action], list[Wait]]:
+    """Return the actions that remove *changes*, and what of them waits."""
+    drift = terms.history.was_synced
+    free, waits = _allowed(changes, drift=drift)
+    kept_back = {change.path for change in changes} - {change.path for change in free}
+    setting = Setting(
+        subject,
+        {path: value for path, value in desired.fields.items() if path not in kept_back},
+        reboot=terms.reboot.allowed,
+        drift=drift,
+        failures=terms.history.failures,
+    )
+    actions: list[Action] = []
+    for group in _groups(free):
+        shown = Action(group[0].target, group[0].feature, tuple(group), Disruption.NONE, "", None, drift)
+        trouble = _unreadable(shown, blind) or _protected(shown, subject)
+        if trouble is not None:
+            waits.append(wait(trouble, shown))
+            continue
+        for result in BY_NAME[shown.feature].act(group, setting):
+            held_up = result if isinstance(result, Wait) else _reboot_trouble(result, terms)
+            if held_up is None:
+                actions.append(result)  # type: ignore[arg-type]  # it is no Wait
+            else:
+                waits.append(held_up)
+    return actions, waits
+
+
+def _allowed(changes: Iterable[Change], *, drift: bool) -> tuple[list[Change], list[Wait]]:
+    """Return the changes that their policies let us make, and the waits of the others."""
+    free: list[Change] = []
+    kept_back: dict[tuple[str, str, Origin], list[Change]] = {}
+    for change in changes:
+        origin = change.declared_by
+        if origin.mode == "enforce" and not origin.suspended:
+            free.append(change)
+        else:
+            kept_back.setdefault((change.target, change.feature, replace(origin, file="", line=0)), []).append(change)
+    waits = []
+    for (target, feature, origin), ours in kept_back.items():
+        action = Action(target, feature, tuple(ours), Disruption.NONE, "", None, drift)
+        if origin.suspended:
+            trouble = Reason.SUSPENDED, f"policy {origin.policy} is suspended"
+        else:
+            reason = Reason.MODE_WARN if origin.mode == "warn" else Reason.SUSPENDED
+            trouble = reason, f"policy {origin.policy} is in mode {origin.mode}"
+        waits.append(wait(trouble, action))
+    return free, waits
 
 
 def _groups(changes: Iterable[Change]) -> Iterable[list[Change]]:
@@ -117,79 +176,54 @@ def _groups(changes: Iterable[Change]) -> Iterable[list[Change]]:
     return groups.values()
 
 
-def _act(
-    group: Sequence[Change], blind: Sequence[tuple[FieldPath, Unknown]], setting: Setting
-) -> tuple[list[Action], list[Wait]]:
-    """Return the actions that remove a group of changes of one target and feature, and what of it waits."""
-    target, feature = group[0].target, group[0].feature
-    shown = Action(target, feature, tuple(group), Disruption.NONE, "", None, setting.drift)
-    hold = _hold(shown, blind, setting)
-    if hold is not None:
-        return [], [hold]
-    results = list(BY_NAME[feature].act(group, setting))
-    return [r for r in results if isinstance(r, Action)], [r for r in results if isinstance(r, Wait)]
-
-
-def _hold(shown: Action, blind: Sequence[tuple[FieldPath, Unknown]], setting: Setting) -> Wait | None:
-    """Return what keeps every action off a target, whatever its feature; None when nothing does."""
+def _unreadable(shown: Action, blind: Iterable[tuple[FieldPath, Unknown]]) -> Trouble | None:
+    """Return what could not be read of the device, or of this feature of the host; None when everything could."""
     for path, unknown in blind:
         if path[0] == shown.target and (shown.target != HOST or path[1] == shown.feature):
-            return Wait(
-                Reason.UNKNOWN, f"{'.'.join(path[1:])} could not be read: {unknown.reason}", shown.target, shown
-            )
-    for change in shown.changes:
-        if change.declared_by.mode != "enforce":
-            reason = Reason.MODE_WARN if change.declared_by.mode == "warn" else Reason.SUSPENDED
-            return Wait(
-                reason, f"policy {change.declared_by.policy} is in mode {change.declared_by.mode}", shown.target, shown
-            )
-        if change.declared_by.suspended:
-            return Wait(Reason.SUSPENDED, f"policy {change.declared_by.policy} is suspended", shown.target, shown)
-    device = setting.subject.devices.get(shown.target)
-    if device is None:
-        return None
-    if isinstance(device.protected, reported.Unknown):
-        message = f"it could not be read whether the device may be touched: {device.protected.unknown}"
-        return Wait(Reason.PROTECTED_DEVICE, message, shown.target, shown)
-    if device.protected:
-        words = ", ".join(
-            f"{p.reason.replace('_', ' ')} ({p.via})" if p.via else p.reason.replace("_", " ") for p in device.protected
-        )
-        return Wait(Reason.PROTECTED_DEVICE, f"the device carries the {words}", shown.target, shown)
+            return Reason.UNKNOWN, f"{'.'.join(path[1:])} could not be read: {unknown.reason}"
     return None
 
 
-def _reboots(actions: list[Action], terms: Terms) -> tuple[list[Action], list[Wait]]:
-    """Return *actions* without the reboots that may not be, and the waits that stand for those."""
-    kept: list[Action] = []
-    waits: list[Wait] = []
-    boots = dict.fromkeys(terms.history.boots)
-    for action in actions:
-        if action.disruption is not Disruption.REBOOT:
-            kept.append(action)
-        elif len(boots) >= terms.reboot.max_attempts:
-            fields = ", ".join(f"{change.field}={change.desired}" for change in action.changes)
-            message = (
-                f"{fields} is configured but not running after {len(boots)} reboots; look for a boot configuration that overrides it, "
-                f"then change the policy or `cyborg-reconciler retry`"
-            )
-            waits.append(Wait(Reason.REBOOT_LOOP_DETECTED, message, action.target, action))
-        elif not terms.reboot.allowed:
-            message = "a reboot is needed and not allowed: `apply --allow-reboot`, or reboot.allowed in the host's RolloutPool"
-            waits.append(Wait(Reason.REBOOT_NOT_ALLOWED, message, action.target, action))
-        else:
-            kept.append(action)
-    return kept, waits
+def _protected(shown: Action, subject: Subject) -> Trouble | None:
+    """Return why a device must not be touched, whatever is asked for; None when it may be."""
+    device = subject.devices.get(shown.target)
+    if device is None or not device.protected:
+        return None
+    if isinstance(device.protected, reported.Unknown):
+        text = f"it could not be read whether the device may be touched: {device.protected.unknown}"
+        return Reason.PROTECTED_DEVICE, text
+    return Reason.PROTECTED_DEVICE, f"the device carries the {describe_protections(device.protected)}"
 
 
-def _releases(desired: Desired, changes: Iterable[Change], blind: Iterable[tuple[FieldPath, Unknown]]) -> list[Action]:
+def _reboot_trouble(action: Action, terms: Terms) -> Wait | None:
+    """Return why a reboot may not be; None when it may, or when *action* is none."""
+    if action.disruption is not Disruption.REBOOT:
+        return None
+    reboots = len(set(terms.history.boots))
+    if reboots >= terms.reboot.max_attempts:
+        text = f"still so after {reboots} reboots: {action.reason}; look for a boot configuration that overrides it"
+        return wait(
+            (Reason.REBOOT_LOOP_DETECTED, f"{text}, then change the policy or `cyborg-reconciler retry`"), action
+        )
+    if not terms.reboot.allowed:
+        text = "a reboot is needed and not allowed: `apply --allow-reboot`, or reboot.allowed in the host's RolloutPool"
+        return wait((Reason.REBOOT_NOT_ALLOWED, text), action)
+    return None
+
+
+def _releases(
+    desired: Desired, subject: Subject, changes: Iterable[Change], blind: Iterable[tuple[FieldPath, Unknown]]
+) -> list[Action]:
     """Return the step that forgets what is no longer declared and is already as it was before."""
+    if not desired.restored:
+        return []
     busy = {change.path for change in changes} | {path for path, _ in blind}
-    paths = [path for path, origin in desired.origins.items() if origin == NO_LONGER_DECLARED and path not in busy]
+    paths = sorted(path for path in desired.restored if path not in busy and path in subject.owned)
     if not paths:
         return []
-    step = Step(id="release", module="", args={}, release=[list(path) for path in sorted(paths)])
-    return [Action(HOST, "ownership", (), Disruption.NONE, f"{len(paths)} fields are no longer declared", step)]
+    step = Step(id="release", module="", args={}, release=[list(path) for path in paths])
+    fields = "1 field is" if len(paths) == 1 else f"{len(paths)} fields are"
+    return [Action(HOST, "ownership", (), Disruption.NONE, f"{fields} no longer declared", step)]
 
 
 def _in_order(actions: Iterable[Action]) -> list[Action]:
@@ -211,10 +245,15 @@ def _digest(actions: Iterable[Action]) -> str:
         [
             action.id,
             [[list(change.path), to_json(change.desired), to_json(change.observed)] for change in action.changes],
+            action.call,
         ]
         for action in actions
     ]
     return hashlib.sha256(msgspec.json.encode(rows)).hexdigest()
+
+
+#: The digest of a plan without actions.
+NOTHING_TO_DO: Final = _digest(())
 
 
 def to_document(plan: Plan, subject: Subject, reboot: Reboot) -> HostPlan:

@@ -106,6 +106,11 @@ class Origin:
             return "no longer declared"
         return f"{self.policy}  {self.file}:{self.line}" if self.file else self.policy
 
+    @property
+    def place(self) -> str:
+        """The policy and where it says so, inside of a sentence."""
+        return f"{self.policy} ({self.file}:{self.line})" if self.file else self.policy
+
 
 #: The origin of a field that goes back to what it was before.
 NO_LONGER_DECLARED: Final = Origin("")

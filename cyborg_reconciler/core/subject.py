@@ -1,51 +1,80 @@
 # SPDX-License-Identifier: Apache-2.0
 """One host's facts, laid out for look-up: devices by address, modules by name, what is owned by path.
 
-Built once a host by `resolve` and `plan`; read by the features. Pure.
+Built once a host by `lay_out`; read by `resolve`, the features and `plan`. Pure.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from typing import Final
 
 from cyborg_reconciler.core.state import ABSENT, FieldPath, Observed, Unknown, Value
 from cyborg_reconciler.documents import facts as reported
 from cyborg_reconciler.documents.driver import DriverDocSpec, Match
 
+#: Target, feature, the feature's own path; what is shorter in a host's record was not written by us.
+SHORTEST_PATH: Final = 3
 
-@dataclass(frozen=True, slots=True)
+#: What a function without a driver is bound to.
+UNBOUND: Final = "none"
+
+VFIO: Final = "vfio-pci"
+
+#: Drivers that take no device by its ids: who is bound to one was bound on purpose.
+#: Source: Linux, drivers/vfio/pci, drivers/pci/pci-stub.c, drivers/uio/uio_pci_generic.c.
+BOUND_ON_PURPOSE: Final = frozenset({VFIO, "pci-stub", "uio_pci_generic", "igb_uio"})
+
+
 class Subject:
-    """The facts of one host, with the drivers that there are for its devices.
+    """The facts of one host, with the drivers that there are for its devices. Not to be changed.
 
     Attributes:
         owned: the value before, of each field that this or another controller set on the host.
     """
 
-    facts: reported.Facts
-    devices: Mapping[str, reported.Device]
-    modules: Mapping[str, reported.Module]
-    owned: Mapping[FieldPath, Value]
-    catalogue: Mapping[str, DriverDocSpec]
+    __slots__ = ("_modules", "_owns", "catalogue", "devices", "facts", "owned")
+
+    def __init__(self, facts: reported.Facts, catalogue: Mapping[str, DriverDocSpec]) -> None:
+        self.facts = facts
+        self.catalogue = catalogue
+        self.devices: Mapping[str, reported.Device] = {device.address: device for device in facts.devices}
+        fields = facts.ownership.fields if facts.ownership else ()
+        self.owned: Mapping[FieldPath, Value] = {
+            tuple(field.path): from_json(field.before) for field in fields if len(field.path) >= SHORTEST_PATH
+        }
+        self._owns: frozenset[FieldPath] | None = None
+        self._modules: Mapping[str, reported.Module] | None = None
+
+    @property
+    def modules(self) -> Mapping[str, reported.Module]:
+        """The modules, by name with underscores; laid out when they are first asked for."""
+        if self._modules is None:
+            self._modules = {module_name(module.name): module for module in self.facts.drivers.modules}
+        return self._modules
 
     def module(self, name: str) -> reported.Module | None:
         """Return the module called *name*, with - or _; None when the facts do not list it."""
         return self.modules.get(module_name(name))
 
+    def owns(self, target: str, feature: str) -> bool:
+        """Return whether anything of *feature* on *target* is owned."""
+        if self._owns is None:
+            self._owns = frozenset(path[:2] for path in self.owned)
+        return (target, feature) in self._owns
+
 
 def lay_out(facts: reported.Facts, catalogue: Mapping[str, DriverDocSpec]) -> Subject:
     """Return *facts* laid out for look-up."""
-    fields = facts.ownership.fields if facts.ownership else ()
-    return Subject(
-        facts=facts,
-        devices={device.address: device for device in facts.devices},
-        modules={module_name(module.name): module for module in facts.drivers.modules},
-        owned={tuple(field.path): from_json(field.before) for field in fields},
-        catalogue=catalogue,
-    )
+    return Subject(facts, catalogue)
 
 
 def module_name(name: str) -> str:
-    """Return *name* as the kernel spells it: with underscores."""
+    """Return *name* as the kernel compares it: with underscores."""
     return name.replace("-", "_")
+
+
+def driver_name(name: str) -> str:
+    """Return a driver's *name* as sysfs has it: people write vfio_pci for what the kernel calls vfio-pci."""
+    return VFIO if module_name(name) == "vfio_pci" else name
 
 
 def matches(device: reported.Device, rules: Iterable[Match]) -> bool:
@@ -82,9 +111,15 @@ def to_json(value: Value) -> reported.Scalar | list[str]:
 
 
 def describe_holders(holders: Iterable[reported.Holder]) -> str:
-    """Return who holds something, in words: ``qemu-system-x86 (pid 4711), /dev/vfio/12``."""
+    """Return who holds something, in words: ``qemu-system-x86 (pid 4711) on /dev/vfio/12, net ens1f0``."""
     words = []
     for holder in holders:
         who = f"{holder.name} (pid {holder.pid})" if holder.pid is not None else f"{holder.kind} {holder.name}"
         words.append(f"{who} on {holder.detail}" if holder.detail else who)
     return ", ".join(words)
+
+
+def describe_protections(protections: Iterable[reported.Protection]) -> str:
+    """Return what a device carries, in words: ``default route (bond0), connection``."""
+    names = ((found.reason.replace("_", " "), found.via) for found in protections)
+    return ", ".join(f"{name} ({via})" if via else name for name, via in names)

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a host is as declared, and how it is doing: judged from a plan made on fresh facts, never from a return code. Pure."""
+"""Whether a host is as declared, and how it is doing. Pure.
+
+Judged from a plan that was made on fresh facts, never from a return code.
+"""
 
 from dataclasses import dataclass
 
@@ -37,7 +40,7 @@ def judge(plan: Plan) -> Verdict:
         return Verdict(Sync.SYNCED, Health.HEALTHY)
     if not reasons:
         return Verdict(Sync.OUT_OF_SYNC, Health.PROGRESSING)
-    if reasons <= _WISHED:
+    if reasons <= _WISHED and not plan.actions:
         return Verdict(Sync.OUT_OF_SYNC, Health.SUSPENDED, plan.waits)
     if reasons <= _WISHED | _PATIENT:
         return Verdict(Sync.OUT_OF_SYNC, Health.PROGRESSING, plan.waits)

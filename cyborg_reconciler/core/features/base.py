@@ -6,13 +6,22 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
 from cyborg_reconciler.core.state import Action, Change, FieldPath, Observed, Origin, Reason, Value, Wait
-from cyborg_reconciler.core.subject import Subject, to_json
+from cyborg_reconciler.core.subject import Subject, describe_holders, describe_protections, to_json
+from cyborg_reconciler.documents import facts as reported
 from cyborg_reconciler.documents.plan import Own
 from cyborg_reconciler.documents.policy import PolicySpec
 
 #: The key by which policies merge, e.g. ``("sriov", "num_vfs")``.
 LeafKey = tuple[str, ...]
 LeafValue = str | int | bool | tuple[str, ...]
+
+
+class Said(NamedTuple):
+    """A leaf that a policy declares; *place* is the field of the document that says it, below ``spec``."""
+
+    key: LeafKey
+    value: LeafValue
+    place: str
 
 
 class Leaf(NamedTuple):
@@ -30,8 +39,12 @@ class Field(NamedTuple):
     origin: Origin
 
 
+#: Why something waits, and the words for it.
+Trouble = tuple[Reason, str]
+
+
 class DesireError(Exception):
-    """The merged leaves of one target contradict each other; its text says how."""
+    """The merged leaves of one target contradict each other; its text says how, and names the policies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +52,17 @@ class Setting:
     """What a feature may know when it turns changes into actions.
 
     Attributes:
+        desired: everything desired of the host, but for what its policies hold back.
         reboot: the plan may reboot this host.
         drift: the host was as desired under this generation.
-        desired: everything desired of the host.
+        failures: attempts in a row that did not end verified.
     """
 
     subject: Subject
     desired: Mapping[FieldPath, Value]
     reboot: bool
     drift: bool
+    failures: int = 0
 
 
 class Feature(Protocol):
@@ -61,7 +76,7 @@ class Feature(Protocol):
     def SCOPE(self) -> Literal["host", "device", "pf"]:  # noqa: N802 - a module's constant
         """What its fields belong to: the host, any function, or physical functions alone."""
 
-    def declare(self, spec: PolicySpec) -> Iterable[tuple[LeafKey, LeafValue]]:
+    def declare(self, spec: PolicySpec) -> Iterable[Said]:
         """Return the leaves that a policy declares."""
 
     def desire(self, leaves: Mapping[LeafKey, Leaf]) -> Iterable[Field]:
@@ -69,6 +84,14 @@ class Feature(Protocol):
 
         Raises:
             DesireError: they contradict each other.
+        """
+
+    def restore(
+        self, path: FieldPath, declared: Mapping[FieldPath, Value], subject: Subject
+    ) -> Iterable[tuple[FieldPath, Value]]:
+        """Return the fields that go back to what they were, as the owned field at *path* is not in *declared*.
+
+        Shape: nothing where *declared* says the same under another path, or where *path* is none of the feature's.
         """
 
     def observe(self, path: FieldPath, desired: Value, subject: Subject) -> Observed:
@@ -92,11 +115,42 @@ def own(changes: Iterable[Change]) -> list[Own]:
     ]
 
 
-def release(changes: Iterable[Change]) -> list[list[str]]:
-    """Return the paths that *changes* bring back to what they were."""
-    return [list(change.path) for change in changes if not change.declared_by.policy]
+def release(changes: Iterable[Change], subject: Subject) -> list[list[str]]:
+    """Return the owned paths that *changes* bring back to what they were."""
+    return [list(c.path) for c in changes if not c.declared_by.policy and c.path in subject.owned]
 
 
-def wait(reason: Reason, message: str, action: Action) -> Wait:
+def wait(trouble: Trouble, action: Action) -> Wait:
     """Return the wait of *action*."""
-    return Wait(reason, message, action.target, action)
+    return Wait(*trouble, action.target, action)
+
+
+def reason_of(changes: Iterable[Change]) -> str:
+    """Return why an action is needed: what is otherwise than desired."""
+    return "; ".join(f"{change.field} is {change.observed}" for change in changes)
+
+
+def use_of(name: str, device: reported.Device) -> Trouble | None:
+    """Return why *device*, called *name*, may not be reset now: protected or in use, or nobody knows."""
+    if isinstance(device.protected, reported.Unknown):
+        text = f"it could not be read whether {name} may be touched: {device.protected.unknown}"
+        return Reason.PROTECTED_DEVICE, text
+    if device.protected:
+        return Reason.PROTECTED_DEVICE, f"{name} carries the {describe_protections(device.protected)}"
+    if isinstance(device.holders, reported.Unknown):
+        return Reason.DEVICE_IN_USE, f"it could not be read who holds {name}: {device.holders.unknown}"
+    if device.holders:
+        return Reason.DEVICE_IN_USE, f"{name} is held by {describe_holders(device.holders)}"
+    return None
+
+
+def iommu_trouble(kernel: reported.KernelFacts) -> Trouble | None:
+    """Return why vfio-pci cannot work on the host; None when it can."""
+    if isinstance(kernel.iommu_enabled, reported.Unknown):
+        return Reason.UNKNOWN, f"it could not be read whether the IOMMU is on: {kernel.iommu_enabled.unknown}"
+    if not kernel.iommu_enabled:
+        return (
+            Reason.KERNEL_UNSUPPORTED,
+            "vfio-pci needs the IOMMU, which is off: declare kernel_args that turn it on, then reboot",
+        )
+    return None

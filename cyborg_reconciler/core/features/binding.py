@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a device without VFs is bound to, now and at the next boot. Pure.
 
-Fields: ``driver``, ``boot.driver``. vfio-pci takes every function of the IOMMU group.
+Fields: ``driver``, ``boot.driver``. vfio-pci takes every function of the IOMMU group, but for bridges.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,11 +11,15 @@ from cyborg_reconciler.core.features.base import (
     Field,
     Leaf,
     LeafKey,
-    LeafValue,
+    Said,
     Setting,
+    Trouble,
+    iommu_trouble,
     is_boot,
     own,
+    reason_of,
     release,
+    use_of,
     wait,
 )
 from cyborg_reconciler.core.state import (
@@ -30,7 +34,7 @@ from cyborg_reconciler.core.state import (
     Value,
     Wait,
 )
-from cyborg_reconciler.core.subject import Subject, as_observed, describe_holders
+from cyborg_reconciler.core.subject import BOUND_ON_PURPOSE, UNBOUND, VFIO, Subject, as_observed, driver_name
 from cyborg_reconciler.documents import facts as reported
 from cyborg_reconciler.documents.plan import Step
 from cyborg_reconciler.documents.policy import PolicySpec
@@ -38,14 +42,18 @@ from cyborg_reconciler.documents.policy import PolicySpec
 NAME: Final = "binding"
 SCOPE: Final = "device"
 
-#: The driver that stands for no driver.
-UNBOUND: Final = "none"
+#: Bridges stay with their own drivers when vfio-pci takes a group.
+#: Source: Linux, drivers/vfio/group.c; PCI Code and ID Assignment Specification, section 1.
+BRIDGES: Final = ("0600", "0604", "0609")
+
+#: Its driver proper stands on the virtio bus behind it.
+VIRTIO_PCI: Final = "virtio-pci"
 
 
-def declare(spec: PolicySpec) -> Iterable[tuple[LeafKey, LeafValue]]:
+def declare(spec: PolicySpec) -> Iterable[Said]:
     """Return the driver, where one is given."""
     if spec.binding is not None:
-        yield (NAME, "driver"), spec.binding.driver
+        yield Said((NAME, "driver"), driver_name(spec.binding.driver), "binding.driver")
 
 
 def desire(leaves: Mapping[LeafKey, Leaf]) -> Iterable[Field]:
@@ -56,66 +64,123 @@ def desire(leaves: Mapping[LeafKey, Leaf]) -> Iterable[Field]:
         yield Field((NAME, "boot", "driver"), leaf.value, leaf.origin)
 
 
+def restore(
+    path: FieldPath, declared: Mapping[FieldPath, Value], subject: Subject
+) -> Iterable[tuple[FieldPath, Value]]:
+    """Return the owned field."""
+    del declared  # a binding is said in one way only
+    if path[2:] in {("driver",), ("boot", "driver")}:
+        yield path, subject.owned[path]
+
+
 def observe(path: FieldPath, desired: Value, subject: Subject) -> Observed:
     """Return what the function is bound to. Nothing of ours at boot, and nothing owned: another's means are trusted."""
     device = subject.devices.get(path[0])
     if device is None:
         return Unknown("the device is not there")
     if not is_boot(path):
-        observed = as_observed(device.driver)
-        return UNBOUND if observed is ABSENT and desired == UNBOUND else observed
-    running = observe((path[0], NAME, "driver"), desired, subject)
-    if path not in subject.owned and device.boot_driver is None and running == desired:
+        return _observe_running(desired, subject, device)
+    theirs = device.boot_driver is None and not subject.owns(path[0], NAME)
+    if theirs and _observe_running(desired, subject, device) == desired:
         return desired
     return as_observed(device.boot_driver)
+
+
+def _observe_running(desired: Value, subject: Subject, device: reported.Device) -> Observed:
+    observed = as_observed(device.driver)
+    if observed == VIRTIO_PCI and desired != VIRTIO_PCI and device.function_driver is not None:
+        return as_observed(device.function_driver)
+    if observed is ABSENT and desired == UNBOUND:
+        return UNBOUND
+    if observed == desired == VFIO:
+        return _strays(subject, device) or observed
+    return observed
+
+
+def _strays(subject: Subject, device: reported.Device) -> Observed | None:
+    """Return what keeps the IOMMU group of *device* from being usable: members that are with drivers of their own."""
+    found = [VFIO]
+    for member in _group(subject, device):
+        if isinstance(member.driver, reported.Unknown):
+            return Unknown(f"{member.address}, of the same IOMMU group: {member.driver.unknown}")
+        if member.driver is not None and member.driver not in BOUND_ON_PURPOSE:
+            found.append(f"{member.driver} ({member.address}, of the same IOMMU group)")
+    return tuple(found) if len(found) > 1 else None
+
+
+def _group(subject: Subject, device: reported.Device) -> list[reported.Device]:
+    """Return the functions that vfio-pci takes together with *device*."""
+    members = [subject.devices[address] for address in device.iommu_members if address in subject.devices]
+    return [m for m in members if m.address != device.address and not m.class_id.startswith(BRIDGES)]
 
 
 def act(changes: Sequence[Change], setting: Setting) -> Iterable[Action | Wait]:
     """Return the one call that binds the device, or gives it back to its native driver, or why it waits."""
     address = changes[0].target
     device = setting.subject.devices[address]
-    undo = all(not change.declared_by.policy for change in changes)
-    args: dict[str, object] = {"address": address, "state": "absent"}
-    if not undo:
-        args = {"address": address, "state": "present", "driver": setting.desired[address, NAME, "driver"]}
     step = Step(
         id=f"{NAME} {address}",
         module="device_binding",
-        args=args,
+        args=_arguments(address, changes, setting),
         observed={"driver": device.driver if isinstance(device.driver, str) else None},
         own=own(changes),
-        release=release(changes),
+        release=release(changes, setting.subject),
     )
     only_boot = all(is_boot(change.path) for change in changes)
-    action = Action(
-        target=address,
-        feature=NAME,
-        changes=tuple(changes),
-        disruption=Disruption.NONE if only_boot else Disruption.DEVICE_RESET,
-        reason="; ".join(f"{change.field} is {change.observed}" for change in changes),
-        call=step,
-        drift=setting.drift,
-    )
-    yield (None if only_boot else _obstacle(action, device, setting)) or action
+    disruption = Disruption.NONE if only_boot else Disruption.DEVICE_RESET
+    action = Action(address, NAME, tuple(changes), disruption, reason_of(changes), step, setting.drift)
+    trouble = None if only_boot else _trouble(changes, device, setting)
+    yield action if trouble is None else wait(trouble, action)
 
 
-def _obstacle(action: Action, device: reported.Device, setting: Setting) -> Wait | None:
-    """Return why the action cannot be done now; None when it can."""
-    vfio = any(change.desired == "vfio-pci" for change in action.changes)
-    if vfio and device.iommu_group is None:
-        message = "vfio-pci needs an IOMMU group, and the device has none: declare kernel_args that turn the IOMMU on, and reboot"
-        return wait(Reason.KERNEL_UNSUPPORTED, message, action)
-    group = device.iommu_members if vfio else [device.address]
-    for address in group or [device.address]:
-        member = setting.subject.devices.get(address)
-        if member is None or member.class_id.startswith("0604"):  # a bridge stays with its own driver
-            continue
-        if isinstance(member.protected, reported.Unknown) or member.protected:
-            return wait(Reason.PROTECTED_DEVICE, f"{address}, of the same IOMMU group, is protected", action)
-        if isinstance(member.holders, reported.Unknown):
-            return wait(
-                Reason.DEVICE_IN_USE, f"it could not be read who holds {address}: {member.holders.unknown}", action
-            )
-        if member.holders:
-            return wait(Reason.DEVICE_IN_USE, f"{address} is held by {describe_holders(member.holders)}", action)
+def _arguments(address: str, changes: Sequence[Change], setting: Setting) -> dict[str, object]:
+    wanted = setting.desired.get((address, NAME, "driver"), ABSENT)
+    if any(change.declared_by.policy for change in changes):
+        return {"address": address, "state": "present", "driver": wanted}
+    if wanted in BOUND_ON_PURPOSE:  # as somebody else had bound it before
+        return {"address": address, "state": "present", "driver": wanted, "persist": False}
+    return {"address": address, "state": "absent"}
+
+
+def _trouble(changes: Sequence[Change], device: reported.Device, setting: Setting) -> Trouble | None:
+    """Return why the device cannot be bound anew now; None when it can."""
+    vfio = any(change.desired == VFIO for change in changes)
+    trouble = _vfio_trouble(device, setting) if vfio else None
+    if trouble is not None:
+        return trouble
+    for member in (device, *(_group(setting.subject, device) if vfio else ())):
+        trouble = _member_trouble(member, device)
+        if trouble is not None:
+            return trouble
     return None
+
+
+def _vfio_trouble(device: reported.Device, setting: Setting) -> Trouble | None:
+    """Return why vfio-pci cannot have the device's IOMMU group."""
+    trouble = iommu_trouble(setting.subject.facts.kernel)
+    if trouble is not None:
+        return trouble
+    if isinstance(device.iommu_group, reported.Unknown):
+        return Reason.UNKNOWN, f"it could not be read which IOMMU group it is in: {device.iommu_group.unknown}"
+    if device.iommu_group is None:
+        return Reason.KERNEL_UNSUPPORTED, "vfio-pci needs an IOMMU group, and the device is in none"
+    for member in _group(setting.subject, device):
+        other = setting.desired.get((member.address, NAME, "driver"), VFIO)
+        if other != VFIO:
+            text = f"{member.address}, of the same IOMMU group, is to be bound to {other}: vfio-pci takes them all"
+            return Reason.CONFLICTED, text
+        if setting.desired.get((member.address, "sriov", "num_vfs"), 0):
+            text = f"{member.address}, of the same IOMMU group, is to have VFs: vfio-pci takes them all"
+            return Reason.CONFLICTED, text
+    return None
+
+
+def _member_trouble(member: reported.Device, device: reported.Device) -> Trouble | None:
+    """Return why *member* of the IOMMU group of *device* cannot be bound anew: it, or a VF of it, is in use."""
+    name = member.address if member is device else f"{member.address}, of the same IOMMU group,"
+    if isinstance(member.num_vfs, reported.Unknown):
+        return Reason.UNKNOWN, f"it could not be read how many VFs {name} has: {member.num_vfs.unknown}"
+    if member.num_vfs:
+        text = f"{name} has {member.num_vfs} VFs, which would go with its driver: declare sriov.num_vfs: 0 first"
+        return Reason.DEVICE_IN_USE, text
+    return use_of(name, member)

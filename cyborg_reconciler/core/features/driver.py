@@ -2,13 +2,26 @@
 """Drivers of the catalogue: installed by their role, judged by what the host then shows. Pure.
 
 Fields: ``<driver>.state``: ``present`` (on disk, loaded, its devices bound), ``unbound``, ``not loaded``, ABSENT;
-``<driver>.version``; ``<driver>.next_kernel``: built for the kernel of the next boot.
+``<driver>.version``; ``<driver>.next_kernel``: built for the kernel of the next boot. What a kernel brings along is
+ABSENT, to those who want it so, when it is not loaded: nobody takes its file away.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from cyborg_reconciler.core.features.base import Field, Leaf, LeafKey, LeafValue, Setting, own, release, wait
+from cyborg_reconciler.core.features.base import (
+    Field,
+    Leaf,
+    LeafKey,
+    Said,
+    Setting,
+    Trouble,
+    own,
+    reason_of,
+    release,
+    use_of,
+    wait,
+)
 from cyborg_reconciler.core.state import (
     ABSENT,
     HOST,
@@ -22,7 +35,7 @@ from cyborg_reconciler.core.state import (
     Value,
     Wait,
 )
-from cyborg_reconciler.core.subject import Subject, describe_holders, matches, module_name
+from cyborg_reconciler.core.subject import VFIO, Subject, describe_holders, describe_protections, matches, module_name
 from cyborg_reconciler.documents import facts as reported
 from cyborg_reconciler.documents.driver import DriverDocSpec
 from cyborg_reconciler.documents.plan import RoleSegment, Step
@@ -31,13 +44,20 @@ from cyborg_reconciler.documents.policy import PolicySpec
 NAME: Final = "driver"
 SCOPE: Final = "host"
 
+PRESENT: Final = "present"
+UNBOUND: Final = "unbound"
+NOT_LOADED: Final = "not loaded"
 
-def declare(spec: PolicySpec) -> Iterable[tuple[LeafKey, LeafValue]]:
+LOCKDOWNS: Final = frozenset({"integrity", "confidentiality"})
+
+
+def declare(spec: PolicySpec) -> Iterable[Said]:
     """Return the driver's state and, where it is given, its version."""
     if spec.driver is not None:
-        yield (NAME, spec.driver.name, "state"), spec.driver.state
+        name = spec.driver.name
+        yield Said((NAME, name, "state"), spec.driver.state, "driver")
         if spec.driver.version is not None:
-            yield (NAME, spec.driver.name, "version"), spec.driver.version
+            yield Said((NAME, name, "version"), spec.driver.version, "driver.version")
 
 
 def desire(leaves: Mapping[LeafKey, Leaf]) -> Iterable[Field]:
@@ -47,12 +67,23 @@ def desire(leaves: Mapping[LeafKey, Leaf]) -> Iterable[Field]:
             continue
         if key[2] == "state":
             yield Field(key, ABSENT if value == "absent" else value, origin)
-            if value == "present":
+            if value == PRESENT:
                 yield Field((NAME, key[1], "next_kernel"), value=True, origin=origin)
-        elif leaves[NAME, key[1], "state"].value == "present":
+        elif leaves[NAME, key[1], "state"].value == PRESENT:
             yield Field(key, value, origin)
 
 
+def restore(
+    path: FieldPath, declared: Mapping[FieldPath, Value], subject: Subject
+) -> Iterable[tuple[FieldPath, Value]]:
+    """Return the owned field."""
+    del declared  # each of these is said in one way only
+    match path[2:]:
+        case (_, "state" | "version" | "next_kernel"):
+            yield path, subject.owned[path]
+
+
+# ------------------------------------------------------------------------------------------------------------- observe
 def observe(path: FieldPath, desired: Value, subject: Subject) -> Observed:
     """Return a driver's state or version as the host shows it, whatever was said when it was installed."""
     spec = subject.catalogue.get(path[2])
@@ -63,15 +94,12 @@ def observe(path: FieldPath, desired: Value, subject: Subject) -> Observed:
     module = subject.module(spec.kernel_module)
     if module is None:
         return Unknown(f"the facts do not speak of module {spec.kernel_module}")
-    match path[3]:
-        case "state":
-            return _state(spec, module, subject)
-        case "version":
-            return _version(module)
-        case "next_kernel":
-            return _next_kernel(spec, desired, subject)
-        case _:
-            return Unknown(f"no field is called {path[3]}")
+    if path[3] == "state":
+        state = _state(spec, module, subject)
+        return ABSENT if desired is ABSENT and state == NOT_LOADED and spec.dkms is None else state
+    if path[3] == "version":
+        return _version(spec, module, subject)
+    return _next_kernel(spec, desired, subject)
 
 
 def _state(spec: DriverDocSpec, module: reported.Module, subject: Subject) -> Observed:
@@ -80,9 +108,13 @@ def _state(spec: DriverDocSpec, module: reported.Module, subject: Subject) -> Ob
     if module.path is None and not module.builtin:
         return ABSENT
     if not module.loaded and not module.builtin:
-        return "not loaded"
-    unbound = [device for device in _devices(spec, subject) if not _bound(device, module)]
-    return "unbound" if unbound else "present"
+        return NOT_LOADED
+    for device in _devices(spec, subject):
+        if isinstance(device.driver, reported.Unknown):
+            return Unknown(f"{device.address}: {device.driver.unknown}")
+        if not _is_bound(device, module):
+            return UNBOUND
+    return PRESENT
 
 
 def _devices(spec: DriverDocSpec, subject: Subject) -> list[reported.Device]:
@@ -90,45 +122,60 @@ def _devices(spec: DriverDocSpec, subject: Subject) -> list[reported.Device]:
     return [
         device
         for device in subject.facts.devices
-        if matches(device, spec.match) and device.driver_override is None and device.driver != "vfio-pci"
+        if matches(device, spec.match) and device.driver_override is None and device.driver != VFIO
     ]
 
 
-def _bound(device: reported.Device, module: reported.Module) -> bool:
+def _is_bound(device: reported.Device, module: reported.Module) -> bool:
     drivers = {module_name(name) for name in (device.driver, device.function_driver) if isinstance(name, str)}
     return device.address in module.devices or module_name(module.name) in drivers
 
 
-def _version(module: reported.Module) -> Observed:
-    """Return the version when what is loaded and what lies on disk agree, else both in words."""
-    for version in (module.loaded_version, module.disk_version):
+def _version(spec: DriverDocSpec, module: reported.Module, subject: Subject) -> Observed:
+    """Return the version when what is loaded, on disk and installed agree, else all of them in words."""
+    on_disk, loaded = module.disk_version, module.loaded_version
+    for version in (on_disk, loaded):
         if isinstance(version, reported.Unknown):
             return Unknown(version.unknown)
-    if module.disk_version is None:
+    installed = _installed(spec, subject)
+    if isinstance(installed, Unknown):
+        return installed
+    version = on_disk or installed
+    if version is None:
         return ABSENT
-    if module.loaded and (module.loaded_version, module.loaded_srcversion) != (
-        module.disk_version,
-        module.disk_srcversion,
-    ):
-        return f"{module.loaded_version} loaded, {module.disk_version} on disk"
-    return str(module.disk_version)
+    if module.loaded and (loaded, module.loaded_srcversion) != (on_disk, module.disk_srcversion):
+        return f"{loaded or 'another build'} loaded, {version} on disk"
+    if installed is not None and installed != version:
+        return f"{version} on disk, {installed} installed by DKMS"
+    return str(version)
+
+
+def _installed(spec: DriverDocSpec, subject: Subject) -> str | Unknown | None:
+    """Return the version that DKMS has installed for the running kernel; None when it has none, or is not asked."""
+    builds, release_ = subject.facts.drivers.dkms, subject.facts.kernel.release
+    if spec.dkms is None:
+        return None
+    if isinstance(builds, reported.Unknown):
+        return Unknown(builds.unknown)
+    of_package = (build for build in builds if build.name == spec.dkms.package and build.state == "installed")
+    return next((build.version for build in of_package if build.kernel == release_), None)
 
 
 def _next_kernel(spec: DriverDocSpec, desired: Value, subject: Subject) -> Observed:
     """Return whether a DKMS driver is built for the kernel of the next boot; an in-tree one comes with it."""
-    facts = subject.facts
-    if spec.dkms is None or isinstance(facts.kernel.kernels, reported.Unknown):
+    kernels, builds = subject.facts.kernel.kernels, subject.facts.drivers.dkms
+    if spec.dkms is None:
         return desired
-    following = [kernel.release for kernel in facts.kernel.kernels if kernel.next_boot is True]
-    if isinstance(facts.drivers.dkms, reported.Unknown):
-        return Unknown(facts.drivers.dkms.unknown)
-    built = {
-        build.kernel for build in facts.drivers.dkms if build.name == spec.dkms.package and build.state == "installed"
-    }
-    missing = [release for release in following if release != facts.kernel.release and release not in built]
-    return ABSENT if missing else desired
+    if isinstance(kernels, reported.Unknown):
+        return Unknown(kernels.unknown)
+    if isinstance(builds, reported.Unknown):
+        return Unknown(builds.unknown)
+    following = {kernel.release for kernel in kernels if kernel.next_boot is True} - {subject.facts.kernel.release}
+    built = {build.kernel for build in builds if build.name == spec.dkms.package and build.state == "installed"}
+    return desired if following <= built else ABSENT
 
 
+# ----------------------------------------------------------------------------------------------------------------- act
 def act(changes: Sequence[Change], setting: Setting) -> Iterable[Action | Wait]:
     """Return one role a driver, or why it waits."""
     by_driver: dict[str, list[Change]] = {}
@@ -140,64 +187,130 @@ def act(changes: Sequence[Change], setting: Setting) -> Iterable[Action | Wait]:
 
 def _act_on(name: str, changes: list[Change], setting: Setting) -> Action | Wait:
     spec = setting.subject.catalogue[name]
+    state = setting.desired.get((HOST, NAME, name, "state"), PRESENT)
+    remove = state is ABSENT or (state == NOT_LOADED and spec.dkms is None)
+    call = _call(name, changes, setting, remove=remove)
+    reloads = any(change.path[3] == "version" and change.observed is not ABSENT for change in changes) or remove
+    disruption = Disruption.MODULE_RELOAD if reloads else Disruption.NONE
+    action = Action(HOST, NAME, tuple(changes), disruption, reason_of(changes), call, setting.drift)
+    if isinstance(call, Step):  # nothing but the record changes
+        return action
+    module = setting.subject.module(spec.kernel_module or "")
+    trouble = _role_trouble(action, spec, module) or _use_trouble(action, module, setting.subject)
+    if trouble is None and not remove:
+        trouble = _install_trouble(action, name, spec, setting)
+    return action if trouble is None else wait(trouble, action)
+
+
+def _call(name: str, changes: list[Change], setting: Setting, *, remove: bool) -> RoleSegment | Step | None:
+    """Return the role to run; a step that only forgets where a driver that was there before is left; None: no role."""
+    spec = setting.subject.catalogue[name]
+    released = release(changes, setting.subject)
+    if not remove and all(not change.declared_by.policy for change in changes):
+        return Step(id=f"{NAME} {name}", module="", args={}, release=released)
+    if spec.roles is None:
+        return None
     version = setting.desired.get((HOST, NAME, name, "version"), spec.version)
-    remove = setting.desired.get((HOST, NAME, name, "state"), "present") is ABSENT
     args: dict[str, object] = {
         "name": name,
-        "state": "absent" if remove else "present",
+        "state": "absent" if remove else PRESENT,
         "version": version if isinstance(version, str) else None,
         "module": spec.kernel_module,
     }
     if spec.dkms is not None:
         args |= {"source": spec.dkms.path, "package": spec.dkms.package}
-    call: Step | RoleSegment | None = None
-    if not remove and all(not change.declared_by.policy for change in changes):
-        # It was there before, in whatever state; what is no longer declared is not taken further.
-        call = Step(id=f"{NAME} {name}", module="", args={}, release=release(changes))
-    elif spec.roles is not None:
-        role = spec.roles.uninstall if remove else spec.roles.install
-        call = RoleSegment(id=f"{NAME} {name}", role=role, args=args, own=own(changes), release=release(changes))
-    reloads = any(change.path[3] == "version" and change.observed is not ABSENT for change in changes) or remove
-    disruption = Disruption.MODULE_RELOAD if reloads else Disruption.NONE
-    reason = "; ".join(f"{change.field} is {change.observed}" for change in changes)
-    action = Action(HOST, NAME, tuple(changes), disruption, reason, call, setting.drift)
-    return _obstacle(action, spec, setting.subject) or action
+    role = spec.roles.uninstall if remove else spec.roles.install
+    return RoleSegment(id=f"{NAME} {name}", role=role, args=args, own=own(changes), release=released)
 
 
-def _obstacle(action: Action, spec: DriverDocSpec, subject: Subject) -> Wait | None:
-    """Return why the driver cannot be installed or removed now; None when it can."""
-    kernel, drivers = subject.facts.kernel, subject.facts.drivers
+def _role_trouble(action: Action, spec: DriverDocSpec, module: reported.Module | None) -> Trouble | None:
+    """Return why no role can do it."""
+    name = spec.kernel_module
     if action.call is None:
-        message = f"the driver has no role that installs {spec.kernel_module}, and this kernel does not have it"
-        return wait(Reason.KERNEL_UNSUPPORTED, message, action)
-    module = subject.module(spec.kernel_module or "")
-    if action.disruption is Disruption.MODULE_RELOAD and module is not None and module.loaded:
-        if module.protected:
-            return wait(Reason.PROTECTED_DEVICE, f"{module.name} drives a protected device", action)
-        if isinstance(module.holders, reported.Unknown) or module.holders:
-            who = describe_holders(module.holders) if isinstance(module.holders, list) else module.holders.unknown
-            return wait(Reason.MODULE_IN_USE, f"{module.name} is held by {who}", action)
-    for name in spec.conflicts:
-        rival = subject.module(name)
-        if rival is not None and rival.loaded:
-            return wait(
-                Reason.MANUAL_ACTION_REQUIRED, f"{name} is loaded: declare kernel_modules.blacklist: [{name}]", action
-            )
-    if spec.dkms is None or action.changes[0].desired is ABSENT:
-        return None
-    if kernel.secure_boot is True:
-        message = "Secure Boot is on, and a module built on the host is not signed: enrol a key for DKMS (mokutil), or turn it off"
-        return wait(Reason.SECURE_BOOT_UNSIGNED, message, action)
-    if not drivers.dkms_present:
-        return wait(
-            Reason.MANUAL_ACTION_REQUIRED, "dkms is not installed on the host: install the package dkms", action
-        )
-    if isinstance(kernel.kernels, list):
-        bare = [
-            k.release for k in kernel.kernels if (k.release == kernel.release or k.next_boot is True) and not k.headers
-        ]
-        if bare:
-            package = "kernel-devel" if kernel.os_family == "redhat" else "linux-headers"
-            message = f"no headers for kernel {', '.join(bare)}: install {package}-{bare[0]}"
-            return wait(Reason.KERNEL_UNSUPPORTED, message, action)
+        text = f"the driver has no role that installs or removes {name}: declare kernel_modules.load or .blacklist"
+        return Reason.MANUAL_ACTION_REQUIRED, text
+    if _removes(action) and module is not None and module.builtin:
+        return Reason.KERNEL_UNSUPPORTED, f"{name} is built into the kernel: it cannot be taken away"
     return None
+
+
+def _removes(action: Action) -> bool:
+    return isinstance(action.call, RoleSegment) and action.call.args["state"] == "absent"
+
+
+def _use_trouble(action: Action, module: reported.Module | None, subject: Subject) -> Trouble | None:
+    """Return who uses a module that would be unloaded, or a device of it."""
+    if action.disruption is not Disruption.MODULE_RELOAD or module is None or not module.loaded:
+        return None
+    if module.protected:
+        text = f"{module.name} drives what carries the {describe_protections(module.protected)}"
+        return Reason.PROTECTED_DEVICE, text
+    if isinstance(module.holders, reported.Unknown):
+        return Reason.MODULE_IN_USE, f"it could not be read who holds {module.name}: {module.holders.unknown}"
+    if module.holders:
+        return Reason.MODULE_IN_USE, f"{module.name} is held by {describe_holders(module.holders)}"
+    for device in (subject.devices.get(address) for address in module.devices):
+        trouble = None if device is None else use_of(device.address, device)
+        if trouble is not None:
+            return trouble
+    return None
+
+
+def _install_trouble(action: Action, name: str, spec: DriverDocSpec, setting: Setting) -> Trouble | None:
+    """Return why the driver cannot be installed or bound now."""
+    subject, module = setting.subject, setting.subject.module(spec.kernel_module or "")
+    kept_out = setting.desired.get((HOST, "kernel_modules", "blacklist", module_name(spec.kernel_module or "")))
+    if kept_out is True:
+        text = f"driver {name} needs {spec.kernel_module}, which kernel_modules.blacklist keeps out: drop one of them"
+        return Reason.CONFLICTED, text
+    for rival in map(subject.module, spec.conflicts):
+        if rival is not None and rival.loaded:
+            text = f"{rival.name} is loaded: declare kernel_modules.blacklist: [{rival.name}]"
+            return Reason.MANUAL_ACTION_REQUIRED, text
+    trouble = None if module is None or module.path is None else _device_trouble(action, spec, module, subject)
+    if trouble is None and spec.dkms is not None:
+        return _dkms_trouble(action, spec, module, subject)
+    return trouble
+
+
+def _device_trouble(action: Action, spec: DriverDocSpec, module: reported.Module, subject: Subject) -> Trouble | None:
+    """Return what a module that lies on disk cannot do."""
+    if any(change.path[3] == "version" and change.observed is ABSENT for change in action.changes):
+        return Reason.UNSUPPORTED, f"{module.name} tells no version: leave driver.version out"
+    for device in _devices(spec, subject):
+        if isinstance(device.driver, str) and not _is_bound(device, module):
+            text = f"{device.address} is bound to {device.driver}: declare kernel_modules.blacklist or binding for it"
+            return Reason.MANUAL_ACTION_REQUIRED, text
+    return None
+
+
+def _dkms_trouble(
+    action: Action, spec: DriverDocSpec, module: reported.Module | None, subject: Subject
+) -> Trouble | None:
+    """Return why a module cannot be built and loaded on the host."""
+    kernel, call = subject.facts.kernel, action.call
+    version = call.args["version"] if isinstance(call, RoleSegment) else spec.version
+    if version != spec.version:
+        text = f"version {version} is declared, and the catalogue's source is {spec.version}: make the two agree"
+        return Reason.MANUAL_ACTION_REQUIRED, text
+    if isinstance(kernel.secure_boot, reported.Unknown):
+        return Reason.UNKNOWN, f"it could not be read whether Secure Boot is on: {kernel.secure_boot.unknown}"
+    signed = module is not None and isinstance(module.signer, str)
+    if (kernel.secure_boot is True or kernel.lockdown in LOCKDOWNS) and not signed:
+        text = "Secure Boot is on, and a module built on the host is not signed"
+        return Reason.SECURE_BOOT_UNSIGNED, f"{text}: enrol a key for DKMS (mokutil), or turn Secure Boot off"
+    if not subject.facts.drivers.dkms_present:
+        return Reason.MANUAL_ACTION_REQUIRED, "dkms is not installed on the host: install the package dkms"
+    return _headers_trouble(kernel)
+
+
+def _headers_trouble(kernel: reported.KernelFacts) -> Trouble | None:
+    """Return which kernel a module cannot be built for: of the one that runs and the one of the next boot."""
+    if isinstance(kernel.kernels, reported.Unknown):
+        return Reason.UNKNOWN, f"it could not be read which kernels are installed: {kernel.kernels.unknown}"
+    needed = (k for k in kernel.kernels if k.release == kernel.release or k.next_boot is True)
+    bare = [k.release for k in needed if not k.headers]
+    if not bare:
+        return None
+    package = "kernel-devel" if kernel.os_family == "redhat" else "linux-headers"
+    return Reason.KERNEL_UNSUPPORTED, f"no headers for kernel {', '.join(bare)}: install {package}-{bare[0]}"

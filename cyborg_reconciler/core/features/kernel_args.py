@@ -2,13 +2,24 @@
 """Arguments of the kernel: what the boot loader will give it, and what it runs with. Pure.
 
 Fields: ``boot.<name>`` (the next boot) and ``<name>`` (running). The first is changed by a module, the second by a
-reboot alone.
+reboot alone. Names with - and with _ are the same to the kernel; those who read /proc/cmdline may take them as written.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from cyborg_reconciler.core.features.base import Field, Leaf, LeafKey, LeafValue, Setting, is_boot, own, release
+from cyborg_reconciler.core.features.base import (
+    Field,
+    Leaf,
+    LeafKey,
+    Said,
+    Setting,
+    is_boot,
+    own,
+    reason_of,
+    release,
+    wait,
+)
 from cyborg_reconciler.core.state import (
     ABSENT,
     HOST,
@@ -17,6 +28,7 @@ from cyborg_reconciler.core.state import (
     Disruption,
     FieldPath,
     Observed,
+    Reason,
     Unknown,
     Value,
     Wait,
@@ -30,22 +42,48 @@ NAME: Final = "kernel_args"
 SCOPE: Final = "host"
 
 
-def declare(spec: PolicySpec) -> Iterable[tuple[LeafKey, LeafValue]]:
-    """Return one leaf an argument."""
+def canonical(name: str) -> str:
+    """Return an argument's *name* as the kernel compares it. Source: Linux, kernel/params.c, ``dash2underscore``."""
+    return name.replace("-", "_")
+
+
+def declare(spec: PolicySpec) -> Iterable[Said]:
+    """Return one leaf an argument, and one for how its name is written where that differs from the kernel's."""
     for name, value in spec.kernel_args.items():
-        yield (NAME, name), value
+        place = f"kernel_args.{name}"
+        yield Said((NAME, canonical(name)), value, place)
+        if canonical(name) != name:
+            yield Said((NAME, canonical(name), "name"), name, place)
 
 
 def desire(leaves: Mapping[LeafKey, Leaf]) -> Iterable[Field]:
     """Return each argument, for the next boot and for now."""
     for key, leaf in leaves.items():
-        if key[0] == NAME:
-            yield Field((NAME, "boot", key[1]), leaf.value, leaf.origin)
-            yield Field((NAME, key[1]), leaf.value, leaf.origin)
+        if key[0] == NAME and key[2:] != ("name",):
+            written = leaves.get((*key, "name"))
+            name = key[1] if written is None else str(written.value)
+            yield Field((NAME, "boot", name), leaf.value, leaf.origin)
+            yield Field((NAME, name), leaf.value, leaf.origin)
+
+
+def restore(
+    path: FieldPath, declared: Mapping[FieldPath, Value], subject: Subject
+) -> Iterable[tuple[FieldPath, Value]]:
+    """Return the owned argument; once it is gone from the boot configuration, whatever that gives now is to run."""
+    if path[2:-1] not in {(), ("boot",)}:
+        return
+    name = canonical(path[-1])
+    if any(other[:-1] == path[:-1] and canonical(other[-1]) == name for other in declared):
+        return
+    value = subject.owned[path]
+    if not is_boot(path) and (*path[:2], "boot", path[-1]) not in subject.owned:
+        at_boot = _value(subject.facts.kernel.args_next_boot, path[-1], value)
+        value = value if isinstance(at_boot, Unknown) else at_boot
+    yield path, value
 
 
 def observe(path: FieldPath, desired: Value, subject: Subject) -> Observed:
-    """Return an argument's value: a text, True for a bare word, a tuple where *desired* is one; ABSENT when it is not there."""
+    """Return an argument's value: a text, True for a bare word, a tuple where *desired* is one; ABSENT if not there."""
     kernel = subject.facts.kernel
     running = _value(kernel.args_running, path[-1], desired)
     if not is_boot(path):
@@ -59,10 +97,11 @@ def observe(path: FieldPath, desired: Value, subject: Subject) -> Observed:
 def _value(words: list[str] | reported.Unknown, name: str, desired: Value) -> Observed:
     if isinstance(words, reported.Unknown):
         return Unknown(words.unknown)
+    wanted = canonical(name)
     values: list[str | bool] = []
     for word in words:
         key, equals, value = word.partition("=")
-        if key.replace("-", "_") == name.replace("-", "_"):
+        if canonical(key) == wanted:
             values.append(value if equals else True)
     if not values:
         return ABSENT
@@ -75,20 +114,35 @@ def act(changes: Sequence[Change], setting: Setting) -> Iterable[Action | Wait]:
     """Return the call that edits the boot configuration, and the reboot that makes it effective."""
     at_boot = [change for change in changes if is_boot(change.path)]
     running = [change for change in changes if not is_boot(change.path)]
+    overridden = [change for change in at_boot if setting.failures and _is_configured(change, setting.subject)]
     if at_boot:
-        wanted = {change.path[-1]: change.desired for change in at_boot if change.declared_by.policy}
         step = Step(
             id=NAME,
             module="kernel_args",
             args={
-                "args": {name: to_json(value) for name, value in wanted.items()},
-                "absent": [change.path[-1] for change in at_boot if not change.declared_by.policy],
+                "args": {c.path[-1]: to_json(c.desired) for c in at_boot if c.declared_by.policy},
+                "absent": [c.path[-1] for c in at_boot if not c.declared_by.policy],
             },
             own=own([*at_boot, *running]),
-            release=release(at_boot),
+            release=release(at_boot, setting.subject),
         )
         reason = "; ".join(f"{change.path[-1]} is {change.observed} at the next boot" for change in at_boot)
-        yield Action(HOST, NAME, tuple(at_boot), Disruption.NONE, reason, step, setting.drift)
+        action = Action(HOST, NAME, tuple(at_boot), Disruption.NONE, reason, step, setting.drift)
+        if overridden:
+            names = ", ".join(change.path[-1] for change in overridden)
+            message = (
+                f"{names} is configured, and the boot loader's menu has it otherwise: look for another file that "
+                "overrides it (on Ubuntu: /etc/default/grub.d)"
+            )
+            yield wait((Reason.KERNEL_ARG_NOT_EFFECTIVE, message), action)
+            return
+        yield action
     if running:
-        reason = "; ".join(f"{change.field} is {change.observed} in the running kernel" for change in running)
+        reason = f"{reason_of(running)} in the running kernel"
         yield Action(HOST, NAME, tuple(running), Disruption.REBOOT, reason, None, setting.drift)
+
+
+def _is_configured(change: Change, subject: Subject) -> bool:
+    """Return whether the boot loader's configuration already says what its menu does not."""
+    configured = _value(subject.facts.kernel.args_configured, change.path[-1], change.desired)
+    return configured == change.desired and change.path in subject.owned

@@ -8,7 +8,18 @@ and ``parameters.<module>.<option>`` (running).
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from cyborg_reconciler.core.features.base import Field, Leaf, LeafKey, LeafValue, Setting, own, release, wait
+from cyborg_reconciler.core.features.base import (
+    Field,
+    Leaf,
+    LeafKey,
+    Said,
+    Setting,
+    Trouble,
+    own,
+    reason_of,
+    release,
+    wait,
+)
 from cyborg_reconciler.core.state import (
     ABSENT,
     HOST,
@@ -22,7 +33,13 @@ from cyborg_reconciler.core.state import (
     Value,
     Wait,
 )
-from cyborg_reconciler.core.subject import Subject, as_observed, describe_holders, module_name
+from cyborg_reconciler.core.subject import (
+    Subject,
+    as_observed,
+    describe_holders,
+    describe_protections,
+    module_name,
+)
 from cyborg_reconciler.documents import facts as reported
 from cyborg_reconciler.documents.plan import Step
 from cyborg_reconciler.documents.policy import PolicySpec
@@ -30,23 +47,28 @@ from cyborg_reconciler.documents.policy import PolicySpec
 NAME: Final = "kernel_modules"
 SCOPE: Final = "host"
 
-#: How the kernel writes booleans that people write otherwise.
-#: Source: Linux, kernel/params.c, param_get_bool and kstrtobool.
-BOOLEANS: Final = {"1": "Y", "y": "Y", "on": "Y", "true": "Y", "0": "N", "n": "N", "off": "N", "false": "N"}
+#: How the kernel reads booleans; it writes Y and N.
+#: Source: Linux, lib/kstrtox.c, kstrtobool; kernel/params.c, param_get_bool.
+BOOLEANS: Final = {
+    **dict.fromkeys(("1", "y", "t", "on", "true", ""), "Y"),
+    **dict.fromkeys(("0", "n", "f", "off", "false"), "N"),
+}
+
+LOCKDOWNS: Final = frozenset({"integrity", "confidentiality"})
 
 
-def declare(spec: PolicySpec) -> Iterable[tuple[LeafKey, LeafValue]]:
+def declare(spec: PolicySpec) -> Iterable[Said]:
     """Return one leaf a module (``load`` or ``blacklist``: they exclude each other) and one an option."""
     modules = spec.kernel_modules
     if modules is None:
         return
-    for name in modules.load:
-        yield (NAME, "state", module_name(name)), "load"
-    for name in modules.blacklist:
-        yield (NAME, "state", module_name(name)), "blacklist"
+    for state, names in (("load", modules.load), ("blacklist", modules.blacklist)):
+        for number, name in enumerate(names):
+            yield Said((NAME, "state", module_name(name)), state, f"kernel_modules.{state}.{number}")
     for name, options in modules.options.items():
         for option, value in options.items():
-            yield (NAME, "options", module_name(name), option), str(value)
+            key = (NAME, "options", module_name(name), module_name(option))
+            yield Said(key, str(value), f"kernel_modules.options.{name}.{option}")
 
 
 def desire(leaves: Mapping[LeafKey, Leaf]) -> Iterable[Field]:
@@ -65,90 +87,117 @@ def desire(leaves: Mapping[LeafKey, Leaf]) -> Iterable[Field]:
             yield Field((NAME, "parameters", *key[2:]), value, origin)
 
 
+def restore(
+    path: FieldPath, declared: Mapping[FieldPath, Value], subject: Subject
+) -> Iterable[tuple[FieldPath, Value]]:
+    """Return the owned field."""
+    del declared  # each of these is said in one way only
+    match path[2:]:
+        case ("load", _) | ("boot", "load", _) | ("blacklist", _) | ("options", _, _):
+            yield path, subject.owned[path]
+
+
 def observe(path: FieldPath, desired: Value, subject: Subject) -> Observed:
     """Return whether a module is loaded, will be, is kept out; or an option's value, configured or running."""
-    drivers = subject.facts.drivers
-    match path[2:]:
-        case ("boot", "load", name):
-            return _observe_boot(path, name, desired, subject)
-        case ("load", name):
-            module = subject.module(name)
-            if module is None:
-                return Unknown(f"the facts do not speak of module {name}")
-            return True if module.loaded or module.builtin else ABSENT
-        case ("blacklist", name):
-            return _listed(name, drivers.blacklisted)
-        case ("options", name, option):
-            if drivers.options_unknown is not None:
-                return Unknown(drivers.options_unknown)
-            options = {module_name(key): values for key, values in drivers.options.items()}
-            return options.get(name, {}).get(option, ABSENT)
-        case ("parameters", name, option):
-            return _parameter(subject.module(name), option, desired)
-        case _:
-            return Unknown(f"no field is called {'.'.join(path[2:])}")
+    kind, name = path[2], path[3]
+    if kind == "options":
+        return _option(name, path[4], desired, subject.facts.drivers)
+    if kind == "parameters":
+        return _parameter(subject.module(name), path[4], desired)
+    if kind == "blacklist":
+        return _listed(name, subject.facts.drivers.blacklisted)
+    if kind == "load":
+        return _loaded(name, subject)
+    # What is loaded without our doing is trusted to be loaded again.
+    if path not in subject.owned and _loaded(path[4], subject) == desired:
+        return desired
+    return _listed(path[4], subject.facts.drivers.load)
+
+
+def _loaded(name: str, subject: Subject) -> Observed:
+    module = subject.module(name)
+    if module is None:
+        return Unknown(f"the facts do not speak of module {name}")
+    return True if module.loaded or module.builtin else ABSENT
 
 
 def _listed(name: str, names: list[str] | reported.Unknown) -> Observed:
     if isinstance(names, reported.Unknown):
         return Unknown(names.unknown)
-    return True if name in map(module_name, names) else ABSENT
+    return True if name in names or name in map(module_name, names) else ABSENT
 
 
-def _observe_boot(path: FieldPath, name: str, desired: Value, subject: Subject) -> Observed:
-    """Return whether the next boot loads a module. What is loaded without our doing is trusted to be loaded again."""
-    listed = _listed(name, subject.facts.drivers.load)
-    loaded = observe((HOST, NAME, "load", name), desired, subject)
-    return desired if path not in subject.owned and loaded == desired else listed
+def _option(name: str, option: str, desired: Value, drivers: reported.Drivers) -> Observed:
+    if drivers.options_unknown is not None:
+        return Unknown(drivers.options_unknown)
+    values = [
+        value
+        for module, options in drivers.options.items()
+        if module_name(module) == name
+        for key, value in options.items()
+        if module_name(key) == option
+    ]
+    return desired if values and _means(values[-1], desired) else (values[-1] if values else ABSENT)
 
 
 def _parameter(module: reported.Module | None, option: str, desired: Value) -> Observed:
-    """Return a running parameter in the words of *desired*; *desired* itself where the module is not loaded or does not tell."""
-    if module is None or not module.loaded or option not in module.parameters:
+    """Return a running parameter; *desired* where it means the same, or the module is not there or does not tell."""
+    if module is None or not (module.loaded or module.builtin) or option not in module.parameters:
         return desired
     observed = as_observed(module.parameters[option])
-    if isinstance(observed, str) and isinstance(desired, str) and observed in {"Y", "N"}:
-        return desired if BOOLEANS.get(desired.lower(), desired) == observed else observed
-    return observed
+    return desired if isinstance(observed, str) and _means(observed, desired) else observed
+
+
+def _means(text: str, desired: Value) -> bool:
+    """Return whether *text* says what *desired* does: booleans and numbers can be written in several ways."""
+    if text == desired:
+        return True
+    if not isinstance(desired, str):
+        return False
+    if text in {"Y", "N"} or desired in {"Y", "N"}:
+        return BOOLEANS.get(text.lower(), text) == BOOLEANS.get(desired.lower(), desired)
+    try:
+        return int(text, 0) == int(desired, 0)
+    except ValueError:
+        return False
 
 
 def act(changes: Sequence[Change], setting: Setting) -> Iterable[Action | Wait]:
-    """Return one call a module, or why it waits; a module that cannot go while the kernel runs asks for a reboot."""
+    """Return one call a module, or why it waits, and one reboot for all that cannot be while this kernel runs."""
     by_module: dict[str, list[Change]] = {}
     for change in changes:
         name = change.path[4] if change.path[2] == "boot" else change.path[3]
         by_module.setdefault(name, []).append(change)
+    later: list[Change] = []
     for name, ours in by_module.items():
-        yield from _act_on(name, ours, setting)
+        yield from _act_on(name, ours, setting, later)
+    if later:
+        reason = f"{reason_of(later)} in the running kernel"
+        yield Action(HOST, NAME, tuple(later), Disruption.REBOOT, reason, None, setting.drift)
 
 
-def _act_on(name: str, changes: list[Change], setting: Setting) -> Iterable[Action | Wait]:
+def _act_on(name: str, changes: list[Change], setting: Setting, later: list[Change]) -> Iterable[Action | Wait]:
+    """Return what can be done for one module now; what takes a reboot is added to *later*."""
+    module = setting.subject.module(name)
+    trouble = _trouble(changes, module, setting)
+    if trouble is not None:
+        yield wait(trouble, _action(name, changes, changes, setting))
+        return
     stale = [change for change in changes if change.path[2] == "parameters"]
     unload = [change for change in changes if change.path[2] == "load" and change.desired is ABSENT]
-    rest = [change for change in changes if change not in stale]
-    module = setting.subject.module(name)
-    obstacle = _unload_obstacle(module) if unload else None
-    if obstacle and obstacle[0] is Reason.MODULE_IN_USE and setting.reboot and len(rest) > 0:
-        # Kept out of the next boot now, gone with the reboot.
-        later = _action(name, unload, Disruption.REBOOT, None, setting)
-        rest = [change for change in rest if change not in unload]
-        if rest:
-            yield _action(name, rest, Disruption.NONE, _call(name, rest), setting)
-        yield later
-    elif rest:
-        disruption = Disruption.MODULE_RELOAD if unload else Disruption.NONE
-        action = _action(name, rest, disruption, _call(name, rest), setting)
-        yield wait(obstacle[0], obstacle[1], action) if obstacle else action
-    if stale:
-        yield _action(name, stale, Disruption.REBOOT, None, setting)
+    held = _use_of(module) if unload else None
+    rest = [change for change in changes if change not in stale and not (held and change in unload)]
+    if rest:
+        yield _action(name, rest, [*rest, *unload], setting)
+    if held and setting.reboot and all(change.declared_by.policy for change in unload):
+        later += unload  # kept out of the next boot now, gone with the reboot
+    elif held:
+        yield wait(held, _action(name, unload, unload, setting))
+    later += stale
 
 
-def _action(name: str, changes: list[Change], disruption: Disruption, call: Step | None, setting: Setting) -> Action:
-    reason = "; ".join(f"{change.field} is {change.observed}" for change in changes) or f"{name} is not as declared"
-    return Action(HOST, NAME, tuple(changes), disruption, reason, call, setting.drift)
-
-
-def _call(name: str, changes: Sequence[Change]) -> Step:
+def _action(name: str, changes: Sequence[Change], owned: Sequence[Change], setting: Setting) -> Action:
+    """Return the call that makes *changes*; *owned* are entered in the host's record with it."""
     args: dict[str, object] = {"name": name}
     options: dict[str, object] = {}
     for change in changes:
@@ -164,23 +213,65 @@ def _call(name: str, changes: Sequence[Change]) -> Step:
                 options[change.path[4]] = change.desired if wanted else None
     if options:
         args["options"] = options
-    return Step(id=f"{NAME} {name}", module="kernel_module", args=args, own=own(changes), release=release(changes))
+    entries = own(dict.fromkeys(change for change in owned if change.path[2] != "parameters"))
+    released = release(changes, setting.subject)
+    step = Step(id=f"{NAME} {name}", module="kernel_module", args=args, own=entries, release=released)
+    disruption = Disruption.MODULE_RELOAD if args.get("state") == "unloaded" else Disruption.NONE
+    return Action(HOST, NAME, tuple(changes), disruption, reason_of(changes), step, setting.drift)
 
 
-def _unload_obstacle(module: reported.Module | None) -> tuple[Reason, str] | None:
-    """Return why *module* cannot be unloaded while the kernel runs; None when it can."""
-    if module is None or not module.loaded:
+def _trouble(changes: Sequence[Change], module: reported.Module | None, setting: Setting) -> Trouble | None:
+    """Return why nothing at all can be done for a module; None when something can."""
+    if module is None:
         return None
-    if module.protected:
-        via = module.protected[0]
+    kinds = {change.path[2]: change.desired for change in changes}
+    goes = "blacklist" in kinds and kinds["blacklist"] is True
+    if goes or kinds.get("load", True) is ABSENT:
+        return _stays_trouble(module, goes=goes)
+    if "load" in kinds:
+        return _load_trouble(module, setting.subject.facts.kernel)
+    if "parameters" in kinds and module.builtin:
+        names = ", ".join(f"{module.name}.{c.path[4]}: {c.desired}" for c in changes if c.path[2] == "parameters")
+        text = f"{module.name} is built into the kernel, and reads no modprobe.d: declare kernel_args {{{names}}}"
+        return Reason.KERNEL_UNSUPPORTED, text
+    return None
+
+
+def _stays_trouble(module: reported.Module, *, goes: bool) -> Trouble | None:
+    """Return why *module* can neither be unloaded nor kept out of the next boot."""
+    if module.builtin:
+        return Reason.KERNEL_UNSUPPORTED, f"{module.name} is built into the kernel: it cannot be kept out"
+    if module.protected and (goes or module.loaded):
         return (
             Reason.PROTECTED_DEVICE,
-            f"{module.name} drives what carries the {via.reason.replace('_', ' ')} ({via.via})",
+            f"{module.name} drives what carries the {describe_protections(module.protected)}",
         )
+    return None
+
+
+def _load_trouble(module: reported.Module, kernel: reported.KernelFacts) -> Trouble | None:
+    """Return why *module* cannot be loaded."""
+    if isinstance(module.path, reported.Unknown):
+        return Reason.UNKNOWN, f"it could not be read where {module.name} lies: {module.path.unknown}"
+    if module.path is None:
+        return Reason.KERNEL_UNSUPPORTED, f"kernel {kernel.release} has no module {module.name}"
+    locked = kernel.secure_boot is True or kernel.lockdown in LOCKDOWNS
+    if locked and module.signer is None:
+        text = f"Secure Boot or lockdown is on, and {module.name} is not signed: sign it with an enrolled key (mokutil)"
+        return Reason.SECURE_BOOT_UNSIGNED, text
+    return None
+
+
+def _use_of(module: reported.Module | None) -> Trouble | None:
+    """Return who keeps *module* from being unloaded while the kernel runs; None when nobody does."""
+    if module is None or not module.loaded:
+        return None
     if isinstance(module.holders, reported.Unknown):
         return Reason.MODULE_IN_USE, f"it could not be read who holds {module.name}: {module.holders.unknown}"
     if module.holders:
         return Reason.MODULE_IN_USE, f"{module.name} is held by {describe_holders(module.holders)}"
-    if isinstance(module.refcount, int) and module.refcount > 0:
+    if isinstance(module.refcount, reported.Unknown):
+        return Reason.MODULE_IN_USE, f"it could not be read how often {module.name} is used: {module.refcount.unknown}"
+    if module.refcount:
         return Reason.MODULE_IN_USE, f"{module.name} has {module.refcount} users that the kernel does not name"
     return None
