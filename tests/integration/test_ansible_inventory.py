@@ -78,6 +78,12 @@ def test_a_script_is_an_inventory(inventory: Make, tmp_path: Path) -> None:
     assert (host.name, host.groups) == ("s1", {"all", "crypto"})
 
 
+def test_without_a_source_it_is_that_of_ansible_cfg(inventory: Make, tmp_path: Path) -> None:
+    (tmp_path / "ansible.cfg").write_text("[defaults]\ninventory = fleet.yml\n")
+    assert len(inventory(limit="zeta").hosts()) == 2
+    assert len(inventory(environ={"ANSIBLE_INVENTORY": "x1,"}).hosts()) == 1
+
+
 def test_variables_in_a_vault_are_read_with_its_password(inventory: Make, tmp_path: Path) -> None:
     (tmp_path / "password").write_text("sesame\n")
     (tmp_path / "group_vars").mkdir()
@@ -116,7 +122,6 @@ def test_a_source_that_cannot_be_parsed_is_an_error_though_others_can(
 @pytest.mark.parametrize(
     ("sources", "more", "words"),
     [
-        ((), {}, "none was given"),
         (("nowhere.yml",), {}, "nowhere.yml: no such file"),
         (("empty.yml",), {}, "empty.yml: there are none"),
         (("fleet.yml",), {"limit": "nosuch*"}, "match --limit 'nosuch.*the inventory has none"),

@@ -18,6 +18,9 @@ from cyborg_reconciler.errors import ExecutionError
 #: In the environment of every process of a run; its value is the run's uuid.
 MARKER: Final = "CYBORG_RECONCILER_RUN"
 
+#: ansible-runner empties a result of more characters; its own limit is below the facts of 512 devices.
+LARGEST_RESULT: Final = "100000000"
+
 COLLECTION: Final = "ansible_collections.openstack.cyborg"
 
 #: Source: ansible-core, `ansible-config list`, COLLECTIONS_PATHS.
@@ -101,6 +104,9 @@ def base_environment(environ: Mapping[str, str], folder: Path) -> dict[str, str]
     kept.pop("ANSIBLE_FORCE_COLOR", None)
     # A group that is missing because its file could not be read would take policies off hosts: better to stop.
     strict = {"ANSIBLE_INVENTORY_UNPARSED_FAILED": "True", "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "True"}
+    if kept.get("ANSIBLE_INVENTORY"):
+        sources = kept["ANSIBLE_INVENTORY"].split(",")
+        kept["ANSIBLE_INVENTORY"] = ",".join(str(folder / Path(source).expanduser()) for source in sources)
     return {
         **strict,
         **kept,
@@ -119,6 +125,7 @@ def run_environment(environ: Mapping[str, str], folder: Path, run: Path) -> dict
         "ANSIBLE_COLLECTIONS_PATH": f"{run / 'collections'}:{collections_path(environ, config, settings)}",
         "ANSIBLE_HOST_KEY_CHECKING": host_key_checking(environ, settings),
         "ANSIBLE_CACHE_PLUGIN": "memory",
+        "MAX_EVENT_RES": LARGEST_RESULT,
         "ANSIBLE_LOCAL_TEMP": str(run / "tmp"),
         MARKER: run.name,
     }

@@ -61,8 +61,6 @@ class AnsibleInventory:
             InventoryUnreadableError: it cannot be read, has no host, or the limit matches none.
         """
         options = self._options
-        if not options.inventory:
-            raise InventoryUnreadableError(wanted="an inventory", found="none was given", remedy="give one with -i")
         for source in options.inventory:
             if "," not in source and not (options.folder / Path(source).expanduser()).exists():
                 raise InventoryUnreadableError(wanted=f"the inventory {source}", found="no such file or folder")
@@ -74,7 +72,7 @@ class AnsibleInventory:
                 remedy="check the pattern against `ansible-inventory -i … --graph`",
             )
         if not hosts:
-            raise InventoryUnreadableError(wanted=f"hosts in {', '.join(options.inventory)}", found="there are none")
+            raise InventoryUnreadableError(wanted=f"hosts in {self._name()}", found="there are none")
         return hosts
 
     def _read(self) -> bytes:
@@ -105,7 +103,7 @@ class AnsibleInventory:
         return done.stdout
 
     def _name(self) -> str:
-        return f"the inventory {', '.join(self._options.inventory)}"
+        return f"the inventory {', '.join(self._options.inventory) or 'of ansible.cfg'}"
 
 
 def explain(stderr: str, returncode: int) -> str:

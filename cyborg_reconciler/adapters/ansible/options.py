@@ -17,12 +17,12 @@ class AnsibleOptions:
 
     Attributes:
         inventory: sources as ``-i`` takes them: files, folders, scripts, plugin configurations, ``host1,host2,``.
+            None: those of the user's ansible.cfg.
         runs: where the files of runs are, each in a folder of its own.
         limit: any Ansible pattern; empty for all hosts.
         forks: hosts at a time.
         observe_timeout_s, apply_timeout_s, inventory_timeout_s: after which it is stopped.
         grace_s: how long Ansible has to stop by itself before its processes are killed.
-        modules: kernel modules that `host_facts` looks at whether or not a device needs them.
         vault_password_files: as ``--vault-password-file`` takes them.
         environ: what Ansible inherits, but for variables that begin with ``CYBORG_``: those may hold secrets of ours.
     """
@@ -35,7 +35,6 @@ class AnsibleOptions:
     apply_timeout_s: float = 4 * 3600.0
     inventory_timeout_s: float = 120.0
     grace_s: float = 10.0
-    modules: tuple[str, ...] = ()
     vault_password_files: tuple[str, ...] = ()
     observe_playbook: str = OBSERVE_PLAYBOOK
     apply_playbook: str = APPLY_PLAYBOOK

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs that are cancelled, take too long, or lose their controller: whatever happens, nothing of them goes on."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cyborg_reconciler.adapters.ansible import AnsibleExecutor, AnsibleOptions, processes
+from cyborg_reconciler.adapters.ansible.environment import MARKER
+from cyborg_reconciler.adapters.ansible.run import settle
+from cyborg_reconciler.documents.plan import Outcome, encode
+from cyborg_reconciler.testing import ignore_progress
+from tests.integration.ansible_support import (
+    LOCAL,
+    SLEEP,
+    is_sleeping,
+    make_options,
+    make_plan,
+    marked,
+    wait_until,
+    write_playbook,
+)
+
+
+@pytest.fixture(autouse=True)
+def _end_everything(tmp_path: Path) -> Iterator[None]:
+    """End what a test that failed leaves running."""
+    yield
+    for folder in (tmp_path / "runs").glob("*"):
+        processes.end(folder.name)
+
+
+def test_a_cancelled_run_leaves_no_process(tmp_path: Path) -> None:
+    options = make_options(
+        tmp_path, {"one": LOCAL, "two": LOCAL}, apply_playbook=write_playbook(tmp_path / "sleep.yml", SLEEP)
+    )
+    executor = AnsibleExecutor(options)
+    outcomes: dict[str, Outcome] = {}
+    thread = threading.Thread(
+        target=lambda: outcomes.update(executor.apply(make_plan(Path("/x"), "one", "two"), ignore_progress))
+    )
+    thread.start()
+    wait_until(lambda: sum(command == "sleep 600" for command in marked(options).values()) == 2)
+    executor.cancel()
+    thread.join(60)
+    assert {host: outcome.status for host, outcome in outcomes.items()} == {"one": "cancelled", "two": "cancelled"}
+    assert marked(options) == {}
+
+
+def test_a_run_that_takes_too_long_is_stopped_and_leaves_no_process(tmp_path: Path) -> None:
+    playbook = write_playbook(tmp_path / "sleep.yml", SLEEP)
+    options = make_options(tmp_path, {"one": LOCAL}, apply_playbook=playbook, apply_timeout_s=8.0)
+    outcomes = AnsibleExecutor(options).apply(make_plan(Path("/x"), "one"), ignore_progress)
+    assert outcomes["one"].status == "cancelled"
+    assert "after 8 s" in outcomes["one"].message
+    assert marked(options) == {}
+
+
+def test_ansible_that_will_not_stop_is_killed_with_all_that_it_started(tmp_path: Path) -> None:
+    deaf = """
+- name: Be deaf
+  hosts: all
+  gather_facts: false
+  tasks:
+    - name: Start something that hears no SIGTERM, in a session of its own
+      ansible.builtin.shell: "trap '' TERM; setsid sh -c \\"trap '' TERM; sleep 600\\" & sleep 600"
+"""
+    options = make_options(
+        tmp_path,
+        {"one": LOCAL},
+        apply_playbook=write_playbook(tmp_path / "deaf.yml", deaf),
+        apply_timeout_s=8.0,
+        grace_s=1.0,
+    )
+    seen = []
+    watch = threading.Thread(target=lambda: (wait_until(lambda: is_sleeping(options)), seen.append("asleep")))
+    watch.start()
+    outcomes = AnsibleExecutor(options).apply(make_plan(Path("/x"), "one"), ignore_progress)
+    watch.join(60)
+    assert (seen, outcomes["one"].status) == (["asleep"], "cancelled")
+    assert marked(options) == {}
+
+
+PARENT = """
+import json, sys
+from pathlib import Path
+from cyborg_reconciler.adapters.ansible import AnsibleExecutor, AnsibleOptions
+from cyborg_reconciler.documents.facts import Device, Drivers, Facts, KernelFacts
+from cyborg_reconciler.documents.plan import decode_plan
+from cyborg_reconciler.testing import ignore_progress
+inventory, runs, playbook, plan = sys.argv[1:]
+options = AnsibleOptions(inventory=(inventory,), runs=Path(runs), apply_playbook=playbook, grace_s=5.0)
+AnsibleExecutor(options).apply(decode_plan(Path(plan).read_bytes()), ignore_progress)
+"""
+
+
+@pytest.fixture
+def parent(tmp_path: Path) -> Iterator[tuple[AnsibleOptions, subprocess.Popen[bytes]]]:
+    """A controller in a process of its own, whose run sleeps."""
+    options = make_options(tmp_path, {"one": LOCAL}, apply_playbook=write_playbook(tmp_path / "sleep.yml", SLEEP))
+    (tmp_path / "plan.json").write_bytes(encode(make_plan(Path("/x"), "one")))
+    arguments = [options.inventory[0], options.runs, options.apply_playbook, tmp_path / "plan.json"]
+    with subprocess.Popen([sys.executable, "-c", PARENT, *arguments], env=dict(options.environ)) as process:
+        wait_until(lambda: is_sleeping(options))
+        yield options, process
+        process.kill()
+
+
+def test_kill_9_of_the_controller_stops_its_run(parent: tuple[AnsibleOptions, subprocess.Popen[bytes]]) -> None:
+    options, process = parent
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    wait_until(lambda: not marked(options), 30)
+
+
+def test_the_next_start_ends_what_is_left_and_scrubs_it(
+    parent: tuple[AnsibleOptions, subprocess.Popen[bytes]],
+) -> None:
+    options, process = parent
+    ((child, _),) = [item for item in marked(options).items() if "ansible.child" in item[1]]
+    process.send_signal(signal.SIGKILL)
+    os.kill(child, signal.SIGKILL)  # and so nobody is there who would stop Ansible
+    process.wait()
+    time.sleep(1)
+    assert is_sleeping(options), "it goes on, until"
+    AnsibleExecutor(options).settle()
+    assert marked(options) == {}
+    (folder,) = options.runs.iterdir()
+    assert (folder / "ended").read_text() == "interrupted\n"
+    assert not (folder / "variables.json").exists()
+    AnsibleExecutor(options).settle()
+
+
+def test_settling_waits_for_a_run_that_is_about_to_end(tmp_path: Path) -> None:
+    run = tmp_path / "runs/0123456789abcdef"
+    run.mkdir(parents=True)
+    with subprocess.Popen(["/bin/sleep", "1"], env={MARKER: run.name}) as process:
+        settle(run.parent, 10.0)
+        assert process.wait() == 0, "it was not ended, it ended"
+
+
+def test_settling_where_nothing_ever_ran_does_nothing(tmp_path: Path) -> None:
+    settle(tmp_path / "nowhere", 10.0)
+
+
+def test_settling_leaves_the_runs_of_other_processes_alone(
+    parent: tuple[AnsibleOptions, subprocess.Popen[bytes]],
+) -> None:
+    options, process = parent
+    AnsibleExecutor(options).settle()
+    assert is_sleeping(options)
+    assert process.poll() is None
