@@ -58,7 +58,7 @@ def rule_file(address):
 
 def wanted_files(tree, address, wanted):
     """Return ``{path: (text, mode)}`` of what makes the device *wanted* at boot, the device's own file last."""
-    source = inspect.getsource(restore).partition("\n")[2]
+    source = inspect.getsource(restore)
     interpreter = next((name for name in INTERPRETERS if tree.exists(name)), sys.executable)
     return {
         SCRIPT_FILE: ("#!%s\n%s" % (interpreter, source), 0o755),

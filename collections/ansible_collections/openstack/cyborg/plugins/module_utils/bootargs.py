@@ -9,7 +9,7 @@ a list says that each occurrence counts. Called by the module `kernel_args` and 
 """
 
 from ansible_collections.openstack.cyborg.plugins.module_utils import grub_dropin, grubby, kernel_words
-from ansible_collections.openstack.cyborg.plugins.module_utils.host import Failure, Refusal, Result
+from ansible_collections.openstack.cyborg.plugins.module_utils.host import Failure, Refusal, Result, has_tool
 from ansible_collections.openstack.cyborg.plugins.module_utils.kernel import read_arguments, read_os
 from ansible_collections.openstack.cyborg.plugins.module_utils.tree import is_unknown
 
@@ -90,7 +90,7 @@ def _waits(states):
 def _loader_of(host):
     """Return how this host's boot loader is told: `grubby` or `grub`. Raises: Refusal where there is none of them."""
     for loader in (grubby, grub_dropin):
-        if host.has_tool(loader.TOOL):
+        if has_tool(host.tree, loader.TOOL):
             return loader
     message = "no boot loader that can be told: neither %s nor %s is installed (GRUB 2 on the Debian and RHEL families)"
     raise Refusal("Unsupported", message % (grub_dropin.TOOL, grubby.TOOL))

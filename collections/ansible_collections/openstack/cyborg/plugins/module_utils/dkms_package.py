@@ -13,7 +13,7 @@ import re
 
 from ansible_collections.openstack.cyborg.plugins.module_utils import source_archive
 from ansible_collections.openstack.cyborg.plugins.module_utils.dkms import read_dkms
-from ansible_collections.openstack.cyborg.plugins.module_utils.host import Failure, Refusal, Result
+from ansible_collections.openstack.cyborg.plugins.module_utils.host import Failure, Refusal, Result, has_tool
 from ansible_collections.openstack.cyborg.plugins.module_utils.kernel import read_kernel
 from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Unreadable, is_unknown
 
@@ -45,7 +45,7 @@ def source_folder(name, version):
 
 def read(tree, args):
     """Return what is there, in the words of the module's RETURN. Raises: Failure."""
-    _present, builds = read_dkms(tree)
+    builds = read_dkms(tree, present=has_tool(tree, "dkms"))
     if is_unknown(builds):
         raise Failure("what DKMS has built cannot be read: %s" % builds["unknown"])
     kept = [{"version": one["version"], "kernel": one["kernel"], "state": one["state"]} for one in builds]
@@ -113,7 +113,7 @@ def _kernels(tree, args):
 def _refuse(host, args, kernels):
     """Refuse what cannot be built or would not be loaded. Raises: Refusal."""
     name, facts = args["name"], read_kernel(host.tree)
-    if not host.has_tool("dkms"):
+    if not has_tool(host.tree, "dkms"):
         raise Refusal("ManualActionRequired", "%s: dkms is not installed on the host: install the package dkms" % name)
     for release in kernels:
         if not host.tree.exists("/lib/modules/%s/build" % release):

@@ -143,13 +143,14 @@ class Host:
             raise Failure("%s %s: %s (exit status %d)" % (tool, " ".join(arguments), clean(said), status))
         return output
 
-    def has_tool(self, tool):
-        """Say whether the host has the program *tool*."""
-        try:
-            self.tree.find_tool(tool)
-        except ToolMissing:
-            return False
-        return True
+
+def has_tool(tree, tool):
+    """Say whether the host has the program *tool*."""
+    try:
+        tree.find_tool(tool)
+    except ToolMissing:
+        return False
+    return True
 
 
 def _sync_folder(path):

@@ -10,7 +10,7 @@ Called by `kernel_modules`. A build that was begun is remembered until it has en
 import re
 
 from ansible_collections.openstack.cyborg.plugins.module_utils import unfinished
-from ansible_collections.openstack.cyborg.plugins.module_utils.host import Failure
+from ansible_collections.openstack.cyborg.plugins.module_utils.host import Failure, has_tool
 from ansible_collections.openstack.cyborg.plugins.module_utils.kernel import read_kernel, read_release
 from ansible_collections.openstack.cyborg.plugins.module_utils.tree import is_unknown
 
@@ -41,7 +41,7 @@ def update(host, name):
     release = _next_release(host.tree)
     image = next((path for path in _images(release) if host.tree.exists(path)), None)
     if image and (name in DISPLAY or _holds(host, image, name)):
-        if host.has_tool("dracut") and not host.has_tool("update-initramfs"):
+        if has_tool(host.tree, "dracut") and not has_tool(host.tree, "update-initramfs"):
             host.run("dracut", "--force", "--kver", release, timeout_s=TIMEOUT_S)
         else:
             host.run("update-initramfs", "-u", "-k", release, timeout_s=TIMEOUT_S)
@@ -61,7 +61,7 @@ def _images(release):
 def _holds(host, image, name):
     """Say whether *image* has the module in it; where that cannot be listed, it may."""
     for tool in ("lsinitramfs", "lsinitrd"):
-        if host.has_tool(tool):
+        if has_tool(host.tree, tool):
             try:
                 listed = host.run(tool, image, timeout_s=TIMEOUT_S)
             except Failure:
