@@ -25,6 +25,9 @@ from cyborg_reconciler.simulation.kernel import Kernel
 from cyborg_reconciler.simulation.tools import run
 from cyborg_reconciler.simulation.tree import Tree
 
+#: Nobody asks the server to stop, so it has nothing to look for in between.
+POLL_INTERVAL_S = 3600.0
+
 
 class Requests(socketserver.StreamRequestHandler):
     """One connection: any number of requests, one after the other."""
@@ -80,11 +83,10 @@ def main(root: str) -> None:
     Requests.kernel = kernel
     with Server(boot.SOCKET, Requests) as server:
         os.chdir("/")
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(POLL_INTERVAL_S,), daemon=True).start()
         sys.stdout.write("ready\n")
         sys.stdout.flush()
         sys.stdin.buffer.read()
-        server.shutdown()
     kernel.tree.remove(f"/run/{boot.SOCKET}")
 
 
