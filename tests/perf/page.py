@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How do people read what was measured? The reference page, made of a run of the bench and nothing else.
+
+Called by `__main__` for ``--page``, with the JSON document of the run. Pure.
+"""
+
+from typing import Any, Final
+
+TITLES: Final = {
+    "core": "Deciding: resolve, diff and plan",
+    "facts": "Reading: the fact modules",
+    "apply": "Changing: one wave",
+}
+
+#: What the rows of a group are, in the words of the reference.
+TEXTS: Final = {
+    "core": """\
+A fleet of hosts with eight PCI functions each, whose facts are about 11 kB of JSON a host, meets 20 policies. Each row
+is a process of its own with one thread; *memory* is how far its resident set rose over what it held before.
+
+- *cold*: each host's JSON is decoded, laid out, resolved, compared and planned, then let go of; one host in a hundred
+  is not as declared. *all out of sync*: none is.
+- *warm*: every host's fingerprint is compared with the one known; the one host in a hundred that differs is decoded
+  and planned as above. *whole documents*: the fingerprints have to be taken out of the whole documents first, as when
+  hosts are read over SSH.
+- *survey*: the same through `reconcile.survey`, which keeps every host's facts, desired state and plan, with a journal
+  in memory.""",
+    "facts": """\
+*pass* is `ansible-playbook` over all hosts, local connection, facts not gathered, as many forks as there are cores;
+CPU of the controller and of the modules together. *alone* is the module's own process, as on a host. *memory* is the
+peak of the largest process.""",
+    "apply": """\
+Simulated hosts with a QAT device get four VFs, `vfio-pci` loaded with an option, and all of it kept over a reboot: by
+the playbook `openstack.cyborg.apply` from a saved plan (one `actions` segment, which also takes the host's lock, looks
+for holders and protected devices, and keeps the record of what was there before), and by a role of eight tasks of
+`ansible.builtin` modules that does only the writing. *again* applies the same plan once more. What the hosts' kernels
+do is not counted.""",
+}
+COLUMNS: Final = ("", "CPU, s", "CPU a host, ms", "memory, MB", "ratio", "to", "aim", "")
+RULE: Final = ("---", "---:", "---:", "---:", "---:", "---", "---", "---")
+
+
+def page(document: dict[str, Any]) -> str:
+    """Return the page as Markdown."""
+    machine = document["machine"]
+    packages = ", ".join(f"{name} {number}" for name, number in machine["packages"].items())
+    where = (
+        f"Measured on {document['at'][:10]} with `make bench`, on {machine['cores']} cores ({machine['cpu']}) shared "
+        f"with other work (load before: {machine['load_before']}), Linux {machine['kernel'].partition('-')[0]}, "
+        f"Python {machine['python']}, {packages}."
+    )
+    how = (
+        f"CPU seconds are those of all processes together, the median of {document['rounds']} measurements (of one for "
+        "100,000 hosts). On another machine the seconds differ; the ratios compare rows of the same run."
+    )
+    notice = "<!-- Written by `python -m tests.perf --page docs/reference/performance.md`: measure, do not edit. -->"
+    parts = ["# Performance", notice, where, how]
+    for group, title in TITLES.items():
+        rows = [row for row in document["rows"] if row["group"] == group]
+        if rows:
+            parts += [f"## {title}", TEXTS[group], table(rows)]
+    return "\n\n".join(parts) + "\n"
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Return *rows* as a table of Markdown."""
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (COLUMNS, RULE, *map(cells_of, rows)))
+
+
+def cells_of(row: dict[str, Any]) -> tuple[str, ...]:
+    """Return what the page shows of *row*."""
+    return (
+        row["name"],
+        f"{row['cpu_s']:.2f}",
+        f"{row['cpu_ms_per_host']:.2f}",
+        f"{row['memory_mb']:.0f}",
+        "" if row["ratio"] is None else f"{row['ratio']:.2f}",
+        row["ratio_to"],
+        row["aim"],
+        {None: "", True: "kept", False: "missed"}[row["within"]],
+    )
