@@ -110,6 +110,9 @@ def write_sys(tree: Tree, machine: Machine, line: str) -> None:
     for name in ("drivers_probe", "rescan"):
         tree.write(f"{functions.PCI}/{name}", "", WRITE_ONLY)
     tree.attributes(functions.PCI, {"drivers_autoprobe": "1"}, READ_WRITE)
+    for slot, address in {each.slot: each.address.partition(".")[0] for each in machine.functions}.items():
+        if slot:
+            tree.attributes(f"{functions.PCI}/slots/{slot}", {"address": address})
     identity = {
         "product_uuid": disk.system_uuid(machine),
         "product_name": "Simulated",

@@ -56,8 +56,6 @@ def add_function(tree: Tree, function: Function, folder: str) -> None:
         tree.write(f"{folder}/vpd", vpd(function), READ_ONLY)
     if function.sriov:
         add_sriov(tree, function, folder)
-    if function.slot:
-        tree.attributes(f"{PCI}/slots/{function.slot}", {"address": function.address.partition(".")[0]})
 
 
 def attributes(function: Function) -> dict[str, str]:
