@@ -3,6 +3,7 @@
 
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -226,3 +227,19 @@ def test_an_unreachable_host_does_not_keep_others_from_their_plan(tmp_path: Path
         "closed": "unreachable",
         "gone": "missing",
     }
+
+
+def test_a_state_folder_may_have_any_name(tmp_path: Path) -> None:
+    folder = tmp_path / "my state, 2 [old]: so"
+    folder.mkdir()
+    assert isinstance(observe(make_options(folder, {"good": LOCAL, "fine": LOCAL}))["good"], Observation)
+
+
+def test_what_the_inventory_names_by_a_relative_path_is_found_from_where_the_user_is(tmp_path: Path) -> None:
+    options = make_options(tmp_path, {"good": {**LOCAL, "cyborg_root": "{{ lookup('ansible.builtin.pipe', 'pwd') }}"}})
+    task = "{ansible.builtin.copy: {content: '', dest: '{{ cyborg_root }}/hi'}}"
+    text = f"- hosts: all\n  gather_facts: false\n  tasks: [{task}]\n"
+    AnsibleExecutor(replace(options, apply_playbook=write_playbook(tmp_path / "copy.yml", text))).apply(
+        make_plan(tmp_path, "good"), ignore_progress
+    )
+    assert (tmp_path / "hi").exists()

@@ -96,6 +96,7 @@ class Child:
         job = self._job
         runner = ansible_runner.run(
             private_data_dir=str(self._folder),
+            project_dir=job.working_folder,
             ident=ARTIFACTS.name,
             playbook=job.playbook,
             cmdline=shlex.join(job.arguments),

@@ -31,9 +31,11 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         run: its uuid, also the name of its folder. arguments: of ansible-playbook, but for the playbook.
+        working_folder: where the user is; what his inventory names by a relative path is found from there.
     """
 
     run: str
+    working_folder: str
     playbook: str
     arguments: list[str]
     timeout_s: float
