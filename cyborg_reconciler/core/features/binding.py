@@ -49,6 +49,9 @@ BRIDGES: Final = ("0600", "0604", "0609")
 #: Its driver proper stands on the virtio bus behind it.
 VIRTIO_PCI: Final = "virtio-pci"
 
+#: Where it is desired that a module is not loaded.
+UNLOADED: Final = ("kernel_modules", "load")
+
 
 def declare(spec: PolicySpec) -> Iterable[Said]:
     """Return the driver, where one is given."""
@@ -122,7 +125,9 @@ def act(changes: Sequence[Change], setting: Setting) -> Iterable[Action | Wait]:
         id=f"{NAME} {address}",
         module="device_binding",
         args=_arguments(address, changes, setting),
-        observed={"driver": device.driver if isinstance(device.driver, str) else None},
+        observed={}
+        if _goes(device, setting)
+        else {"driver": device.driver if isinstance(device.driver, str) else None},
         own=own(changes),
         release=release(changes, setting.subject),
     )
@@ -131,6 +136,13 @@ def act(changes: Sequence[Change], setting: Setting) -> Iterable[Action | Wait]:
     action = Action(address, NAME, tuple(changes), disruption, reason_of(changes), step, setting.drift)
     trouble = None if only_boot else _trouble(changes, device, setting)
     yield action if trouble is None else wait(trouble, action)
+
+
+def _goes(device: reported.Device, setting: Setting) -> bool:
+    """Return whether the same plan unloads the device's driver first: then another is bound than was observed."""
+    unloaded = {path[-1] for path, value in setting.desired.items() if path[1:3] == UNLOADED and value is ABSENT}
+    modules = (setting.subject.module(name) for name in unloaded)
+    return any(module is not None and device.address in module.devices for module in modules)
 
 
 def _arguments(address: str, changes: Sequence[Change], setting: Setting) -> dict[str, object]:
