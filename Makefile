@@ -43,7 +43,7 @@ bench: $(STAMPS)/dev ## measure, print a table, write JSON
 	$(BIN)/python -m tests.perf
 
 docs: $(STAMPS)/dev ## generate the reference pages from the source
-	$(BIN)/python docs/generate.py
+	$(BIN)/python -m docs.generate
 
 format: $(STAMPS)/dev ## let ruff format and fix what it can
 	$(BIN)/ruff check --fix-only --quiet .

@@ -49,6 +49,7 @@ GATES = (
     Gate("format", ("ruff", "format", "--check", "--quiet", ".")),
     Gate("house", tool("house.py")),
     Gate("galaxy", tool("galaxy.py", "compare")),
+    Gate("docs", (sys.executable, "-m", "docs.generate", "--check")),
     Gate("imports", ("lint-imports", "--no-logo")),
     Gate("mypy", ("mypy",)),
     Gate("yamllint", ("yamllint", "--strict", ".")),
