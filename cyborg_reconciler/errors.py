@@ -20,8 +20,8 @@ the API alone. Pure; imported by everybody.
 
 import enum
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
 
 
 class NextStep(enum.Enum):
@@ -51,7 +51,7 @@ class ReconcilerError(Exception):
         text = f"{where}: {what}" if where else what
         return f"{text}; {self.hint}" if self.hint else text
 
-    def fields(self) -> dict[str, str]:
+    def fields(self) -> dict[str, Any]:
         """Return the error for a program."""
         names = ("wanted", "found", "host", "device")
         known = {name: getattr(self, name) for name in names if getattr(self, name)}
@@ -84,6 +84,14 @@ class DeclarationsInvalidError(ReconcilerError):
     def line(self) -> str:
         """Return one line a problem."""
         return "\n".join(map(str, self.problems))
+
+    def fields(self) -> dict[str, Any]:
+        """Return the problems for a program."""
+        return {
+            **super().fields(),
+            "found": f"{len(self.problems)} problems",
+            "problems": list(map(asdict, self.problems)),
+        }
 
 
 class InventoryUnreadableError(ReconcilerError):

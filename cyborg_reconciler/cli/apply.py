@@ -31,7 +31,7 @@ from cyborg_reconciler.reconcile import HostView, Options, Survey, converge, res
 from cyborg_reconciler.settings import Settings
 
 
-@click.command()
+@click.command(short_help="Make the hosts as declared, and verify it.")
 @with_hosts
 @with_policies
 @with_output
@@ -166,7 +166,7 @@ def exit_code(seen: Survey) -> int:
     return DONE if all(view.verdict.verified for view in views) else CHANGES
 
 
-@click.command()
+@click.command(short_help="Approve what is planned, for a loop that waits.")
 @with_hosts
 @with_policies
 @with_state
@@ -197,7 +197,7 @@ def approve(  # noqa: PLR0913 - the options of a command
     return DONE
 
 
-@click.command()
+@click.command(short_help="Try hosts again that gave up.")
 @with_state
 @click.argument("hosts", nargs=-1, required=True)
 def retry(*, settings: Settings, hosts: tuple[str, ...]) -> int:
@@ -207,6 +207,11 @@ def retry(*, settings: Settings, hosts: tuple[str, ...]) -> int:
     Example:
       cyborg-reconciler retry compute-7
     """
+    with open_memory(settings) as journal:
+        known = {record.name for record in journal.hosts()}
+    if missing := [host for host in hosts if host not in known]:
+        msg = f"no host is called {', '.join(missing)} in {settings.state_dir}"
+        raise click.UsageError(msg, click.get_current_context())
     with open_memory(settings, writes=True) as journal:
         for host in hosts:
             journal.retry(host)

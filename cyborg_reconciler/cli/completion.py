@@ -7,7 +7,7 @@ from click.shell_completion import get_completion_class
 from cyborg_reconciler.cli.common import DONE
 
 
-@click.command()
+@click.command(short_help="A shell's completion script.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(*, shell: str) -> int:
     """Print what makes SHELL complete this program's commands and options.

@@ -19,9 +19,10 @@ from cyborg_reconciler.simulation.samples import demo_machines
 BROKEN_PF = "/sys/bus/pci/devices/0000:ca:00.1/sriov_numvfs"
 
 
-@click.command()
+@click.command(short_help="The main job on three simulated hosts.")
 @click.option("--keep", is_flag=True, help="Leave the hosts' files where they are, and say where.")
-def demo(*, keep: bool) -> int:
+@click.option("--wait", is_flag=True, help="Keep the hosts up at the end until Enter is pressed, to go on by hand.")
+def demo(*, keep: bool, wait: bool) -> int:
     """Show the main job on three simulated hosts: no root, no network, no hardware.
 
     The hosts are folder trees after the kernel's documentation, each with a process that plays its kernel. Everything
@@ -55,6 +56,10 @@ def demo(*, keep: bool) -> int:
         console().print(f"[bold]nic-1# cat {BROKEN_PF}[/]\n{count}")
         if all(results) and count == "4":
             _say("The hosts are as declared. Next: docs/tutorial.md, and your own inventory: -i PATH.")
+            if wait:
+                _say("The hosts stay up until you press Enter. In another terminal:")
+                console().print(f"cd {folder}\ncyborg-reconciler plan -i hosts/inventory.yml -p policies --state state")
+                click.get_text_stream("stdin").readline()
             return DONE
     _say("Something above is not as it should be; please report it, with the output.")
     return FAILED

@@ -10,13 +10,13 @@ from cyborg_reconciler.cli.common import DONE, console, put_json, with_output, w
 from cyborg_reconciler.settings import Settings
 
 
-@click.command()
+@click.command(short_help="Runs, outcomes and the audit trail.")
 @with_output
 @with_state
 @click.option("--events", is_flag=True, help="The audit trail instead of the runs.")
-@click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="How many, newest first.")
+@click.option("--last", default=20, show_default=True, type=click.IntRange(1), help="How many, newest first.")
 @click.argument("host", required=False, default="")
-def history(*, output: str, settings: Settings, events: bool, limit: int, host: str) -> int:
+def history(*, output: str, settings: Settings, events: bool, last: int, host: str) -> int:
     """Show the runs, newest first, and what came out of each; of HOST alone where one is named.
 
     \b
@@ -28,7 +28,7 @@ def history(*, output: str, settings: Settings, events: bool, limit: int, host: 
         if events:
             rows = [
                 {"at": e.at.isoformat(), "kind": e.kind, "host": e.host, "message": e.message}
-                for e in journal.events(host, limit)
+                for e in journal.events(host, last)
             ]
         else:
             rows = [
@@ -39,7 +39,7 @@ def history(*, output: str, settings: Settings, events: bool, limit: int, host: 
                     "seconds": str(round((r.ended_at - r.started_at).total_seconds())) if r.ended_at else "",
                     "hosts": ", ".join(f"{name} {outcome}" for name, outcome in r.hosts.items()),
                 }
-                for r in journal.runs(limit)
+                for r in journal.runs(last)
                 if not host or host in r.hosts
             ]
     if output == "json":

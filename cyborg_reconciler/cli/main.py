@@ -6,6 +6,7 @@ import sys
 import traceback
 from importlib.metadata import version
 from itertools import pairwise
+from typing import Any
 
 import click
 
@@ -61,7 +62,7 @@ def main(argv: list[str] | None = None) -> None:
         _say("interrupted; nothing more is started, and the next call goes on from here", {}, arguments)
         sys.exit(INTERRUPTED)
     except click.ClickException as exc:
-        message = exc.format_message()
+        message = exc.format_message().rstrip(".")
         hint = ""
         if isinstance(exc, click.UsageError) and exc.ctx is not None:
             hint = f"; see `{exc.ctx.command_path} --help`"
@@ -73,7 +74,7 @@ def main(argv: list[str] | None = None) -> None:
     sys.exit(FAILED)
 
 
-def _say(line: str, fields: dict[str, str], arguments: list[str]) -> None:
+def _say(line: str, fields: dict[str, Any], arguments: list[str]) -> None:
     if "--debug" in arguments:
         traceback.print_exc()
     if _wants_json(arguments) and fields:

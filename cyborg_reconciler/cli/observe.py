@@ -36,7 +36,7 @@ from cyborg_reconciler.settings import Settings
 Observed = Mapping[str, Observation | Unobserved]
 
 
-@click.command()
+@click.command(short_help="What the hosts report of their devices.")
 @with_hosts
 @with_output
 @with_state
@@ -75,7 +75,7 @@ def _look(settings: Settings, target: Target, output: str) -> tuple[Observed, di
     }
 
 
-def _data(found: Observation | Unobserved) -> Any:  # noqa: ANN401 - JSON
+def _data(found: Observation | Unobserved) -> Any:  # noqa: ANN401 - any JSON value
     if isinstance(found, Unobserved):
         return {"unobserved": found.reason, "message": found.message}
     return msgspec.json.decode(found.document)
@@ -129,7 +129,7 @@ def _words(fact: object) -> str:
     return "(none)" if fact is None else str(fact)
 
 
-@click.command()
+@click.command(short_help="Policies that describe what hosts have now.")
 @with_hosts
 @with_state
 def export(*, inventory: tuple[str, ...], limit: str, settings: Settings) -> int:

@@ -28,7 +28,7 @@ from cyborg_reconciler.reconcile import Options, Survey, plan_document, survey
 from cyborg_reconciler.settings import Settings
 
 
-@click.command()
+@click.command(short_help="What would be done, and what waits.")
 @with_hosts
 @with_policies
 @with_output

@@ -24,6 +24,8 @@ def plan_text(survey: Survey) -> Text:
     for view in survey.hosts.values():
         if view.verdict.sync is not Sync.SYNCED:
             text.append(host_text(view)).append("\n")
+    if not survey.declared.policies:
+        text.append("Warning: no policy is declared; nothing is done, and nothing undone\n", "yellow")
     for name in survey.unused_policies:
         text.append(f"Warning: policy {name} selects no host or device here; check its selectors\n", "yellow")
     return text.append(footer(survey))
@@ -105,7 +107,7 @@ def footer(survey: Survey) -> str:
         )
         if counts["hosts_rebooting"]:
             parts.append(f"{_hosts(counts['hosts_rebooting'])} {_s('reboot', counts['hosts_rebooting'])}.")
-    elif not counts["waiting"]:
+    elif not counts["waiting"] and not counts["unknown"]:
         parts.append("Nothing to do.")
     if counts["waiting"]:
         parts.append(f"{counts['waiting']} {'change waits' if counts['waiting'] == 1 else 'changes wait'}.")

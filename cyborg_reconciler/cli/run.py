@@ -20,7 +20,7 @@ from cyborg_reconciler.settings import Settings
 WATCH_S = 1.0
 
 
-@click.command()
+@click.command(short_help="The loop: keep the hosts as declared.")
 @with_hosts
 @with_policies
 @with_state

@@ -15,7 +15,7 @@ from cyborg_reconciler.settings import Settings
 _STYLES = {"Synced": "green", "OutOfSync": "yellow", "Unknown": "red"}
 
 
-@click.command()
+@click.command(short_help="Where the hosts stand, and why.")
 @with_output
 @with_state
 @click.argument("hosts", nargs=-1)

@@ -11,7 +11,7 @@ from cyborg_reconciler.documents.schema import schemas
 from cyborg_reconciler.errors import DeclarationsInvalidError, Problem
 
 
-@click.command()
+@click.command(short_help="Check policies: everything that is wrong.")
 @with_output
 @click.argument("path", type=click.Path())
 def validate(*, output: str, path: str) -> int:
@@ -44,7 +44,7 @@ def validate(*, output: str, path: str) -> int:
     return FAILED if problems else DONE
 
 
-@click.command()
+@click.command(short_help="JSON Schemas of the documents.")
 @click.argument("kind", required=False)
 def schema(*, kind: str | None) -> int:
     """Print the JSON Schema of KIND, or of all kinds of documents, for editors.
