@@ -13,9 +13,9 @@ from typing import Final
 import msgspec
 
 from cyborg_reconciler.core.features import FEATURES
-from cyborg_reconciler.core.features.base import DesireError, Field, Leaf, LeafKey, LeafValue
+from cyborg_reconciler.core.features.base import DesireError, Field, Leaf, LeafKey
 from cyborg_reconciler.core.select import Choice, compile_selector
-from cyborg_reconciler.core.state import FieldPath, Origin, Value
+from cyborg_reconciler.core.state import FieldPath, Origin, Value, words_of
 from cyborg_reconciler.core.subject import to_json
 from cyborg_reconciler.documents.base import Selector
 from cyborg_reconciler.documents.declared import Located
@@ -111,7 +111,7 @@ def merge(policies: Iterable[Policy], scopes: tuple[str, ...]) -> Template:
             if key not in leaves:
                 leaves[key], priorities[key] = leaf, policy.priority
             elif priorities[key] == policy.priority and leaves[key].value != leaf.value:
-                one, other = (f"{_words(found.value)} in {found.origin.place}" for found in (leaves[key], leaf))
+                one, other = (f"{words_of(found.value)} in {found.origin.place}" for found in (leaves[key], leaf))
                 text = f"{'.'.join(key)} is {one} and {other}, both of priority {policy.priority}; raise one of them"
                 contradictions.append(text)
     fields: list[Field] = []
@@ -123,10 +123,6 @@ def merge(policies: Iterable[Policy], scopes: tuple[str, ...]) -> Template:
                 contradictions.append(str(exc))
     origins = {tail: origin for tail, _, origin in fields}
     return Template(tuple(fields), tuple(contradictions), origins, _digest(fields))
-
-
-def _words(value: LeafValue) -> str:
-    return ", ".join(value) if isinstance(value, tuple) else str(value)
 
 
 def _digest(fields: Iterable[Field]) -> str:

@@ -41,6 +41,12 @@ class Unknown:
 Value = str | int | bool | tuple[str, ...] | Absent
 Observed = Value | Unknown
 
+
+def words_of(value: Observed) -> str:
+    """Return a value as it stands in a sentence."""
+    return ", ".join(value) if isinstance(value, tuple) else str(value)
+
+
 #: Where a field is: target (a PCI address, or ``host``), feature, then the feature's own path.
 FieldPath = tuple[str, ...]
 

@@ -19,6 +19,9 @@ UNBOUND: Final = "none"
 
 VFIO: Final = "vfio-pci"
 
+#: It makes a bus of its own, where the driver proper stands.
+VIRTIO_PCI: Final = "virtio-pci"
+
 #: Drivers that take no device by its ids: who is bound to one was bound on purpose.
 #: Source: Linux, drivers/vfio/pci, drivers/pci/pci-stub.c, drivers/uio/uio_pci_generic.c.
 BOUND_ON_PURPOSE: Final = frozenset({VFIO, "pci-stub", "uio_pci_generic", "igb_uio"})
@@ -75,6 +78,11 @@ def module_name(name: str) -> str:
 def driver_name(name: str) -> str:
     """Return a driver's *name* as sysfs has it: people write vfio_pci for what the kernel calls vfio-pci."""
     return VFIO if module_name(name) == "vfio_pci" else name
+
+
+def driver_proper(device: reported.Device) -> str | reported.Unknown | None:
+    """Return what drives *device*: for a virtio function, the driver on the bus behind it, where there is one."""
+    return device.function_driver if device.driver == VIRTIO_PCI else device.driver
 
 
 def matches(device: reported.Device, rules: Iterable[Match]) -> bool:

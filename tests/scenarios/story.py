@@ -1,6 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a scenario is read: short words of a story become policies, facts and terms; `test_scenarios` calls it. Pure."""
+"""How a scenario is read: short words of a story become policies, facts and terms; `test_scenarios` calls it. Pure.
 
+What a story need not say: one host `compute-7` of group `crypto`, with one idle QAT card at 0000:6b:00.0; policies are
+for all hosts and, where they speak of devices, for all of Intel's. `given` may hold:
+
+    policy, policies   a spec, or several, each with its `name`
+    drivers            the catalogue: specs, each with its `name`
+    host               device or devices (with `vf_devices`, one dict a VF), kernel, modules, drivers (modprobe's
+                       configuration, DKMS), owned ({"<target> <feature> <field>": value before}), owner,
+                       ownership_unknown
+    host.kernel        the facts' section; `args` is the command line everywhere, `configured`, `next_boot` and
+                       `running` where they differ
+    groups, labels     of the host in the inventory
+    reboot, history    the pool's block; what the journal remembers
+    facts_age_s        how old the facts are
+"""
+
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,6 +33,7 @@ from cyborg_reconciler.documents.policy import AcceleratorPolicy
 from cyborg_reconciler.documents.pool import Reboot
 
 NOW = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
+US = "us"
 
 #: A device that a story need not describe: an idle PF of a QAT card.
 DEVICE: dict[str, Any] = {
@@ -30,11 +47,24 @@ DEVICE: dict[str, Any] = {
     "num_vfs": 0,
 }
 
+#: What a VF has of its own.
+VF: dict[str, Any] = {"product_id": "4941", "driver": "4xxxvf", "total_vfs": None, "num_vfs": None}
+
+KERNEL: dict[str, Any] = {
+    "release": "6.1.0-40-amd64",
+    "architecture": "x86_64",
+    "boot_id": "boot-1",
+    "boot_loader": "grub",
+    "iommu_enabled": True,
+    "os_family": "debian",
+}
+
 
 def policy_of(words: dict[str, Any], number: int) -> Located[AcceleratorPolicy]:
     """Return the policy that *words* (a spec, with its name) declare."""
     spec = dict(words)
     name = spec.pop("name", f"policy-{number}")
+    lines = {"spec": 4, **{path: line for line, path in enumerate(_paths(spec, "spec."), 5)}}
     spec.setdefault("host_selector", {"groups": ["all"]})
     if "sriov" in spec or "binding" in spec:
         spec.setdefault("device_selector", {"vendor_id": "8086"})
@@ -42,7 +72,15 @@ def policy_of(words: dict[str, Any], number: int) -> Located[AcceleratorPolicy]:
         {"api_version": "cyborg/v1", "kind": "AcceleratorPolicy", "metadata": {"name": name}, "spec": spec},
         strict=False,
     )
-    return Located(document, f"{name}.yml", {"spec": 5})
+    return Located(document, f"{name}.yml", lines)
+
+
+def _paths(spec: dict[str, Any], stem: str) -> Iterator[str]:
+    """Yield the dotted path of each line that *spec* would take in a file."""
+    for key, value in spec.items():
+        yield f"{stem}{key}"
+        if isinstance(value, dict):
+            yield from _paths(value, f"{stem}{key}.")
 
 
 def driver_of(words: dict[str, Any]) -> Located[Driver]:
@@ -56,51 +94,52 @@ def driver_of(words: dict[str, Any]) -> Located[Driver]:
 
 
 def facts_of(words: dict[str, Any]) -> Facts:
-    """Return the facts of a host that *words* describe; VFs given under a device become devices of their own."""
-    devices: list[dict[str, Any]] = []
-    for device in words.get("devices", [words.get("device", {})]):
-        described = {**DEVICE, **device}
-        vfs = described.pop("vf_devices", [])
-        if vfs:
-            described["vfs"] = [vf_address(described["address"], index) for index in range(len(vfs))]
-            described.setdefault("num_vfs", len(vfs))
-        devices.append(described)
-        devices += [
-            {
-                **DEVICE,
-                "product_id": "4941",
-                "total_vfs": None,
-                "num_vfs": None,
-                "address": vf_address(described["address"], index),
-                "physfn": described["address"],
-                "vf_index": index,
-                **vf,
-            }
-            for index, vf in enumerate(vfs)
-        ]
-    kernel = {
-        "release": "6.1.0-40-amd64",
-        "architecture": "x86_64",
-        "boot_id": "boot-1",
-        "boot_loader": "grub",
-        "iommu_enabled": True,
-        "os_family": "debian",
-        **words.get("kernel", {}),
-    }
-    kernel.setdefault(
-        "kernels", [{"release": kernel["release"], "headers": True, "initramfs": True, "next_boot": True}]
-    )
-    drivers = {"modules": [], "dkms_present": True, **words.get("drivers", {})}
+    """Return the facts of a host that *words* describe."""
+    modules = [{"loaded": False, "path": f"{module['name']}.ko", **module} for module in words.get("modules", [])]
     document = {
         "facts_version": 1,
         "hostname": "compute-7",
-        "devices": devices,
-        "drivers": drivers,
-        "kernel": kernel,
+        "devices": list(_devices(words)),
+        "drivers": {"modules": modules, "dkms_present": True, **words.get("drivers", {})},
+        "kernel": _kernel(words.get("kernel", {})),
         "fingerprint": "f",
-        **{key: words[key] for key in ("ownership", "ownership_unknown") if key in words},
+        "ownership": _ownership(words),
+        "ownership_unknown": words.get("ownership_unknown"),
     }
     return msgspec.convert(document, Facts)
+
+
+def _devices(words: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield each device, and after it the VFs that are described under it."""
+    for device in words.get("devices", [words.get("device", {})]):
+        described = {**DEVICE, **device}
+        vfs = described.pop("vf_devices", [])
+        address = described["address"]
+        if vfs:
+            described["vfs"] = [vf_address(address, index) for index in range(len(vfs))]
+            described["num_vfs"] = device.get("num_vfs", len(vfs))
+        yield described
+        for index, vf in enumerate(vfs):
+            of_pf = {"address": vf_address(address, index), "physfn": address, "vf_index": index}
+            yield {**DEVICE, **VF, **of_pf, **vf}
+
+
+def _kernel(words: dict[str, Any]) -> dict[str, Any]:
+    words = dict(words)
+    line = words.pop("args", "quiet")
+    places = (("args_configured", "configured"), ("args_next_boot", "next_boot"), ("args_running", "running"))
+    args = {fact: words.pop(place, line) for fact, place in places}
+    split = {fact: text.split() if isinstance(text, str) else text for fact, text in args.items()}
+    kernel = {**KERNEL, **split, **words}
+    here = {"release": kernel["release"], "headers": True, "initramfs": True, "next_boot": True}
+    return {"kernels": [here], **kernel}
+
+
+def _ownership(words: dict[str, Any]) -> dict[str, Any] | None:
+    if "owned" not in words and "owner" not in words:
+        return None
+    fields = [{"path": path.split(), "before": before, "set": None} for path, before in words.get("owned", {}).items()]
+    return {"controller_id": words.get("owner", US), "fencing_token": 1, "fields": fields}
 
 
 def vf_address(pf: str, index: int) -> str:
@@ -117,12 +156,12 @@ def plan_of(given: dict[str, Any]) -> Plan:
     )
     compiled = compile_policies(declared)
     subject = lay_out(facts_of(given.get("host", {})), compiled.catalogue)
-    labels = given.get("labels", {})
-    host = Host("compute-7", frozenset(given.get("groups", ["crypto"])), labels)
+    host = Host("compute-7", frozenset(given.get("groups", ["crypto"])), given.get("labels", {}))
+    history = given.get("history", {})
     terms = Terms(
-        controller_id="us",
+        controller_id=US,
         reboot=Reboot.model_validate(given.get("reboot", {})),
-        history=History(**{**given.get("history", {}), "boots": tuple(given.get("history", {}).get("boots", ()))}),
+        history=History(**{**history, "boots": tuple(history.get("boots", ()))}),
         now=NOW,
         observed_at=NOW - timedelta(seconds=given.get("facts_age_s", 0)),
     )

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every story below this folder: what is declared and observed on one side, the plan and the verdict on the other."""
+"""Every story below this folder: what is declared and observed on one side, the plan and the verdict on the other.
+
+A story tells all actions, waits and unknown fields, and of each what matters to it; just that is compared.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +10,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from cyborg_reconciler.core.state import Action, Plan, Wait
+from cyborg_reconciler.core.state import Action, Change, Plan, Wait, words_of
 from cyborg_reconciler.core.verdict import judge
 from tests.scenarios.story import plan_of
 
@@ -17,19 +20,22 @@ STORIES = [
     for story in YAML(typ="safe").load(path)
 ]
 
+#: What `then` may tell.
+WORDS = {"actions", "waits", "unknown", "sync", "health", "reboots"}
+
 
 @pytest.mark.parametrize("story", STORIES)
 def test_the_plan_is_as_the_story_tells(story: dict[str, Any]) -> None:
     plan = plan_of(story["given"])
     then = story["then"]
-    assert [_action(action, told) for action, told in _beside(plan.actions, then.get("actions", []))] == then.get(
-        "actions", []
-    )
-    assert [_wait(wait, told) for wait, told in _beside(plan.waits, then.get("waits", []))] == then.get("waits", [])
+    assert set(then) <= WORDS
+    actions, waits = then.get("actions", []), then.get("waits", [])
+    assert [_action(action, told) for action, told in _beside(plan.actions, actions)] == actions
+    assert [_wait(wait, told) for wait, told in _beside(plan.waits, waits)] == waits
+    assert _unknown(plan) == then.get("unknown", {})
     verdict = judge(plan)
-    for key in ("sync", "health"):
-        if key in then:
-            assert getattr(verdict, key) == then[key]
+    shown = {"sync": verdict.sync, "health": verdict.health, "reboots": plan.reboots}
+    assert {key: shown[key] for key in shown if key in then} == {key: then[key] for key in shown if key in then}
 
 
 def _beside(found: tuple[Any, ...], told: list[dict[str, Any]]) -> list[tuple[Any, dict[str, Any]]]:
@@ -40,30 +46,56 @@ def _beside(found: tuple[Any, ...], told: list[dict[str, Any]]) -> list[tuple[An
 def _action(action: Action, told: dict[str, Any]) -> dict[str, Any]:
     """Return of *action* what the story speaks of."""
     shown = {
+        "id": action.id,
         "target": action.target,
         "feature": action.feature,
-        "changes": {change.field: f"{change.observed} -> {change.desired}" for change in action.changes},
+        "changes": {change.field: _change(change) for change in action.changes},
+        "policy": [str(change.declared_by) for change in action.changes],
         "disruption": str(action.disruption),
+        "module": getattr(action.call, "module", None),
         "args": getattr(action.call, "args", None),
-        "own": [".".join(own.path) for own in getattr(action.call, "own", [])],
+        "own": {".".join(own.path): own.before for own in getattr(action.call, "own", [])},
         "release": [".".join(path) for path in getattr(action.call, "release", [])],
         "role": getattr(action.call, "role", None),
+        "observed": getattr(action.call, "observed", None),
         "drift": action.drift,
     }
     return {key: shown[key] for key in (told or shown)}
 
 
+def _change(change: Change) -> str:
+    return f"{words_of(change.observed)} -> {words_of(change.desired)}"
+
+
 def _wait(wait: Wait, told: dict[str, Any]) -> dict[str, Any]:
-    shown: dict[str, Any] = {"reason": str(wait.reason), "message": wait.message, "target": wait.target}
-    told_message = told.get("message")
-    if told_message and told_message in wait.message:  # a story may tell a part of the message
-        shown["message"] = told_message
+    """Return of *wait* what the story speaks of; of its message a story may tell a part, or several."""
+    shown: dict[str, Any] = {
+        "reason": str(wait.reason),
+        "message": wait.message,
+        "target": wait.target,
+        "changes": {change.field: _change(change) for change in wait.action.changes} if wait.action else {},
+    }
+    parts = told.get("message")
+    if parts and all(part in wait.message for part in ([parts] if isinstance(parts, str) else parts)):
+        shown["message"] = parts
     return {key: shown[key] for key in (told or shown)}
 
 
+def _unknown(plan: Plan) -> dict[str, str]:
+    return {" ".join((path[0], ".".join(path[1:]))): unknown.reason for path, unknown in plan.blind_spots}
+
+
 def test_there_are_stories() -> None:
-    assert len(STORIES) > 20
+    assert len(STORIES) > 60
+
+
+def test_names_of_stories_are_told_once() -> None:
+    names = [story.id for story in STORIES]
+    assert len(set(names)) == len(names)
 
 
 def test_a_plan_without_declarations_is_empty() -> None:
-    assert plan_of({}) == Plan("compute-7", 0, "f", digest=plan_of({}).digest)
+    plan = plan_of({})
+    assert not plan.actions
+    assert not plan.waits
+    assert not plan.blind_spots

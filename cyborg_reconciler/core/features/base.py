@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
-from cyborg_reconciler.core.state import Action, Change, FieldPath, Observed, Origin, Reason, Value, Wait
+from cyborg_reconciler.core.state import Action, Change, FieldPath, Observed, Origin, Reason, Value, Wait, words_of
 from cyborg_reconciler.core.subject import Subject, describe_holders, describe_protections, to_json
 from cyborg_reconciler.documents import facts as reported
 from cyborg_reconciler.documents.plan import Own
@@ -127,7 +127,7 @@ def wait(trouble: Trouble, action: Action) -> Wait:
 
 def reason_of(changes: Iterable[Change]) -> str:
     """Return why an action is needed: what is otherwise than desired."""
-    return "; ".join(f"{change.field} is {change.observed}" for change in changes)
+    return "; ".join(f"{change.field} is {words_of(change.observed)}" for change in changes)
 
 
 def use_of(name: str, device: reported.Device) -> Trouble | None:

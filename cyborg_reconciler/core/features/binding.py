@@ -34,7 +34,16 @@ from cyborg_reconciler.core.state import (
     Value,
     Wait,
 )
-from cyborg_reconciler.core.subject import BOUND_ON_PURPOSE, UNBOUND, VFIO, Subject, as_observed, driver_name
+from cyborg_reconciler.core.subject import (
+    BOUND_ON_PURPOSE,
+    UNBOUND,
+    VFIO,
+    VIRTIO_PCI,
+    Subject,
+    as_observed,
+    driver_name,
+    driver_proper,
+)
 from cyborg_reconciler.documents import facts as reported
 from cyborg_reconciler.documents.plan import Step
 from cyborg_reconciler.documents.policy import PolicySpec
@@ -45,9 +54,6 @@ SCOPE: Final = "device"
 #: Bridges stay with their own drivers when vfio-pci takes a group.
 #: Source: Linux, drivers/vfio/group.c; PCI Code and ID Assignment Specification, section 1.
 BRIDGES: Final = ("0600", "0604", "0609")
-
-#: Its driver proper stands on the virtio bus behind it.
-VIRTIO_PCI: Final = "virtio-pci"
 
 #: Where it is desired that a module is not loaded.
 UNLOADED: Final = ("kernel_modules", "load")
@@ -90,9 +96,8 @@ def observe(path: FieldPath, desired: Value, subject: Subject) -> Observed:
 
 
 def _observe_running(desired: Value, subject: Subject, device: reported.Device) -> Observed:
-    observed = as_observed(device.driver)
-    if observed == VIRTIO_PCI and desired != VIRTIO_PCI and device.function_driver is not None:
-        return as_observed(device.function_driver)
+    proper = None if desired == VIRTIO_PCI else driver_proper(device)
+    observed = as_observed(device.driver if proper is None else proper)
     if observed is ABSENT and desired == UNBOUND:
         return UNBOUND
     if observed == desired == VFIO:

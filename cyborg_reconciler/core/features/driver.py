@@ -35,7 +35,15 @@ from cyborg_reconciler.core.state import (
     Value,
     Wait,
 )
-from cyborg_reconciler.core.subject import VFIO, Subject, describe_holders, describe_protections, matches, module_name
+from cyborg_reconciler.core.subject import (
+    VFIO,
+    Subject,
+    describe_holders,
+    describe_protections,
+    driver_proper,
+    matches,
+    module_name,
+)
 from cyborg_reconciler.documents import facts as reported
 from cyborg_reconciler.documents.driver import DriverDocSpec
 from cyborg_reconciler.documents.plan import RoleSegment, Step
@@ -278,8 +286,9 @@ def _device_trouble(action: Action, spec: DriverDocSpec, module: reported.Module
     if any(change.path[3] == "version" and change.observed is ABSENT for change in action.changes):
         return Reason.UNSUPPORTED, f"{module.name} tells no version: leave driver.version out"
     for device in _devices(spec, subject):
-        if isinstance(device.driver, str) and not _is_bound(device, module):
-            text = f"{device.address} is bound to {device.driver}: declare kernel_modules.blacklist or binding for it"
+        driver = driver_proper(device)
+        if isinstance(driver, str) and not _is_bound(device, module):
+            text = f"{device.address} is bound to {driver}: declare kernel_modules.blacklist or binding for it"
             return Reason.MANUAL_ACTION_REQUIRED, text
     return None
 

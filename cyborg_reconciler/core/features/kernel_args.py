@@ -32,6 +32,7 @@ from cyborg_reconciler.core.state import (
     Unknown,
     Value,
     Wait,
+    words_of,
 )
 from cyborg_reconciler.core.subject import Subject, to_json
 from cyborg_reconciler.documents import facts as reported
@@ -126,7 +127,7 @@ def act(changes: Sequence[Change], setting: Setting) -> Iterable[Action | Wait]:
             own=own([*at_boot, *running]),
             release=release(at_boot, setting.subject),
         )
-        reason = "; ".join(f"{change.path[-1]} is {change.observed} at the next boot" for change in at_boot)
+        reason = "; ".join(f"{change.path[-1]} is {words_of(change.observed)} at the next boot" for change in at_boot)
         action = Action(HOST, NAME, tuple(at_boot), Disruption.NONE, reason, step, setting.drift)
         if overridden:
             names = ", ".join(change.path[-1] for change in overridden)

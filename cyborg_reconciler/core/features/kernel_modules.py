@@ -50,7 +50,7 @@ SCOPE: Final = "host"
 #: How the kernel reads booleans; it writes Y and N.
 #: Source: Linux, lib/kstrtox.c, kstrtobool; kernel/params.c, param_get_bool.
 BOOLEANS: Final = {
-    **dict.fromkeys(("1", "y", "t", "on", "true", ""), "Y"),
+    **dict.fromkeys(("1", "y", "t", "on", "true"), "Y"),
     **dict.fromkeys(("0", "n", "f", "off", "false"), "N"),
 }
 
@@ -154,8 +154,8 @@ def _means(text: str, desired: Value) -> bool:
         return True
     if not isinstance(desired, str):
         return False
-    if text in {"Y", "N"} or desired in {"Y", "N"}:
-        return BOOLEANS.get(text.lower(), text) == BOOLEANS.get(desired.lower(), desired)
+    if text.lower() in BOOLEANS and desired.lower() in BOOLEANS:
+        return BOOLEANS[text.lower()] == BOOLEANS[desired.lower()]
     try:
         return int(text, 0) == int(desired, 0)
     except ValueError:
@@ -273,5 +273,6 @@ def _use_of(module: reported.Module | None) -> Trouble | None:
     if isinstance(module.refcount, reported.Unknown):
         return Reason.MODULE_IN_USE, f"it could not be read how often {module.name} is used: {module.refcount.unknown}"
     if module.refcount:
-        return Reason.MODULE_IN_USE, f"{module.name} has {module.refcount} users that the kernel does not name"
+        text = f"{module.name} has a reference count of {module.refcount}, and the kernel does not say from whom"
+        return Reason.MODULE_IN_USE, text
     return None
