@@ -186,6 +186,9 @@ class ActionModule(ActionBase):
     def _rebooted(self, segment):
         """Reboot the host unless that has happened, or may not happen, and return the step's outcome."""
         before = self._boot_id()
+        if not before:
+            message = "%s could not be read, so it is not known whether the reboot has happened" % BOOT_ID
+            return plans.step_outcome(segment["id"], plans.FAILED, message=message)
         if before != segment["boot_id"]:
             return plans.step_outcome(segment["id"], "unchanged", message="rebooted since the plan was made")
         if not self._wanted["allow_reboot"]:

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an installation is told: a file, then the environment, and a clear word about what cannot be used."""
+
+from pathlib import Path
+
+import pytest
+
+from cyborg_reconciler.errors import SettingsInvalidError
+from cyborg_reconciler.settings import read_settings
+
+
+def test_without_a_file_the_state_is_in_the_xdg_folder(tmp_path: Path) -> None:
+    assert read_settings({"HOME": str(tmp_path)}).state_dir == tmp_path / ".local/state/cyborg-reconciler"
+    settings = read_settings({"HOME": "/nowhere", "XDG_STATE_HOME": str(tmp_path)})
+    assert settings.state_dir == tmp_path / "cyborg-reconciler"
+
+
+def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text('forks = 4\ninterval_s = 60\ninventory = ["a", "b"]\n')
+    environ = {"HOME": "/nowhere", "CYBORG_RECONCILER_CONFIG": str(path), "CYBORG_RECONCILER_FORKS": "8"}
+    settings = read_settings(environ)
+    assert (settings.forks, settings.interval_s, settings.inventory) == (8, 60, ("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("forks = 0", "above 0"),
+        ("forks = true", "above 0"),
+        ("spoons = 1", "spoons"),
+        ("forks =", "TOML"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_told_with_its_file(tmp_path: Path, text: str, word: str) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(text)
+    with pytest.raises(SettingsInvalidError, match=word) as caught:
+        read_settings({"HOME": "/nowhere", "CYBORG_RECONCILER_CONFIG": str(path)})
+    assert str(path) in str(caught.value)
+
+
+def test_a_file_that_is_named_and_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(SettingsInvalidError, match="it is not there"):
+        read_settings({"HOME": "/nowhere", "CYBORG_RECONCILER_CONFIG": str(tmp_path / "gone.toml")})
