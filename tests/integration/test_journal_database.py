@@ -195,6 +195,32 @@ def test_two_writers_do_not_run_at_once(folder: Path) -> None:
         assert again.controller().fencing_token == journal.controller().fencing_token + 1
 
 
+BESIDE = """
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from cyborg_reconciler.adapters.database import open_journal
+from cyborg_reconciler.ports import Event
+for number in range(8):
+    with open_journal(Path(sys.argv[1]), exclusive=False, busy_timeout_s=30) as journal:
+        journal.record_event(Event(datetime.now(UTC), sys.argv[2], message=str(number)))
+"""
+
+
+def test_those_who_change_no_hosts_write_beside_each_other_from_the_first_moment_on(folder: Path) -> None:
+    names = ["a", "b", "c"]
+    writers = [subprocess.Popen([sys.executable, "-c", BESIDE, folder, name]) for name in names]
+    assert [writer.wait(120) for writer in writers] == [0, 0, 0]
+    with open_journal(folder) as journal:
+        written = sorted((event.kind, int(event.message)) for event in journal.events(limit=1000))
+        token = journal.controller().fencing_token
+        with open_journal(folder, exclusive=False) as beside:
+            assert beside.controller() == journal.controller()
+    assert written == [(name, number) for name in names for number in range(8)]
+    with open_journal(folder) as journal:
+        assert journal.controller().fencing_token == token + 1, "only who changes hosts raises the token"
+
+
 def test_a_killed_writer_gives_its_folder_back(folder: Path) -> None:
     with subprocess.Popen([sys.executable, WRITER, folder, "x"], stdout=subprocess.PIPE) as writer:
         assert writer.stdout
