@@ -68,7 +68,10 @@ def _end(outcome, step):
 
 
 def _apply_step(tree, record, request, step, check):
-    """Return the outcome of one step."""
+    """Return the outcome of one step. One without a module forgets fields that are already as they were before."""
+    if not step.get("module"):
+        record.strike(step.get("release") or [])
+        return _outcome(step["id"], "changed" if step.get("release") else "unchanged")
     entry, feature, args = _Entry(record, step), None, {}
     try:
         feature = _feature_of(request, step)

@@ -13,6 +13,7 @@ from ansible_collections.openstack.cyborg.plugins.module_utils import modules
 from ansible_collections.openstack.cyborg.plugins.module_utils.host import Failure, Refusal
 from ansible_collections.openstack.cyborg.plugins.module_utils.pci import read_function
 from ansible_collections.openstack.cyborg.plugins.module_utils.topology import PCI_DEVICES
+from ansible_collections.openstack.cyborg.plugins.module_utils.tree import is_unknown
 
 DRIVERS = "/sys/bus/pci/drivers"
 DRIVERS_PROBE = "/sys/bus/pci/drivers_probe"
@@ -40,10 +41,13 @@ def checked_driver(driver):
 
 
 def read_present(tree, address):
-    """Return the facts of the function at *address*. Raises: Failure where there is none."""
+    """Return the facts of the function at *address*. Raises: Failure where there is none, or no telling."""
     found = read_function(tree, address)
     if found is None:
         raise Failure("%s: there is no such device (%s/%s)" % (address, PCI_DEVICES, address))
+    for fact in ("driver", "iommu_group"):
+        if is_unknown(found[fact]):
+            raise Failure("%s: %s: %s" % (address, fact, found[fact]["unknown"]))
     return found
 
 

@@ -12,15 +12,10 @@ import re
 from ansible_collections.openstack.cyborg.plugins.module_utils import guards
 from ansible_collections.openstack.cyborg.plugins.module_utils.host import Failure, Refusal
 from ansible_collections.openstack.cyborg.plugins.module_utils.kernel import read_kernel, read_release
-from ansible_collections.openstack.cyborg.plugins.module_utils.kmod import (
-    module_of_file,
-    modules_folder,
-    read_aliases,
-    read_loaded,
-    read_modinfo,
-)
+from ansible_collections.openstack.cyborg.plugins.module_utils.kmod import modules_folder, read_aliases, read_loaded
+from ansible_collections.openstack.cyborg.plugins.module_utils.modinfo import module_of_file, read_modinfo
 from ansible_collections.openstack.cyborg.plugins.module_utils.modprobe import canonical
-from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Unreadable, is_unknown
+from ansible_collections.openstack.cyborg.plugins.module_utils.tree import is_unknown
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}\Z")
 #: What the kernel says of a signature that it does not accept. Source: kernel/module/signing.c; EKEYREJECTED, ENOKEY,
@@ -58,7 +53,7 @@ def read_on_disk(tree, name):
     for line in (tree.read_text("%s/modules.dep" % folder) or "").splitlines():
         path = line.partition(":")[0]
         if module_of_file(path) == canonical(name):
-            return path
+            return path if path.startswith("/") else "%s/%s" % (folder, path)
     return None
 
 
@@ -103,11 +98,11 @@ def refuse_unsigned(tree, name):
     why = _why_signed(tree)
     if not why:
         return
-    try:
-        info = read_modinfo(tree, [name]).get(canonical(name))
-    except Unreadable:
-        return  # the kernel will say it, if it is so
-    if info is not None and not (info.get("signer") or info.get("sig_id")):
+    path = read_on_disk(tree, name)
+    if path in (None, "builtin"):
+        return
+    info = read_modinfo(tree, {canonical(name): path})[canonical(name)]
+    if info["signer"] is None:  # what cannot be read the kernel will say itself
         raise Refusal("SecureBootUnsigned", "%s is not signed, and %s: %s" % (canonical(name), why, SIGN_IT))
 
 

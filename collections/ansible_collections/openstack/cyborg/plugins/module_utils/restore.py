@@ -19,6 +19,8 @@ import sys
 import time
 
 PCI = "/sys/bus/pci"
+VIRTIO = "/sys/bus/virtio"
+VIRTIO_VENDOR = "0x1af4"
 DEVICES = "/etc/cyborg-reconciler/devices"
 #: What changes the host holds this; a device that is bound by a module starts this program too, which then waits for
 #: it.
@@ -76,9 +78,9 @@ def driver_of(address):
     return os.path.basename(os.readlink(link)) if os.path.islink(link) else ""
 
 
-def load(driver):
+def load(driver, bus=PCI):
     """Load the module of *driver*, unless the driver is there."""
-    if driver == UNBOUND or os.path.isdir("%s%s/drivers/%s" % (ROOT, PCI, driver)):
+    if driver == UNBOUND or os.path.isdir("%s%s/drivers/%s" % (ROOT, bus, driver)):
         return
     folders = [ROOT + folder for folder in ("/usr/sbin", "/sbin", "/usr/bin", "/bin")]
     tools = [tool for tool in (os.path.join(folder, "modprobe") for folder in folders) if os.access(tool, os.X_OK)]
@@ -98,6 +100,18 @@ def bind(address, driver):
     if driver != UNBOUND:
         write(PCI + "/drivers_probe", address)
     say("%s: was bound to %s, is bound to %s" % (address, bound or UNBOUND, driver_of(address) or UNBOUND))
+
+
+def bind_virtio(address, driver):
+    """Bind the virtio function at *address* to virtio-pci, and what is behind it to *driver*. Raises: OSError."""
+    bind(address, "virtio-pci")
+    load(driver, VIRTIO)
+    for path in glob.glob("%s%s/virtio*" % (ROOT, device(address))):
+        bound = os.path.basename(os.path.realpath(path + "/driver")) if os.path.islink(path + "/driver") else ""
+        if bound and bound != driver:
+            write("%s/drivers/%s/unbind" % (VIRTIO, bound), os.path.basename(path))
+        if bound != driver:
+            write("%s/drivers/%s/bind" % (VIRTIO, driver), os.path.basename(path))
 
 
 def group_of(address):
@@ -155,9 +169,12 @@ def restore(address):
         return
     with open(names[0], encoding="utf-8") as file:
         wanted = json.load(file)
-    if wanted.get("driver"):
-        for member in group_of(address) if wanted["driver"] == "vfio-pci" else [address]:
-            bind(member, wanted["driver"])
+    driver = wanted.get("driver")
+    if driver and driver.startswith("virtio_") and read(device(address) + "/vendor") == VIRTIO_VENDOR:
+        bind_virtio(address, driver)
+    elif driver:
+        for member in group_of(address) if driver == "vfio-pci" else [address]:
+            bind(member, driver)
     if wanted.get("num_vfs"):
         make_vfs(address, wanted["num_vfs"], wanted.get("vf_drivers") or [])
 

@@ -25,7 +25,7 @@ def is_virtio(device):
 
 
 def is_virtio_driver(host, device, driver):
-    """Say whether *driver* is one of the virtio bus, as virtio_crypto is; its module is loaded to find out."""
+    """Say whether *driver* is one of the virtio bus, as virtio_crypto is, registered or on disk."""
     if not is_virtio(device) or not driver.startswith("virtio_"):
         return False
     return host.tree.exists("%s/%s" % (DRIVERS, driver)) or modules.is_on_disk(host.tree, driver)

@@ -1,0 +1,134 @@
+# Copyright (c) 2026 Cyborg Reconciler contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Do arguments of the kernel get into the boot loader's configuration, and nothing else with them?"""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from ansible_collections.openstack.cyborg.plugins.module_utils import grub, grub_dropin, grubby, kernel_words
+from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Tree
+
+DEFAULTS = 'GRUB_CMDLINE_LINUX="{linux}"\nGRUB_CMDLINE_LINUX_DEFAULT="{default}"\n'
+
+
+def words_by_a_shell(tmp_path, args, linux="", default=""):
+    """What grub-mkconfig would see: the operator's file, then the drop-in, by a real shell."""
+    defaults, dropin = tmp_path / "grub", tmp_path / "zz.cfg"
+    defaults.write_text(DEFAULTS.format(linux=linux, default=default))
+    dropin.write_text(grub_dropin.render_dropin(args))
+    script = 'set -e; . "$1"; . "$2"; printf "%s %s" "$GRUB_CMDLINE_LINUX" "$GRUB_CMDLINE_LINUX_DEFAULT"'
+    command = ["/bin/sh", "-c", script, "grub-mkconfig", str(defaults), str(dropin)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stderr == ""
+    return grub.parse_words(done.stdout)
+
+
+def test_arguments_are_appended_to_what_the_operator_has(tmp_path):
+    words = words_by_a_shell(tmp_path, {"intel_iommu": "on", "nosmt": True}, linux="net.ifnames=0", default="quiet")
+    assert words == ["net.ifnames=0", "intel_iommu=on", "nosmt", "quiet"]
+
+
+def test_another_value_of_the_operator_gives_way_wherever_it_stands(tmp_path):
+    words = words_by_a_shell(
+        tmp_path, {"intel-iommu": "on"}, linux="intel_iommu=off a=1", default="quiet intel_iommu=strict,x"
+    )
+    assert words == ["a=1", "intel-iommu=on", "quiet"]
+
+
+def test_names_that_only_begin_alike_stay(tmp_path):
+    kept = "iommu.strict=1 iommux=2 xiommu=3 vfio-pciXids=4"
+    words = words_by_a_shell(tmp_path, {"iommu": "pt", "vfio-pci.ids": "10de:20b0"}, linux=kept)
+    assert words == [*kept.split(), "iommu=pt", "vfio-pci.ids=10de:20b0"]
+
+
+def test_a_list_replaces_every_occurrence(tmp_path):
+    words = words_by_a_shell(tmp_path, {"console": ["tty0", "ttyS0,115200"]}, linux="console=tty1 console=ttyS1 a")
+    assert words == ["a", "console=tty0", "console=ttyS0,115200"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["file a.c +p; reboot", "a|b&c", "(x) <y> {z} #w", "1,2 3", "*", "~!?[0-9]", "a=b=c", "%s%n", ""],
+)
+def test_a_value_stays_one_word_whatever_is_in_it(tmp_path, value):
+    assert words_by_a_shell(tmp_path, {"dyndbg": value}, default="quiet") == ["dyndbg=" + value, "quiet"]
+
+
+@pytest.mark.parametrize(
+    "value", ["$(touch pwned)", "`id`", "a'b", 'a"b', "a\\b", "a\nb", "a\0b", "ä", None, False, 1.5, []]
+)
+def test_a_value_that_a_shell_or_grub_would_read_is_refused(value):
+    with pytest.raises(ValueError, match="dyndbg"):
+        kernel_words.checked_args({"dyndbg": value})
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a=b", "$x", "-x", "a;b", "a\n", "a'b"])
+def test_a_name_that_is_none_is_refused(name):
+    with pytest.raises(ValueError, match="no name of a kernel argument"):
+        kernel_words.checked_args({name: "1"})
+
+
+def test_one_name_in_two_spellings_is_refused():
+    with pytest.raises(ValueError, match="given twice"):
+        kernel_words.checked_args({"intel_iommu": "on", "intel-iommu": "off"})
+
+
+def test_the_drop_in_tells_what_it_sets():
+    args = {"intel_iommu": "on", "console": ["tty0", "ttyS0"], "nosmt": True, "dyndbg": "file a +p"}
+    assert grub_dropin.parse_dropin(grub_dropin.render_dropin(args)) == args
+    assert grub_dropin.render_dropin({}) == ""
+
+
+def test_the_facts_see_what_the_drop_in_adds(tmp_path):
+    folder = tmp_path / "etc/default/grub.d"
+    folder.mkdir(parents=True)
+    (tmp_path / "etc/default/grub").write_text(DEFAULTS.format(linux="", default="quiet"))
+    (folder / "zz-cyborg-reconciler.cfg").write_text(grub_dropin.render_dropin({"dyndbg": "file a +p", "iommu": "pt"}))
+    settings = grub.read_defaults(Tree(str(tmp_path)), dropins=True)
+    assert grub.configured_words(settings) == ["dyndbg=file a +p", "iommu=pt", "quiet"]
+    assert grub_dropin.read_others(Tree(str(tmp_path))) == ["quiet"]
+
+
+class TestMerge:
+    def test_what_the_operator_configured_as_wanted_is_left_to_him(self):
+        args, values = kernel_words.merge({}, {"iommu": "pt"}, [], ["iommu=pt", "quiet"])
+        assert (args, values) == ({}, {"iommu": ["pt"]})
+
+    def test_another_value_of_his_is_overridden(self):
+        args, values = kernel_words.merge({}, {"iommu": "pt"}, [], ["iommu=off"])
+        assert (args, values) == ({"iommu": "pt"}, {"iommu": ["pt"]})
+
+    def test_his_value_counts_again_when_ours_goes(self):
+        args, values = kernel_words.merge({"iommu": "pt", "a": "1"}, {}, ["iommu"], ["iommu=off"])
+        assert (args, values) == ({"a": "1"}, {"iommu": ["off"]})
+
+    def test_what_was_never_ours_is_not_taken_away(self):
+        args, values = kernel_words.merge({}, {}, ["quiet"], ["quiet"])
+        assert (args, values) == ({}, {"quiet": [True]})
+
+    def test_names_that_nobody_asked_about_stay_ours(self):
+        args, _values = kernel_words.merge({"a": "1"}, {"b": "2"}, [], [])
+        assert args == {"a": "1", "b": "2"}
+
+    def test_where_his_words_cannot_be_read_ours_is_set_and_nothing_is_foretold(self):
+        args, values = kernel_words.merge({}, {"b": "2"}, ["c"], None)
+        assert (args, values) == ({"b": "2"}, {"b": ["2"], "c": None})
+
+
+class TestDefaultsOfRhel:
+    def test_words_take_the_place_of_those_of_their_names(self):
+        text = 'GRUB_TIMEOUT=5\nGRUB_CMDLINE_LINUX="crashkernel=1G iommu=off rhgb"\nGRUB_DISABLE_RECOVERY="true"'
+        edited = grubby.edit_defaults(text, ["iommu"], ["iommu=pt"])
+        assert edited == text.replace("crashkernel=1G iommu=off rhgb", "crashkernel=1G rhgb iommu=pt")
+
+    def test_a_quoted_value_survives(self):
+        text = "GRUB_CMDLINE_LINUX='dyndbg=\"file a +p\" quiet'"
+        edited = grubby.edit_defaults(text, ["iommu"], ["iommu=pt"])
+        assert grub.configured_words(grub.parse_defaults(edited)) == ["dyndbg=file a +p", "quiet", "iommu=pt"]
+
+    def test_a_file_without_the_line_gets_it(self):
+        assert grubby.edit_defaults("GRUB_TIMEOUT=5", [], ["a=1"]) == 'GRUB_TIMEOUT=5\nGRUB_CMDLINE_LINUX="a=1"'

@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Do the state modules make VFs and bindings so, keep them over a reboot, and leave alone what must be left alone?
+
+On simulated hosts, whose kernel answers as hardware does.
+"""
+
+import threading
+from dataclasses import replace
+
+import pytest
+
+from ansible_collections.openstack.cyborg.plugins.module_utils import binding, boot, sriov
+from ansible_collections.openstack.cyborg.plugins.module_utils.host import Failure, Host, Lock
+from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Tree
+from cyborg_reconciler.simulation import Function, SimulatedHosts, gpu_1, qat_1
+from tests.integration.state_support import Subject
+
+QAT, NIC, DISK, VIRTIO = "0000:6b:00.0", "0000:01:00.0", "0000:02:00.0", "0000:05:00.0"
+GPU, GPU_AUDIO = "0000:3b:00.0", "0000:3b:00.1"
+VFIO_4 = [{"vfs": "0-3", "driver": "vfio-pci"}]
+
+
+@pytest.fixture
+def qat(tmp_path):
+    with SimulatedHosts(tmp_path, [qat_1()]) as hosts:
+        yield Subject(hosts["qat-1"])
+
+
+@pytest.fixture
+def gpu(tmp_path):
+    with SimulatedHosts(tmp_path, [gpu_1()]) as hosts:
+        yield Subject(hosts["gpu-1"])
+
+
+@pytest.fixture
+def virtio(tmp_path):
+    """A host with a virtio crypto device."""
+    crypto = Function(address=VIRTIO, vendor_id="1af4", product_id="1054", class_id="108000", virtio=20)
+    machine = qat_1("rhel-1")
+    machine = replace(
+        machine,
+        functions=(*machine.functions, crypto),
+        early_modules=(*machine.early_modules, "virtio_pci"),
+    )
+    with SimulatedHosts(tmp_path, [machine]) as hosts:
+        yield Subject(hosts["rhel-1"])
+
+
+class TestVfs:
+    def test_four_vfs_appear_survive_a_reboot_and_go_without_a_trace(self, qat):
+        before = qat.traces()
+        made = qat.make(sriov, address=QAT, num_vfs=4, vf_driver="vfio-pci")
+        assert made.before == {"num_vfs": 0, "vf_drivers": [], "boot_num_vfs": None, "boot_vf_drivers": []}
+        assert made.after == {"num_vfs": 4, "vf_drivers": VFIO_4, "boot_num_vfs": 4, "boot_vf_drivers": VFIO_4}
+        assert qat.host.read(f"/sys/bus/pci/devices/{QAT}/sriov_drivers_autoprobe") == "1"
+        qat.host.reboot()
+        assert qat.read(sriov, address=QAT) == made.after
+        assert not qat.make(sriov, address=QAT, num_vfs=4, vf_driver="vfio-pci").changed
+        gone = qat.make(sriov, address=QAT, state="absent")
+        assert gone.after == made.before
+        assert qat.traces() == before
+        assert not qat.make(sriov, address=QAT, state="absent").changed
+        qat.host.reboot()
+        assert qat.read(sriov, address=QAT) == made.before
+
+    def test_check_mode_foretells_what_then_happens(self, qat):
+        args = {"address": QAT, "num_vfs": 3, "groups": [{"vfs": "1", "driver": "vfio-pci"}]}
+        foretold = qat.make(sriov, check=True, **args)
+        assert qat.read(sriov, address=QAT) == foretold.before
+        assert qat.make(sriov, **args).after == foretold.after
+
+    def test_another_count_takes_the_word_replace_and_goes_through_none(self, qat):
+        qat.make(sriov, address=QAT, num_vfs=4)
+        refused = qat.refusal(sriov, address=QAT, num_vfs=6)
+        assert refused.reason == "ManualActionRequired"
+        assert "set replace to allow that" in refused.message
+        assert qat.make(sriov, address=QAT, num_vfs=6, replace=True).after["num_vfs"] == 6
+
+    def test_vfs_in_use_are_refused_with_who_uses_them(self, qat):
+        qat.make(sriov, address=QAT, num_vfs=4, vf_driver="vfio-pci")
+        pid = qat.host.hold("0000:6b:00.3")
+        for args in ({"num_vfs": 2, "replace": True}, {"state": "absent"}, {"num_vfs": 4, "vf_driver": "none"}):
+            refused = qat.refusal(sriov, address=QAT, **args)
+            assert refused.reason == "DeviceInUse"
+            assert refused.message.startswith(f"VF 2 of {QAT} is held by qemu-system-x86 (pid {pid}) on /dev/vfio/")
+            assert refused.holders[0]["pid"] == pid
+        assert qat.read(sriov, address=QAT)["num_vfs"] == 4
+        qat.host.release(pid)
+        assert qat.make(sriov, address=QAT, num_vfs=2, replace=True).after["num_vfs"] == 2
+
+    def test_more_than_the_device_has_is_refused_in_the_words_of_the_house(self, qat):
+        refused = qat.refusal(sriov, address=QAT, num_vfs=99)
+        assert (refused.reason, refused.message) == (
+            "Unsupported",
+            f"{QAT}: sriov_numvfs: 99 exceeds the 16 that the device supports",
+        )
+
+    def test_a_device_without_sriov_is_refused(self, qat):
+        assert qat.refusal(sriov, address=DISK, num_vfs=1).reason == "Unsupported"
+
+    def test_without_its_driver_a_pf_makes_no_vfs(self, qat):
+        qat.make(binding, address=QAT, driver="none")
+        assert "it is the PF's driver that makes VFs" in qat.refusal(sriov, address=QAT, num_vfs=1).message
+
+    def test_a_driver_that_is_not_there_leaves_its_name_and_no_held_off_probing(self, qat):
+        with pytest.raises(Failure, match="there is no driver nosuch"):
+            qat.make(sriov, address=QAT, num_vfs=2, vf_driver="nosuch")
+        assert qat.host.read(f"/sys/bus/pci/devices/{QAT}/sriov_drivers_autoprobe") == "1"
+
+    def test_ranges_of_vfs_get_their_own_drivers(self, qat):
+        groups = [{"vfs": "0-1", "driver": "vfio-pci"}, {"vfs": "2", "driver": "none"}]
+        made = qat.make(sriov, address=QAT, num_vfs=4, groups=groups)
+        assert made.after["vf_drivers"] == [{"vfs": "0-1", "driver": "vfio-pci"}]
+        qat.host.reboot()
+        assert qat.read(sriov, address=QAT) == made.after
+
+    def test_a_group_beyond_the_count_is_refused(self, qat):
+        with pytest.raises(ValueError, match="groups name VF 4, and there are 4"):
+            qat.make(sriov, address=QAT, num_vfs=4, groups=[{"vfs": "3-4", "driver": "vfio-pci"}])
+
+    def test_what_is_not_to_persist_does_not(self, qat):
+        qat.make(sriov, address=QAT, num_vfs=2)
+        assert qat.make(sriov, address=QAT, num_vfs=2, persist=False).after["boot_num_vfs"] is None
+        qat.host.reboot()
+        assert qat.read(sriov, address=QAT)["num_vfs"] == 0
+
+    def test_a_kill_while_probing_is_held_off_is_made_good_by_the_next_change(self, qat):
+        class KilledError(Exception):
+            pass
+
+        class KilledWhileWriting(Tree):
+            def write_attribute(self, name, value):
+                if name.endswith("sriov_numvfs"):
+                    # What a kill leaves behind: nothing after this write happens.
+                    raise KilledError
+                if name.endswith("autoprobe") and value == "1":
+                    raise KilledError
+                super().write_attribute(name, value)
+
+        given = {name: option.get("default") for name, option in sriov.ARGUMENTS.items()}
+        given |= {"address": QAT, "num_vfs": 2, "vf_driver": "vfio-pci"}
+        with pytest.raises(KilledError):
+            sriov.ensure(Host(KilledWhileWriting(str(qat.host.root)), link=("local", None)), given)
+        autoprobe = f"/sys/bus/pci/devices/{QAT}/sriov_drivers_autoprobe"
+        assert qat.host.read(autoprobe) == "0"
+        qat.make(sriov, address=QAT, num_vfs=2, vf_driver="vfio-pci")
+        assert qat.host.read(autoprobe) == "1"
+
+
+class TestBinding:
+    def test_vfio_takes_the_whole_group_and_gives_it_back(self, gpu):
+        made = gpu.make(binding, address=GPU, driver="vfio-pci")
+        assert made.after == {"driver": "vfio-pci", "driver_override": "vfio-pci", "boot_driver": "vfio-pci"}
+        assert gpu.read(binding, address=GPU_AUDIO)["driver"] == "vfio-pci"
+        gpu.host.reboot()
+        assert gpu.read(binding, address=GPU) == made.after
+        assert gpu.read(binding, address=GPU_AUDIO)["driver"] == "vfio-pci"
+        assert not gpu.make(binding, address=GPU, driver="vfio-pci").changed
+        assert gpu.make(binding, address=GPU, state="absent").after == made.before
+        assert gpu.read(binding, address=GPU_AUDIO)["driver"] == "snd_hda_intel"
+        gpu.host.reboot()
+        assert gpu.read(binding, address=GPU) == made.before
+        assert gpu.traces() == set()
+
+    def test_a_member_of_the_group_that_is_in_use_is_refused(self, gpu):
+        pid = gpu.host.hold(GPU, "Xorg")
+        refused = gpu.refusal(binding, address=GPU_AUDIO, driver="vfio-pci")
+        assert (refused.reason, refused.holders[0]["pid"]) == ("DeviceInUse", pid)
+        assert gpu.read(binding, address=GPU_AUDIO)["driver"] == "snd_hda_intel"
+
+    @pytest.mark.parametrize(("address", "carried"), [(NIC, "default route"), (DISK, "root disk")])
+    def test_what_the_system_hangs_on_is_refused(self, qat, address, carried):
+        refused = qat.refusal(binding, address=address, driver="vfio-pci")
+        assert refused.reason == "ProtectedDevice"
+        assert f"it carries the {carried}" in refused.message
+
+    def test_a_pf_with_vfs_keeps_its_driver(self, qat):
+        qat.make(sriov, address=QAT, num_vfs=2)
+        assert qat.refusal(binding, address=QAT, driver="vfio-pci").reason == "DeviceInUse"
+
+    def test_no_driver_at_all_survives_a_reboot(self, qat):
+        made = qat.make(binding, address=QAT, driver="none")
+        assert made.after == {"driver": None, "driver_override": "none", "boot_driver": "none"}
+        qat.host.reboot()
+        assert qat.read(binding, address=QAT) == made.after
+        assert qat.make(binding, address=QAT, state="absent").after["driver"] == "4xxx"
+
+    def test_a_driver_that_does_not_take_the_device_leaves_it_with_its_own(self, qat):
+        (qat.host.root / "sys/bus/pci/drivers/picky").mkdir()
+        with pytest.raises(Failure, match=r"picky did not take the device, which is with 4xxx again"):
+            qat.make(binding, address=QAT, driver="picky")
+        assert qat.read(binding, address=QAT) == {"driver": "4xxx", "driver_override": None, "boot_driver": None}
+
+    @pytest.mark.parametrize("address", ["6b:00.0", "0000:6B:00.0", "0000:6b:00.0\n", "../../0000:6b:00.0"])
+    def test_an_address_is_written_in_one_way(self, qat, address):
+        with pytest.raises(ValueError, match="no PCI address"):
+            qat.make(binding, address=address, driver="vfio-pci")
+
+    def test_a_device_that_is_not_there_is_named(self, qat):
+        with pytest.raises(Failure, match=r"0000:7f:00\.0: there is no such device"):
+            qat.make(binding, address="0000:7f:00.0", driver="vfio-pci")
+
+
+class TestVirtio:
+    def test_it_is_unbound_and_bound_back_with_the_driver_behind_it(self, virtio):
+        made = virtio.make(binding, address=VIRTIO, driver="none")
+        assert (made.before["driver"], made.before["function_driver"]) == ("virtio-pci", "virtio_crypto")
+        assert (made.after["driver"], made.after["function_driver"]) == (None, None)
+        assert virtio.make(binding, address=VIRTIO, state="absent").after == made.before
+
+    def test_its_real_driver_can_be_named_and_is_bound_at_boot(self, virtio):
+        virtio.make(binding, address=VIRTIO, driver="vfio-pci")
+        made = virtio.make(binding, address=VIRTIO, driver="virtio_crypto")
+        assert (made.after["driver"], made.after["function_driver"]) == ("virtio-pci", "virtio_crypto")
+        virtio.host.reboot()
+        assert virtio.read(binding, address=VIRTIO) == made.after
+        assert not virtio.make(binding, address=VIRTIO, driver="virtio_crypto").changed
+
+
+class TestAtBoot:
+    def test_what_starts_at_an_event_waits_for_whoever_changes_the_host(self, qat):
+        qat.make(sriov, address=QAT, num_vfs=2)
+        with Lock(qat.tree):
+            qat.host.write(f"/sys/bus/pci/devices/{QAT}/sriov_numvfs", 0)
+            unit = threading.Thread(target=qat.host.run, args=("systemctl", "start", f"cyborg-device@{QAT}.service"))
+            unit.start()
+            unit.join(1)
+            assert qat.read(sriov, address=QAT)["num_vfs"] == 0
+        unit.join(30)
+        assert qat.read(sriov, address=QAT)["num_vfs"] == 2
+
+    def test_a_file_that_was_tampered_with_is_put_right(self, qat):
+        qat.make(sriov, address=QAT, num_vfs=2)
+        (qat.host.root / boot.rule_file(QAT)[1:]).unlink()
+        assert qat.make(sriov, address=QAT, num_vfs=2).changed
+        assert qat.host.exists(boot.rule_file(QAT))

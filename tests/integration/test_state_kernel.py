@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Do the state modules make modules and arguments of the kernel so, over a reboot, and go again without a trace?
+
+On simulated hosts, whose kernel, boot loader and initramfs answer as real ones do.
+"""
+
+from dataclasses import replace
+
+import pytest
+
+from ansible_collections.openstack.cyborg.plugins.module_utils import bootargs, kernel_modules
+from ansible_collections.openstack.cyborg.plugins.module_utils.host import Failure
+from cyborg_reconciler.simulation import SimulatedHosts, gpu_1, qat_1
+from tests.integration.state_support import Subject
+
+GPU = "0000:3b:00.0"
+WANTED = {"intel_iommu": "on", "iommu": "pt"}
+
+
+@pytest.fixture
+def gpu(tmp_path):
+    with SimulatedHosts(tmp_path, [gpu_1()]) as hosts:
+        yield Subject(hosts["gpu-1"])
+
+
+@pytest.fixture
+def rhel(tmp_path):
+    with SimulatedHosts(tmp_path, [replace(qat_1("rhel-1"), family="redhat")]) as hosts:
+        yield Subject(hosts["rhel-1"])
+
+
+class TestSecureBoot:
+    def test_a_module_without_a_signature_is_not_tried(self, tmp_path):
+        with SimulatedHosts(tmp_path, [replace(gpu_1(), secure_boot=True)]) as hosts:
+            refused = Subject(hosts["gpu-1"]).refusal(kernel_modules, name="nvidia", state="loaded")
+        assert refused.reason == "SecureBootUnsigned"
+        assert "nvidia is not signed, and Secure Boot is on: sign it" in refused.message
+
+
+class TestModules:
+    def test_nouveau_is_kept_out_from_the_next_boots_beginning(self, gpu):
+        made = gpu.make(kernel_modules, name="nouveau", state="unloaded", blacklisted=True)
+        assert (made.before["loaded"], made.before["blacklisted"]) == (True, False)
+        assert (made.after["loaded"], made.after["blacklisted"]) == (False, True)
+        gpu.host.reboot()
+        assert gpu.read(kernel_modules, name="nouveau") == made.after
+        assert not gpu.make(kernel_modules, name="nouveau", state="unloaded", blacklisted=True).changed
+        back = gpu.make(kernel_modules, name="nouveau", state="loaded", blacklisted=False)
+        assert back.after == made.before
+        assert gpu.traces() == set()
+
+    def test_an_initramfs_whose_rebuild_was_cut_short_is_built_by_the_next_run(self, gpu):
+        image = gpu.host.root / "boot/initrd.img-6.1.0-28-amd64"
+        before = image.read_text()
+        tool = gpu.host.root / "usr/sbin/update-initramfs"
+        kept = tool.read_bytes() if not tool.is_symlink() else None
+        target = None if kept is not None else tool.readlink()
+        tool.unlink()
+        with pytest.raises(Failure, match="update-initramfs is not installed"):
+            gpu.make(kernel_modules, name="nouveau", blacklisted=True)
+        assert image.read_text() == before
+        if target is not None:
+            tool.symlink_to(target)
+        else:
+            tool.write_bytes(kept or b"")
+            tool.chmod(0o755)
+        assert gpu.make(kernel_modules, name="nouveau", blacklisted=True).changed
+        assert image.read_text() != before
+        assert not gpu.make(kernel_modules, name="nouveau", blacklisted=True).changed
+
+    def test_a_module_that_is_held_is_not_unloaded(self, gpu):
+        assert gpu.refusal(kernel_modules, name="drm", state="unloaded").message.startswith("drm is held by module ")
+        pid = gpu.host.hold(GPU, "Xorg")
+        refused = gpu.refusal(kernel_modules, name="nouveau", state="unloaded")
+        assert refused.reason == "ModuleInUse"
+        assert f"Xorg (pid {pid})" in refused.message
+
+    @pytest.mark.parametrize("args", [{"state": "unloaded"}, {"blacklisted": True}])
+    def test_a_module_that_drives_the_root_disk_is_protected(self, gpu, args):
+        refused = gpu.refusal(kernel_modules, name="nvme", **args)
+        assert (refused.reason, "root disk" in refused.message) == ("ProtectedDevice", True)
+
+    def test_a_module_of_the_kernels_image_stays(self, gpu):
+        assert gpu.refusal(kernel_modules, name="ext4", blacklisted=True).reason == "Unsupported"
+
+    def test_options_and_loading_at_boot_survive_and_go(self, gpu):
+        args = {"name": "vfio-pci", "state": "loaded", "boot": True, "options": {"disable_vga": 1, "ids": "10de:1eb8"}}
+        made = gpu.make(kernel_modules, **args)
+        assert made.after["options"] == {"disable_vga": "1", "ids": "10de:1eb8"}
+        gpu.host.reboot()
+        assert gpu.host.read("/sys/module/vfio_pci/parameters/ids") == "10de:1eb8"
+        assert not gpu.make(kernel_modules, **args).changed
+        gone = {"name": "vfio_pci", "state": "unloaded", "boot": False, "options": {"disable_vga": None, "ids": None}}
+        assert gpu.make(kernel_modules, **gone).after == made.before
+        assert gpu.traces() == set()
+
+    def test_what_another_file_says_already_is_not_said_again(self, gpu):
+        (gpu.host.root / "etc/modprobe.d/mine.conf").write_text("options vfio_pci ids=10de:1eb8\nblacklist igbvf\n")
+        assert not gpu.make(kernel_modules, name="vfio_pci", options={"ids": "10de:1eb8"}).changed
+        assert not gpu.make(kernel_modules, name="igbvf", blacklisted=True).changed
+
+    def test_another_file_that_has_the_last_word_is_named(self, gpu):
+        (gpu.host.root / "etc/modprobe.d/zz.conf").write_text("options vfio_pci ids=1:2\n")
+        with pytest.raises(Failure, match=r"/etc/modprobe\.d/zz\.conf sets ids=1:2 after our file"):
+            gpu.make(kernel_modules, name="vfio_pci", options={"ids": "10de:1eb8"})
+
+    def test_an_option_that_the_loaded_module_does_not_have_yet_takes_a_boot(self, gpu):
+        gpu.make(kernel_modules, name="nvme", options={"poll_queues": 4}, update_initramfs="never")
+        assert gpu.make(
+            kernel_modules, name="nvme", options={"poll_queues": 4}, update_initramfs="never"
+        ).reboot_required
+
+    @pytest.mark.parametrize(
+        "options", [{"ids": "1\ninstall x /bin/sh"}, {"ids": 'a"b'}, {"a b": "1"}, {"ids": "1 # 2"}]
+    )
+    def test_an_option_that_would_be_more_than_one_is_refused(self, gpu, options):
+        with pytest.raises(ValueError, match="no option of a module"):
+            gpu.make(kernel_modules, name="vfio_pci", options=options)
+
+
+class TestKernelArguments:
+    def test_they_wait_for_a_boot_and_go_with_another(self, gpu):
+        menu = gpu.host.root / "boot/grub/grub.cfg"
+        untouched = menu.read_text()
+        made = gpu.make(bootargs, args=WANTED)
+        assert made.reboot_required
+        assert made.after == {"next_boot": WANTED, "running": {"intel_iommu": None, "iommu": None}}
+        gpu.host.reboot()
+        again = gpu.make(bootargs, args=WANTED)
+        assert (again.changed, again.reboot_required, again.after["running"]) == (False, False, WANTED)
+        assert gpu.make(bootargs, absent=list(WANTED)).after["next_boot"] == {"intel_iommu": None, "iommu": None}
+        assert menu.read_text() == untouched
+        assert gpu.traces() == set()
+
+    def test_the_menu_is_not_made_anew_when_nothing_changed(self, gpu):
+        gpu.make(bootargs, args=WANTED)
+        menu = gpu.host.root / "boot/grub/grub.cfg"
+        written_ns = menu.stat().st_mtime_ns
+        assert not gpu.make(bootargs, args=WANTED).changed
+        assert menu.stat().st_mtime_ns == written_ns
+
+    def test_a_menu_that_was_not_made_before_a_kill_is_made_by_the_next_run(self, gpu):
+        menu = gpu.host.root / "boot/grub/grub.cfg"
+        untouched = menu.read_text()
+        gpu.make(bootargs, args=WANTED)
+        menu.write_text(untouched)
+        assert gpu.make(bootargs, args=WANTED).changed
+        assert gpu.read(bootargs, args=WANTED)["next_boot"] == WANTED
+
+    def test_the_operators_file_is_never_written(self, gpu):
+        defaults = gpu.host.root / "etc/default/grub"
+        text = 'GRUB_DEFAULT=0\nGRUB_CMDLINE_LINUX_DEFAULT="quiet iommu=off"\nGRUB_CMDLINE_LINUX="net.ifnames=0"\n'
+        defaults.write_text(text)
+        made = gpu.make(bootargs, args=WANTED)
+        assert made.after["next_boot"] == WANTED
+        assert "iommu=off" not in (gpu.host.root / "boot/grub/grub.cfg").read_text().replace("recovery", "")
+        assert gpu.make(bootargs, absent=["iommu"]).after["next_boot"] == {"iommu": "off"}
+        assert defaults.read_text() == text
+
+    def test_an_argument_that_the_operator_has_is_left_to_him(self, gpu):
+        assert not gpu.make(bootargs, args={"quiet": True}).changed
+        assert not gpu.make(bootargs, absent=["quiet"]).changed
+
+    def test_a_value_that_needs_quotes_arrives_in_the_kernel(self, gpu):
+        gpu.make(bootargs, args={"dyndbg": "file a.c +p; x", "console": ["tty0", "ttyS0"]})
+        gpu.host.reboot()
+        found = gpu.read(bootargs, args={"dyndbg": "file a.c +p; x", "console": ["tty0", "ttyS0"]})
+        assert found["running"] == {"dyndbg": "file a.c +p; x", "console": ["tty0", "ttyS0"]}
+
+
+class TestKernelArgumentsOfRhel:
+    def test_they_wait_for_a_boot_and_go_with_another(self, rhel):
+        made = rhel.make(bootargs, args=WANTED)
+        assert (made.after["next_boot"], made.reboot_required) == (WANTED, True)
+        assert not rhel.make(bootargs, args=WANTED).changed
+        assert "intel_iommu=on iommu=pt" in rhel.host.read("/etc/default/grub")
+        rhel.host.reboot()
+        assert rhel.read(bootargs, args=WANTED)["running"] == WANTED
+        assert rhel.make(bootargs, absent=list(WANTED)).after["next_boot"] == {"intel_iommu": None, "iommu": None}
+        assert "iommu" not in rhel.host.read("/etc/default/grub")
+        assert rhel.traces() == {"etc/cyborg-reconciler"}
+
+    def test_what_they_replaced_comes_back(self, rhel):
+        rhel.host.run("grubby", "--update-kernel=ALL", "--args=iommu=off quiet")
+        assert rhel.make(bootargs, args={"iommu": "pt"}).after["next_boot"] == {"iommu": "pt"}
+        assert rhel.make(bootargs, args={"iommu": "nopt"}).after["next_boot"] == {"iommu": "nopt"}
+        assert rhel.make(bootargs, absent=["iommu"]).after["next_boot"] == {"iommu": "off"}
+        assert rhel.read(bootargs, args={"quiet": True})["next_boot"] == {"quiet": True}
