@@ -63,7 +63,7 @@ def open_ports(settings: Settings, target: Target, *, exclusive: bool) -> Iterat
         journal = stack.enter_context(open_journal(settings.state_dir, exclusive=exclusive))
         options = AnsibleOptions(
             inventory=target.inventory,
-            runs=settings.state_dir / "runs",
+            runs=(settings.state_dir / "runs").absolute(),  # runs work in folders of their own
             limit=target.limit,
             forks=settings.forks,
             apply_timeout_s=settings.run_timeout_s,
