@@ -81,7 +81,8 @@ def test_a_script_is_an_inventory(inventory: Make, tmp_path: Path) -> None:
 def test_without_a_source_it_is_that_of_ansible_cfg(inventory: Make, tmp_path: Path) -> None:
     (tmp_path / "ansible.cfg").write_text("[defaults]\ninventory = fleet.yml\n")
     assert len(inventory(limit="zeta").hosts()) == 2
-    assert len(inventory(environ={"ANSIBLE_INVENTORY": "x1,"}).hosts()) == 1
+    (tmp_path / "other.ini").write_text("x1\n")
+    assert [host.name for host in inventory(environ={"ANSIBLE_INVENTORY": "other.ini"}).hosts()] == ["x1"]
 
 
 def test_variables_in_a_vault_are_read_with_its_password(inventory: Make, tmp_path: Path) -> None:
@@ -151,8 +152,8 @@ def test_an_inventory_that_never_ends_is_stopped_and_leaves_nothing(inventory: M
     script = tmp_path / "slow"
     script.write_text(f"#!/bin/sh\necho $$ >{tmp_path}/pid\nsleep 600\n")
     script.chmod(stat.S_IRWXU)
-    with pytest.raises(InventoryUnreadableError, match="did not end within 2 s"):
-        inventory("slow", inventory_timeout_s=2).hosts()
+    with pytest.raises(InventoryUnreadableError, match="did not end within 15 s"):
+        inventory("slow", inventory_timeout_s=15).hosts()
     assert int((tmp_path / "pid").read_text()) not in processes.read_parents()
 
 

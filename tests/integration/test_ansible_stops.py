@@ -76,7 +76,7 @@ def test_ansible_that_will_not_stop_is_killed_with_all_that_it_started(tmp_path:
         tmp_path,
         {"one": LOCAL},
         apply_playbook=write_playbook(tmp_path / "deaf.yml", deaf),
-        apply_timeout_s=8.0,
+        apply_timeout_s=25.0,
         grace_s=1.0,
     )
     seen = []

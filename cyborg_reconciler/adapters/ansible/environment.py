@@ -104,9 +104,6 @@ def base_environment(environ: Mapping[str, str], folder: Path) -> dict[str, str]
     kept.pop("ANSIBLE_FORCE_COLOR", None)
     # A group that is missing because its file could not be read would take policies off hosts: better to stop.
     strict = {"ANSIBLE_INVENTORY_UNPARSED_FAILED": "True", "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "True"}
-    if kept.get("ANSIBLE_INVENTORY"):
-        sources = kept["ANSIBLE_INVENTORY"].split(",")
-        kept["ANSIBLE_INVENTORY"] = ",".join(str(folder / Path(source).expanduser()) for source in sources)
     return {
         **strict,
         **kept,
