@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tests.lab import needs
 from tests.lab.mirrors import read_apt_options, read_mirrors
-from tests.lab.place import lab_folder, locked, say
+from tests.lab.place import lab_folder, locked, remove_stale, say
 
 HERE = Path(__file__).parent
 SUITE = "bookworm"
@@ -28,8 +28,8 @@ PACKAGES = (
     *("openssh-server", "sudo", "python3", "initramfs-tools", "linux-image-amd64", "grub-pc"),
     *("linux-headers-amd64", "gcc", "make", "dkms"),
 )
-#: What an initrd needs to find the root disk; everything else is loaded from there.
-INITRD_MODULES = ("virtio_pci", "virtio_blk", "ext4")
+#: What an initrd needs to find the root disk, and the management NIC, so that it is eth0; the rest comes from the disk.
+INITRD_MODULES = ("virtio_pci", "virtio_blk", "virtio_net", "ext4")
 #: Both kinds of guest run with these; the lab's own GRUB configuration holds the same.
 KERNEL_ARGS = "console=ttyS0 net.ifnames=0 mitigations=off audit=0 no_timer_check intel_iommu=on iommu=pt"
 UNUSED = ("doc", "man", "info", "locale", "lintian", "bug")
@@ -85,7 +85,7 @@ def provide_image() -> Image:
     needs.require(root=not image.folder.exists())
     with locked("image"):
         if not image.folder.exists():
-            _remove_others(image.folder)
+            remove_stale(image.folder.parent, keep=image.folder)
             _build(image)
     return image
 
@@ -176,12 +176,6 @@ def _only(tree: Path, pattern: str) -> Path:
     if len(found) != 1:
         raise needs.LabUnavailable(f"the image should hold one {pattern}, and holds {[path.name for path in found]}")
     return found[0]
-
-
-def _remove_others(keep: Path) -> None:
-    for folder in keep.parent.glob("*"):
-        if folder != keep:
-            shutil.rmtree(folder)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ from tests.lab.image import KERNEL_ARGS, Image
 ROOT_PORT_SLOT = 0x10
 ROOT_PORTS = ("rp1", "rp2", "rp3", "rp4", "rp5", "rp6")
 MEMORY_MIB = 768
+#: A second one takes a third off a boot where the machine has it free.
+CPUS = 2
 
 
 class Boot(Enum):
@@ -100,19 +102,20 @@ def qemu_command(machine: Machine) -> list[str]:
     TCG always: on machines that are guests themselves, /dev/kvm may be there and a guest under it crawl.
     """
     command = ["qemu-system-x86_64", "-name", machine.name, "-accel", "tcg,thread=multi,tb-size=512", "-cpu", "Nehalem"]
-    command += ["-machine", "q35", "-smp", "1", "-m", str(MEMORY_MIB), "-nodefaults", "-display", "none"]
+    command += ["-machine", "q35,sata=off,smbus=off,smm=off,hpet=off", "-smp", str(CPUS), "-m", str(MEMORY_MIB)]
+    command += ["-nodefaults", "-display", "none"]
     command += ["-qmp", f"unix:{machine.socket},server=on,wait=off", "-serial", f"file:{machine.console}"]
     command += ["-device", "intel-iommu,intremap=on"]
     command += ["-drive", f"file={machine.disk},if=none,id=disk0,cache=unsafe,discard=unmap"]
     command += ["-device", "virtio-blk-pci,drive=disk0,bus=pcie.0,addr=4,bootindex=1"]
     # restrict: a guest reaches nobody; the forwarded port is the one way in.
-    command += ["-netdev", f"user,id=management,restrict=on,hostfwd=tcp:127.0.0.1:{machine.ssh_port}-:22"]
+    command += ["-netdev", f"user,id=management,ipv6=off,restrict=on,hostfwd=tcp:127.0.0.1:{machine.ssh_port}-:22"]
     command += ["-device", "virtio-net-pci,netdev=management,bus=pcie.0,addr=5,romfile="]
     command += ["-device", "virtio-rng-pci,bus=pcie.0,addr=6"]
     for function, port in enumerate(ROOT_PORTS):
         place = f"chassis={function + 1},slot={function + 1},addr={ROOT_PORT_SLOT:x}.{function},multifunction=on"
         command += ["-device", f"pcie-root-port,id={port},bus=pcie.0,{place}"]
-    command += ["-netdev", "user,id=sriov,restrict=on"]
+    command += ["-netdev", "user,id=sriov,ipv6=off,restrict=on"]
     command += ["-device", "igb,bus=rp1,netdev=sriov,mac=52:54:00:00:01:01,romfile="]
     command += ["-device", "nvme-subsys,id=subsys0,nqn=lab0"]
     if machine.boot is Boot.KERNEL:

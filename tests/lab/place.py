@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Self, TextIO
 
 PROJECT = Path(__file__).parents[2]
+STALE_S = 24 * 3600
 OWNED = "owned"
 SOCKETS = "sockets"
 
@@ -71,6 +73,13 @@ class GuestFolder:
         shutil.rmtree(self.sockets, ignore_errors=True)
         shutil.rmtree(self.files)
         self._owned.close()
+
+
+def remove_stale(folder: Path, keep: Path) -> None:
+    """Remove what stands beside *keep* in *folder* and was made over a day ago; another run may still use the rest."""
+    for other in folder.glob("*"):
+        if other != keep and time.time() - other.stat().st_mtime > STALE_S:
+            shutil.rmtree(other)
 
 
 def remove_orphans() -> None:

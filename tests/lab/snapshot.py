@@ -16,7 +16,7 @@ from tests.lab.guest import Guest, Origin
 from tests.lab.image import Image
 from tests.lab.machine import Boot
 from tests.lab.needs import read_qemu_version
-from tests.lab.place import lab_folder, locked, say
+from tests.lab.place import lab_folder, locked, remove_stale, say
 
 #: An upper limit for the bytes a second that a state is saved with; the disk sets the real one.
 NO_LIMIT = 1 << 40
@@ -70,7 +70,7 @@ def provide_snapshot(image: Image, boot: Boot) -> Snapshot:
     snapshot = Snapshot(image, boot, lab_folder() / "snapshots" / f"{boot.value}-{_read_digest(image)}")
     with locked(f"snapshot-{boot.value}"):
         if not snapshot.folder.exists():
-            _remove_others(snapshot)
+            remove_stale(snapshot.folder.parent, keep=snapshot.folder)
             _take(snapshot, lambda: Guest(f"new-{boot.value}", image, boot, origin), prepare)
     return snapshot
 
@@ -116,9 +116,3 @@ def _read_digest(image: Image) -> str:
     for name in ("machine.py", "snapshot.py"):
         parts.update((Path(__file__).parent / name).read_bytes())
     return parts.hexdigest()[:16]
-
-
-def _remove_others(keep: Snapshot) -> None:
-    for folder in keep.folder.parent.glob(f"{keep.boot.value}-*"):
-        if folder != keep.folder:
-            shutil.rmtree(folder)
