@@ -30,10 +30,9 @@ def fingerprint(document):
 
 
 def _stable(item):
-    stable = {key: value for key, value in item.items() if key not in FLEETING and value not in (None, [], {})}
-    if isinstance(stable.get("protected"), list):
-        stable["protected"] = [protection for protection in stable["protected"] if not _of_connection(protection)]
-    return stable
+    if isinstance(item.get("protected"), list):
+        item = dict(item, protected=[entry for entry in item["protected"] if not _of_connection(entry)])
+    return {key: value for key, value in item.items() if key not in FLEETING and value not in (None, [], {})}
 
 
 def _of_connection(protection):

@@ -105,7 +105,7 @@ def _prefixes(modalias):
     bus, _colon, rest = modalias.partition(":")
     width = len("v00008086d00001521") if bus == "pci" else len("d00000014")
     second = rest[: width // 2] if bus == "pci" else ""
-    prefixes = [f"{bus}:{rest[:width]}", f"{bus}:{rest[0]}*"]
+    prefixes = [f"{bus}:{rest[:width]}", f"{bus}:{rest[:1]}*"]
     return [prefix.encode("ascii", "replace") for prefix in prefixes + ([f"{bus}:{second}d*"] if second else [])]
 
 

@@ -62,13 +62,14 @@ class _Marks:
         if not self._add(address, reason, via):
             return
         device = self.devices[address]
+        lead = THIS_CONNECTION if via.startswith(THIS_CONNECTION) else ""
         if device["physfn"] in self.devices:
-            self.mark(device["physfn"], reason, f"{device['physfn']} is the PF of {address}")
+            self.mark(device["physfn"], reason, f"{lead}{device['physfn']} is the PF of {address}")
         for member in device["iommu_members"]:
             if member != address:
-                self._add(member, reason, f"{member} is in the IOMMU group of {address}")
+                self._add(member, reason, f"{lead}{member} is in the IOMMU group of {address}")
         for bridge in self.topology.upstream_of(address):
-            self._add(bridge, reason, f"{bridge} is upstream of {address}")
+            self._add(bridge, reason, f"{lead}{bridge} is upstream of {address}")
 
     def mark_all(self, classes, reason):
         """Protect every function that could be the one, since it is not known which."""

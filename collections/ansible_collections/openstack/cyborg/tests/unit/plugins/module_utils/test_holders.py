@@ -1,0 +1,130 @@
+# Copyright (c) 2026 Cyborg Reconciler contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+import os
+
+import pytest
+
+from ansible_collections.openstack.cyborg.plugins.module_utils.facts import gather_devices
+from ansible_collections.openstack.cyborg.tests.unit.host_tree import GPU, NIC, NVME, HostTree
+
+CARD = "0000:3b:00.0"
+
+
+@pytest.fixture
+def host(tmp_path):
+    return HostTree(tmp_path)
+
+
+def holders(host, address=CARD):
+    devices = gather_devices(host.tree, connection="local")
+    return next(device["holders"] for device in devices if device["address"] == address)
+
+
+def open_file(host, pid, name, *targets):
+    host.file(f"/proc/{pid}/comm", name + "\n")
+    for number, target in enumerate(targets):
+        host.folder(f"/proc/{pid}/fd")
+        os.symlink(target, host.real(f"/proc/{pid}/fd/{number}"))
+
+
+def test_a_device_that_nobody_uses_has_no_holders(host):
+    host.net("ens1", host.function(CARD, NIC))
+    assert holders(host) == []
+
+
+def test_a_virtual_machine_holds_every_function_of_its_vfio_group(host):
+    for function in (0, 1):
+        host.function(f"0000:3b:00.{function}", GPU, group=12, driver="vfio-pci")
+    host.link("/sys/dev/char/511:0", host.folder("/sys/devices/virtual/vfio/12"))
+    open_file(host, 4711, "qemu-system-x86", "/dev/vfio/vfio", "/dev/vfio/12")
+    held = {"kind": "process", "name": "qemu-system-x86", "pid": 4711, "detail": "/dev/vfio/12"}
+    assert holders(host) == [held]
+    assert holders(host, "0000:3b:00.1") == [held]
+
+
+def test_a_terminal_is_not_taken_for_a_vfio_group_of_the_same_number(host):
+    host.function(CARD, GPU, group=12, driver="vfio-pci")
+    host.link("/sys/dev/char/511:0", host.folder("/sys/devices/virtual/vfio/12"))
+    open_file(host, 17, "bash", "/dev/pts/12")
+    assert holders(host) == []
+
+
+def test_who_has_a_render_node_open_holds_the_gpu(host):
+    folder = host.function(CARD, GPU, driver="amdgpu")
+    host.link("/sys/dev/char/226:128", host.folder(f"{folder}/drm/renderD128"))
+    open_file(host, 99, "trainer\x1b[2J", "/dev/null", "socket:[123]", "/dev/dri/renderD128")
+    assert [(entry["name"], entry["pid"]) for entry in holders(host)] == [("trainer\\x1b[2J", 99)]
+
+
+def test_a_process_with_many_descriptors_of_a_node_is_told_once(host):
+    folder = host.function(CARD, GPU, driver="amdgpu")
+    host.link("/sys/dev/char/226:0", host.folder(f"{folder}/drm/card0"))
+    open_file(host, 99, "X", *["/dev/dri/card0"] * 3)
+    assert len(holders(host)) == 1
+
+
+def test_the_nodes_of_nvidias_driver_are_found_by_its_own_word(host):
+    host.function(CARD, GPU, driver="nvidia")
+    host.file(f"/proc/driver/nvidia/gpus/{CARD}/information", "Model: \t\t A100\nDevice Minor: \t 3\n")
+    open_file(host, 1234, "python3", "/dev/nvidiactl", "/dev/nvidia3")
+    assert [entry["detail"] for entry in holders(host)] == ["/dev/nvidia3"]
+
+
+def test_a_raw_disk_that_a_process_has_open_is_held(host):
+    host.nvme(1, host.function(CARD, NVME))
+    open_file(host, 4711, "qemu-system-x86", "/dev/nvme1n1")
+    assert [entry["name"] for entry in holders(host)] == ["qemu-system-x86"]
+
+
+def test_mounts_swap_and_members_of_others_hold_a_disk(host):
+    host.nvme(1, host.function(CARD, NVME))
+    host.block("dm-3", "254:3", slaves=["nvme1n1"])
+    host.mount("/srv/my\\040data", "259:17", "/dev/nvme1n1p1")
+    host.file("/proc/swaps", "Filename Type Size Used Priority\n/dev/nvme1n1p2 partition 8388604 0 -2\n")
+    assert {(entry["kind"], entry["name"], entry["detail"]) for entry in holders(host)} == {
+        ("block", "/srv/my data", "/dev/nvme1n1p1"),
+        ("block", "swap", "/dev/nvme1n1p2"),
+        ("block", "dm-3", "/dev/nvme1n1"),
+    }
+
+
+def test_mounts_that_cannot_be_read_make_the_holders_of_disks_unknown(host):
+    host.nvme(1, host.function(CARD, NVME))
+    host.net("ens1", host.function("0000:03:00.0", NIC))
+    host.file("/proc/self/mountinfo", "rubbish\n")
+    assert "unknown" in holders(host)
+    assert holders(host, "0000:03:00.0") == []
+
+
+def test_a_net_device_with_an_address_is_held(host):
+    host.net("ens1", host.function(CARD, NIC))
+    host.route("ens1", "0002000A", "00FFFFFF")
+    host.file("/proc/net/if_inet6", "fd000000000000000000000000000002 02 40 00 80     ens1\n")
+    assert [(entry["kind"], entry["name"]) for entry in holders(host)] == [("net", "ens1")] * 2
+    assert holders(host)[1]["detail"] == "fd00::2"
+
+
+def test_a_link_local_address_alone_holds_nothing(host):
+    host.net("ens1", host.function(CARD, NIC))
+    host.file("/proc/net/if_inet6", "fe80000000000000505400fffe000001 02 40 20 80     ens1\n")
+    assert holders(host) == []
+
+
+def test_what_lies_on_top_of_a_net_device_holds_it(host):
+    host.net("ens1", host.function(CARD, NIC))
+    host.net("bond0", lower=["ens1"])
+    assert holders(host) == [{"kind": "net", "name": "bond0", "pid": None, "detail": "ens1"}]
+
+
+@pytest.mark.parametrize("below", ["", "/virtio0"])
+def test_a_net_device_in_another_namespace_holds_its_function(host, below):
+    folder = host.function(CARD, NIC, driver="igb")
+    host.folder(f"{folder}{below}/net")  # sysfs shows the folder, and nothing in it
+    assert [entry["kind"] for entry in holders(host)] == ["namespace"]
+
+
+def test_a_nic_that_is_bound_to_vfio_is_in_no_namespace(host):
+    host.function(CARD, NIC, driver="vfio-pci")
+    assert holders(host) == []

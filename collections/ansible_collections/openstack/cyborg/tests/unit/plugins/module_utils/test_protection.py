@@ -1,0 +1,205 @@
+# Copyright (c) 2026 Cyborg Reconciler contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+import pytest
+
+from ansible_collections.openstack.cyborg.plugins.module_utils.facts import gather_devices
+from ansible_collections.openstack.cyborg.tests.unit.host_tree import BRIDGE, GPU, NIC, NVME, HostTree
+
+DISK, PORT, OTHER_PORT, CARD = "0000:02:00.0", "0000:03:00.0", "0000:03:00.1", "0000:3b:00.0"
+
+
+@pytest.fixture
+def host(tmp_path):
+    host = HostTree(tmp_path)
+    host.function("0000:00:1c.0", BRIDGE)
+    host.nvme(0, host.function(DISK, NVME, group=2))
+    for number, address in enumerate((PORT, OTHER_PORT)):
+        host.net(f"eth{number}", host.function(address, NIC, under=["0000:00:1c.0"], group=10 + number))
+    host.function(CARD, GPU, group=5)
+    return host
+
+
+def protected(host, **options):
+    """Return ``{address: {reason, …}}`` of the protected devices."""
+    devices = gather_devices(host.tree, **dict({"connection": "local"}, **options))
+    found = {device["address"]: {entry["reason"] for entry in device["protected"]} for device in devices}
+    return {address: reasons for address, reasons in found.items() if reasons}
+
+
+def via(host, address):
+    devices = gather_devices(host.tree, connection="local")
+    return [entry["via"] for device in devices if device["address"] == address for entry in device["protected"]]
+
+
+# ----------------------------------------------------------------------------------------------------------- root disk
+def test_a_host_that_runs_from_memory_has_no_root_disk(host):
+    assert protected(host) == {}
+
+
+def test_the_disk_of_the_root_partition_is_protected(host):
+    host.mount("/", "259:2", "/dev/nvme0n1p2")
+    assert protected(host) == {DISK: {"root_disk"}}
+    assert via(host, DISK) == ["nvme0n1p2 carries /"]
+
+
+def test_the_root_is_followed_through_lvm_crypt_and_raid(host):
+    host.nvme(1, host.function("0000:04:00.0", NVME))
+    host.block("md0", "9:0", slaves=["nvme0n1p2", "nvme1n1p2"])
+    host.block("dm-0", "254:0", slaves=["md0"])
+    host.block("dm-1", "254:1", slaves=["dm-0"])
+    host.mount("/", "254:1", "/dev/mapper/vg-root")
+    assert protected(host) == {DISK: {"root_disk"}, "0000:04:00.0": {"root_disk"}}
+
+
+def test_the_root_on_a_partition_of_a_raid_is_followed(host):
+    disk = host.block("md0", "9:0", slaves=["nvme0n1"])
+    host.block("md0p1", "259:99", disk)
+    host.mount("/", "259:99", "/dev/md0p1")
+    assert set(protected(host)) == {DISK}
+
+
+def test_the_root_in_a_file_behind_a_loop_is_followed(host):
+    host.mount("/var", "259:1", "/dev/nvme0n1p1")
+    host.block("loop0", "7:0")
+    host.file("/sys/class/block/loop0/loop/backing_file", "/var/lib/root.img\n")
+    host.mount("/", "7:0", "/dev/loop0")
+    assert set(protected(host)) == {DISK}
+
+
+def test_every_disk_of_a_btrfs_root_is_protected(host):
+    host.nvme(1, host.function("0000:04:00.0", NVME))
+    for name in ("nvme0n1p2", "nvme1n1p2"):
+        host.link(f"/sys/fs/btrfs/6c1f-uuid/devices/{name}", f"/sys/class/block/{name}")
+    host.mount("/", "0:25", "/dev/nvme0n1p2", "btrfs")
+    assert set(protected(host)) == {DISK, "0000:04:00.0"}
+
+
+@pytest.mark.parametrize(
+    ("number", "source", "fstype"),
+    [("0:30", "rpool/ROOT/debian", "zfs"), ("0:31", "overlay", "overlay"), ("8:1", "/dev/sda1", "ext4")],
+)
+def test_a_root_that_cannot_be_followed_protects_all_storage_and_network(host, number, source, fstype):
+    host.mount("/", number, source, fstype)
+    found = protected(host)
+    assert {DISK, PORT, OTHER_PORT} <= set(found)
+    assert found[DISK] == {"unknown"}
+    assert CARD not in found
+
+
+def test_mounts_that_cannot_be_read_protect_all_storage(host):
+    host.file("/proc/self/mountinfo", "rubbish\n")
+    assert protected(host)[DISK] == {"unknown"}
+
+
+def test_the_last_mount_at_a_place_is_the_one_that_counts(host):
+    host.mount("/", "0:31", "overlay", "overlay")
+    host.mount("/", "259:2", "/dev/nvme0n1p2")
+    assert protected(host) == {DISK: {"root_disk"}}
+
+
+def test_a_disk_on_another_bus_carries_the_root_without_any_function(host):
+    host.block("mmcblk0p1", "179:1", "/sys/devices/platform/soc/mmc0/block/mmcblk0")
+    host.mount("/", "179:1", "/dev/mmcblk0p1")
+    assert protected(host) == {}
+
+
+# ------------------------------------------------------------------------------------------------------- default route
+def test_the_port_of_the_default_route_and_its_bridge_are_protected(host):
+    host.route("eth0")
+    assert protected(host) == {PORT: {"default_route"}, "0000:00:1c.0": {"default_route"}}
+    assert via(host, "0000:00:1c.0") == ["0000:00:1c.0 is upstream of 0000:03:00.0"]
+
+
+def test_other_routes_protect_nothing(host):
+    host.route("eth0", "0002000A", "00FFFFFF")
+    assert protected(host) == {}
+
+
+def test_the_default_route_of_ipv6_counts_too(host):
+    zero = "0" * 32
+    host.file("/proc/net/ipv6_route", f"{zero} 00 {zero} 00 {zero} 00000400 00000001 00000000 00000003     eth1\n")
+    assert set(protected(host)) == {OTHER_PORT, "0000:00:1c.0"}
+
+
+def test_the_kernels_own_reject_route_protects_nothing(host):
+    zero = "0" * 32
+    host.file("/proc/net/ipv6_route", f"{zero} 00 {zero} 00 {zero} ffffffff 00000001 00000000 00200200       lo\n")
+    assert protected(host) == {}
+
+
+def test_a_route_over_a_vlan_on_a_bridge_on_a_bond_protects_both_ports(host):
+    host.net("bond0", lower=["eth0", "eth1"])
+    host.net("br0", lower=["bond0"])
+    host.net("br0.100", lower=["br0"])
+    host.route("br0.100")
+    assert {PORT, OTHER_PORT} <= set(protected(host))
+
+
+def test_a_route_over_open_vswitch_protects_every_port_of_it(host):
+    host.net("ovs-system")
+    host.net("br-ex")
+    host.link("/sys/class/net/eth1/master", "/sys/class/net/ovs-system")
+    host.route("br-ex")
+    found = protected(host)
+    assert OTHER_PORT in found
+    assert PORT not in found
+
+
+def test_a_route_over_a_tunnel_protects_every_port(host):
+    host.net("ovs-system")
+    host.link("/sys/class/net/eth1/master", "/sys/class/net/ovs-system")
+    host.net("wg0", uevent="DEVTYPE=wireguard\nINTERFACE=wg0\n")
+    host.route("wg0")
+    found = protected(host)
+    assert found[PORT] == found[OTHER_PORT] == {"unknown"}
+
+
+def test_routes_that_cannot_be_read_protect_every_port(host):
+    host.file("/proc/net/route", "Iface\neth0\tnonsense\n")
+    assert protected(host)[PORT] == {"unknown"}
+
+
+def test_a_route_over_a_vf_protects_the_pf_and_what_shares_its_group(host):
+    pf = host.function("0000:6b:00.0", NIC, group=30)
+    host.function("0000:6b:00.1", NIC, group=30)
+    host.net("vf0", host.vf(pf, 0, "0000:6b:01.0", group=31))
+    host.vf(pf, 1, "0000:6b:01.1", group=32)
+    host.route("vf0")
+    found = set(protected(host))
+    assert {"0000:6b:01.0", "0000:6b:00.0", "0000:6b:00.1"} <= found
+    assert "0000:6b:01.1" not in found
+    assert via(host, "0000:6b:00.1") == ["0000:6b:00.1 is in the IOMMU group of 0000:6b:00.0"]
+
+
+# ---------------------------------------------------------------------------------------------------- this connection
+def test_the_port_that_leads_to_the_peer_is_protected(host):
+    host.route("eth0", "0002000A", "00FFFFFF")  # 10.0.2.0/24
+    host.route("eth1", "0000000A", "000000FF")  # 10.0.0.0/8
+    assert protected(host, connection="ssh", peer="10.0.2.2")[PORT] == {"connection"}
+    assert OTHER_PORT not in protected(host, connection="ssh", peer="10.0.2.2")
+    assert protected(host, connection="ssh", peer="10.9.9.9")[OTHER_PORT] == {"connection"}
+
+
+def test_the_port_that_leads_to_a_peer_of_ipv6_is_protected(host):
+    network, zero = "fd00" + "0" * 28, "0" * 32
+    host.file("/proc/net/ipv6_route", f"{network} 40 {zero} 00 {zero} 00000100 00000001 00000000 00000001     eth1\n")
+    assert protected(host, peer="fd00::2")[OTHER_PORT] == {"connection"}
+    assert protected(host, peer="fe80::1%eth0")[PORT] == {"connection"}
+
+
+def test_an_ssh_connection_that_cannot_be_found_protects_every_port(host):
+    found = protected(host, connection="ssh")
+    assert found[PORT] == found[OTHER_PORT] == {"unknown"}
+    assert DISK not in found
+
+
+@pytest.mark.parametrize("peer", ["not-an-address", "203.0.113.9"])
+def test_a_peer_that_no_route_leads_to_protects_every_port(host, peer):
+    assert protected(host, peer=peer)[PORT] == {"unknown"}
+
+
+def test_a_peer_on_the_host_itself_needs_no_port(host):
+    assert protected(host, connection="ssh", peer="127.0.0.1") == {}
+    assert protected(host, connection="ssh", peer="::1") == {}
