@@ -24,7 +24,7 @@ def diff(desired: HostState, observed: HostState, origin: Callable[[FieldPath], 
     changes = []
     for path, wanted in desired.items():
         found = observed.get(path)
-        if found is None or (found == wanted and type(found) is type(wanted)):
+        if found is wanted or found is None or (found == wanted and type(found) is type(wanted)):
             continue
         if isinstance(found, Unknown) or isinstance(wanted, Unknown):
             continue
@@ -36,6 +36,8 @@ def diff(desired: HostState, observed: HostState, origin: Callable[[FieldPath], 
 
 def blind_spots(desired: HostState, observed: HostState) -> tuple[tuple[FieldPath, Unknown], ...]:
     """Return the desired fields that could not be observed, and why."""
+    if desired.keys() == observed.keys() and Unknown not in map(type, observed.values()):
+        return ()
     missing = Unknown("it was not observed")
     found = ((path, observed.get(path, missing)) for path in desired)
     return tuple((path, value) for path, value in found if isinstance(value, Unknown))

@@ -61,28 +61,26 @@ class Terms:
 
 def make_plan(host: str, desired: Desired, subject: Subject, terms: Terms) -> Plan:
     """Return the plan that makes *host* as *desired*; the same input gives the same plan."""
-    plan = Plan(host, terms.history.generation, subject.facts.fingerprint, digest=NOTHING_TO_DO)
+    empty = Plan(host, terms.history.generation, subject.facts.fingerprint, digest=NOTHING_TO_DO)
     foreign = _owner_trouble(desired, subject, terms)
     if foreign is not None:
-        return replace(plan, waits=(foreign,)) if desired.policies else plan
+        return replace(empty, waits=(foreign,)) if desired.policies else empty
     observed = interpret(subject, desired.fields)
     blind = blind_spots(desired.fields, observed)
     changes = diff(desired.fields, observed, desired.origin)
-    plan = replace(plan, blind_spots=blind)
     stop = _whole_host(desired, terms, needed=bool(changes or blind))
     if stop is not None:
-        return replace(plan, waits=(stop,))
+        return replace(empty, waits=(stop,), blind_spots=blind)
     waits = [Wait(Reason.UNKNOWN, f"not judged: {why}", address) for address, why in desired.held.items()]
-    actions: list[Action] = []
+    actions = _releases(desired, subject, changes, blind)
     if changes:
         done, waiting = _act(changes, blind, desired, subject, terms)
         actions += done
         waits += waiting
-    actions += _releases(desired, subject, changes, blind)
-    if not actions and not waits:
-        return plan
-    actions = _in_order(actions)
-    return replace(plan, actions=tuple(actions), waits=tuple(waits), digest=_digest(actions))
+    if not (actions or waits or blind):
+        return empty
+    ordered = tuple(_in_order(actions))
+    return replace(empty, actions=ordered, waits=tuple(waits), blind_spots=blind, digest=_digest(ordered))
 
 
 def _owner_trouble(desired: Desired, subject: Subject, terms: Terms) -> Wait | None:

@@ -9,7 +9,7 @@ import fnmatch
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cyborg_reconciler.core import ranges
 from cyborg_reconciler.core.features import BY_NAME
@@ -25,6 +25,9 @@ from cyborg_reconciler.documents.facts import Device
 _PF_SCOPES = ("device", "pf")
 _VF_SCOPES = ("device",)
 _HOST_SCOPES = ("host",)
+
+#: Layouts of hosts that are remembered; a fleet has a few dozen.
+_LAYOUTS = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,7 @@ class Desired:
     held: Mapping[str, str] = field(default_factory=dict)
     restored: tuple[FieldPath, ...] = ()
     policies: frozenset[str] = frozenset()
+    _digest: str = ""
 
     def origin(self, path: FieldPath) -> Origin:
         """Return the policy that declares the field at *path*."""
@@ -57,8 +61,7 @@ class Desired:
 
         What goes back to what it was is not in it: a generation does not rise because something was undone.
         """
-        rows = sorted(f"{target} {template.digest}" for target, template in self.templates.items() if template.fields)
-        return hashlib.sha256("\n".join(rows).encode()).hexdigest()
+        return self._digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,7 @@ class Compiled:
     catalogue: Mapping[str, DriverDocSpec]
     name_patterns: Mapping[int, re.Pattern[str]]
     hosts: dict[tuple[object, ...], "_Candidates"] = field(default_factory=dict)
+    layouts: dict[tuple[object, ...], Desired] = field(default_factory=dict)
     choices: dict[tuple[object, ...], tuple[int, ...]] = field(default_factory=dict)
     merged: dict[tuple[tuple[str, ...], tuple[int, ...]], Template] = field(default_factory=dict)
 
@@ -102,35 +106,62 @@ def resolve(compiled: Compiled, host: Host, subject: Subject) -> Desired:
     What is owned on the host and no longer declared goes back to what it was; without one valid policy, nothing does.
     """
     candidates = _select(compiled, host)
+    if candidates.by_identity:
+        desired, doubtful = _declared(compiled, candidates, subject)
+    else:
+        desired, doubtful = _remembered(compiled, candidates, subject), frozenset()
+    if not doubtful and subject.owned.keys() <= desired.fields.keys():
+        return desired
+    # What a policy might ask of the host, if only it were known whether it selects a device, is neither set nor undone.
+    shielded = _merge(compiled, _HOST_SCOPES, tuple(sorted(doubtful))).at(HOST)
+    fields = {path: value for path, value in desired.fields.items() if path not in shielded}
+    restored = _restore(subject, fields, desired.held, shielded) if compiled.policies else {}
+    return replace(desired, fields={**fields, **restored}, restored=tuple(restored))
+
+
+def _remembered(compiled: Compiled, candidates: _Candidates, subject: Subject) -> Desired:
+    """Return what is declared for a host with such devices: most hosts of a fleet are built like many others."""
+    kinds = tuple(
+        (d.address, d.vendor_id, d.product_id, d.class_id, d.physfn, d.vf_index) for d in subject.facts.devices
+    )
+    key = (candidates, kinds)
+    found = compiled.layouts.get(key)
+    if found is None:
+        if len(compiled.layouts) >= _LAYOUTS:
+            compiled.layouts.clear()
+        found = compiled.layouts[key] = _declared(compiled, candidates, subject)[0]
+    return found
+
+
+def _declared(compiled: Compiled, candidates: _Candidates, subject: Subject) -> tuple[Desired, frozenset[int]]:
+    """Return what is declared for a host, and the policies that may select it or not: nobody knows."""
     templates: dict[str, Template] = {}
     active = set(candidates.active)
     doubtful: set[int] = set()
     held: dict[str, str] = {}
-    if candidates.by_kind or candidates.by_identity:
-        for device in subject.facts.devices:
-            chosen, unclear, why = _choose(compiled, candidates, device)
-            if unclear:
-                doubtful.update(unclear)
-                held[device.address] = why
-            elif chosen:
-                active.update(chosen)
-                scopes = _PF_SCOPES if device.physfn is None else _VF_SCOPES
-                templates[device.address] = _merge(compiled, scopes, chosen)
-    shielded: frozenset[FieldPath] = frozenset()
+    for device in subject.facts.devices if candidates.by_kind or candidates.by_identity else ():
+        chosen, unclear, why = _choose(compiled, candidates, device)
+        if unclear:
+            doubtful.update(unclear)
+            held[device.address] = why
+        elif chosen:
+            active.update(chosen)
+            templates[device.address] = _merge(compiled, _VF_SCOPES if device.physfn else _PF_SCOPES, chosen)
     if active:
         templates[HOST] = _merge(compiled, _HOST_SCOPES, tuple(sorted(active)))
-    if doubtful - active:
-        shielded = frozenset(_merge(compiled, _HOST_SCOPES, tuple(sorted(doubtful - active))).at(HOST))
     fields: dict[FieldPath, Value] = {}
     for target, template in templates.items():
         fields.update(template.at(target))
-    conflicts = tuple(_conflicts(subject, templates))
-    for path in shielded:
-        fields.pop(path, None)
-    restored = _restore(subject, fields, held, shielded) if subject.owned and compiled.policies else {}
-    fields.update(restored)
-    names = frozenset(compiled.policies[index].name for index in active)
-    return Desired(fields, templates, conflicts, held, tuple(restored), names)
+    rows = sorted(f"{target} {template.digest}" for target, template in templates.items() if template.fields)
+    desired = Desired(
+        fields,
+        templates,
+        conflicts=tuple(_conflicts(subject, templates)),
+        held=held,
+        policies=frozenset(compiled.policies[index].name for index in active),
+        _digest=hashlib.sha256("\n".join(rows).encode()).hexdigest(),
+    )
+    return desired, frozenset(doubtful - active)
 
 
 def _select(compiled: Compiled, host: Host) -> _Candidates:
@@ -210,7 +241,7 @@ def _restore(
     subject: Subject,
     declared: Mapping[FieldPath, Value],
     held: Mapping[str, str],
-    shielded: frozenset[FieldPath],
+    shielded: Mapping[FieldPath, Value],
 ) -> dict[FieldPath, Value]:
     """Return what was there before, of every owned field that nothing declares any more."""
     found: dict[FieldPath, Value] = {}

@@ -4,7 +4,7 @@
 Built once a host by `lay_out`; read by `resolve`, the features and `plan`. Pure.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from cyborg_reconciler.core.state import ABSENT, FieldPath, Observed, Unknown, Value
@@ -26,33 +26,51 @@ VIRTIO_PCI: Final = "virtio-pci"
 #: Source: Linux, drivers/vfio/pci, drivers/pci/pci-stub.c, drivers/uio/uio_pci_generic.c.
 BOUND_ON_PURPOSE: Final = frozenset({VFIO, "pci-stub", "uio_pci_generic", "igb_uio"})
 
+#: The kernel's arguments: each one's values, in their order, by its name as the kernel compares it.
+Arguments = Mapping[str, Sequence[str | bool]]
+
 
 class Subject:
     """The facts of one host, with the drivers that there are for its devices. Not to be changed.
 
     Attributes:
-        owned: the value before, of each field that this or another controller set on the host.
+        owned: the fields that this or another controller set on the host, by path; `before` gives what they were.
     """
 
-    __slots__ = ("_modules", "_owns", "catalogue", "devices", "facts", "owned")
+    __slots__ = ("_arguments", "_modules", "_owns", "catalogue", "devices", "facts", "owned")
 
     def __init__(self, facts: reported.Facts, catalogue: Mapping[str, DriverDocSpec]) -> None:
         self.facts = facts
         self.catalogue = catalogue
         self.devices: Mapping[str, reported.Device] = {device.address: device for device in facts.devices}
         fields = facts.ownership.fields if facts.ownership else ()
-        self.owned: Mapping[FieldPath, Value] = {
-            tuple(field.path): from_json(field.before) for field in fields if len(field.path) >= SHORTEST_PATH
+        self.owned: Mapping[FieldPath, reported.OwnedField] = {
+            tuple(field.path): field for field in fields if len(field.path) >= SHORTEST_PATH
         }
         self._owns: frozenset[FieldPath] | None = None
         self._modules: Mapping[str, reported.Module] | None = None
+        self._arguments: tuple[Arguments | Unknown, Arguments | Unknown] | None = None
 
     @property
     def modules(self) -> Mapping[str, reported.Module]:
         """The modules, by name with underscores; laid out when they are first asked for."""
         if self._modules is None:
-            self._modules = {module_name(module.name): module for module in self.facts.drivers.modules}
+            self._modules = {module.name: module for module in self.facts.drivers.modules}
         return self._modules
+
+    @property
+    def arguments(self) -> tuple[Arguments | Unknown, Arguments | Unknown]:
+        """The kernel's arguments: those that run, and those of the next boot."""
+        if self._arguments is None:
+            kernel = self.facts.kernel
+            running = parse_arguments(kernel.args_running)
+            same = kernel.args_next_boot == kernel.args_running
+            self._arguments = running, running if same else parse_arguments(kernel.args_next_boot)
+        return self._arguments
+
+    def before(self, path: FieldPath) -> Value:
+        """Return what the owned field at *path* was before."""
+        return from_json(self.owned[path].before)
 
     def module(self, name: str) -> reported.Module | None:
         """Return the module called *name*, with - or _; None when the facts do not list it."""
@@ -68,6 +86,17 @@ class Subject:
 def lay_out(facts: reported.Facts, catalogue: Mapping[str, DriverDocSpec]) -> Subject:
     """Return *facts* laid out for look-up."""
     return Subject(facts, catalogue)
+
+
+def parse_arguments(words: Iterable[str] | reported.Unknown) -> Arguments | Unknown:
+    """Return the words of a kernel's command line by name; a bare word has the value True."""
+    if isinstance(words, reported.Unknown):
+        return Unknown(words.unknown)
+    found: dict[str, list[str | bool]] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        found.setdefault(module_name(name), []).append(value if equals else True)
+    return found
 
 
 def module_name(name: str) -> str:

@@ -22,18 +22,19 @@ def drivers(
     if isinstance(device.num_vfs, reported.Unknown):
         return Unknown(device.num_vfs.unknown)
     found: dict[int, Value] = {}
-    for index in ranges.expand(text, len(device.vfs)):
-        if index >= len(device.vfs):
+    there = len(device.vfs)
+    for index in ranges.expand(text, there):
+        if index >= there:
             found[index] = ABSENT
             continue
         vf = subject.devices.get(device.vfs[index])
         if vf is None:
             return Unknown(f"VF {index} ({device.vfs[index]}) is not among the devices that were reported")
-        facts = (vf.driver_override, vf.driver) if chosen else (vf.driver,)
-        for fact in facts:
-            if isinstance(fact, reported.Unknown):
-                return Unknown(fact.unknown)
-        found[index] = ABSENT if chosen and vf.driver_override is None else str(vf.driver or UNBOUND)
+        if isinstance(vf.driver, reported.Unknown):
+            return Unknown(vf.driver.unknown)
+        if chosen and isinstance(vf.driver_override, reported.Unknown):
+            return Unknown(vf.driver_override.unknown)
+        found[index] = ABSENT if chosen and vf.driver_override is None else vf.driver or UNBOUND
     return found
 
 

@@ -230,15 +230,26 @@ def decode_facts(document: bytes | str) -> Facts:
         FactsUnreadableError: it is no JSON, not of this shape, or of another version.
     """
     try:
-        version = msgspec.json.decode(document, type=_Versioned).facts_version
-        if version != FACTS_VERSION:
-            raise FactsUnreadableError(
-                wanted=f"facts of version {FACTS_VERSION}",
-                found=f"version {version}: the collection on the controller and this program differ",
-            )
-        return _decoder.decode(document)
+        facts = _decoder.decode(document)
     except msgspec.MsgspecError as exc:
+        _refuse_other_versions(document)
         raise FactsUnreadableError(wanted=f"facts of version {FACTS_VERSION}", found=str(exc)) from exc
+    if facts.facts_version != FACTS_VERSION:
+        _refuse_other_versions(document)
+    return facts
+
+
+def _refuse_other_versions(document: bytes | str) -> None:
+    """Raise when *document* is of another version: that explains whatever else is wrong with it."""
+    try:
+        version = msgspec.json.decode(document, type=_Versioned).facts_version
+    except msgspec.MsgspecError:
+        return
+    if version != FACTS_VERSION:
+        raise FactsUnreadableError(
+            wanted=f"facts of version {FACTS_VERSION}",
+            found=f"version {version}: the collection on the controller and this program differ",
+        )
 
 
 class _Versioned(msgspec.Struct):

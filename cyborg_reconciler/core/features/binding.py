@@ -79,7 +79,7 @@ def restore(
     """Return the owned field."""
     del declared  # a binding is said in one way only
     if path[2:] in {("driver",), ("boot", "driver")}:
-        yield path, subject.owned[path]
+        yield path, subject.before(path)
 
 
 def observe(path: FieldPath, desired: Value, subject: Subject) -> Observed:

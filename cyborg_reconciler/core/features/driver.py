@@ -88,7 +88,7 @@ def restore(
     del declared  # each of these is said in one way only
     match path[2:]:
         case (_, "state" | "version" | "next_kernel"):
-            yield path, subject.owned[path]
+            yield path, subject.before(path)
 
 
 # ------------------------------------------------------------------------------------------------------------- observe

@@ -34,8 +34,7 @@ from cyborg_reconciler.core.state import (
     Wait,
     words_of,
 )
-from cyborg_reconciler.core.subject import Subject, to_json
-from cyborg_reconciler.documents import facts as reported
+from cyborg_reconciler.core.subject import Arguments, Subject, module_name, parse_arguments, to_json
 from cyborg_reconciler.documents.plan import Step
 from cyborg_reconciler.documents.policy import PolicySpec
 
@@ -43,18 +42,13 @@ NAME: Final = "kernel_args"
 SCOPE: Final = "host"
 
 
-def canonical(name: str) -> str:
-    """Return an argument's *name* as the kernel compares it. Source: Linux, kernel/params.c, ``dash2underscore``."""
-    return name.replace("-", "_")
-
-
 def declare(spec: PolicySpec) -> Iterable[Said]:
     """Return one leaf an argument, and one for how its name is written where that differs from the kernel's."""
     for name, value in spec.kernel_args.items():
         place = f"kernel_args.{name}"
-        yield Said((NAME, canonical(name)), value, place)
-        if canonical(name) != name:
-            yield Said((NAME, canonical(name), "name"), name, place)
+        yield Said((NAME, module_name(name)), value, place)
+        if module_name(name) != name:
+            yield Said((NAME, module_name(name), "name"), name, place)
 
 
 def desire(leaves: Mapping[LeafKey, Leaf]) -> Iterable[Field]:
@@ -73,38 +67,31 @@ def restore(
     """Return the owned argument; once it is gone from the boot configuration, whatever that gives now is to run."""
     if path[2:-1] not in {(), ("boot",)}:
         return
-    name = canonical(path[-1])
-    if any(other[:-1] == path[:-1] and canonical(other[-1]) == name for other in declared):
+    name = module_name(path[-1])
+    if any(other[:-1] == path[:-1] and module_name(other[-1]) == name for other in declared):
         return
-    value = subject.owned[path]
+    value = subject.before(path)
     if not is_boot(path) and (*path[:2], "boot", path[-1]) not in subject.owned:
-        at_boot = _value(subject.facts.kernel.args_next_boot, path[-1], value)
+        at_boot = _value(subject.arguments[1], path[-1], value)
         value = value if isinstance(at_boot, Unknown) else at_boot
     yield path, value
 
 
 def observe(path: FieldPath, desired: Value, subject: Subject) -> Observed:
     """Return an argument's value: a text, True for a bare word, a tuple where *desired* is one; ABSENT if not there."""
-    kernel = subject.facts.kernel
-    running = _value(kernel.args_running, path[-1], desired)
-    if not is_boot(path):
-        return running
-    at_boot = _value(kernel.args_next_boot, path[-1], desired)
-    if isinstance(at_boot, Unknown) and running == desired and path not in subject.owned:
-        return desired  # a boot loader that we cannot read gives what is asked for
-    return at_boot
+    running, at_boot = subject.arguments
+    found = _value(at_boot if path[2] == "boot" else running, path[-1], desired)
+    if isinstance(found, Unknown) and is_boot(path) and path not in subject.owned:
+        now = _value(running, path[-1], desired)
+        return desired if now == desired else found  # a boot loader that cannot be read gives what is asked for
+    return found
 
 
-def _value(words: list[str] | reported.Unknown, name: str, desired: Value) -> Observed:
-    if isinstance(words, reported.Unknown):
-        return Unknown(words.unknown)
-    wanted = canonical(name)
-    values: list[str | bool] = []
-    for word in words:
-        key, equals, value = word.partition("=")
-        if canonical(key) == wanted:
-            values.append(value if equals else True)
-    if not values:
+def _value(arguments: Arguments | Unknown, name: str, desired: Value) -> Observed:
+    if isinstance(arguments, Unknown):
+        return arguments
+    values = arguments.get(module_name(name))
+    if values is None:
         return ABSENT
     if isinstance(desired, tuple):
         return tuple(map(str, values))
@@ -145,5 +132,5 @@ def act(changes: Sequence[Change], setting: Setting) -> Iterable[Action | Wait]:
 
 def _is_configured(change: Change, subject: Subject) -> bool:
     """Return whether the boot loader's configuration already says what its menu does not."""
-    configured = _value(subject.facts.kernel.args_configured, change.path[-1], change.desired)
+    configured = _value(parse_arguments(subject.facts.kernel.args_configured), change.path[-1], change.desired)
     return configured == change.desired and change.path in subject.owned

@@ -94,7 +94,7 @@ def restore(
     del declared  # each of these is said in one way only
     match path[2:]:
         case ("load", _) | ("boot", "load", _) | ("blacklist", _) | ("options", _, _):
-            yield path, subject.owned[path]
+            yield path, subject.before(path)
 
 
 def observe(path: FieldPath, desired: Value, subject: Subject) -> Observed:

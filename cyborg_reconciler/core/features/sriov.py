@@ -112,7 +112,7 @@ def restore(
     path: FieldPath, declared: Mapping[FieldPath, Value], subject: Subject
 ) -> Iterable[tuple[FieldPath, Value]]:
     """Return an owned field, or what no declared range covers of an owned range of VFs."""
-    before = subject.owned[path]
+    before = subject.before(path)
     match path[2:]:
         case ("num_vfs",) | ("boot", "num_vfs"):
             yield path, before
