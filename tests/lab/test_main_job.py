@@ -51,6 +51,7 @@ def test_vfs_appear_survive_a_reboot_grow_and_go_when_undeclared(guest, console)
     assert "outcome" not in again.host("node1")
 
     guest.reboot()
+    guest.ssh("systemctl is-system-running --wait || true")
     assert vf_drivers(guest) == ["vfio-pci"] * 4
     assert at.plan().code == 0
 

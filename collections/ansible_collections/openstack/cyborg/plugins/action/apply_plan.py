@@ -34,6 +34,8 @@ ARGUMENTS = {
 #: How the host is reached, in the words of the modules; of other transports they find it out.
 TRANSPORTS = {"local": "local", "ssh": "ssh", "paramiko": "ssh", "paramiko_ssh": "ssh", "libssh": "ssh"}
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
+#: sshd answers before the units that make devices at boot have ended; a look at the host then would see half of it.
+BOOT_ENDED = "timeout 300 systemctl is-system-running --wait >/dev/null 2>&1; true"
 CHECK_MODE = "check mode: a reboot is not tried, nor what comes after it"
 
 
@@ -223,6 +225,7 @@ class ActionModule(ActionBase):
         task.action = "ansible.builtin.reboot"
         task.args = {
             "reboot_timeout": timeout_s,
+            "test_command": BOOT_ENDED,
             "msg": "Reboot by openstack.cyborg: the plan of this host asks for it",
         }
         reboot = self._shared_loader_obj.action_loader.get(
