@@ -53,9 +53,7 @@ def test_every_row_of_the_document_is_in_the_table_and_on_the_page(run):
 
 def test_a_ratio_is_that_of_two_rows_of_the_same_run(run):
     rows = rows_by_name(run[1])
-    compared = [row for row in rows.values() if row["ratio"] is not None]
-    assert len(compared) == 4 * len(SIZES)
-    for row in compared:
+    for row in rows.values():
         other = rows[row["ratio_to"]]
         assert other["hosts"] == row["hosts"]
         assert row["ratio"] == pytest.approx(row["cpu_s"] / other["cpu_s"])

@@ -16,7 +16,7 @@ class Options:
 
     Attributes:
         sizes: hosts of the core's passes. devices: PCI functions of the trees whose facts are read.
-        wave: hosts of one wave, and of each pass of Ansible. rounds: how often each is measured; medians count.
+        wave: hosts of one wave, and of each pass of Ansible. rounds: how often each is measured; the least counts.
     """
 
     groups: tuple[str, ...]
@@ -47,7 +47,7 @@ def parse(arguments: Sequence[str]) -> Options:
         sizes=asked.sizes or ((1_000, 10_000) if quick else (1_000, 10_000, 100_000)),
         devices=asked.devices or (64, 512),
         wave=asked.wave or 10,
-        rounds=asked.rounds or (1 if quick else 5),
+        rounds=asked.rounds or (1 if quick else 3),
         quick=quick,
         output=asked.output,
         page=asked.page,

@@ -50,7 +50,7 @@ def page(document: dict[str, Any]) -> str:
         f"Python {machine['python']}, {packages}."
     )
     how = (
-        f"CPU seconds are those of all processes together, the median of {document['rounds']} measurements (of one for "
+        f"CPU seconds are those of all processes together, the least of {document['rounds']} measurements (of one for "
         "100,000 hosts). On another machine the seconds differ; the ratios compare rows of the same run."
     )
     notice = "<!-- Written by `python -m tests.perf --page docs/reference/performance.md`: measure, do not edit. -->"
