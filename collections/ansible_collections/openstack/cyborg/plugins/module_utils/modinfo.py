@@ -21,6 +21,7 @@ SECTION = struct.Struct("<IIQQQQ")
 INFO_LIMIT_BYTES = 1024 * 1024
 SIGNED = b"~Module signature appended~\n"
 SIGNATURE = struct.Struct(">BBBBB3xI")
+TRAILER_BYTES = 12
 SIGNATURE_LIMIT_BYTES = 65536
 #: The object identifier of a common name, in DER. Source: X.520; the PKCS#7 signature names its issuer so.
 COMMON_NAME = b"\x06\x03\x55\x04\x03"
@@ -90,9 +91,8 @@ def parse_signer(end):
     """Return who signed the module whose file ends with *end*, None for nobody, or that it cannot be told."""
     if not end.endswith(SIGNED):
         return None
-    body = end[: -len(SIGNED)]
-    _algorithm, _hash, _kind, name_size, key_size, size = SIGNATURE.unpack(body[-SIGNATURE.size :])
-    body = body[: -SIGNATURE.size]
+    body, trailer = end[: -TRAILER_BYTES - len(SIGNED)], end[-TRAILER_BYTES - len(SIGNED) :]
+    _algorithm, _hash, _kind, name_size, key_size, size = SIGNATURE.unpack_from(trailer)
     if name_size:  # before Linux 4.3 the name stood before the key's id and the signature
         start = len(body) - size - key_size - name_size
         return clean(body[start : start + name_size].decode("utf-8", "backslashreplace"))

@@ -38,7 +38,7 @@ def parse_mountinfo(text):
 def parse_mounts(text):
     """Return the same of /proc/mounts, which knows no device numbers. Source: proc(5), /proc/mounts; fstab(5)."""
     lines = (line.split(" ") for line in text.splitlines())
-    return [("", unescape(words[1]), words[2], unescape(words[0])) for words in lines if len(words) > 2]  # noqa: PLR2004
+    return [("", unescape(words[1]), words[2], unescape(words[0])) for words in lines if words[2:]]
 
 
 def unescape(text):

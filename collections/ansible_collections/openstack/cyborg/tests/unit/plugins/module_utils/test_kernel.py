@@ -29,24 +29,24 @@ else
    set default="DEFAULT"
 fi
 function gfxmode {
-	set gfxpayload="${1}"
+  set gfxpayload="${1}"
 }
 menuentry 'Debian GNU/Linux' --class debian $menuentry_id_option 'gnulinux-simple-1' {
-	load_video
-	if [ x$grub_platform = xxen ]; then insmod xzio; fi
-	linux	/boot/vmlinuz-6.1.0-29-amd64 root=UUID=1 ro quiet intel_iommu=on
-	initrd	/boot/initrd.img-6.1.0-29-amd64
+  load_video
+  if [ x$grub_platform = xxen ]; then insmod xzio; fi
+  linux\t/boot/vmlinuz-6.1.0-29-amd64 root=UUID=1 ro quiet intel_iommu=on
+  initrd\t/boot/initrd.img-6.1.0-29-amd64
 }
 submenu 'Advanced options' $menuentry_id_option 'gnulinux-advanced-1' {
-	menuentry 'Debian, with Linux 6.1.0-29' --class debian $menuentry_id_option 'gnulinux-29-advanced' {
-		linux	/boot/vmlinuz-6.1.0-29-amd64 root=UUID=1 ro quiet intel_iommu=on
-	}
-	menuentry 'Debian, with Linux 6.1.0-28' --class debian $menuentry_id_option 'gnulinux-28-advanced' {
-		linux	/boot/vmlinuz-6.1.0-28-amd64 root=UUID=1 ro single
-	}
+  menuentry 'Debian, with Linux 6.1.0-29' --class debian $menuentry_id_option 'gnulinux-29-advanced' {
+    linux\t/boot/vmlinuz-6.1.0-29-amd64 root=UUID=1 ro quiet intel_iommu=on
+  }
+  menuentry 'Debian, with Linux 6.1.0-28' --class debian $menuentry_id_option 'gnulinux-28-advanced' {
+    linux\t/boot/vmlinuz-6.1.0-28-amd64 root=UUID=1 ro single
+  }
 }
 menuentry 'UEFI Firmware Settings' $menuentry_id_option 'uefi-firmware' {
-	fwsetup
+  fwsetup
 }
 """
 BLS_CFG = 'set default="${saved_entry}"\ninsmod blscfg\nblscfg\n'
