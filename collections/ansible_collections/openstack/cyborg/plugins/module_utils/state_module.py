@@ -24,9 +24,9 @@ ARGUMENTS = {
 def run(feature, **more):
     """Run the state module of *feature*; *more* goes to AnsibleModule."""
     module = AnsibleModule(argument_spec=dict(feature.ARGUMENTS, **ARGUMENTS), supports_check_mode=True, **more)
-    tree = Tree(module.params["root"])
-    host = Host(tree, check=module.check_mode, link=(module.params["connection"], module.params["peer"]))
     try:
+        tree = Tree(module.params["root"])
+        host = Host(tree, check=module.check_mode, link=(module.params["connection"], module.params["peer"]))
         with Lock(tree, module.params["lock_timeout_s"]):
             if not module.check_mode:
                 unfinished.restore_all(host)

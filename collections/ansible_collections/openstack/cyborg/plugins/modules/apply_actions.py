@@ -151,7 +151,7 @@ from ansible_collections.openstack.cyborg.plugins.module_utils import (
 )
 from ansible_collections.openstack.cyborg.plugins.module_utils.apply import Request, apply
 from ansible_collections.openstack.cyborg.plugins.module_utils.host import Failure, Lock
-from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Tree
+from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Tree, Unreadable
 
 FEATURES = {
     "device_binding": binding,
@@ -187,13 +187,13 @@ def validated(feature, args):
 def main():
     """Run the module."""
     module = AnsibleModule(argument_spec=dict(ARGUMENTS, **state_module.ARGUMENTS), supports_check_mode=True)
-    tree = Tree(module.params["root"])
     request = Request(module.params, FEATURES, validated)
     try:
+        tree = Tree(module.params["root"])
         with Lock(tree, module.params["lock_timeout_s"]):
             outcome, diffs = apply(tree, request, check=module.check_mode)
-    except Failure as exc:
-        outcome, diffs = {"status": "failed", "steps": [], "message": exc.message}, []
+    except (Failure, Unreadable) as exc:
+        outcome, diffs = {"status": "failed", "steps": [], "message": str(exc)}, []
     result = {
         "changed": any(step["status"] == "changed" for step in outcome["steps"]),
         "cyborg_outcome": outcome,
