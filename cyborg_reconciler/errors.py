@@ -87,9 +87,10 @@ class DeclarationsInvalidError(ReconcilerError):
 
     def fields(self) -> dict[str, Any]:
         """Return the problems for a program."""
+        count = len(self.problems)
         return {
             **super().fields(),
-            "found": f"{len(self.problems)} problems",
+            "found": "1 problem" if count == 1 else f"{count} problems",
             "problems": list(map(asdict, self.problems)),
         }
 

@@ -74,10 +74,17 @@ def plan(  # noqa: PLR0913 - the options of a command
 
 
 def save(path: Path, document: bytes) -> None:
-    """Write a plan for its owner alone: it holds what hosts report of themselves."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(document + b"\n")
+    """Write a plan for its owner alone: it holds what hosts report of themselves.
+
+    Raises:
+        click.FileError: it cannot be written.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(document + b"\n")
+    except OSError as exc:
+        raise click.FileError(str(path), exc.strerror) from exc
 
 
 def exit_code(seen: Survey) -> int:

@@ -35,6 +35,9 @@ def status(*, output: str, settings: Settings, hosts: tuple[str, ...]) -> int:
     if output == "json":
         put_json([{**asdict(r), "observed_at": _iso(r.observed_at), "changed_at": _iso(r.changed_at)} for r in records])
         return DONE
+    if not records:
+        console().print("nothing yet")
+        return DONE
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in ("host", "sync", "health", "phase", "generation", "seen", "why"):
         table.add_column(name, no_wrap=name != "why", justify="right" if name == "generation" else "left")

@@ -6,6 +6,7 @@ Opened by `bootstrap`, called by `reconcile` and the CLI. Reads and writes the d
 
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Self
@@ -47,15 +48,16 @@ def open_journal(folder: Path, *, exclusive: bool = True, busy_timeout_s: float 
     make_folder(folder)
     lock = FolderLock(folder) if exclusive else None
     path = folder / DATABASE_NAME
-    try:
+    with ExitStack() as undo:
+        if lock:
+            undo.callback(lock.release)
         make_file(path)
         engine = open_engine(path, writes=True, busy_timeout_s=busy_timeout_s)
+        undo.callback(engine.dispose)
         migrate(engine)
-        return DatabaseJournal(engine, start(engine, by=1 if exclusive else 0), lock)
-    except BaseException:
-        if lock:
-            lock.release()
-        raise
+        journal = DatabaseJournal(engine, start(engine, by=1 if exclusive else 0), lock)
+        undo.pop_all()
+    return journal
 
 
 def open_reader(folder: Path, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> "DatabaseJournal":
@@ -71,9 +73,13 @@ def open_reader(folder: Path, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> "Dat
             found="there is none",
             remedy="give the folder with --state; the first `observe`, `plan` or `apply` makes the journal",
         )
-    engine = open_engine(path, writes=False, busy_timeout_s=busy_timeout_s)
-    check_revision(engine)
-    return DatabaseJournal(engine, read_controller(engine))
+    with ExitStack() as undo:
+        engine = open_engine(path, writes=False, busy_timeout_s=busy_timeout_s)
+        undo.callback(engine.dispose)
+        check_revision(engine)
+        journal = DatabaseJournal(engine, read_controller(engine))
+        undo.pop_all()
+    return journal
 
 
 def start(engine: Engine, by: int) -> Controller:
