@@ -2,6 +2,7 @@
 """`demo`: three simulated hosts, and the main job on them: validate, plan, apply, break, see the drift, correct it."""
 
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -59,7 +60,7 @@ def demo(*, keep: bool, wait: bool) -> int:
             if wait:
                 _say("The hosts stay up until you press Enter. In another terminal:")
                 console().print(f"cd {folder}\ncyborg-reconciler plan -i hosts/inventory.yml -p policies --state state")
-                click.get_text_stream("stdin").readline()
+                sys.stdin.readline()
             return DONE
     _say("Something above is not as it should be; please report it, with the output.")
     return FAILED
