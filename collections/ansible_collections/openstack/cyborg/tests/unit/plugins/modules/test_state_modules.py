@@ -84,11 +84,11 @@ def kernel_of():
         kernel.server_close()
 
 
-def run(name, /, **options):
+def run(module, options=None, **more):
     """Run a module as Ansible does: a process of its own that prints JSON."""
     done = subprocess.run(
-        [sys.executable, "-m", f"{MODULES}.{name}"],
-        input=json.dumps({"ANSIBLE_MODULE_ARGS": dict(options, connection="local")}),
+        [sys.executable, "-m", f"{MODULES}.{module}"],
+        input=json.dumps({"ANSIBLE_MODULE_ARGS": dict(options or {}, connection="local", **more)}),
         env=dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -158,14 +158,14 @@ def test_check_mode_leaves_no_file_behind(host, name):
     host.file("/etc/default/grub", 'GRUB_CMDLINE_LINUX=""\n')
     host.file("/boot/grub/grub.cfg", f"menuentry 'Linux' {{\n\tlinux /boot/vmlinuz-{RELEASE} ro\n}}\n")
     before = files_of(host)
-    result = run(name, root=host.root, _ansible_check_mode=True, **STATE_MODULES[name])
+    result = run(name, STATE_MODULES[name], root=host.root, _ansible_check_mode=True)
     assert result["changed"], result
     assert files_of(host) == before
 
 
 def test_a_tool_that_another_root_lacks_is_named_and_never_taken_from_the_system(host):
     host.file(f"/lib/modules/{RELEASE}/modules.dep", "kernel/vfio-pci.ko:\n")
-    result = run("kernel_module", root=host.root, name="vfio-pci", state="loaded")
+    result = run("kernel_module", {"name": "vfio-pci", "state": "loaded"}, root=host.root)
     assert result["failed"]
     assert result["msg"].startswith("modprobe is not installed: ")
     assert host.root in result["msg"]
@@ -175,7 +175,7 @@ def test_a_tool_that_another_root_lacks_is_named_and_never_taken_from_the_system
 def test_a_root_that_does_not_exist_is_said_and_not_made(tmp_path, name):
     options = STATE_MODULES.get(name, {"steps": [], "controller_id": "one", "fencing_token": 1})
     root = tmp_path / "nowhere"
-    result = run(name, root=str(root), **options)
+    result = run(name, options, root=str(root))
     assert result["failed"]
     assert result["msg"].endswith("nowhere: there is no such folder")
     assert not root.exists()
@@ -193,5 +193,5 @@ def test_whoever_holds_the_lock_is_named(host):
     path = host.real(host.file("/run/lock/cyborg-reconciler.lock", "4711\n"))
     with open(path, "r+b") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        result = run("kernel_module", root=host.root, name="vfio-pci", boot=True, lock_timeout_s=0)
+        result = run("kernel_module", STATE_MODULES["kernel_module"], root=host.root, lock_timeout_s=0)
     assert result["msg"] == "/run/lock/cyborg-reconciler.lock is held by pid 4711, and was not free within 0 s"
