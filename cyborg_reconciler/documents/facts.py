@@ -146,7 +146,7 @@ class DkmsBuild(msgspec.Struct, frozen=True):
 
 
 class Drivers(msgspec.Struct, frozen=True, kw_only=True):
-    """What `driver_facts` gathers: loaded modules and those that lie behind the host's devices, and modprobe's configuration."""
+    """What `driver_facts` gathers: the modules behind the host's devices, DKMS, and modprobe's configuration."""
 
     modules: list[Module]
     dkms: list[DkmsBuild] | Unknown = []
