@@ -8,6 +8,7 @@ Source: GNU GRUB Manual 2.12, "Simple configuration handling", "default", "Shell
 Specification; grub2's blscfg of the RHEL family; Linux, lib/cmdline.c.
 """
 
+import json
 import re
 
 from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Unreadable, clean
@@ -18,6 +19,11 @@ DROPINS = "/etc/default/grub.d"
 FOLDERS = ("/boot/grub", "/boot/grub2")
 BLS_FOLDER = "/boot/loader/entries"
 GRUB, GRUB_BLS = "grub", "grub-bls"
+#: Both go to every entry's command line, in this order; the second not to those for recovery.
+ARGUMENTS = ("GRUB_CMDLINE_LINUX", "GRUB_CMDLINE_LINUX_DEFAULT")
+#: Of the drop-in that `grub_dropin` writes: the line that says what it sets, and how lines begin that filter others.
+OUR_TRUTH, OUR_FILTER = "# cyborg: ", "true && GRUB_CMDLINE_LINUX"
+BLOCK_BEGINS, BLOCK_ENDS = ("if", "case", "for", "while"), ("fi", "esac", "done")
 
 # Compiled where they are first needed: most hosts need few of them, and every run of a module pays anew.
 _WORD = r'(?:[^\s"]|"[^"]*"?)+'
@@ -55,20 +61,63 @@ def _quoted(word):
 
 
 # ---------------------------------------------------------------------------------------------------------- configured
-def parse_defaults(text, settings=None):
-    """Return *settings* (of earlier files) with the ``GRUB_…`` settings of *text*, a shell script.
+class Computed(str):
+    """The value of a setting that only a shell can find out; the text says why. Who needs the value cannot go on."""
 
-    Raises: ValueError for a value that only a shell can find out.
-    """
-    settings = dict(settings or {})
+    __slots__ = ()
+
+
+def parse_defaults(text, settings=None):
+    """Return *settings* (of earlier files) with those of *text*, a shell script; see `Computed`."""
+    settings = _without_ours(text, dict(settings or {}))
+    depth = 0
     for line in text.replace("\\\n", "").splitlines():
+        words = line.split(None, 1)
+        first = words[0] if words else "#"
+        depth += (first in BLOCK_BEGINS) - (first in BLOCK_ENDS)
         name, equals, value = line.strip().partition("=")
         name = name[len("export ") :].strip() if name.startswith("export ") else name
-        if equals and name.startswith("GRUB_"):
-            value = _shell_value(value, settings)
-            known = settings.get(name[:-1], "") if name.endswith("+") else ""
-            settings[name.rstrip("+")] = known + value
+        if equals and name.rstrip("+").isidentifier():
+            _assign(settings, name, value, certain=depth == 0)
+        elif ARGUMENTS[0] in line and not line.startswith(OUR_FILTER) and first[0] != "#" and "=" in line:
+            settings.update(
+                dict.fromkeys(ARGUMENTS, Computed(f"{line.strip()}: only a shell can find out what this does"))
+            )
     return settings
+
+
+def _without_ours(text, settings):
+    """Take out of *settings* what the collection's own drop-in takes out: the words that it sets itself."""
+    truth = next((line[len(OUR_TRUTH) :] for line in text.splitlines() if line.startswith(OUR_TRUTH)), None)
+    if truth:
+        ours = {canonical(name) for name in json.loads(truth).get("args", {})}
+        for name in ARGUMENTS:
+            if name in settings and not isinstance(settings[name], Computed):
+                words = (word for word in parse_words(settings[name]) if canonical(word.partition("=")[0]) not in ours)
+                settings[name] = render_words(words)
+    return settings
+
+
+def canonical(name):
+    """Return the name of a kernel argument as the kernel compares it: dashes are underscores."""
+    return name.replace("-", "_")
+
+
+def _assign(settings, name, value, *, certain):
+    bare = name.rstrip("+")
+    why = f"{name}={clean(value, 80)}: only a shell can find out whether this counts"
+    try:
+        known = _value(settings, bare) if name.endswith("+") else ""
+        settings[bare] = known + _shell_value(value, settings) if certain else Computed(why)
+    except ValueError as exc:
+        settings[bare] = Computed(f"{name}={clean(value, 80)}: {exc}")
+
+
+def _value(settings, name):
+    value = settings.get(name, "")
+    if isinstance(value, Computed):
+        raise ValueError(str(value))  # noqa: TRY004 -- what is wrong is the value of the setting
+    return value
 
 
 def _shell_value(text, settings):
@@ -77,15 +126,16 @@ def _shell_value(text, settings):
     while at < len(text) and text[at] not in " \t;#":
         part = parts.match(text, at)
         if not part:
-            raise ValueError(f"{clean(text, 80)}: a quote is not closed")
+            raise ValueError("a quote is not closed")
         at = part.end()
         if part[1] is not None:
             value += part[1]
             continue
         bare = part[2] if part[2] is not None else part[3]
         if "`" in bare or "$(" in bare:
-            raise ValueError(f"{clean(text, 80)}: only a shell can find out what this is")
-        bare = expand(bare, settings)
+            raise ValueError("only a shell can find out what this is")
+        if "$" in bare:
+            bare = re.sub(_EXPANSION, lambda match: _value(settings, match[1]), bare)
         value += re.sub(r"\\(.)", r"\1", bare) if "\\" in bare else bare
     return value
 
@@ -100,22 +150,22 @@ def read_defaults(tree, *, dropins):
     text = tree.read_text(DEFAULTS)
     if text is None:
         return None
-    files = [(DEFAULTS, text)]
-    if dropins:
-        names = (f"{DROPINS}/{name}" for name in tree.listdir(DROPINS) or () if name.endswith(".cfg"))
-        files += [(name, tree.read_text(name) or "") for name in names]
-    settings = {}
-    for name, content in files:
+    settings = parse_defaults(text)
+    names = tree.listdir(DROPINS) or () if dropins else ()
+    for name in [f"{DROPINS}/{name}" for name in names if name.endswith(".cfg")]:
         try:
-            settings = parse_defaults(content, settings)
-        except ValueError as exc:  # noqa: PERF203 -- a handful of files
-            raise Unreadable(f"{name}: {exc}") from exc
+            settings = parse_defaults(tree.read_text(name) or "", settings)
+        except (ValueError, AttributeError) as exc:  # noqa: PERF203 -- a handful of files
+            raise Unreadable(f"{name}: its first lines are not ours any more: {exc}") from exc
     return settings
 
 
 def configured_words(settings):
-    """Return the words that every entry's command line is to have. Source: grub-mkconfig's 10_linux."""
-    return parse_words(f"{settings.get('GRUB_CMDLINE_LINUX', '')} {settings.get('GRUB_CMDLINE_LINUX_DEFAULT', '')}")
+    """Return the words that every entry's command line is to have. Source: grub-mkconfig's 10_linux.
+
+    Raises: ValueError where only a shell can find them out.
+    """
+    return parse_words(" ".join(_value(settings, name) for name in ARGUMENTS))
 
 
 # ----------------------------------------------------------------------------------------------------------- next boot

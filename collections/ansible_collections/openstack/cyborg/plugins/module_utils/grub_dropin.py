@@ -65,11 +65,11 @@ def read_others(tree):
     settings = {}
     for name in [DEFAULTS, *names]:
         if name != DROPIN:
-            try:
-                settings = parse_defaults(tree.read_text(name) or "", settings)
-            except ValueError:
-                return None
-    return configured_words(settings)
+            settings = parse_defaults(tree.read_text(name) or "", settings)
+    try:
+        return configured_words(settings)
+    except ValueError:
+        return None
 
 
 def plan(tree, wanted, absent):

@@ -67,11 +67,13 @@ def read_arguments(tree, family):
 def _read_configured(tree, family):
     try:
         settings = grub.read_defaults(tree, dropins=family == "debian")
+        if settings is None:
+            return unknown(f"{grub.DEFAULTS}: no such file; only GRUB 2 is understood")
+        return [clean(word) for word in grub.configured_words(settings)]
     except Unreadable as exc:
         return unknown(exc.reason)
-    if settings is None:
-        return unknown(f"{grub.DEFAULTS}: no such file; only GRUB 2 is understood")
-    return [clean(word) for word in grub.configured_words(settings)]
+    except ValueError as exc:
+        return unknown(f"{grub.DEFAULTS}: {exc}")
 
 
 def _words(text):

@@ -13,6 +13,7 @@ from ansible_collections.openstack.cyborg.plugins.module_utils.grub import (
     render_words,
     version_key,
 )
+from ansible_collections.openstack.cyborg.plugins.module_utils.grub_dropin import DROPIN, render_dropin
 from ansible_collections.openstack.cyborg.plugins.module_utils.kernel import release_of
 from ansible_collections.openstack.cyborg.tests.unit.host_tree import HostTree
 
@@ -99,10 +100,38 @@ def test_settings_are_read_as_a_shell_reads_them(line, value):
     assert parse_defaults(line, {"GRUB_A": "old"})["GRUB_X"] == value
 
 
-@pytest.mark.parametrize("value", ['"$(uname)"', '"`uname`"', '"never closed', "'never closed"])
-def test_what_only_a_shell_can_find_out_is_unknown(host, value):
-    host.file("/etc/default/grub", f"GRUB_CMDLINE_LINUX={value}\n")
+@pytest.mark.parametrize(
+    "text",
+    [
+        'GRUB_CMDLINE_LINUX="$(uname)"',
+        'GRUB_CMDLINE_LINUX="`uname`"',
+        'GRUB_CMDLINE_LINUX="never closed',
+        "GRUB_CMDLINE_LINUX='never closed",
+        'CONSOLE=$(tty)\nGRUB_CMDLINE_LINUX="quiet $CONSOLE"',
+        'GRUB_CMDLINE_LINUX=quiet\nif [ -e /etc/x ]; then\n  GRUB_CMDLINE_LINUX="splash"\nfi',
+        'test -e /etc/x && GRUB_CMDLINE_LINUX="splash"',
+    ],
+)
+def test_what_only_a_shell_can_find_out_is_unknown(host, text):
+    host.file("/etc/default/grub", text + "\n")
     assert "/etc/default/grub" in gather_kernel(host.tree)["args_configured"]["unknown"]
+
+
+def test_other_settings_may_be_a_shells_to_find_out(host):
+    distributor = "GRUB_DISTRIBUTOR=`lsb_release -i -s 2> /dev/null || echo Debian`"
+    console = "CONSOLE='console=ttyS0'\nGRUB_CMDLINE_LINUX=\"$CONSOLE\"\n# GRUB_CMDLINE_LINUX=commented"
+    host.file("/etc/default/grub", f"{distributor}\n{console}\nif true; then\n  GRUB_TIMEOUT=1\nfi\n")
+    assert gather_kernel(host.tree)["args_configured"] == ["console=ttyS0"]
+
+
+def test_the_drop_in_of_this_collection_replaces_words_of_the_same_names(host):
+    host.file(
+        "/etc/default/grub", 'GRUB_CMDLINE_LINUX_DEFAULT="quiet intel-iommu=off"\nGRUB_CMDLINE_LINUX="intel_iommu=x"\n'
+    )
+    host.file(DROPIN, render_dropin({"intel_iommu": "on"}))
+    assert gather_kernel(host.tree)["args_configured"] == ["intel_iommu=on", "quiet"]
+    host.file(DROPIN, "# cyborg: {broken\n")
+    assert DROPIN in gather_kernel(host.tree)["args_configured"]["unknown"]
 
 
 def test_drop_ins_are_read_on_the_debian_family_alone(host):
