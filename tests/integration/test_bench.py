@@ -41,7 +41,7 @@ def rows_by_name(document):
 
 def test_every_row_of_the_document_is_in_the_table_and_on_the_page(run):
     printed, document, written = run
-    assert len(document["rows"]) == 5 * len(SIZES)
+    assert len(document["rows"]) == 6 * len(SIZES)
     for row in document["rows"]:
         assert row["group"] == "core"
         assert row["cpu_s"] > 0

@@ -63,7 +63,7 @@ def rows(options: Options, work: Path) -> Iterator[Row]:
 
 def requests_for(hosts: int, templates: str) -> dict[str, dict[str, Any]]:
     """Return what is asked of the processes for one size, by the name of the row."""
-    shared = {"templates": templates, "hosts": hosts, "drift_every": SOME, "whole": False}
+    shared = {"templates": templates, "hosts": hosts, "drift_every": SOME, "whole": False, "layouts": fleet.LAYOUTS}
     requests = {
         COLD: {**shared, "pass": "cold"},
         WARM: {**shared, "pass": "warm"},
@@ -71,6 +71,7 @@ def requests_for(hosts: int, templates: str) -> dict[str, dict[str, Any]]:
     }
     if hosts <= MANY_HOSTS:
         requests["cold, all out of sync"] = {**shared, "pass": "cold", "drift_every": ALL}
+        requests["cold, no two alike"] = {**shared, "pass": "cold", "layouts": hosts}
         requests["survey, all kept"] = {**shared, "pass": "survey"}
     return requests
 

@@ -88,10 +88,11 @@ def think(compiled: Compiled, host: Host, document: bytes, known: Known) -> None
         known.plans[host.name] = plan
 
 
-def reports_of(templates: Mapping[str, fleet.Template], numbers: range, drift_every: int | None) -> list[bytes]:
-    """Return what hosts *numbers* report; one in *drift_every* is not as declared."""
+def reports_of(templates: Mapping[str, fleet.Template], numbers: range, request: Mapping[str, Any]) -> list[bytes]:
+    """Return what hosts *numbers* report; one in ``drift_every`` is not as declared, none without."""
+    every, layouts = request["drift_every"], request["layouts"]
     return [
-        fleet.document(templates, number, drifted=drift_every is not None and number % drift_every == 0)
+        fleet.document(templates, number, drifted=every is not None and number % every == 0, layouts=layouts)
         for number in numbers
     ]
 
@@ -103,7 +104,7 @@ def stream(
     watch = Stopwatch()
     for numbers in fleet.batches(request["hosts"]):
         hosts = [fleet.host_at(number) for number in numbers]
-        reports = reports_of(templates, numbers, request["drift_every"])
+        reports = reports_of(templates, numbers, request)
         with watch:
             for host, report in zip(hosts, reports, strict=True):
                 think(compiled, host, report, known)
@@ -136,7 +137,7 @@ def warm(templates: Mapping[str, fleet.Template], request: Mapping[str, Any]) ->
     process.forget_peak()
     for numbers in fleet.batches(request["hosts"]):
         hosts = [fleet.host_at(number) for number in numbers]
-        reports = reports_of(templates, numbers, request["drift_every"])
+        reports = reports_of(templates, numbers, request)
         marks = [decode_facts(report).fingerprint for report in reports]
         with watch:
             if request["whole"]:
@@ -169,7 +170,7 @@ def whole(templates: Mapping[str, fleet.Template], request: Mapping[str, Any]) -
     """Measure `reconcile.survey`, which keeps every host's facts and plan, with journal and world in memory."""
     numbers = range(request["hosts"])
     hosts = [fleet.host_at(number) for number in numbers]
-    reports = reports_of(templates, numbers, request["drift_every"])
+    reports = reports_of(templates, numbers, request)
     observer = Decoding({host.name: report for host, report in zip(hosts, reports, strict=True)})
     journal = FakeJournal()
     ports = Ports(

@@ -35,6 +35,9 @@ SHARES: Final = {"gpu-1": 40, "qat-1": 30, "nic-1": 30}
 GROUPS: Final = {"gpu-1": "gpu", "qat-1": "crypto", "nic-1": "network"}
 HOSTS_PER_RACK: Final = 40
 
+#: In how many ways the devices of a kind are laid out, unless a row says otherwise: generations of boards, and slots.
+LAYOUTS: Final = 20
+
 #: Stands in the templates where a host's own number goes, written with as many digits.
 MARK: Final = "7e57ab1e"
 
@@ -137,7 +140,8 @@ def read_templates(folder: Path) -> Mapping[str, Template]:
 # ------------------------------------------------------------------------------------------------------------ the fleet
 def kind_of(number: int) -> str:
     """Return the kind of host *number*; kinds are spread evenly."""
-    place = number * 37 % 100  # 37 and 100 share no factor: every hundred hosts hold each place once
+    # Every hundred hosts hold each place once, since 37 and 100 share no factor; and each hundred in another order.
+    place = (number * 37 + number // 100 * 13) % 100
     for name, share in SHARES.items():
         if place < share:
             return name
@@ -151,14 +155,15 @@ def host_at(number: int) -> Host:
     return Host(f"compute-{number:08x}", frozenset({"compute", GROUPS[kind_of(number)]}), labels)
 
 
-def document(templates: Mapping[str, Template], number: int, *, drifted: bool) -> bytes:
-    """Return the JSON that host *number* reports."""
+def document(templates: Mapping[str, Template], number: int, *, drifted: bool, layouts: int = LAYOUTS) -> bytes:
+    """Return the JSON that host *number* reports; its layout is the PCI domain that all its devices are in."""
     template = templates[kind_of(number)]
     text = template.drifted if drifted else template.synced
     digits = b"%08x" % number
     mac = b":".join(digits[at : at + 2] for at in (0, 2, 4, 6))
     marked_mac = ":".join(MARK[at : at + 2] for at in (0, 2, 4, 6)).encode()
-    return text.replace(MARK.encode(), digits).replace(marked_mac, mac)
+    domain = b"%04x:" % (number % layouts)
+    return text.replace(MARK.encode(), digits).replace(marked_mac, mac).replace(b"0000:", domain)
 
 
 def batches(count: int, size: int = 100) -> Iterator[range]:

@@ -19,7 +19,8 @@ A fleet of hosts with eight PCI functions each, whose facts are about 11 kB of J
 is a process of its own with one thread; *memory* is how far its resident set rose over what it held before.
 
 - *cold*: each host's JSON is decoded, laid out, resolved, compared and planned, then let go of; one host in a hundred
-  is not as declared. *all out of sync*: none is.
+  is not as declared. *all out of sync*: none is. Hosts are of three kinds, each built in 20 ways; *no two alike*: every
+  host is built in a way of its own.
 - *warm*: every host's fingerprint is compared with the one known; the one host in a hundred that differs is decoded
   and planned as above. *whole documents*: the fingerprints have to be taken out of the whole documents first, as when
   hosts are read over SSH.
