@@ -196,7 +196,8 @@ def act(changes: Sequence[Change], setting: Setting) -> Iterable[Action | Wait]:
 def _act_on(name: str, changes: list[Change], setting: Setting) -> Action | Wait:
     spec = setting.subject.catalogue[name]
     state = setting.desired.get((HOST, NAME, name, "state"), PRESENT)
-    remove = state is ABSENT or (state == NOT_LOADED and spec.dkms is None)
+    kept = setting.desired.get((HOST, "kernel_modules", "load", module_name(spec.kernel_module or ""))) is True
+    remove = state is ABSENT or (state == NOT_LOADED and spec.dkms is None and not kept)
     call = _call(name, changes, setting, remove=remove)
     reloads = any(change.path[3] == "version" and change.observed is not ABSENT for change in changes) or remove
     disruption = Disruption.MODULE_RELOAD if reloads else Disruption.NONE
@@ -205,6 +206,9 @@ def _act_on(name: str, changes: list[Change], setting: Setting) -> Action | Wait
         return action
     module = setting.subject.module(spec.kernel_module or "")
     trouble = _role_trouble(action, spec, module) or _use_trouble(action, module, setting.subject)
+    if trouble is None and remove and kept:
+        text = f"driver {name} is to be absent, and kernel_modules.load wants {spec.kernel_module}: drop one of them"
+        trouble = Reason.CONFLICTED, text
     if trouble is None and not remove:
         trouble = _install_trouble(action, name, spec, setting)
     return action if trouble is None else wait(trouble, action)

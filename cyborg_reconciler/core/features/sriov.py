@@ -27,6 +27,7 @@ from cyborg_reconciler.core.features.base import (
 )
 from cyborg_reconciler.core.state import (
     ABSENT,
+    HOST,
     Action,
     Change,
     Disruption,
@@ -37,7 +38,15 @@ from cyborg_reconciler.core.state import (
     Value,
     Wait,
 )
-from cyborg_reconciler.core.subject import BOUND_ON_PURPOSE, VFIO, Subject, as_observed, driver_name, to_json
+from cyborg_reconciler.core.subject import (
+    BOUND_ON_PURPOSE,
+    VFIO,
+    Subject,
+    as_observed,
+    driver_name,
+    module_name,
+    to_json,
+)
 from cyborg_reconciler.documents import facts as reported
 from cyborg_reconciler.documents.plan import Own, Step
 from cyborg_reconciler.documents.policy import PolicySpec
@@ -251,7 +260,10 @@ def _count_trouble(changes: Sequence[Change], setting: Setting) -> Trouble | Non
     if wanted == 0:
         return None
     words = _lack(wanted, device)
-    return (Reason.UNSUPPORTED, words) if words else None
+    if words:
+        return Reason.UNSUPPORTED, words
+    leaving = _leaving(device, setting)
+    return (Reason.CONFLICTED, f"VFs need {leaving}, which is to be taken away: keep one of them") if leaving else None
 
 
 def _lack(wanted: Value, device: reported.Device) -> str:
@@ -264,6 +276,23 @@ def _lack(wanted: Value, device: reported.Device) -> str:
         return "no driver is bound to the device, and only its driver can make VFs"
     if device.driver in BOUND_ON_PURPOSE:
         return f"the device is bound to {device.driver}, and only its own driver can make VFs"
+    return ""
+
+
+def _leaving(device: reported.Device, setting: Setting) -> str:
+    """Return the module that drives the device and is not to stay; empty when none."""
+    catalogue = setting.subject.catalogue
+    for path, value in setting.desired.items():
+        if value is not ABSENT or path[0] != HOST:
+            continue
+        name = None
+        if path[1:3] == ("kernel_modules", "load"):
+            name = path[3]
+        elif path[1] == "driver" and path[3] == "state" and path[2] in catalogue:
+            name = catalogue[path[2]].kernel_module
+        module = setting.subject.module(name) if name else None
+        if module is not None and (device.address in module.devices or module_name(str(device.driver)) == module.name):
+            return module.name
     return ""
 
 
