@@ -277,7 +277,7 @@ def specs(draw: st.DrawFn) -> dict[str, Any]:
     if "sriov" in chosen and "binding" in chosen:
         chosen.remove("binding")
     spec: dict[str, Any] = {name: draw(FEATURES[name]) for name in chosen}
-    if {"sriov", "binding"} & set(chosen) or draw(st.booleans()):
+    if not {"sriov", "binding"}.isdisjoint(chosen) or draw(st.booleans()):
         spec["device_selector"] = draw(DEVICES)
     return spec
 

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a plan travels: the segments that the collection walks, and the digest that an approval binds to."""
+
+from typing import Any
+
+from cyborg_reconciler.core.plan import to_document
+from cyborg_reconciler.core.subject import lay_out
+from cyborg_reconciler.documents.plan import ActionsSegment, RebootSegment, RoleSegment, Step
+from cyborg_reconciler.documents.pool import Reboot
+from tests.scenarios.story import facts_of, plan_of
+
+ROLES = {"install": "a.b.install", "uninstall": "a.b.uninstall"}
+GIVEN: dict[str, Any] = {
+    "drivers": [{"name": "qat", "device_type": "CRYPTO", "kernel_module": "qat_4xxx", "roles": ROLES}],
+    "policies": [
+        {
+            "name": "all",
+            "driver": {"name": "qat"},
+            "kernel_args": {"intel_iommu": "on"},
+            "kernel_modules": {"load": ["vfio"]},
+            "sriov": {"num_vfs": 2},
+        }
+    ],
+    "host": {"modules": [{"name": "qat_4xxx"}, {"name": "vfio"}]},
+    "reboot": {"allowed": True},
+}
+
+
+def test_actions_are_gathered_around_roles_and_the_reboot_ends_the_plan() -> None:
+    plan = plan_of(GIVEN)
+    document = to_document(plan, lay_out(facts_of(GIVEN["host"]), {}), Reboot(allowed=True, timeout_s=600))
+    first, role, second, reboot = document.segments
+    assert isinstance(first, ActionsSegment)
+    assert [step.id for step in first.steps] == ["kernel_args", "kernel_modules vfio"]
+    assert isinstance(role, RoleSegment)
+    assert (role.role, role.args["state"]) == ("a.b.install", "present")
+    assert isinstance(second, ActionsSegment)
+    assert [step.id for step in second.steps] == ["sriov 0000:6b:00.0"]
+    assert reboot == RebootSegment(id="reboot", boot_id="boot-1", timeout_s=600)
+    assert (document.digest, document.fingerprint) == (plan.digest, "f")
+
+
+def test_nothing_to_do_makes_no_segment() -> None:
+    plan = plan_of({})
+    assert to_document(plan, lay_out(facts_of({}), {}), Reboot()).segments == []
+
+
+def test_an_approval_is_of_just_these_actions() -> None:
+    four = plan_of({"policy": {"sriov": {"num_vfs": 4}}})
+    again = plan_of({"policy": {"name": "other", "priority": 70, "sriov": {"num_vfs": 4}}})
+    more = plan_of({"policy": {"sriov": {"num_vfs": 4, "vf_driver": "vfio-pci"}}})
+    assert four.digest == again.digest
+    assert len({four.digest, more.digest, plan_of({}).digest}) == 3
+
+
+def test_strings_of_the_host_stay_data() -> None:
+    hostile = "{{ lookup('pipe', 'touch /tmp/x') }}"
+    given = {
+        "policy": {"kernel_args": {"quiet": True}},
+        "host": {"kernel": {"args": ["ro", f"quiet={hostile}"], "running": ["quiet"]}},
+    }
+    step = plan_of(given).actions[0].call
+    assert isinstance(step, Step)
+    assert [own.before for own in step.own] == [hostile]
