@@ -5,6 +5,7 @@ Used by the tests beside it. Where QEMU or root is missing the tests fail and sa
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -34,23 +35,31 @@ def pytest_runtest_makereport(item, call):
 
 
 @pytest.fixture(scope="session")
-def image() -> Image:
+def in_the_open(pytestconfig) -> Callable[[], AbstractContextManager[None]]:
+    """A context in which the lab's progress is seen at once: the first test waits minutes for an image and a boot."""
+    return pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled
+
+
+@pytest.fixture(scope="session")
+def image(in_the_open) -> Image:
     """The Debian image that all guests come from."""
     remove_orphans()
     try:
-        return provide_image()
+        with in_the_open():
+            return provide_image()
     except LabUnavailable as error:
         pytest.fail(str(error), pytrace=False)
 
 
 @pytest.fixture
-def start_guests(request, image) -> Iterator[Callable[..., list[Guest]]]:
+def start_guests(request, image, in_the_open) -> Iterator[Callable[..., list[Guest]]]:
     """A function that starts guests of the given names at once, and returns them when all answer."""
     started: list[Guest] = []
     request.node.stash[STARTED] = started
 
     def start(*names: str, boot: Boot = Boot.KERNEL) -> list[Guest]:
-        snapshot = provide_snapshot(image, boot)
+        with in_the_open():
+            snapshot = provide_snapshot(image, boot)
         new = []
         for name in names:
             new.append(snapshot.start(name))

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """How is one virtual host started, spoken to, changed and ended?
 
-Called by `snapshot`, the fixtures and the tests. Runs QEMU and ssh. A guest's QEMU dies with the
+Called by `snapshot`, the fixtures and the tests. Runs QEMU. A guest's QEMU dies with the
 process that started it.
 """
 
 import re
-import shlex
 import subprocess
 import time
 import uuid
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+from tests.lab.connection import CommandFailed, Connection, GuestUnreachable
 from tests.lab.image import Image
 from tests.lab.machine import Boot, Device, Machine, qemu_command, root_port_address
 from tests.lab.place import GuestFolder
@@ -24,27 +24,8 @@ from tests.lab.qmp import Qmp, QmpError
 BOOT_TIMEOUT_S = 600.0
 SSH_TIMEOUT_S = 300.0
 CONSOLE_TAIL_LINES = 60
-#: What ssh itself exits with when it could not connect. Source: ssh(1), EXIT STATUS.
-SSH_FAILED = 255
 #: A kernel asks for a reset in several ways, and QEMU reports each; no boot is as short as this.
 SAME_RESET_S = 3
-USER = "lab"
-
-
-class GuestUnreachable(Exception):  # noqa: N818 - it names the state of the guest
-    """No ssh connection to the guest came about, or it broke."""
-
-
-class CommandFailed(Exception):  # noqa: N818 - it names what happened
-    """A command in a guest did not end with 0.
-
-    Attributes:
-        returncode, stdout, stderr: of the command.
-    """
-
-    def __init__(self, command: str, done: subprocess.CompletedProcess[str]) -> None:
-        super().__init__(f"{command!r} ended with {done.returncode}: {done.stderr.strip() or done.stdout.strip()}")
-        self.returncode, self.stdout, self.stderr = done.returncode, done.stdout, done.stderr
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +58,7 @@ class Guest:
         self.disk = self._folder.files / "disk.qcow2"
         self.console = self._folder.files / "console.log"
         self.known_hosts = self._folder.files / "known_hosts"
+        self._connection = Connection(image.user_key, self.known_hosts, self._folder.sockets)
         self._host_key = image.host_key
         self._process: subprocess.Popen[bytes] | None = None
         self._qmp: Qmp | None = None
@@ -98,7 +80,7 @@ class Guest:
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
         self._qmp = self._connect(socket)
         self.ssh_port = _parse_forwarded_port(self.qmp.monitor("info usernet"))
-        self._trust(self._host_key.with_suffix(".pub"))
+        self._connection.trust(self.ssh_port, self._host_key.with_suffix(".pub"))
         if resume:
             self._resume()
 
@@ -129,6 +111,11 @@ class Guest:
         return self._process is not None and self._process.poll() is None
 
     @property
+    def process_id(self) -> int:
+        """The id of its QEMU's process; 0 when it is off."""
+        return self._process.pid if self._process else 0
+
+    @property
     def qmp(self) -> Qmp:
         """The connection to the guest's QEMU."""
         if self._qmp is None:
@@ -146,32 +133,11 @@ class Guest:
         """
         if not self.is_on:
             raise GuestUnreachable(f"{self.name} is powered off")
-        persist = [
-            "-o",
-            "ControlMaster=auto",
-            "-o",
-            "ControlPersist=600",
-            "-o",
-            f"ControlPath={self._folder.sockets}/ssh",
-        ]
-        destination = ["-p", str(self.ssh_port), f"{USER}@127.0.0.1"]
-        arguments = ["ssh", "-F", "none", "-i", str(self.image.user_key), *_ssh_options(self.known_hosts), *persist]
-        try:
-            done = subprocess.run(
-                [*arguments, *destination, command],
-                input=stdin,
-                capture_output=True,
-                text=True,
-                timeout=timeout_s,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise GuestUnreachable(f"{self.name}: no end of {command!r} within {timeout_s:.0f} s") from error
-        if done.returncode == SSH_FAILED:
-            raise GuestUnreachable(f"{self.name}: {done.stderr.strip()}")
-        if done.returncode:
-            raise CommandFailed(command, done)
-        return done.stdout
+        return self._connection.run(command, timeout_s=timeout_s, stdin=stdin)
+
+    def leave_ssh(self) -> None:
+        """Close the connection that `ssh` keeps open between commands."""
+        self._connection.leave()
 
     def wait_ssh(self, timeout_s: float = BOOT_TIMEOUT_S) -> None:
         """Wait until the guest answers over ssh.
@@ -230,22 +196,13 @@ class Guest:
         self.ssh("sudo sh -eu", stdin=script)
         self.leave_ssh()
         self._host_key = key
-        self._trust(key.with_suffix(".pub"))
+        self._connection.trust(self.ssh_port, key.with_suffix(".pub"))
 
     # --- what Ansible needs ----------------------------------------------------------------------------------------
 
     def inventory_vars(self) -> dict[str, object]:
         """Return the variables with which Ansible reaches the guest: its host key is checked, its sudo asks nothing."""
-        return {
-            "ansible_host": "127.0.0.1",
-            "ansible_port": self.ssh_port,
-            "ansible_user": USER,
-            "ansible_ssh_private_key_file": str(self.image.user_key),
-            "ansible_ssh_common_args": shlex.join(_ssh_options(self.known_hosts)),
-            "ansible_control_path_dir": str(self._folder.sockets),
-            "ansible_become": True,
-            "ansible_python_interpreter": "/usr/bin/python3",
-        }
+        return self._connection.inventory_vars()
 
     def inventory_line(self) -> str:
         """Return the guest's line of an INI inventory."""
@@ -287,17 +244,6 @@ class Guest:
             else:
                 return
 
-    def _trust(self, public_key: Path) -> None:
-        algorithm, key, *_ = public_key.read_text().split()
-        self.known_hosts.write_text(f"[127.0.0.1]:{self.ssh_port} {algorithm} {key}\n")
-
-    def leave_ssh(self) -> None:
-        """Close the connection that `ssh` keeps open between commands."""
-        control = self._folder.sockets / "ssh"
-        if control.exists():
-            leave = ["ssh", "-F", "none", "-O", "exit", "-o", f"ControlPath={control}", "127.0.0.1"]
-            subprocess.run(leave, capture_output=True, check=False)  # a connection that is gone needs no end
-
 
 #: Runs in the guest as root. A host name first, since sudo looks it up.
 IDENTITY = """
@@ -312,21 +258,6 @@ ssh-keygen -y -f /etc/ssh/ssh_host_ed25519_key >/etc/ssh/ssh_host_ed25519_key.pu
 systemctl reload ssh
 sync
 """
-
-
-def _ssh_options(known_hosts: Path) -> list[str]:
-    settings = {
-        "BatchMode": "yes",
-        "IdentitiesOnly": "yes",
-        "StrictHostKeyChecking": "yes",
-        "UserKnownHostsFile": known_hosts,
-        "GlobalKnownHostsFile": "/dev/null",
-        "ConnectTimeout": 30,
-        "ServerAliveInterval": 15,
-        "ServerAliveCountMax": 8,
-        "LogLevel": "ERROR",
-    }
-    return [part for name, value in settings.items() for part in ("-o", f"{name}={value}")]
 
 
 def _parse_forwarded_port(usernet: str) -> int:

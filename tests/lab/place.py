@@ -5,6 +5,7 @@ Called by `image`, `snapshot`, `guest` and the fixtures. Touches the disk.
 """
 
 import fcntl
+import hashlib
 import os
 import shutil
 import sys
@@ -31,6 +32,11 @@ def say(text: str) -> None:
     """Tell whoever waits what happens, on standard error."""
     sys.stderr.write(f"lab: {text}\n")
     sys.stderr.flush()
+
+
+def digest_of(*files: Path) -> str:
+    """Return a short digest of what *files* hold."""
+    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()[:16]
 
 
 @contextmanager

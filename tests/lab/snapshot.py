@@ -5,7 +5,6 @@ Called by the fixtures. Boots a guest once for each way of booting, saves its di
 guests from them. What blocks saving (nvme, virtio-crypto) or loses its state (edu) is plugged in afterwards.
 """
 
-import hashlib
 import shutil
 import time
 from collections.abc import Callable
@@ -16,12 +15,15 @@ from tests.lab.guest import Guest, Origin
 from tests.lab.image import Image
 from tests.lab.machine import Boot
 from tests.lab.needs import read_qemu_version
-from tests.lab.place import lab_folder, locked, remove_stale, say
+from tests.lab.place import digest_of, lab_folder, locked, remove_stale, say
 
+HERE = Path(__file__).parent
 #: An upper limit for the bytes a second that a state is saved with; the disk sets the real one.
 NO_LIMIT = 1 << 40
 SAVE_TIMEOUT_S = 300.0
 
+#: Names the machine and its preparation, as they were when this module was loaded.
+DIGEST = digest_of(HERE / "machine.py", HERE / "snapshot.py")
 #: The boot loader goes onto the whole disk: it has no partitions, so GRUB keeps a list of blocks, which is fine here.
 INSTALL_BOOT_LOADER = """
 grub-install --target=i386-pc --force --skip-fs-probe /dev/vda
@@ -67,7 +69,9 @@ def provide_snapshot(image: Image, boot: Boot) -> Snapshot:
         origin, prepare = Origin(image.disk, "raw"), INSTALL_BOOT_LOADER + WARM_UP
     else:
         origin, prepare = Origin(provide_snapshot(image, Boot.KERNEL).folder / "disk.qcow2", "qcow2"), WARM_UP
-    snapshot = Snapshot(image, boot, lab_folder() / "snapshots" / f"{boot.value}-{_read_digest(image)}")
+    snapshot = Snapshot(
+        image, boot, lab_folder() / "snapshots" / f"{boot.value}-{image.digest[:8]}-{DIGEST[:8]}-{read_qemu_version()}"
+    )
     with locked(f"snapshot-{boot.value}"):
         if not snapshot.folder.exists():
             remove_stale(snapshot.folder.parent, keep=snapshot.folder)
@@ -109,10 +113,3 @@ def save(guest: Guest, folder: Path) -> None:
         time.sleep(0.2)
     guest.power_off()
     guest.disk.rename(folder / "disk.qcow2")
-
-
-def _read_digest(image: Image) -> str:
-    parts = hashlib.sha256(f"{image.digest} {read_qemu_version()}".encode())
-    for name in ("machine.py", "snapshot.py"):
-        parts.update((Path(__file__).parent / name).read_bytes())
-    return parts.hexdigest()[:16]

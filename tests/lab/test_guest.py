@@ -3,7 +3,7 @@
 
 import pytest
 
-from tests.lab.guest import CommandFailed, GuestUnreachable
+from tests.lab.connection import CommandFailed, GuestUnreachable
 from tests.lab.machine import EDU, NVME, VIRTIO_CRYPTO
 
 IGB = "/sys/bus/pci/devices/0000:01:00.0"
