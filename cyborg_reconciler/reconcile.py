@@ -70,7 +70,11 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class HostView:
-    """One host at one moment: what is desired of it, what it reported, what is to be done, where it stands."""
+    """One host at one moment: what is desired of it, what it reported, what is to be done, where it stands.
+
+    Attributes:
+        phase: ``Planned`` where something is to be done, ``PendingApproval`` where a person has to agree to it first.
+    """
 
     host: Host
     pool: RolloutPool
@@ -79,6 +83,7 @@ class HostView:
     desired: Desired | None = None
     subject: Subject | None = None
     outcome: Outcome | None = None
+    phase: Phase = Phase.IDLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +135,8 @@ def survey(ports: Ports, options: Options, on_progress: OnProgress, hosts: Seque
                 ports.controller.id, reboot, histories[host.name], ports.clock.now(), now, options.facts_max_age
             )
             plan = make_plan(host.name, desired[host.name], subjects[host.name], terms)
-            views[host.name] = HostView(host, pool, plan, judge(plan), desired[host.name], subjects[host.name])
+            view = HostView(host, pool, plan, judge(plan), desired[host.name], subjects[host.name])
+            views[host.name] = replace(view, phase=_phase(view, ports, options))
     _record(views.values(), ports, now)
     sizes = Counter(view.pool.metadata.name for view in views.values())
     return Survey(declared, views, sizes)
@@ -141,6 +147,12 @@ def _pool(host: Host, declared: Declared) -> tuple[RolloutPool, Wait | None]:
         return pool_of(host, declared), None
     except TwoPoolsError as exc:
         return DEFAULT_POOL, Wait(Reason.CONFLICTED, str(exc))
+
+
+def _phase(view: HostView, ports: Ports, options: Options) -> Phase:
+    if not view.plan.actions:
+        return Phase.IDLE
+    return Phase.PLANNED if approved(view, ports, options) else Phase.PENDING_APPROVAL
 
 
 def _stuck(host: Host, pool: RolloutPool, wait: Wait) -> HostView:
@@ -274,6 +286,9 @@ def _judged(views: Mapping[str, HostView], outcomes: Mapping[str, Outcome], port
         if not view.verdict.verified and (view.plan.actions or outcomes[name].status != "applied")
     ]
     ports.journal.record_verdicts(dict.fromkeys(stuck, False))
+    changed = [view for name, view in views.items() if any(step.status == "changed" for step in outcomes[name].steps)]
+    now = ports.clock.now()
+    ports.journal.record_hosts([replace(_host_record(view, now), changed_at=now) for view in changed])
     return {name: replace(view, outcome=outcomes[name]) for name, view in views.items()}
 
 
@@ -292,6 +307,9 @@ def _record(views: Collection[HostView], ports: Ports, now: datetime) -> None:
 
 def _host_record(view: HostView, now: datetime) -> HostRecord:
     wait = next(iter(view.plan.waits), None)
+    if view.phase is Phase.PENDING_APPROVAL:
+        text = f"`cyborg-reconciler approve --limit {view.host.name}` lets it go on; `apply` asks for itself"
+        wait = Wait(Reason.PENDING_APPROVAL, text)
     where = "" if wait is None or wait.target == HOST else f"{wait.target}: "
     return HostRecord(
         name=view.host.name,
@@ -299,7 +317,7 @@ def _host_record(view: HostView, now: datetime) -> HostRecord:
         generation=view.plan.generation,
         sync=view.verdict.sync,
         health=view.verdict.health,
-        phase=Phase.IDLE if view.verdict.verified else Phase.PLANNED,
+        phase=view.phase,
         reason=wait.reason if wait else "",
         message=f"{where}{wait.message}" if wait else "",
         fingerprint=view.plan.fingerprint,

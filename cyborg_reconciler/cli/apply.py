@@ -92,14 +92,15 @@ def ask(question: str, *, yes: bool) -> None:
 
     Raises:
         click.UsageError: there is nobody to ask.
-        click.Abort: the person does not agree.
+        click.ClickException: the person does not agree.
     """
     if yes:
         return
     if not sys.stdin.isatty():
         msg = "nobody can be asked here (no terminal); add --yes"
         raise click.UsageError(msg, click.get_current_context())
-    click.confirm(question, abort=True, err=True)
+    if not click.confirm(question, err=True):
+        raise click.ClickException("nothing was done: it was not agreed to")
 
 
 def read_plan(path: Path) -> PlanDocument:

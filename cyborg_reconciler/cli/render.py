@@ -8,7 +8,7 @@ from rich.text import Text
 
 from cyborg_reconciler.core.features.base import is_boot
 from cyborg_reconciler.core.select import device_type
-from cyborg_reconciler.core.state import ABSENT, HOST, Action, Change, Disruption, FieldPath, Sync, Value, Wait
+from cyborg_reconciler.core.state import ABSENT, HOST, Action, Change, Disruption, FieldPath, Phase, Sync, Value, Wait
 from cyborg_reconciler.core.subject import to_json
 from cyborg_reconciler.reconcile import HostView, Survey
 
@@ -34,7 +34,8 @@ def plan_text(survey: Survey) -> Text:
 def host_text(view: HostView) -> Text:
     """Return one host's part of the plan."""
     text = Text().append(f"{view.host.name}   ", "bold")
-    text.append(f"{view.verdict.sync}   pool {view.pool.metadata.name}\n")
+    text.append(f"{view.verdict.sync}   pool {view.pool.metadata.name}")
+    text.append("   PendingApproval\n" if view.phase is Phase.PENDING_APPROVAL else "\n", "magenta")
     blocked = [(wait.action, wait) for wait in view.plan.waits if wait.action is not None]
     shown: list[tuple[Action, Wait | None]] = [*((action, None) for action in view.plan.actions), *blocked]
     running = {change.path for action, _ in shown for change in action.changes if not is_boot(change.path)}
@@ -165,6 +166,7 @@ def host_data(view: HostView) -> dict[str, Any]:
         "pool": view.pool.metadata.name,
         "sync": str(view.verdict.sync),
         "health": str(view.verdict.health),
+        "phase": str(view.phase),
         "generation": view.plan.generation,
         "digest": view.plan.digest,
         "actions": [_action_data(action) for action in view.plan.actions],

@@ -11,7 +11,7 @@ from cyborg_reconciler.bootstrap import declarations_of, open_ports
 from cyborg_reconciler.cli.common import DONE, errors_console, target_of, with_hosts, with_policies, with_state
 from cyborg_reconciler.cli.progress import shown
 from cyborg_reconciler.cli.render import footer
-from cyborg_reconciler.core.state import Sync
+from cyborg_reconciler.core.state import Phase, Sync
 from cyborg_reconciler.errors import NextStep, ReconcilerError
 from cyborg_reconciler.reconcile import Options, Ports, Survey, converge, resume, survey
 from cyborg_reconciler.settings import Settings
@@ -92,6 +92,9 @@ def _tell(seen: Survey) -> None:
     for view in seen.hosts.values():
         if view.verdict.sync is not Sync.SYNCED:
             wait = next(iter(view.plan.waits), None)
-            why = f"{wait.reason}: {wait.message}" if wait else f"{len(view.plan.actions)} actions"
+            count = len(view.plan.actions)
+            why = f"{wait.reason}: {wait.message}" if wait else f"{count} action{'' if count == 1 else 's'}"
+            if view.phase is Phase.PENDING_APPROVAL:
+                why = f"{view.phase}: {why}"
             out.print(f"{view.host.name}: {view.verdict.sync}: {why}", markup=False)
     out.print(footer(seen), markup=False)

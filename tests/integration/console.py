@@ -111,10 +111,10 @@ class Console:
         (self.policies / f".{name}").write_text(text.getvalue())
         (self.policies / f".{name}").rename(self.policies / f"{name}.yml")
 
-    def set_variable(self, host: str, name: str, value: object) -> None:
-        """Change a variable of a host in the inventory."""
+    def add_host(self, name: str, **variables: object) -> None:
+        """Add a host to the inventory, with what Ansible is to know of it."""
         document = json.loads(self.inventory.read_text())
-        document["all"]["hosts"][host][name] = value
+        document["all"]["hosts"][name] = variables
         self.inventory.write_text(json.dumps(document))
 
     # --------------------------------------------------------------------------------------------------------- commands

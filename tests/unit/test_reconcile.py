@@ -50,8 +50,8 @@ def obey(facts: Facts, segment: Segment) -> tuple[list[StepOutcome], Facts]:
     for step in segment.steps:
         if step.module == "sriov_vfs":
             count = step.args["num_vfs"]
-            device = msgspec.structs.replace(facts.devices[0], num_vfs=count, boot_num_vfs=count)
-            facts = msgspec.structs.replace(facts, devices=[device, *facts.devices[1:]])
+            made = facts_of({"device": {"vf_devices": [{}] * count, "boot_num_vfs": count}})
+            facts = msgspec.structs.replace(facts, devices=made.devices)
         if step.module == "kernel_args":
             words = [f"{name}={value}" for name, value in step.args["args"].items()]
             kernel = msgspec.structs.replace(facts.kernel, args_next_boot=words)
@@ -176,6 +176,33 @@ def test_manual_approval_waits_and_binds_the_very_actions() -> None:
     assert world.converge(options).hosts["a"].verdict.verified
 
 
+def test_a_host_that_waits_for_approval_says_so_until_it_has_it() -> None:
+    world = World("a")
+
+    def standing() -> tuple[str, str]:
+        (record,) = world.journal.hosts()
+        return record.phase.value, record.reason
+
+    plan = world.look(Options()).hosts["a"].plan
+    assert standing() == ("PendingApproval", "PendingApproval")
+    world.journal.approve("a", plan.generation, plan.digest, world.ports.clock.now())
+    world.look(Options())
+    assert standing() == ("Planned", "")
+    world.converge(Options())
+    assert standing() == ("Idle", "")
+
+
+def test_the_journal_knows_when_a_host_was_changed_last() -> None:
+    world = World("a")
+    world.look()
+    assert world.journal.hosts()[0].changed_at is None
+    world.converge()
+    changed_at = world.ports.clock.now()
+    world.ports.clock.move(60)
+    world.converge()
+    assert world.journal.hosts()[0].changed_at == changed_at
+
+
 def test_automatic_approval_does_not_wait() -> None:
     world = World("a", pools=[pool_of(approval="automatic")])
     assert world.converge(Options()).hosts["a"].verdict.verified
@@ -280,7 +307,7 @@ def test_a_plan_that_turns_out_stale_is_made_anew() -> None:
     refusal = StepOutcome(id="sriov", status="refused", reason="FactsStale", message="another count is there")
     world.executor.outcomes["a"] = Outcome(status="refused", steps=[refusal])
     first = world.look()
-    world.observer.facts["a"] = facts_of({"hostname": "a", "device": {"num_vfs": 2}})
+    world.observer.facts["a"] = facts_of({"hostname": "a", "device": {"vf_devices": [{}, {}]}})
     converge(world.ports, first, YES, ignore_progress)
     assert len(world.executor.applied) == 2
 
