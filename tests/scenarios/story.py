@@ -6,8 +6,8 @@ for all hosts and, where they speak of devices, for all of Intel's. `given` may 
 
     policy, policies   a spec, or several, each with its `name`
     drivers            the catalogue: specs, each with its `name`
-    host               device or devices (with `vf_devices`, one dict a VF), kernel, modules, drivers (modprobe's
-                       configuration, DKMS), owned ({"<target> <feature> <field>": value before}), owner,
+    host               device or devices (with `num_vfs` or `vf_devices`, one dict a VF), kernel, modules, drivers
+                       (modprobe's configuration, DKMS), owned ({"<target> <feature> <field>": value before}), owner,
                        ownership_unknown
     host.kernel        the facts' section; `args` is the command line everywhere, `configured`, `next_boot` and
                        `running` where they differ
@@ -113,7 +113,8 @@ def _devices(words: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield each device, and after it the VFs that are described under it."""
     for device in words.get("devices", [words.get("device", {})]):
         described = {**DEVICE, **device}
-        vfs = described.pop("vf_devices", [])
+        count = described["num_vfs"] if isinstance(described["num_vfs"], int) else 0
+        vfs = described.pop("vf_devices", [{} for _ in range(count)])
         address = described["address"]
         if vfs:
             described["vfs"] = [vf_address(address, index) for index in range(len(vfs))]

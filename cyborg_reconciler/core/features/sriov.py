@@ -283,7 +283,7 @@ def _leaving(device: reported.Device, setting: Setting) -> str:
     """Return the module that drives the device and is not to stay; empty when none."""
     catalogue = setting.subject.catalogue
     for path, value in setting.desired.items():
-        if value is not ABSENT or path[0] != HOST:
+        if path[0] != HOST or value not in {ABSENT, "not loaded"}:
             continue
         name = None
         if path[1:3] == ("kernel_modules", "load"):
