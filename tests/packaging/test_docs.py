@@ -116,6 +116,15 @@ def test_reasons_that_nobody_gives_yet_are_said_to_be_such():
     assert said == set(all_reasons()) - given
 
 
+def test_the_collection_names_all_that_is_in_it():
+    text = (COLLECTION / "README.md").read_text(encoding="utf-8")
+    modules = {path.stem for path in (COLLECTION / "plugins/modules").glob("*.py")}
+    assert set(re.findall(r"^\| `openstack\.cyborg\.(\w+)`", text, re.MULTILINE)) == modules
+    for kind in ("role", "playbook"):
+        found = {path.stem for path in (COLLECTION / f"{kind}s").iterdir()}
+        assert set(re.findall(rf"^\| {kind} `openstack\.cyborg\.(\w+)`", text, re.MULTILINE)) == found
+
+
 def test_the_tutorial_shows_a_policy_of_the_demo():
     demo = yaml.safe_load_all((ROOT / "cyborg_reconciler/cli/demo_policies.yml").read_text(encoding="utf-8"))
     first, *_ = blocks(ROOT / "docs/tutorial.md", "yaml")
