@@ -12,8 +12,8 @@ from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Unrea
 
 #: The process's own view first; where a tree was recorded from outside, that of its first process.
 MOUNTINFO = ("/proc/self/mountinfo", "/proc/1/mountinfo")
-#: Filesystems of memory: nothing carries them.
-IN_MEMORY = ("rootfs", "ramfs", "tmpfs")
+#: Nothing carries these: filesystems of memory, and the place where something is mounted once it is wanted.
+CARRIED_BY_NOTHING = ("rootfs", "ramfs", "tmpfs", "autofs")
 
 
 class Mount:

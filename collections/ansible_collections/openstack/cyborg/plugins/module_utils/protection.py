@@ -10,7 +10,7 @@ group and the bridges above. What cannot be followed counts as protected.
 
 import os
 
-from ansible_collections.openstack.cyborg.plugins.module_utils.mounts import IN_MEMORY, mount_of
+from ansible_collections.openstack.cyborg.plugins.module_utils.mounts import CARRIED_BY_NOTHING, mount_of
 from ansible_collections.openstack.cyborg.plugins.module_utils.network import (
     pack_address,
     read_ssh_connection,
@@ -97,7 +97,7 @@ def _protect_system(marks, mounts):
         for point in SYSTEM_MOUNTS:
             # A later mount at the same point hides an earlier one.
             mount = next((mount for mount in reversed(mounts) if mount.point == point), None)
-            if mount and mount.fstype not in IN_MEMORY:
+            if mount and mount.fstype not in CARRIED_BY_NOTHING:
                 _protect_mount(marks, mounts, mount)
     except Unreadable as exc:
         marks.mark_all((STORAGE_CLASS, NETWORK_CLASS), exc.reason)

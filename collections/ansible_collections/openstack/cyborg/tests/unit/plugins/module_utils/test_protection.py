@@ -99,6 +99,12 @@ def test_the_last_mount_at_a_place_is_the_one_that_counts(host):
     assert protected(host) == {DISK: {"root_disk"}}
 
 
+def test_an_automount_that_nobody_wanted_yet_lies_on_no_disk(host):
+    host.mount("/", "259:2", "/dev/nvme0n1p2")
+    host.mount("/boot/efi", "0:40", "systemd-1", "autofs")
+    assert protected(host) == {DISK: {"root_disk"}}
+
+
 def test_a_disk_on_another_bus_carries_the_root_without_any_function(host):
     host.block("mmcblk0p1", "179:1", "/sys/devices/platform/soc/mmc0/block/mmcblk0")
     host.mount("/", "179:1", "/dev/mmcblk0p1")
