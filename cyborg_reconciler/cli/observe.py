@@ -24,7 +24,7 @@ from cyborg_reconciler.cli.common import (
     with_output,
     with_state,
 )
-from cyborg_reconciler.core.export import export_policies
+from cyborg_reconciler.core.export import describe
 from cyborg_reconciler.core.resolve import compile_policies
 from cyborg_reconciler.core.select import device_type
 from cyborg_reconciler.core.subject import Subject, describe_holders, lay_out
@@ -145,6 +145,9 @@ def export(*, inventory: tuple[str, ...], limit: str, settings: Settings) -> int
     yaml = YAML()
     yaml.explicit_start = True
     text = io.StringIO()
-    yaml.dump_all(export_policies(subjects), text)
+    exported = describe(subjects)
+    yaml.dump_all(exported.documents, text)
+    for note in exported.left_out:
+        errors_console().print(f"warning: {note}", markup=False, style="yellow")
     click.echo(text.getvalue(), nl=False)
     return _say_unobserved(observed)

@@ -54,11 +54,6 @@ class Export:
     left_out: tuple[str, ...]
 
 
-def export_policies(subjects: Mapping[str, Subject]) -> Sequence[dict[str, Any]]:
-    """Return the policies that describe the hosts *subjects*, by inventory name."""
-    return describe(subjects).documents
-
-
 def describe(subjects: Mapping[str, Subject]) -> Export:
     """Return the policies that describe the hosts *subjects*; hosts that are alike share theirs."""
     alike: dict[str, list[str]] = {}
