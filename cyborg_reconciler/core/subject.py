@@ -95,7 +95,12 @@ def parse_arguments(words: Iterable[str] | reported.Unknown) -> Arguments | Unkn
     found: dict[str, list[str | bool]] = {}
     for word in words:
         name, equals, value = word.partition("=")
-        found.setdefault(module_name(name), []).append(value if equals else True)
+        if "-" in name:
+            name = module_name(name)
+        if name in found:
+            found[name].append(value if equals else True)
+        else:
+            found[name] = [value if equals else True]
     return found
 
 
