@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from cyborg_reconciler.adapters.declarations.yaml import YamlDeclarations
 from cyborg_reconciler.cli.main import cli
 from cyborg_reconciler.core.state import Reason
 from cyborg_reconciler.documents.parse import parse_documents
@@ -129,6 +130,17 @@ def test_the_tutorial_shows_a_policy_of_the_demo():
     demo = yaml.safe_load_all((ROOT / "cyborg_reconciler/cli/demo_policies.yml").read_text(encoding="utf-8"))
     first, *_ = blocks(ROOT / "docs/tutorial.md", "yaml")
     assert yaml.safe_load(first) in list(demo)
+
+
+def test_the_driver_of_the_how_to_is_valid_beside_its_source(tmp_path):
+    source = tmp_path / "edu-1.0"
+    source.mkdir()
+    (source / "dkms.conf").write_text('PACKAGE_NAME="edu"\nPACKAGE_VERSION="1.0"\n')
+    for number, text in enumerate(blocks(ROOT / "docs/how-to/install-a-dkms-driver.md", "yaml")):
+        (tmp_path / f"{number}.yml").write_text(text)
+    declared = YamlDeclarations([tmp_path]).read()
+    assert [policy.document.spec.driver.name for policy in declared.policies] == ["edu"]
+    assert declared.warnings == ()
 
 
 def test_the_settings_that_are_shown_are_settings():
