@@ -10,7 +10,13 @@ Source: Linux, Documentation/ABI/testing/sysfs-bus-pci, sysfs-kernel-iommu_group
 import time
 
 from ansible_collections.openstack.cyborg.plugins.module_utils.topology import PCI_DEVICES
-from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Unreadable, clean, is_unknown, unknown
+from ansible_collections.openstack.cyborg.plugins.module_utils.tree import (
+    Unreadable,
+    clean,
+    is_unknown,
+    parsed,
+    unknown,
+)
 
 #: Reading VPD goes word by word through a register of the device, which on some cards takes milliseconds each: so it
 #: is read of accelerator-like functions only (network, display, processors, encryption, processing; NVMe), at most
@@ -55,6 +61,7 @@ def parse_link(text):
 
 #: Fact → attribute and how to read it. What is not offered for a function is None.
 ATTRIBUTES = (
+    ("modalias", "modalias", clean),
     ("revision", "revision", lambda text: parse_hex(text).zfill(2)),
     ("driver_override", "driver_override", parse_override),
     ("numa_node", "numa_node", parse_node),
@@ -69,6 +76,8 @@ LINK_ATTRIBUTES = (
     ("link_width_max", "max_link_width", int),
 )
 
+EVERY_ATTRIBUTE = ATTRIBUTES + LINK_ATTRIBUTES
+
 
 def read_devices(tree, topology):
     """Return ``{address: facts}`` of every function, in the order of addresses. Raises: Unreadable.
@@ -80,7 +89,7 @@ def read_devices(tree, topology):
     reading_until = time.monotonic() + VPD_TIME_S
     devices = {}
     for address in topology.functions:
-        device = read_function(tree, address)
+        device, names = _read_function(tree, address)
         if device is None:
             continue  # it went away since it was listed: a VF, or a card that was unplugged
         device["net_names"] = on_nets.get(address, [])
@@ -88,34 +97,45 @@ def read_devices(tree, topology):
         device["slot"] = slots.get(address[:-2])
         device["macs"] = [mac for mac in (_read_mac(tree, name) for name in device["net_names"]) if mac]
         devices[address] = device
-        if device["physfn"] is None:
-            _read_identity(tree, device, reading_until)
+        _read_identity(tree, device, reading_until if "vpd" in names else None)
     _relate(devices)
     return devices
 
 
 def read_function(tree, address):
     """Return what the function's own attributes say, None where there is no such function. Raises: Unreadable."""
+    return _read_function(tree, address)[0]
+
+
+def _read_function(tree, address):
     base = f"{PCI_DEVICES}/{address}"
-    names = tree.listdir(base)
-    modalias = tree.fact(f"{base}/modalias")
-    if names is None or (modalias is None and not tree.exists(base)):
-        return None
-    device = {"address": address, "modalias": modalias, "protected": [], **_ids(tree, base, modalias)}
+    names = set(tree.listdir(base) or ())
+    if "modalias" not in names and not tree.exists(base):
+        return None, names
     physfn = tree.link_name(f"{base}/physfn") if "physfn" in names else None
-    for fact, attribute, parse in ATTRIBUTES if physfn else ATTRIBUTES + LINK_ATTRIBUTES:
-        device[fact] = tree.fact(f"{base}/{attribute}", parse) if attribute in names else None
+    wanted = ATTRIBUTES if physfn else ATTRIBUTES + LINK_ATTRIBUTES
+    texts = tree.read_attributes(base, [attribute for _fact, attribute, _parse in wanted if attribute in names])
+    device = {
+        fact: _fact(f"{base}/{attribute}", texts.get(attribute), parse) for fact, attribute, parse in EVERY_ATTRIBUTE
+    }
     virtfns = sorted(int(name[6:]) for name in names if name.startswith("virtfn") and name[6:].isdigit())
     device.update(
+        address=address,
         driver=tree.link_fact(f"{base}/driver") if "driver" in names else None,
         iommu_group=tree.link_fact(f"{base}/iommu_group", int) if "iommu_group" in names else None,
         physfn=physfn,
         vfs=[tree.link_name(f"{base}/virtfn{index}") or "" for index in virtfns],
         mdev_types=_read_mdev_types(tree, base) if "mdev_supported_types" in names else [],
         nvme_names=tree.listdir(f"{base}/nvme") or [] if "nvme" in names else [],
+        protected=[],
         **_read_virtio(tree, base, names),
     )
-    return device
+    device.update(_ids(tree, base, device["modalias"]))
+    return device, names
+
+
+def _fact(name, text, parse):
+    return unknown(text.reason) if isinstance(text, Unreadable) else parsed(name, text, parse)
 
 
 def _ids(tree, base, modalias):
@@ -176,23 +196,22 @@ def _read_mac(tree, name):
 def _read_identity(tree, device, reading_until):
     """Add serial and part number: of the NVMe controller, else of the Vital Product Data where they are worth it."""
     device["serial"] = device["part_number"] = None
+    if device["physfn"]:
+        return  # what a VF has of its own is its PF's
     if device["nvme_names"]:
         device["serial"] = tree.fact(
             f"/sys/class/nvme/{device['nvme_names'][0]}/serial", lambda text: clean(text.strip())
         )
-    name = f"{PCI_DEVICES}/{device['address']}/vpd"
-    if device["serial"] is not None or not device["class_id"].startswith(VPD_CLASSES):
+    if device["serial"] is not None or not reading_until or not device["class_id"].startswith(VPD_CLASSES):
         return
     try:
-        found = _read_vpd(tree, name, reading_until)
+        found = _read_vpd(tree, f"{PCI_DEVICES}/{device['address']}/vpd", reading_until)
         device["serial"], device["part_number"] = found.get("SN"), found.get("PN")
     except (Unreadable, ValueError) as exc:
         device["serial"] = device["part_number"] = unknown(f"{exc}")
 
 
 def _read_vpd(tree, name, reading_until):
-    if not tree.exists(name):
-        return {}
     if time.monotonic() > reading_until:
         raise Unreadable(f"{name}: not read, since the VPD of others took {VPD_TIME_S} s already")
     from ansible_collections.openstack.cyborg.plugins.module_utils.vpd import parse_vpd

@@ -17,14 +17,6 @@ def functions_in(path):
     return [part for part in path.split("/") if part[-2:-1] == "." and part[-5:-4] == ":" == part[-8:-7]]
 
 
-def read_links(tree, folder):
-    """Return ``{name: where it leads}`` for the entries of *folder*; one that is no link leads to itself.
-
-    Raises: Unreadable.
-    """
-    return {name: tree.readlink(f"{folder}/{name}") or f"{folder}/{name}" for name in tree.listdir(folder) or ()}
-
-
 class Topology:
     """The paths of a host's functions, net devices, block devices and device nodes.
 
@@ -35,9 +27,9 @@ class Topology:
 
     def __init__(self, tree):
         self.tree = tree
-        self.functions = read_links(tree, PCI_DEVICES)
-        self.nets = read_links(tree, "/sys/class/net")
-        self.blocks = read_links(tree, "/sys/class/block")
+        self.functions = tree.read_links(PCI_DEVICES)
+        self.nets = tree.read_links("/sys/class/net")
+        self.blocks = tree.read_links("/sys/class/block")
         self._join_nvme_paths()
         numbers = ((tree.read_text(f"/sys/class/block/{name}/dev"), name) for name in self.blocks)
         self.block_numbers = {number: name for number, name in numbers if number}
@@ -69,7 +61,7 @@ class Topology:
 
     def nodes(self):
         """Return ``{"226:0": path in sysfs}`` of all character devices. Raises: Unreadable."""
-        return read_links(self.tree, "/sys/dev/char")
+        return self.tree.read_links("/sys/dev/char")
 
     def _join_nvme_paths(self):
         # With native multipath a namespace hangs on a virtual subsystem, which links to its controllers, and each
@@ -79,6 +71,6 @@ class Topology:
                 del self.blocks[name]
             elif "/nvme-subsystem/" in path:
                 subsystem = path.split("/nvme-subsystem/")[1].split("/")[0]
-                links = read_links(self.tree, f"/sys/class/nvme-subsystem/{subsystem}")
+                links = self.tree.read_links(f"/sys/class/nvme-subsystem/{subsystem}")
                 controllers = [target for entry, target in links.items() if entry[4:].isdigit()]
                 self.blocks[name] = " ".join([path, *controllers])
