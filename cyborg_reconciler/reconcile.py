@@ -9,7 +9,7 @@ import uuid
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from cyborg_reconciler.core.plan import Terms, make_plan, to_document
 from cyborg_reconciler.core.resolve import Desired, compile_policies, resolve
@@ -36,7 +36,10 @@ from cyborg_reconciler.ports import (
     Unobserved,
 )
 
-#: Passes of one call of `converge`: what a reboot or a driver makes possible is done in the next pass.
+#: When a survey was made that nobody made: its facts are too old for anything.
+NEVER = datetime.min.replace(tzinfo=UTC)
+
+#: How often one call of `converge` changes a host: what a reboot or a driver makes possible is done in the next pass.
 MAX_PASSES = 4
 
 
@@ -93,6 +96,7 @@ class Survey:
     declared: Declared
     hosts: Mapping[str, HostView]
     pool_sizes: Mapping[str, int] = field(default_factory=dict)
+    observed_at: datetime = NEVER
 
     @property
     def unused_policies(self) -> tuple[str, ...]:
@@ -139,7 +143,7 @@ def survey(ports: Ports, options: Options, on_progress: OnProgress, hosts: Seque
             views[host.name] = replace(view, phase=_phase(view, ports, options))
     _record(views.values(), ports, now)
     sizes = Counter(view.pool.metadata.name for view in views.values())
-    return Survey(declared, views, sizes)
+    return Survey(declared, views, sizes, now)
 
 
 def _pool(host: Host, declared: Declared) -> tuple[RolloutPool, Wait | None]:
@@ -182,27 +186,45 @@ def converge(ports: Ports, first: Survey, options: Options, on_progress: OnProgr
     A host goes on to a further pass only when the last one left it with something new to do, and then only with what
     *first* showed already, unless its pool needs no approval.
     """
-    seen = first
+    seen, stopped = first, False
     shown = {name: _changes(view) for name, view in first.hosts.items()}
     done: set[tuple[str, str]] = set()
-    for _ in range(MAX_PASSES):
+    tries: Counter[str] = Counter()
+    while not stopped:
         ready = [
             view
-            for view in seen.hosts.values()
-            if _may_start(view, done) and approved(view, ports, options, shown[view.host.name])
+            for name, view in seen.hosts.items()
+            if tries[name] < MAX_PASSES and _may_start(view, done) and approved(view, ports, options, shown[name])
         ]
         if not ready:
             break
-        done |= {(view.host.name, view.plan.digest) for view in ready}
-        outcomes: dict[str, Outcome] = {}
-        pools = {view.host.name: view.pool for view in ready}
-        for wave in waves(pools, pools, seen.pool_sizes):
-            outcomes |= _apply_wave([seen.hosts[name] for name in wave], seen.declared, ports, options, on_progress)
-            if any(outcomes[name].status not in {"applied", "refused"} for name in wave):
-                break  # what went wrong on one host is not tried on the next wave's
-        again = survey(ports, options, on_progress, [seen.hosts[name].host for name in outcomes])
-        seen = replace(seen, hosts={**seen.hosts, **_judged(again.hosts, outcomes, ports)})
+        outcomes, stopped = _roll_out(ready, seen, ports, options, on_progress)
+        done |= {(name, seen.hosts[name].plan.digest) for name in outcomes}
+        tries.update(outcomes.keys())
+        looked_at = [view.host for view in ready if view.host.name in outcomes or not stopped]
+        again = survey(ports, options, on_progress, looked_at)
+        hosts = {**seen.hosts, **_judged(again.hosts, outcomes, ports)}
+        seen = replace(again, hosts=hosts, pool_sizes=first.pool_sizes)
     return seen
+
+
+def _roll_out(
+    ready: Sequence[HostView], seen: Survey, ports: Ports, options: Options, on_progress: OnProgress
+) -> tuple[Mapping[str, Outcome], bool]:
+    """Carry out the plans of *ready* in waves; return the outcomes, and whether trouble stopped the waves.
+
+    What went wrong on one host is not tried on the next wave's. Where the waves took so long that the facts are too
+    old, the hosts that are left are looked at again first.
+    """
+    outcomes: dict[str, Outcome] = {}
+    pools = {view.host.name: view.pool for view in ready}
+    for wave in waves(pools, pools, seen.pool_sizes):
+        if outcomes and ports.clock.now() - seen.observed_at > options.facts_max_age:
+            break
+        outcomes |= _apply_wave([seen.hosts[name] for name in wave], seen.declared, ports, options, on_progress)
+        if any(outcomes[name].status not in {"applied", "refused"} for name in wave):
+            return outcomes, True
+    return outcomes, False
 
 
 def _changes(view: HostView) -> frozenset[tuple[FieldPath, Value]]:
@@ -280,16 +302,18 @@ def plan_document(views: Sequence[HostView], declared: Declared, ports: Ports, o
 
 def _judged(views: Mapping[str, HostView], outcomes: Mapping[str, Outcome], ports: Ports) -> Mapping[str, HostView]:
     """Return *views* with their outcomes, and note in the journal which were verified."""
+    judged = {name: replace(view, outcome=outcomes.get(name)) for name, view in views.items()}
+    tried = [view for view in judged.values() if view.outcome is not None]
     stuck = [
-        name
-        for name, view in views.items()
-        if not view.verdict.verified and (view.plan.actions or outcomes[name].status != "applied")
+        view.host.name
+        for view in tried
+        if not view.verdict.verified and (view.plan.actions or view.outcome is None or view.outcome.status != "applied")
     ]
     ports.journal.record_verdicts(dict.fromkeys(stuck, False))
-    changed = [view for name, view in views.items() if any(step.status == "changed" for step in outcomes[name].steps)]
     now = ports.clock.now()
+    changed = [view for view in tried if any(step.status == "changed" for step in outcomes[view.host.name].steps)]
     ports.journal.record_hosts([replace(_host_record(view, now), changed_at=now) for view in changed])
-    return {name: replace(view, outcome=outcomes[name]) for name, view in views.items()}
+    return judged
 
 
 def _record(views: Collection[HostView], ports: Ports, now: datetime) -> None:

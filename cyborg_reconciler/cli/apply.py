@@ -15,6 +15,7 @@ from cyborg_reconciler.cli.common import (
     console,
     errors_console,
     is_quiet,
+    options_of,
     put_json,
     target_of,
     timed,
@@ -27,7 +28,7 @@ from cyborg_reconciler.cli.render import plan_data, plan_text
 from cyborg_reconciler.core.state import Reason
 from cyborg_reconciler.documents.plan import PlanDocument, decode_plan
 from cyborg_reconciler.errors import PlanOutdatedError, PlanUnreadableError
-from cyborg_reconciler.reconcile import HostView, Options, Survey, converge, resume, survey
+from cyborg_reconciler.reconcile import HostView, Survey, converge, resume, survey
 from cyborg_reconciler.settings import Settings
 
 
@@ -64,7 +65,7 @@ def apply(  # noqa: PLR0913 - the options of a command
       cyborg-reconciler apply -i inventory/ -p policies/ --limit compute-7 --allow-reboot --yes
     """
     target = target_of(settings, inventory, limit, policies)
-    options = Options(consent=True, allow_reboot=allow_reboot)
+    options = options_of(settings, consent=True, allow_reboot=allow_reboot)
     plan = read_plan(saved) if saved else None
     quiet = is_quiet(output)
     with open_ports(settings, target, exclusive=True) as ports:
@@ -187,7 +188,7 @@ def approve(  # noqa: PLR0913 - the options of a command
     target = target_of(settings, inventory, limit, policies)
     with open_ports(settings, target, exclusive=False) as ports:
         with timed("Observed") as on_progress:
-            seen = survey(ports, Options(allow_reboot=allow_reboot), on_progress)
+            seen = survey(ports, options_of(settings, allow_reboot=allow_reboot), on_progress)
         console().print(plan_text(seen))
         views = [view for view in seen.hosts.values() if view.plan.actions]
         if views:

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from rich.console import Console
 from cyborg_reconciler.bootstrap import Target
 from cyborg_reconciler.cli.progress import shown
 from cyborg_reconciler.ports import OnProgress
+from cyborg_reconciler.reconcile import Options
 from cyborg_reconciler.settings import Settings, read_settings
 
 #: Exit codes, after terraform's ``-detailed-exitcode``.
@@ -24,12 +26,15 @@ FAILED: Final = 1
 CHANGES: Final = 2
 INTERRUPTED: Final = 130
 
+#: Columns of an output that is no terminal: a pipe gets whole lines, whatever stands in them.
+UNLIMITED: Final = 10_000
+
 Command = Callable[..., Any]
 
 
 def console() -> Console:
     """Return the console of the output; colours only on a terminal, and not with NO_COLOR."""
-    return Console(highlight=False, soft_wrap=True)
+    return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else UNLIMITED)
 
 
 def errors_console() -> Console:
@@ -93,6 +98,11 @@ def settings_with(**given: Any) -> Settings:  # noqa: ANN401 - a setting's value
     settings = read_settings()
     changed = {name: value for name, value in given.items() if value is not None}
     return Settings(**{**{name: getattr(settings, name) for name in Settings.__slots__}, **changed})
+
+
+def options_of(settings: Settings, *, consent: bool = False, allow_reboot: bool = False) -> Options:
+    """Return what the caller allows, and how old facts may be."""
+    return Options(consent, allow_reboot, timedelta(seconds=settings.facts_max_age_s))
 
 
 def target_of(settings: Settings, inventory: tuple[str, ...], limit: str, policies: str | None) -> Target:

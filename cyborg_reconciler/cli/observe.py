@@ -92,7 +92,7 @@ def _say_unobserved(observed: Observed) -> int:
 def _table(subject: Subject, *, everything: bool) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 2))
     for name in ("device", "type", "id", "driver", "VFs", "numa", "used by", "protected"):
-        table.add_column(name, no_wrap=name != "used by")
+        table.add_column(name, no_wrap=name not in {"used by", "protected"})
     for device in subject.facts.devices:
         kind = device_type(device, subject.catalogue)
         if device.physfn is None and (everything or kind != "GENERIC"):

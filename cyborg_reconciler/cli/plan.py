@@ -13,6 +13,7 @@ from cyborg_reconciler.cli.common import (
     FAILED,
     console,
     is_quiet,
+    options_of,
     put_json,
     target_of,
     timed,
@@ -24,7 +25,7 @@ from cyborg_reconciler.cli.common import (
 from cyborg_reconciler.cli.render import plan_data, plan_text
 from cyborg_reconciler.core.state import Reason
 from cyborg_reconciler.documents.plan import encode
-from cyborg_reconciler.reconcile import Options, Survey, plan_document, survey
+from cyborg_reconciler.reconcile import Survey, plan_document, survey
 from cyborg_reconciler.settings import Settings
 
 
@@ -59,7 +60,7 @@ def plan(  # noqa: PLR0913 - the options of a command
       cyborg-reconciler plan -i inventory/ -p policies/ --out plan.json && cyborg-reconciler apply … plan.json
     """
     target = target_of(settings, inventory, limit, policies)
-    options = Options(allow_reboot=allow_reboot)
+    options = options_of(settings, allow_reboot=allow_reboot)
     with open_ports(settings, target, exclusive=False) as ports:
         with timed("Observed", quiet=is_quiet(output)) as on_progress:
             seen = survey(ports, options, on_progress)

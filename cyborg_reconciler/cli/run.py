@@ -8,7 +8,15 @@ from types import FrameType
 import click
 
 from cyborg_reconciler.bootstrap import declarations_of, open_ports
-from cyborg_reconciler.cli.common import DONE, errors_console, target_of, with_hosts, with_policies, with_state
+from cyborg_reconciler.cli.common import (
+    DONE,
+    errors_console,
+    options_of,
+    target_of,
+    with_hosts,
+    with_policies,
+    with_state,
+)
 from cyborg_reconciler.cli.progress import shown
 from cyborg_reconciler.cli.render import footer
 from cyborg_reconciler.core.state import Phase, Sync
@@ -48,7 +56,7 @@ def run(  # noqa: PLR0913 - the options of a command
       cyborg-reconciler run -i inventory/ -p policies/ --interval 60
     """
     target = target_of(settings, inventory, limit, policies)
-    options = Options(consent=yes, allow_reboot=allow_reboot)
+    options = options_of(settings, consent=yes, allow_reboot=allow_reboot)
     source = declarations_of(target.policies)
     stop = threading.Event()
 

@@ -2,6 +2,7 @@
 """The sentence over the fakes: what it asks of each port, in which order, and what it refuses."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import msgspec
 import pytest
@@ -155,6 +156,20 @@ def test_a_failure_stops_the_waves_after_it() -> None:
     assert [sorted(plan.hosts) for plan in world.executor.applied] == [["a"]]
     assert not seen.hosts["b"].verdict.verified
     assert [run.status for run in world.journal.runs()] == ["failed"]
+
+
+def test_waves_that_come_late_are_looked_at_again_first() -> None:
+    world = World("a", "b", "c")
+    options = replace(YES, facts_max_age=timedelta(minutes=10))
+
+    def slowly(facts: Facts, segment: Segment):
+        world.ports.clock.move(1000)
+        return obey(facts, segment)
+
+    world.ports = replace(world.ports, executor=FakeExecutor(world.observer, slowly))
+    seen = converge(world.ports, world.look(options), options, ignore_progress)
+    assert all(view.verdict.verified for view in seen.hosts.values())
+    assert world.observer.asked == [("a", "b", "c"), ("a", "b", "c"), ("b", "c"), ("c",)]
 
 
 def test_a_refusal_does_not_stop_the_waves_after_it() -> None:
