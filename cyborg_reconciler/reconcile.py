@@ -205,7 +205,22 @@ def converge(ports: Ports, first: Survey, options: Options, on_progress: OnProgr
         again = survey(ports, options, on_progress, looked_at)
         hosts = {**seen.hosts, **_judged(again.hosts, outcomes, ports)}
         seen = replace(again, hosts=hosts, pool_sizes=first.pool_sizes)
-    return seen
+    return _with_unasked(seen, ports, options, shown)
+
+
+def _with_unasked(
+    seen: Survey, ports: Ports, options: Options, shown: Mapping[str, frozenset[tuple[FieldPath, Value]]]
+) -> Survey:
+    """Return *seen* where hosts with something to do that no person was shown wait for approval, and note that."""
+    unasked = {
+        name: replace(view, phase=Phase.PENDING_APPROVAL)
+        for name, view in seen.hosts.items()
+        if view.phase is Phase.PLANNED and not approved(view, ports, options, shown[name])
+    }
+    if not unasked:
+        return seen
+    ports.journal.record_hosts([_host_record(view, seen.observed_at) for view in unasked.values()])
+    return replace(seen, hosts={**seen.hosts, **unasked})
 
 
 def _roll_out(

@@ -25,7 +25,7 @@ from cyborg_reconciler.cli.common import (
     with_state,
 )
 from cyborg_reconciler.cli.render import plan_data, plan_text
-from cyborg_reconciler.core.state import Reason
+from cyborg_reconciler.core.state import Phase, Reason
 from cyborg_reconciler.documents.plan import PlanDocument, decode_plan
 from cyborg_reconciler.errors import PlanOutdatedError, PlanUnreadableError
 from cyborg_reconciler.reconcile import HostView, Survey, converge, resume, survey
@@ -161,8 +161,11 @@ def exit_code(seen: Survey) -> int:
     """Return what an apply exits with."""
     views = seen.hosts.values()
     bad = {"refused", "failed", "unreachable", "cancelled", "missing"}
-    if any(view.outcome is not None and view.outcome.status in bad and not view.verdict.verified for view in views):
+    tried = [view for view in views if view.outcome is not None and not view.verdict.verified]
+    if any(view.outcome is not None and view.outcome.status in bad for view in tried):
         return FAILED
+    if any(view.phase is Phase.PLANNED for view in tried):
+        return FAILED  # it was done, and it is not so
     if any(wait.reason is Reason.CONFLICTED for view in views for wait in view.plan.waits):
         return FAILED
     return DONE if all(view.verdict.verified for view in views) else CHANGES
