@@ -141,7 +141,14 @@ def _act(
                 actions.append(result)  # type: ignore[arg-type]  # it is no Wait
             else:
                 waits.append(held_up)
-    return actions, waits
+    return _without_lost_vfs(actions, subject), waits
+
+
+def _without_lost_vfs(actions: Sequence[Action], subject: Subject) -> list[Action]:
+    """Return *actions* without those on VFs whose PF is reset: what comes of them is looked at afterwards."""
+    reset = {action.target for action in actions if action.disruption is Disruption.DEVICE_RESET}
+    lost = {device.address for device in subject.devices.values() if device.physfn in reset}
+    return [action for action in actions if action.target not in lost]
 
 
 def _allowed(changes: Iterable[Change], *, drift: bool) -> tuple[list[Change], list[Wait]]:

@@ -112,7 +112,8 @@ def test_what_is_no_longer_declared_goes_back_to_what_it_was(declared: Declared,
     converge(declared, host)
     last = converge(NOTHING, host)
     assume(not last.waits)
-    assert host.facts.ownership is None or not host.facts.ownership.fields
+    there = {HOST, *(device.address for device in host.facts.devices)}
+    assert there.isdisjoint(path[0] for path in lay_out(host.facts, {}).owned)
     assert host.facts.kernel.args_next_boot == facts.kernel.args_next_boot or not host.ours
     before = {device.address: device for device in facts.devices}
     for device in host.facts.devices:
