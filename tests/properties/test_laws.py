@@ -27,6 +27,7 @@ NOW = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
 US = "us"
 COMPUTE = InventoryHost("compute-1", frozenset({"crypto"}))
 REBOOT = Reboot(allowed=True, max_attempts=10)
+UNTOUCHED = History()
 
 #: As many passes as `reconcile.converge` makes, and one to see that there is nothing left.
 PASSES = 5
@@ -44,7 +45,7 @@ OWNED: st.SearchStrategy[Rows] = st.sampled_from(
 )
 
 
-def plan_for(declared: Declared, facts: Facts, *, reboot: Reboot = REBOOT, history: History = History()) -> Plan:  # noqa: B008 - frozen
+def plan_for(declared: Declared, facts: Facts, *, reboot: Reboot = REBOOT, history: History = UNTOUCHED) -> Plan:
     compiled = compile_policies(declared)
     subject = lay_out(facts, compiled.catalogue)
     return make_plan(COMPUTE.name, resolve(compiled, COMPUTE, subject), subject, Terms(US, reboot, history, NOW, NOW))

@@ -7,7 +7,7 @@ from cyborg_reconciler.core.export import Export, describe
 from cyborg_reconciler.core.subject import lay_out
 from tests.scenarios.story import driver_of, facts_of
 
-DRIVERS = [
+DRIVERS: list[dict[str, Any]] = [
     {"name": "qat", "device_type": "CRYPTO", "match": [{"vendor_id": "8086"}], "kernel_module": "4xxx"},
     {"name": "generic-pci", "device_type": "GENERIC"},
 ]
