@@ -20,6 +20,9 @@ from tests.lab.guest import Guest
 #: Guests crawl when the machine is busy: a whole apply, DKMS build and reboot included.
 COMMAND_TIMEOUT_S = 1800
 
+#: A guest on a busy machine takes longer than Ansible's ten seconds to answer sudo.
+ENVIRONMENT = {**os.environ, "NO_COLOR": "1", "ANSIBLE_TIMEOUT": "120"}
+
 PROGRAM = Path(sys.executable).with_name("cyborg-reconciler")
 
 
@@ -100,7 +103,7 @@ class Console:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
-            env={**os.environ, "NO_COLOR": "1"},
+            env=ENVIRONMENT,
         )
 
     def _type(self, verb: str, *words: str) -> Answer:
@@ -110,7 +113,7 @@ class Console:
             text=True,
             timeout=COMMAND_TIMEOUT_S,
             check=False,
-            env={**os.environ, "NO_COLOR": "1"},
+            env=ENVIRONMENT,
         )
         return Answer(done.returncode, done.stdout, done.stderr)
 
