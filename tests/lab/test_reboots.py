@@ -44,5 +44,5 @@ def test_an_argument_that_never_takes_effect_ends_in_reboot_loop_detected(guest,
     for _ in range(3):
         answer = at.apply()
     assert answer.code == 2
-    assert "cyborg.lab=1 is configured but not running after 2 reboots" in answer.waits("node1")["RebootLoopDetected"]
+    assert "after 2 reboots: cyborg.lab" in answer.waits("node1")["RebootLoopDetected"]
     assert guest.reboot_count() == 2
