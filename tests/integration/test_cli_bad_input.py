@@ -104,6 +104,9 @@ def test_a_journal_that_is_not_there_is_no_reason_to_make_one(console):
         assert answer.code == 1
         assert "there is none; give the folder with --state" in answer.last_error
     assert not console.state.exists()
+    console.state.mkdir(mode=0o700)
+    (console.state / "journal.db").touch()  # as in the moment in which the first command makes it
+    assert "it is empty; wait for the first" in call("status", "--state", console.state).last_error
 
 
 def test_two_applies_at_once_are_one_too_many_and_looking_is_allowed(console):

@@ -142,6 +142,12 @@ def migrate(engine: Engine, revision: str = schema.REVISION) -> None:
 def check_revision(engine: Engine) -> None:
     """Raise JournalError unless the database is of the present revision; for readers, who change nothing."""
     found = read_revision(engine)
+    if not found:
+        raise JournalError(
+            wanted=f"the journal {engine.url.database}",
+            found="it is empty",
+            remedy="wait for the first `observe`, `plan`, `apply` or `run`, which fills it",
+        )
     if found != schema.REVISION:
         raise outdated(engine, found, schema.REVISION)
 
@@ -150,6 +156,6 @@ def outdated(engine: Engine, found: str, wanted: str) -> JournalError:
     """Return the error for a database that is of another revision than this program."""
     return JournalError(
         wanted=f"the journal {engine.url.database} of revision {wanted}",
-        found=f"revision {found}" if found else "an empty database",
+        found=f"revision {found}",
         remedy="an older one is brought up to date by `observe`, say; a newer one needs a newer program",
     )
