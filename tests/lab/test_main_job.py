@@ -38,6 +38,7 @@ def vf_count(guest: Guest) -> int:
     return int(guest.ssh(f"cat {PCI}/{IGB}/sriov_numvfs"))
 
 
+@pytest.mark.unproven
 def test_vfs_appear_survive_a_reboot_grow_and_go_when_undeclared(guest, console):
     at = console(guest)
     at.declare("vfs", **FOUR_VFS)
@@ -67,6 +68,7 @@ def test_vfs_appear_survive_a_reboot_grow_and_go_when_undeclared(guest, console)
     assert left.split() == []
 
 
+@pytest.mark.unproven
 def test_a_vf_in_use_is_refused_and_its_holder_named(guest, console):
     at = console(guest)
     at.declare("vfs", **FOUR_VFS)
@@ -123,6 +125,7 @@ def test_the_management_nic_and_the_root_disk_are_refused(guest, console):
     assert "root disk" in messages
 
 
+@pytest.mark.unproven
 def test_kill_9_in_the_middle_of_an_apply_and_the_next_one_converges(guest, console):
     at = console(guest)
     at.declare("vfs", **FOUR_VFS)
@@ -140,6 +143,7 @@ def test_kill_9_in_the_middle_of_an_apply_and_the_next_one_converges(guest, cons
     at.must_apply()
 
 
+@pytest.mark.unproven
 def test_a_guest_without_power_is_unreachable_and_the_other_goes_on(two_guests, console):
     on, off = two_guests
     at = console(on, off)

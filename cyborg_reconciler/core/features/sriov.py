@@ -299,6 +299,8 @@ def _leaving(device: reported.Device, setting: Setting) -> str:
 def _missing_trouble(changes: Sequence[Change], setting: Setting, device: reported.Device) -> Trouble | None:
     """Return which VFs are to get a driver and are not there, where nobody says how many there are to be."""
     for change in changes:
+        if "vf_driver" not in change.path:
+            continue
         stop = ranges.parse_range(change.path[-1])[1]
         declared = (change.target, NAME, "num_vfs") in setting.desired
         if change.desired is not ABSENT and stop is not None and stop > len(device.vfs) and not declared:
