@@ -9,9 +9,12 @@ import contextlib
 import io
 import json
 import os
+import pty
+import select
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,9 @@ from cyborg_reconciler.cli import main
 from cyborg_reconciler.simulation import Machine, SimulatedHost, SimulatedHosts
 
 PROGRAM = Path(sys.executable).with_name("cyborg-reconciler")
+
+#: A command with Ansible in it takes seconds, and on a busy machine a minute.
+TERMINAL_TIMEOUT_S = 300.0
 
 #: What a user of the environment may have set, and a test must not meet.
 QUIET = {name: text for name, text in os.environ.items() if not name.startswith(("CYBORG_", "ANSIBLE_", "XDG_"))}
@@ -75,6 +81,72 @@ def call(*words: object) -> Answer:
             code = exc.code
     assert isinstance(code, int)
     return Answer(code, output.getvalue(), errors.getvalue())
+
+
+class Terminal:
+    """A command on a terminal of its own, and the person before it.
+
+    Attributes:
+        code: what it exited with, once it has been read to the end.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], controller: int) -> None:
+        self._process, self._controller = process, controller
+        self.code: int | None = None
+
+    def type(self, text: str) -> None:
+        """Type *text*."""
+        os.write(self._controller, text.encode())
+
+    def _read(self) -> Iterator[str]:
+        """Yield what it writes, as long as it does."""
+        deadline_s = time.monotonic() + TERMINAL_TIMEOUT_S
+        while (left_s := deadline_s - time.monotonic()) > 0:
+            readable, _, _ = select.select([self._controller], [], [], left_s)
+            try:
+                yield os.read(self._controller, 4096).decode("utf-8", "replace") if readable else ""
+            except OSError:  # how Linux ends a terminal to which nobody writes any more
+                return
+        message = f"it goes on after {TERMINAL_TIMEOUT_S} s"
+        raise TimeoutError(message)
+
+    def read_until(self, words: str) -> str:
+        """Return what it writes up to *words*."""
+        text = ""
+        for more in self._read():
+            text += more
+            if words in text:
+                return text
+        message = f"it ended without a word of {words}: {text}"
+        raise EOFError(message)
+
+    def read_to_the_end(self) -> str:
+        """Return the rest of what it writes."""
+        text = "".join(self._read())
+        self.code = self._process.wait(TERMINAL_TIMEOUT_S)
+        return text
+
+
+@contextlib.contextmanager
+def on_a_terminal(words: Sequence[object], **environ: str) -> Iterator[Terminal]:
+    """Start a command on a terminal; what still runs at the end of the block is killed."""
+    controller, terminal = pty.openpty()
+    try:
+        process = subprocess.Popen(
+            [PROGRAM, *map(str, words)],
+            stdin=terminal,
+            stdout=terminal,
+            stderr=terminal,
+            env={**QUIET, "TERM": "xterm", **environ},
+        )
+    finally:
+        os.close(terminal)
+    try:
+        yield Terminal(process, controller)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(controller)
 
 
 class Console:

@@ -2,36 +2,24 @@
 """How the command line speaks: to programs in JSON, to people in lines, to a terminal in colours unless told not to."""
 
 import json
-import os
-import pty
 import re
 import subprocess
 
 import pytest
 
 from cyborg_reconciler.simulation import nic_1
-from tests.integration.console import NOTHING, PROGRAM, QUIET, call, open_console
+from tests.integration.console import NOTHING, PROGRAM, QUIET, call, on_a_terminal, open_console
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*3[0-7]m")
 WRONG = "api_version: cyborg/v1\nkind: AcceleratorPolicy\nmetadata: {name: x}\nspec: {bogus: 1}\n"
 
 
-def on_a_terminal(*words, **environ):
-    """Return what a command writes to a terminal."""
-    controller, terminal = pty.openpty()
-    with subprocess.Popen(
-        [PROGRAM, *words], stdin=terminal, stdout=terminal, stderr=terminal, env={**QUIET, "TERM": "xterm", **environ}
-    ) as typed:
-        os.close(terminal)
-        said = b""
-        try:
-            while more := os.read(controller, 4096):
-                said += more
-        except OSError:  # how Linux ends a terminal that nobody writes to any more
-            pass
-        assert typed.wait(60) == 1
-    os.close(controller)
-    return said.decode()
+def shown(*words, **environ):
+    """Return what a command that fails writes to a terminal."""
+    with on_a_terminal(words, **environ) as terminal:
+        said = terminal.read_to_the_end()
+        assert terminal.code == 1
+    return said
 
 
 def test_what_a_host_reports_is_whole_for_people_and_json_for_programs(tmp_path):
@@ -65,8 +53,8 @@ def test_what_a_host_reports_is_whole_for_people_and_json_for_programs(tmp_path)
 
 def test_colours_are_for_terminals_and_not_for_those_who_do_not_want_them(tmp_path):
     (tmp_path / "wrong.yml").write_text(WRONG)
-    assert COLOUR.search(on_a_terminal("validate", tmp_path))
-    assert not COLOUR.search(on_a_terminal("validate", tmp_path, NO_COLOR="1"))
+    assert COLOUR.search(shown("validate", tmp_path))
+    assert not COLOUR.search(shown("validate", tmp_path, NO_COLOR="1"))
     assert "\x1b" not in call("validate", tmp_path).errors
 
 

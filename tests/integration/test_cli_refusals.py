@@ -2,15 +2,11 @@
 """What is not done, with the reason in words that help: in use, protected, somebody else's, out of reach, too much."""
 
 import json
-import os
-import pty
-import subprocess
-import time
 
 import pytest
 
 from cyborg_reconciler.simulation import gpu_1, nic_1, qat_1
-from tests.integration.console import PROGRAM, QUIET, open_console, snapshot
+from tests.integration.console import on_a_terminal, open_console, snapshot
 
 PCI = "/sys/bus/pci/devices"
 QAT, PORT = "0000:6b:00.0", "0000:ca:00.1"
@@ -87,28 +83,12 @@ def test_a_device_that_is_taken_while_the_operator_thinks_is_refused_by_the_host
     host = console["qat-1"]
     make_vfs(host, 4)
     console.declare("fewer", **CROWD, sriov={"num_vfs": 2})
-    controller, terminal = pty.openpty()
-    command = [PROGRAM, *console.words("apply", "--limit", "qat-1")]
-    with subprocess.Popen(
-        command, stdin=terminal, stdout=terminal, stderr=terminal, cwd=console.folder, env={**QUIET, "TERM": "xterm"}
-    ) as typed:
-        os.close(terminal)
-        text = read_until(controller, "Apply this? [y/N]:")
-        assert "\x1b[" in text, "there are colours on a terminal"
+    with on_a_terminal(console.words("apply", "--limit", "qat-1")) as terminal:
+        assert "\x1b[" in terminal.read_until("Apply this? [y/N]:"), "there are colours on a terminal"
         host.hold(VF)
-        os.write(controller, b"y\n")
-        text = read_until(controller, "DeviceInUse: ")
-        assert typed.wait(300) == 1
-    os.close(controller)
+        terminal.type("y\n")
+        assert "DeviceInUse: " in terminal.read_to_the_end()
+        assert terminal.code == 1
     assert host.read(f"{PCI}/{QAT}/sriov_numvfs") == "4"
     assert console.status("qat-1")["sync"] == "OutOfSync"
     assert console.memory("history")[0]["hosts"] == "qat-1 refused"
-
-
-def read_until(file, words, timeout_s=300.0):
-    """Return what comes on a terminal, up to *words*."""
-    text, deadline_s = "", time.monotonic() + timeout_s
-    while words not in text:
-        assert time.monotonic() < deadline_s, text
-        text += os.read(file, 4096).decode()
-    return text
