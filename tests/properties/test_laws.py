@@ -4,6 +4,7 @@
 from dataclasses import replace as changed
 from datetime import UTC, datetime
 from random import Random
+from typing import Any
 
 import msgspec
 from hypothesis import assume, given
@@ -18,9 +19,9 @@ from cyborg_reconciler.core.state import Host as InventoryHost
 from cyborg_reconciler.core.subject import lay_out
 from cyborg_reconciler.core.verdict import judge
 from cyborg_reconciler.documents.declared import Declared
-from cyborg_reconciler.documents.facts import Facts, OwnedField, Ownership, Unknown
+from cyborg_reconciler.documents.facts import Facts, Holder, OwnedField, Ownership, Protection, Unknown
 from cyborg_reconciler.documents.pool import Reboot
-from tests.properties.fleet import NOTHING, PFS, declarations, hosts
+from tests.properties.fleet import NOTHING, PFS, PLAIN, declarations, hosts, vf_address
 from tests.properties.simulator import Host, known
 
 NOW = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
@@ -45,6 +46,10 @@ OWNED: st.SearchStrategy[Rows] = st.sampled_from(
 )
 
 
+#: Some functions, PFs, VFs and others.
+ADDRESSES = st.frozensets(st.sampled_from([*PFS, *PLAIN, *(vf_address(pf, 0) for pf in PFS)]), min_size=3)
+
+
 def plan_for(declared: Declared, facts: Facts, *, reboot: Reboot = REBOOT, history: History = UNTOUCHED) -> Plan:
     compiled = compile_policies(declared)
     subject = lay_out(facts, compiled.catalogue)
@@ -54,6 +59,12 @@ def plan_for(declared: Declared, facts: Facts, *, reboot: Reboot = REBOOT, histo
 def owned_by_us(facts: Facts, rows: Rows) -> Facts:
     fields = [OwnedField(path=[str(part) for part in row[:-1]], before=row[-1], set=None) for row in rows]
     return msgspec.structs.replace(facts, ownership=Ownership(controller_id=US, fields=fields))
+
+
+def marked(facts: Facts, addresses: frozenset[str], **changes: Any) -> Facts:
+    """Return *facts* with other facts of the devices at *addresses*."""
+    devices = [msgspec.structs.replace(one, **changes) if one.address in addresses else one for one in facts.devices]
+    return msgspec.structs.replace(facts, devices=devices)
 
 
 def converge(declared: Declared, host: Host) -> Plan:
@@ -95,8 +106,11 @@ def test_what_a_plan_does_makes_the_host_as_desired(declared: Declared, facts: F
     assert judge(last).verified or last.waits
 
 
-@given(declarations(agreeing=True), hosts(busy=True))
-def test_what_is_in_use_or_protected_stays_while_all_else_is_done(declared: Declared, facts: Facts) -> None:
+@given(declarations(agreeing=True), hosts(busy=True), ADDRESSES)
+def test_what_is_in_use_or_protected_stays_while_all_else_is_done(
+    declared: Declared, facts: Facts, held: frozenset[str]
+) -> None:
+    facts = marked(facts, held, holders=[Holder(kind="process", name="qemu", pid=4711)])
     host = Host(facts)  # it asserts that nothing in use or protected is touched
     last = converge(declared, host)
     before = {device.address: device for device in facts.devices}
@@ -123,9 +137,10 @@ def test_what_is_no_longer_declared_goes_back_to_what_it_was(declared: Declared,
             continue
         assert device.num_vfs == was.num_vfs
         assert (device.boot_num_vfs, device.boot_vf_drivers, device.boot_driver) == (None, [], None)
-        if device.physfn is None:
-            assert device.driver == was.driver or device.driver_override is None
+        assert device.driver_override in {None, was.driver_override}
+        assert device.driver == was.driver or device.driver_override is None
     drivers, first = host.facts.drivers, facts.drivers
+    assert {one.name: one.loaded for one in drivers.modules} == {one.name: one.loaded for one in first.modules}
     assert sorted(known(drivers.blacklisted)) == sorted(known(first.blacklisted))
     assert sorted(known(drivers.load)) == sorted(known(first.load))
 
@@ -152,10 +167,12 @@ def test_what_is_unknown_yields_no_action(declared: Declared, facts: Facts, rows
     assert not plan.blind_spots or not judge(plan).verified
 
 
-@given(declarations(), hosts(unknowns=True, busy=True), OWNED)
-def test_a_protected_device_is_never_acted_on(declared: Declared, facts: Facts, rows: Rows) -> None:
+@given(declarations(agreeing=True), hosts(), OWNED, ADDRESSES)
+def test_a_protected_device_is_never_acted_on(
+    declared: Declared, facts: Facts, rows: Rows, protected: frozenset[str]
+) -> None:
+    facts = marked(facts, protected, protected=[Protection(reason="root_disk")])
     plan = plan_for(declared, owned_by_us(facts, rows))
-    protected = {device.address for device in facts.devices if device.protected}
     assert protected.isdisjoint(action.target for action in plan.actions)
 
 

@@ -218,7 +218,8 @@ def _call(name: str, changes: list[Change], setting: Setting, *, remove: bool) -
     """Return the role to run; a step that only forgets where a driver that was there before is left; None: no role."""
     spec = setting.subject.catalogue[name]
     released = release(changes, setting.subject)
-    if not remove and all(not change.declared_by.policy for change in changes):
+    again = any(change.path[3] == "state" and change.desired == PRESENT for change in changes)
+    if not (remove or again) and all(not change.declared_by.policy for change in changes):
         return Step(id=f"{NAME} {name}", module="", args={}, release=released)
     if spec.roles is None:
         return None
