@@ -30,7 +30,10 @@ PROGRAM = Path(sys.executable).with_name("cyborg-reconciler")
 TERMINAL_TIMEOUT_S = 300.0
 
 #: What a user of the environment may have set, and a test must not meet.
-QUIET = {name: text for name, text in os.environ.items() if not name.startswith(("CYBORG_", "ANSIBLE_", "XDG_"))}
+QUIET = {
+    **{name: text for name, text in os.environ.items() if not name.startswith(("CYBORG_", "ANSIBLE_", "XDG_"))},
+    "XDG_CONFIG_HOME": "/nonexistent",
+}
 
 #: Selects nothing: with it alone everything goes back, where no policy at all would prune nothing.
 NOTHING = {"device_selector": {"vendor_id": "ffff"}, "sriov": {"num_vfs": 1}}
@@ -70,10 +73,23 @@ class Answer:
         return {step["id"]: step["status"] for step in self.host(name).get("steps", [])}
 
 
+@contextlib.contextmanager
+def quiet_environment() -> Iterator[None]:
+    """Have an environment in which nobody has set anything that concerns us."""
+    before = dict(os.environ)
+    os.environ.clear()
+    os.environ.update(QUIET)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
 def call(*words: object) -> Answer:
     """Type a command with just these words."""
     output, errors = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+    with quiet_environment(), contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
         try:
             main([str(word) for word in words])
             code: object = 0

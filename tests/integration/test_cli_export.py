@@ -7,6 +7,8 @@ from ruamel.yaml import YAML
 from cyborg_reconciler.simulation import demo_machines
 from tests.integration.console import call, open_console
 
+pytestmark = pytest.mark.slow
+
 PCI = "/sys/bus/pci/devices"
 GPU, AUDIO, QAT, PORT = "0000:3b:00.0", "0000:3b:00.1", "0000:6b:00.0", "0000:ca:00.1"
 ARGS = "intel_iommu=on hugepagesz=2M hugepages=64 hugepagesz=1G hugepages=4"

@@ -13,6 +13,8 @@ from cyborg_reconciler.simulation import qat_1
 from tests.integration.ansible_support import wait_until
 from tests.integration.console import open_console
 
+pytestmark = pytest.mark.slow
+
 QAT = "0000:6b:00.0"
 COUNT = f"/sys/bus/pci/devices/{QAT}/sriov_numvfs"
 

@@ -9,6 +9,8 @@ import pytest
 from cyborg_reconciler.simulation import gpu_1, nic_1, qat_1
 from tests.integration.console import NOTHING, open_console, snapshot
 
+pytestmark = pytest.mark.slow
+
 PCI = "/sys/bus/pci/devices"
 GPU, QAT, PORT = "0000:3b:00.0", "0000:6b:00.0", "0000:ca:00.1"
 RECORD = "var/lib/cyborg-reconciler/ownership.json"

@@ -8,6 +8,8 @@ import pytest
 from cyborg_reconciler.simulation import gpu_1, nic_1, qat_1
 from tests.integration.console import on_a_terminal, open_console, snapshot
 
+pytestmark = pytest.mark.slow
+
 PCI = "/sys/bus/pci/devices"
 QAT, PORT = "0000:6b:00.0", "0000:ca:00.1"
 VF = "0000:6b:00.4"

@@ -9,6 +9,8 @@ from cyborg_reconciler.simulation import qat_1
 from tests.integration.ansible_support import wait_until
 from tests.integration.console import open_console
 
+pytestmark = pytest.mark.slow
+
 COUNT = "/sys/bus/pci/devices/0000:6b:00.0/sriov_numvfs"
 #: A turn of the loop takes seconds, and on a busy machine a minute.
 TURNS_S = 300.0

@@ -14,6 +14,8 @@ import pytest
 from cyborg_reconciler.simulation import qat_1
 from tests.integration.console import open_console, snapshot
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 QAT = "0000:6b:00.0"
 COUNT = f"/sys/bus/pci/devices/{QAT}/sriov_numvfs"
