@@ -76,6 +76,15 @@ class Subject:
         """Return the module called *name*, with - or _; None when the facts do not list it."""
         return self.modules.get(module_name(name))
 
+    def driven_by(self, module: reported.Module) -> list[reported.Device]:
+        """Return the devices that *module* drives."""
+        return [
+            device
+            for device in self.devices.values()
+            if device.address in module.devices
+            or module.name in {module_name(str(device.driver)), module_name(str(device.function_driver))}
+        ]
+
     def owns(self, target: str, feature: str) -> bool:
         """Return whether anything of *feature* on *target* is owned."""
         if self._owns is None:

@@ -144,6 +144,16 @@ def use_of(name: str, device: reported.Device) -> Trouble | None:
     return None
 
 
+def driver_use(name: str, device: reported.Device) -> Trouble | None:
+    """Return why *device*, called *name*, may not lose its driver now: see `use_of`; or it has VFs, which would go."""
+    if isinstance(device.num_vfs, reported.Unknown):
+        return Reason.UNKNOWN, f"it could not be read how many VFs {name} has: {device.num_vfs.unknown}"
+    if device.num_vfs:
+        text = f"{name} has {device.num_vfs} VFs, which would go with its driver: declare sriov.num_vfs: 0 first"
+        return Reason.DEVICE_IN_USE, text
+    return use_of(name, device)
+
+
 def iommu_trouble(kernel: reported.KernelFacts) -> Trouble | None:
     """Return why vfio-pci cannot work on the host; None when it can."""
     if isinstance(kernel.iommu_enabled, reported.Unknown):

@@ -14,12 +14,12 @@ from cyborg_reconciler.core.features.base import (
     Said,
     Setting,
     Trouble,
+    driver_use,
     iommu_trouble,
     is_boot,
     own,
     reason_of,
     release,
-    use_of,
     wait,
 )
 from cyborg_reconciler.core.state import (
@@ -166,7 +166,8 @@ def _trouble(changes: Sequence[Change], device: reported.Device, setting: Settin
     if trouble is not None:
         return trouble
     for member in (device, *(_group(setting.subject, device) if vfio else ())):
-        trouble = _member_trouble(member, device)
+        name = member.address if member is device else f"{member.address}, of the same IOMMU group,"
+        trouble = driver_use(name, member)
         if trouble is not None:
             return trouble
     return None
@@ -190,14 +191,3 @@ def _vfio_trouble(device: reported.Device, setting: Setting) -> Trouble | None:
             text = f"{member.address}, of the same IOMMU group, is to have VFs: vfio-pci takes them all"
             return Reason.CONFLICTED, text
     return None
-
-
-def _member_trouble(member: reported.Device, device: reported.Device) -> Trouble | None:
-    """Return why *member* of the IOMMU group of *device* cannot be bound anew: it, or a VF of it, is in use."""
-    name = member.address if member is device else f"{member.address}, of the same IOMMU group,"
-    if isinstance(member.num_vfs, reported.Unknown):
-        return Reason.UNKNOWN, f"it could not be read how many VFs {name} has: {member.num_vfs.unknown}"
-    if member.num_vfs:
-        text = f"{name} has {member.num_vfs} VFs, which would go with its driver: declare sriov.num_vfs: 0 first"
-        return Reason.DEVICE_IN_USE, text
-    return use_of(name, member)

@@ -16,10 +16,10 @@ from cyborg_reconciler.core.features.base import (
     Said,
     Setting,
     Trouble,
+    driver_use,
     own,
     reason_of,
     release,
-    use_of,
     wait,
 )
 from cyborg_reconciler.core.state import (
@@ -262,11 +262,8 @@ def _use_trouble(action: Action, module: reported.Module | None, subject: Subjec
         return Reason.MODULE_IN_USE, f"it could not be read who holds {module.name}: {module.holders.unknown}"
     if module.holders:
         return Reason.MODULE_IN_USE, f"{module.name} is held by {describe_holders(module.holders)}"
-    for device in (subject.devices.get(address) for address in module.devices):
-        trouble = None if device is None else use_of(device.address, device)
-        if trouble is not None:
-            return trouble
-    return None
+    troubles = (driver_use(device.address, device) for device in subject.driven_by(module))
+    return next((trouble for trouble in troubles if trouble is not None), None)
 
 
 def _install_trouble(action: Action, name: str, spec: DriverDocSpec, setting: Setting) -> Trouble | None:

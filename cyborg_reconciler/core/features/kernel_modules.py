@@ -15,9 +15,11 @@ from cyborg_reconciler.core.features.base import (
     Said,
     Setting,
     Trouble,
+    driver_use,
     own,
     reason_of,
     release,
+    use_of,
     wait,
 )
 from cyborg_reconciler.core.state import (
@@ -82,6 +84,7 @@ def desire(leaves: Mapping[LeafKey, Leaf]) -> Iterable[Field]:
             else:
                 yield Field((NAME, "blacklist", name), value=True, origin=origin)
                 yield Field((NAME, "load", name), ABSENT, origin)
+                yield Field((NAME, "boot", "load", name), ABSENT, origin)  # it would load what is kept out
         elif key[:2] == (NAME, "options"):
             yield Field((NAME, "options", *key[2:]), value, origin)
             yield Field((NAME, "parameters", *key[2:]), value, origin)
@@ -109,7 +112,7 @@ def observe(path: FieldPath, desired: Value, subject: Subject) -> Observed:
     if kind == "load":
         return _loaded(name, subject)
     # What is loaded without our doing is trusted to be loaded again.
-    if path not in subject.owned and _loaded(path[4], subject) == desired:
+    if desired is True and path not in subject.owned and _loaded(path[4], subject) is True:
         return desired
     return _listed(path[4], subject.facts.drivers.load)
 
@@ -185,11 +188,16 @@ def _act_on(name: str, changes: list[Change], setting: Setting, later: list[Chan
         return
     stale = [change for change in changes if change.path[2] == "parameters"]
     unload = [change for change in changes if change.path[2] == "load" and change.desired is ABSENT]
-    held = _use_of(module) if unload else None
-    rest = [change for change in changes if change not in stale and not (held and change in unload)]
+    held = _use_of(module, setting.subject) if unload else None
+    theirs = [c for c in changes if c.path[2] == "boot" and c.desired is ABSENT and c.path not in setting.subject.owned]
+    if theirs:
+        text = f"modules-load.d loads {name} at boot, and the file is not ours: take it out there"
+        yield wait((Reason.MANUAL_ACTION_REQUIRED, text), _action(name, theirs, [], setting))
+    rest = [c for c in changes if c not in stale and c not in theirs and not (held and c in unload)]
     if rest:
         yield _action(name, rest, [*rest, *unload], setting)
-    if held and setting.reboot and all(change.declared_by.policy for change in unload):
+    goes_with_reboot = held is not None and held[0] is not Reason.UNKNOWN and not theirs
+    if goes_with_reboot and setting.reboot and all(change.declared_by.policy for change in unload):
         later += unload  # kept out of the next boot now, gone with the reboot
     elif held:
         yield wait(held, _action(name, unload, unload, setting))
@@ -227,7 +235,7 @@ def _trouble(changes: Sequence[Change], module: reported.Module | None, setting:
     kinds = {change.path[2]: change.desired for change in changes}
     goes = "blacklist" in kinds and kinds["blacklist"] is True
     if goes or kinds.get("load", True) is ABSENT:
-        return _stays_trouble(module, goes=goes)
+        return _stays_trouble(module, setting.subject, goes=goes)
     if "load" in kinds:
         return _load_trouble(module, setting.subject.facts.kernel)
     if "parameters" in kinds and module.builtin:
@@ -237,16 +245,17 @@ def _trouble(changes: Sequence[Change], module: reported.Module | None, setting:
     return None
 
 
-def _stays_trouble(module: reported.Module, *, goes: bool) -> Trouble | None:
+def _stays_trouble(module: reported.Module, subject: Subject, *, goes: bool) -> Trouble | None:
     """Return why *module* can neither be unloaded nor kept out of the next boot."""
     if module.builtin:
         return Reason.KERNEL_UNSUPPORTED, f"{module.name} is built into the kernel: it cannot be kept out"
-    if module.protected and (goes or module.loaded):
-        return (
-            Reason.PROTECTED_DEVICE,
-            f"{module.name} drives what carries the {describe_protections(module.protected)}",
-        )
-    return None
+    if not (goes or module.loaded):
+        return None
+    if module.protected:
+        text = f"{module.name} drives what carries the {describe_protections(module.protected)}"
+        return Reason.PROTECTED_DEVICE, text
+    troubles = (use_of(device.address, device) for device in subject.driven_by(module) if device.protected)
+    return next((trouble for trouble in troubles if trouble is not None), None)
 
 
 def _load_trouble(module: reported.Module, kernel: reported.KernelFacts) -> Trouble | None:
@@ -262,7 +271,7 @@ def _load_trouble(module: reported.Module, kernel: reported.KernelFacts) -> Trou
     return None
 
 
-def _use_of(module: reported.Module | None) -> Trouble | None:
+def _use_of(module: reported.Module | None, subject: Subject) -> Trouble | None:
     """Return who keeps *module* from being unloaded while the kernel runs; None when nobody does."""
     if module is None or not module.loaded:
         return None
@@ -275,4 +284,5 @@ def _use_of(module: reported.Module | None) -> Trouble | None:
     if module.refcount:
         text = f"{module.name} has a reference count of {module.refcount}, and the kernel does not say from whom"
         return Reason.MODULE_IN_USE, text
-    return None
+    troubles = (driver_use(device.address, device) for device in subject.driven_by(module))
+    return next((trouble for trouble in troubles if trouble is not None), None)

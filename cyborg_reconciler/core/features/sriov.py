@@ -44,7 +44,6 @@ from cyborg_reconciler.core.subject import (
     Subject,
     as_observed,
     driver_name,
-    module_name,
     to_json,
 )
 from cyborg_reconciler.documents import facts as reported
@@ -291,7 +290,7 @@ def _leaving(device: reported.Device, setting: Setting) -> str:
         elif path[1] == "driver" and path[3] == "state" and path[2] in catalogue:
             name = catalogue[path[2]].kernel_module
         module = setting.subject.module(name) if name else None
-        if module is not None and (device.address in module.devices or module_name(str(device.driver)) == module.name):
+        if module is not None and device in setting.subject.driven_by(module):
             return module.name
     return ""
 
