@@ -2,7 +2,8 @@
 """Hosts, policies and records of ownership as hypothesis generates them; what is generated is small and can be read.
 
 A host has up to three PFs (with VFs of their own), up to three plain functions (some share an IOMMU group), a bridge,
-four modules and a command line. `hosts(unknowns=True)` makes some of it unreadable, `busy=True` puts some of it to use.
+four modules and a command line. `hosts(unknowns=True)` makes some of it unreadable, or left
+over from somebody; `busy=True` puts some of it to use.
 """
 
 from collections.abc import Callable
@@ -116,6 +117,8 @@ def pfs(draw: st.DrawFn, address: str, *, unknowns: bool, busy: bool) -> list[di
         "num_vfs": vary(None if total is None else count, unknowns and UNREADABLE),
         "vfs": [vf["address"] for vf in vfs],
         "protected": vary([], busy and PROTECTED, unknowns and UNREADABLE),
+        "boot_num_vfs": vary(None, unknowns and 2, unknowns and UNREADABLE),
+        "boot_vf_drivers": vary([], unknowns and [{"vfs": "0-1", "driver": "vfio-pci"}]),
     }
     return [pf, *vfs]
 
@@ -140,6 +143,7 @@ def plain(draw: st.DrawFn, address: str, *, unknowns: bool, busy: bool) -> dict[
         "iommu_group": 20 if address < PLAIN[-1] else 21,
         "holders": vary([], busy and HOLDERS, unknowns and UNREADABLE),
         "protected": vary([], busy and PROTECTED),
+        "boot_driver": vary(None, unknowns and "vfio-pci", unknowns and UNREADABLE),
     }
 
 

@@ -3,9 +3,21 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Final, Literal, NamedTuple, Protocol
 
-from cyborg_reconciler.core.state import Action, Change, FieldPath, Observed, Origin, Reason, Value, Wait, words_of
+from cyborg_reconciler.core.state import (
+    ABSENT,
+    HOST,
+    Action,
+    Change,
+    FieldPath,
+    Observed,
+    Origin,
+    Reason,
+    Value,
+    Wait,
+    words_of,
+)
 from cyborg_reconciler.core.subject import Subject, describe_holders, describe_protections, to_json
 from cyborg_reconciler.documents import facts as reported
 from cyborg_reconciler.documents.plan import Own
@@ -41,6 +53,13 @@ class Field(NamedTuple):
 
 #: Why something waits, and the words for it.
 Trouble = tuple[Reason, str]
+
+
+#: A driver of the catalogue whose module is on disk and not loaded.
+NOT_LOADED: Final = "not loaded"
+
+#: Where a module, or a driver's state, is to be one of these, it does not stay.
+GONE: Final = frozenset({ABSENT, NOT_LOADED})
 
 
 class DesireError(Exception):
@@ -152,6 +171,23 @@ def driver_use(name: str, device: reported.Device) -> Trouble | None:
         text = f"{name} has {device.num_vfs} VFs, which would go with its driver: declare sriov.num_vfs: 0 first"
         return Reason.DEVICE_IN_USE, text
     return use_of(name, device)
+
+
+def leaving_module(device: reported.Device, setting: Setting) -> str:
+    """Return the module that drives *device* and that the plan takes away; empty when none."""
+    catalogue = setting.subject.catalogue
+    for path, value in setting.desired.items():
+        if path[0] != HOST or value not in GONE:
+            continue
+        name = None
+        if path[1:3] == ("kernel_modules", "load"):
+            name = path[3]
+        elif path[1] == "driver" and path[3] == "state" and path[2] in catalogue:
+            name = catalogue[path[2]].kernel_module
+        module = setting.subject.module(name) if name else None
+        if module is not None and device in setting.subject.driven_by(module):
+            return module.name
+    return ""
 
 
 def iommu_trouble(kernel: reported.KernelFacts) -> Trouble | None:

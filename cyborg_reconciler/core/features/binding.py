@@ -17,6 +17,7 @@ from cyborg_reconciler.core.features.base import (
     driver_use,
     iommu_trouble,
     is_boot,
+    leaving_module,
     own,
     reason_of,
     release,
@@ -54,9 +55,6 @@ SCOPE: Final = "device"
 #: Bridges stay with their own drivers when vfio-pci takes a group.
 #: Source: Linux, drivers/vfio/group.c; PCI Code and ID Assignment Specification, section 1.
 BRIDGES: Final = ("0600", "0604", "0609")
-
-#: Where it is desired that a module is not loaded.
-UNLOADED: Final = ("kernel_modules", "load")
 
 
 def declare(spec: PolicySpec) -> Iterable[Said]:
@@ -130,9 +128,8 @@ def act(changes: Sequence[Change], setting: Setting) -> Iterable[Action | Wait]:
         id=f"{NAME} {address}",
         module="device_binding",
         args=_arguments(address, changes, setting),
-        observed={}
-        if _goes(device, setting)
-        else {"driver": device.driver if isinstance(device.driver, str) else None},
+        # Where the same plan unloads the device's module first, another driver is there than was observed.
+        observed={} if leaving_module(device, setting) else {"driver": device.driver},
         own=own(changes),
         release=release(changes, setting.subject),
     )
@@ -141,13 +138,6 @@ def act(changes: Sequence[Change], setting: Setting) -> Iterable[Action | Wait]:
     action = Action(address, NAME, tuple(changes), disruption, reason_of(changes), step, setting.drift)
     trouble = None if only_boot else _trouble(changes, device, setting)
     yield action if trouble is None else wait(trouble, action)
-
-
-def _goes(device: reported.Device, setting: Setting) -> bool:
-    """Return whether the same plan unloads the device's driver first: then another is bound than was observed."""
-    unloaded = {path[-1] for path, value in setting.desired.items() if path[1:3] == UNLOADED and value is ABSENT}
-    modules = (setting.subject.module(name) for name in unloaded)
-    return any(module is not None and device.address in module.devices for module in modules)
 
 
 def _arguments(address: str, changes: Sequence[Change], setting: Setting) -> dict[str, object]:

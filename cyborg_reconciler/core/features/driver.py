@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from cyborg_reconciler.core.features.base import (
+    NOT_LOADED,
     Field,
     Leaf,
     LeafKey,
@@ -54,7 +55,6 @@ SCOPE: Final = "host"
 
 PRESENT: Final = "present"
 UNBOUND: Final = "unbound"
-NOT_LOADED: Final = "not loaded"
 
 LOCKDOWNS: Final = frozenset({"integrity", "confidentiality"})
 
@@ -194,45 +194,59 @@ def act(changes: Sequence[Change], setting: Setting) -> Iterable[Action | Wait]:
 
 
 def _act_on(name: str, changes: list[Change], setting: Setting) -> Action | Wait:
-    spec = setting.subject.catalogue[name]
-    state = setting.desired.get((HOST, NAME, name, "state"), PRESENT)
-    kept = setting.desired.get((HOST, "kernel_modules", "load", module_name(spec.kernel_module or ""))) is True
-    remove = state is ABSENT or (state == NOT_LOADED and spec.dkms is None and not kept)
-    call = _call(name, changes, setting, remove=remove)
-    reloads = any(change.path[3] == "version" and change.observed is not ABSENT for change in changes) or remove
+    call = _call(name, changes, setting)
+    unloads = _unloads(call)
+    reloads = unloads or any(c.path[3] == "version" and c.observed is not ABSENT for c in changes)
     disruption = Disruption.MODULE_RELOAD if reloads else Disruption.NONE
     action = Action(HOST, NAME, tuple(changes), disruption, reason_of(changes), call, setting.drift)
-    if isinstance(call, Step):  # nothing but the record changes
+    if isinstance(call, Step) and not call.module:
         return action
+    spec = setting.subject.catalogue[name]
     module = setting.subject.module(spec.kernel_module or "")
     trouble = _role_trouble(action, spec, module) or _use_trouble(action, module, setting.subject)
-    if trouble is None and remove and kept:
+    if trouble is None and unloads and _is_declared_loaded(spec, setting):
         text = f"driver {name} is to be absent, and kernel_modules.load wants {spec.kernel_module}: drop one of them"
         trouble = Reason.CONFLICTED, text
-    if trouble is None and not remove:
+    if trouble is None and not unloads:
         trouble = _install_trouble(action, name, spec, setting)
     return action if trouble is None else wait(trouble, action)
 
 
-def _call(name: str, changes: list[Change], setting: Setting, *, remove: bool) -> RoleSegment | Step | None:
-    """Return the role to run; a step that only forgets where a driver that was there before is left; None: no role."""
+def _is_declared_loaded(spec: DriverDocSpec, setting: Setting) -> bool:
+    path = (HOST, "kernel_modules", "load", module_name(spec.kernel_module or ""))
+    return setting.desired.get(path) is True
+
+
+def _unloads(call: RoleSegment | Step | None) -> bool:
+    return call is not None and call.args.get("state") in {"absent", "unloaded"}
+
+
+def _call(name: str, changes: list[Change], setting: Setting) -> RoleSegment | Step | None:
+    """Return the role to run; None where there is none.
+
+    What is no longer declared goes back: a driver that was merely not loaded is unloaded, and of one that was there in
+    some other state nothing but the record changes.
+    """
     spec = setting.subject.catalogue[name]
+    state = setting.desired.get((HOST, NAME, name, "state"), PRESENT)
+    moved = any(change.path[3] == "state" for change in changes)
     released = release(changes, setting.subject)
-    again = any(change.path[3] == "state" and change.desired == PRESENT for change in changes)
-    if not (remove or again) and all(not change.declared_by.policy for change in changes):
-        return Step(id=f"{NAME} {name}", module="", args={}, release=released)
+    if all(not change.declared_by.policy for change in changes) and not (moved and state in {ABSENT, PRESENT}):
+        unload = moved and state == NOT_LOADED and not _is_declared_loaded(spec, setting)
+        args: dict[str, object] = {"name": spec.kernel_module, "state": "unloaded", "boot": False} if unload else {}
+        return Step(id=f"{NAME} {name}", module="kernel_module" if unload else "", args=args, release=released)
     if spec.roles is None:
         return None
     version = setting.desired.get((HOST, NAME, name, "version"), spec.version)
-    args: dict[str, object] = {
+    args = {
         "name": name,
-        "state": "absent" if remove else PRESENT,
+        "state": "absent" if state is ABSENT else PRESENT,
         "version": version if isinstance(version, str) else None,
         "module": spec.kernel_module,
     }
     if spec.dkms is not None:
         args |= {"source": spec.dkms.path, "package": spec.dkms.package}
-    role = spec.roles.uninstall if remove else spec.roles.install
+    role = spec.roles.uninstall if state is ABSENT else spec.roles.install
     return RoleSegment(id=f"{NAME} {name}", role=role, args=args, own=own(changes), release=released)
 
 
@@ -242,13 +256,9 @@ def _role_trouble(action: Action, spec: DriverDocSpec, module: reported.Module |
     if action.call is None:
         text = f"the driver has no role that installs or removes {name}: declare kernel_modules.load or .blacklist"
         return Reason.MANUAL_ACTION_REQUIRED, text
-    if _removes(action) and module is not None and module.builtin:
+    if _unloads(action.call) and module is not None and module.builtin:
         return Reason.KERNEL_UNSUPPORTED, f"{name} is built into the kernel: it cannot be taken away"
     return None
-
-
-def _removes(action: Action) -> bool:
-    return isinstance(action.call, RoleSegment) and action.call.args["state"] == "absent"
 
 
 def _use_trouble(action: Action, module: reported.Module | None, subject: Subject) -> Trouble | None:

@@ -19,6 +19,7 @@ from cyborg_reconciler.core.features.base import (
     Trouble,
     iommu_trouble,
     is_boot,
+    leaving_module,
     own,
     reason_of,
     release,
@@ -27,7 +28,6 @@ from cyborg_reconciler.core.features.base import (
 )
 from cyborg_reconciler.core.state import (
     ABSENT,
-    HOST,
     Action,
     Change,
     Disruption,
@@ -261,7 +261,7 @@ def _count_trouble(changes: Sequence[Change], setting: Setting) -> Trouble | Non
     words = _lack(wanted, device)
     if words:
         return Reason.UNSUPPORTED, words
-    leaving = _leaving(device, setting)
+    leaving = leaving_module(device, setting)
     return (Reason.CONFLICTED, f"VFs need {leaving}, which is to be taken away: keep one of them") if leaving else None
 
 
@@ -275,23 +275,6 @@ def _lack(wanted: Value, device: reported.Device) -> str:
         return "no driver is bound to the device, and only its driver can make VFs"
     if device.driver in BOUND_ON_PURPOSE:
         return f"the device is bound to {device.driver}, and only its own driver can make VFs"
-    return ""
-
-
-def _leaving(device: reported.Device, setting: Setting) -> str:
-    """Return the module that drives the device and is not to stay; empty when none."""
-    catalogue = setting.subject.catalogue
-    for path, value in setting.desired.items():
-        if path[0] != HOST or value not in {ABSENT, "not loaded"}:
-            continue
-        name = None
-        if path[1:3] == ("kernel_modules", "load"):
-            name = path[3]
-        elif path[1] == "driver" and path[3] == "state" and path[2] in catalogue:
-            name = catalogue[path[2]].kernel_module
-        module = setting.subject.module(name) if name else None
-        if module is not None and device in setting.subject.driven_by(module):
-            return module.name
     return ""
 
 
