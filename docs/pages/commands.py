@@ -14,7 +14,7 @@ PROGRAM = "cyborg-reconciler"
 
 def render() -> str:
     """Return the page."""
-    root = click.Context(cli, info_name=PROGRAM)
+    root = click.Context(cli, info_name=PROGRAM, **cli.context_settings)
     known = [command for _, command in sorted(cli.commands.items())]
     sections = [section(command, root) for command in known]
     index = table(
@@ -34,7 +34,7 @@ def render() -> str:
 
 def section(command: click.Command, root: click.Context) -> str:
     """Return what is to be said of one command."""
-    context = click.Context(command, info_name=command.name, parent=root)
+    context = click.Context(command, info_name=command.name, parent=root, **command.context_settings)
     usage = " ".join([PROGRAM, command.name or "", *command.collect_usage_pieces(context)])
     parts = [f"## {command.name}", fence(usage, "text"), *prose(command.help or ""), options(command, context)]
     return "\n\n".join(part for part in parts if part)
@@ -45,7 +45,7 @@ def options(command: click.Command, context: click.Context) -> str:
     records = [
         record
         for param in command.get_params(context)
-        if isinstance(param, click.Option) and param.name != "help" and (record := param.get_help_record(context))
+        if isinstance(param, click.Option) and "--help" not in param.opts and (record := param.get_help_record(context))
     ]
     return table(["option", "what it says"], [(code(names), words) for names, words in records]) if records else ""
 

@@ -31,7 +31,11 @@ TERMINAL_TIMEOUT_S = 300.0
 
 #: What a user of the environment may have set, and a test must not meet.
 QUIET = {
-    **{name: text for name, text in os.environ.items() if not name.startswith(("CYBORG_", "ANSIBLE_", "XDG_"))},
+    **{
+        name: text
+        for name, text in os.environ.items()
+        if not name.startswith(("CYBORG_", "ANSIBLE_", "XDG_")) and name not in {"NO_COLOR", "FORCE_COLOR", "COLUMNS"}
+    },
     "XDG_CONFIG_HOME": "/nonexistent",
 }
 
