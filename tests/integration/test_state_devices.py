@@ -12,10 +12,11 @@ import pytest
 from ansible_collections.openstack.cyborg.plugins.module_utils import binding, boot, sriov
 from ansible_collections.openstack.cyborg.plugins.module_utils.host import Failure, Host, Lock
 from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Tree
-from cyborg_reconciler.simulation import Function, SimulatedHosts, gpu_1, qat_1
+from cyborg_reconciler.simulation import Function, SimulatedHosts, gpu_1, nic_1, qat_1
 from tests.integration.state_support import Subject
 
 QAT, NIC, DISK, VIRTIO = "0000:6b:00.0", "0000:01:00.0", "0000:02:00.0", "0000:05:00.0"
+NIC_PF = "0000:ca:00.1"
 GPU, GPU_AUDIO = "0000:3b:00.0", "0000:3b:00.1"
 VFIO_4 = [{"vfs": "0-3", "driver": "vfio-pci"}]
 
@@ -33,6 +34,12 @@ def gpu(tmp_path):
 
 
 @pytest.fixture
+def nic(tmp_path):
+    with SimulatedHosts(tmp_path, [nic_1()]) as hosts:
+        yield Subject(hosts["nic-1"])
+
+
+@pytest.fixture
 def virtio(tmp_path):
     """A host with a virtio crypto device."""
     crypto = Function(address=VIRTIO, vendor_id="1af4", product_id="1054", class_id="108000", virtio=20)
@@ -44,6 +51,24 @@ def virtio(tmp_path):
     )
     with SimulatedHosts(tmp_path, [machine]) as hosts:
         yield Subject(hosts["rhel-1"])
+
+
+def quicker(subject, driver):
+    """Return a host with a udev that binds *driver* at the last moment it can, and a list of what came of each try."""
+    tries = []
+
+    class Quicker(Tree):
+        def write_attribute(self, name, value):
+            if name.endswith("driver_override") and value == "vfio-pci":
+                try:
+                    super().write_attribute(f"/sys/bus/pci/drivers/{driver}/bind", name.split("/")[-2])
+                except OSError as exc:
+                    tries.append(exc.strerror)
+                else:
+                    tries.append("bound")
+            super().write_attribute(name, value)
+
+    return Host(Quicker(str(subject.host.root)), link=("local", None)), tries
 
 
 class TestVfs:
@@ -124,6 +149,14 @@ class TestVfs:
         qat.host.reboot()
         assert qat.read(sriov, address=QAT)["num_vfs"] == 0
 
+    def test_a_native_driver_that_udev_loads_meanwhile_gets_no_vf(self, nic):
+        nic.host.run("modprobe", "iavf")
+        host, tries = quicker(nic, "iavf")
+        given = {name: option.get("default") for name, option in sriov.ARGUMENTS.items()}
+        given |= {"address": NIC_PF, "num_vfs": 4, "vf_driver": "vfio-pci"}
+        assert sriov.ensure(host, given).after["vf_drivers"] == VFIO_4
+        assert tries == ["No such device"] * 4
+
     def test_a_kill_while_probing_is_held_off_is_made_good_by_the_next_change(self, qat):
         class KilledError(Exception):
             pass
@@ -161,6 +194,14 @@ class TestBinding:
         gpu.host.reboot()
         assert gpu.read(binding, address=GPU) == made.before
         assert gpu.traces() == set()
+
+    def test_a_native_driver_that_udev_binds_meanwhile_is_unbound_again(self, nic):
+        nic.host.write("/sys/bus/pci/drivers/ice/unbind", NIC_PF)
+        host, tries = quicker(nic, "ice")
+        given = {"address": NIC_PF, "state": "present", "driver": "vfio-pci", "persist": False}
+        made = binding.ensure(host, given)
+        assert (made.before["driver"], made.after["driver"]) == (None, "vfio-pci")
+        assert tries == ["bound"]
 
     def test_a_member_of_the_group_that_is_in_use_is_refused(self, gpu):
         pid = gpu.host.hold(GPU, "Xorg")

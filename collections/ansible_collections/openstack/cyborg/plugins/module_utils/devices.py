@@ -21,6 +21,8 @@ ADDRESS = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]\Z")
 DRIVER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}\Z")
 #: What no driver is called; as an override it keeps every driver away.
 UNBOUND = "none"
+#: A driver that was about to take a function when the override came lets go of it at once; the next attempt meets none.
+BIND_ATTEMPTS = 3
 VFIO = "vfio-pci"
 #: Host and PCI-to-PCI bridges stay with their own drivers. Source: Linux, drivers/vfio, ``vfio_dev_driver_allowed``.
 BRIDGES = ("0600", "0604", "0609")
@@ -65,23 +67,34 @@ def refuse_without_iommu(tree, device):
         raise Refusal("KernelUnsupported", message % device["address"])
 
 
+def override(host, device, driver):
+    """Let no driver but *driver* take the function; None lets the kernel choose. Raises: Failure."""
+    if device["driver_override"] != driver:
+        name = "%s/%s/driver_override" % (PCI_DEVICES, device["address"])
+        host.write_attribute(name, "\n" if driver is None else driver, device["address"])
+
+
 def rebind(host, address, driver):
     """Bind the function at *address* to *driver* (``none``: to nothing) by an override. Raises: Refusal, Failure.
 
-    A driver that does not take the function leaves it with the one that it had.
+    A driver that does not take the function leaves it with the one that it had. Udev may be loading the native driver
+    of a function that has just appeared; once the override stands no other driver takes it, so who has it is read anew.
     """
     before = read_present(host.tree, address)
-    if driver != UNBOUND:
+    wanted = None if driver == UNBOUND else driver
+    if wanted:
         load_driver(host, driver, before)
-    _override(host, before, driver)
-    if _is_bound(host.tree, address, driver):
-        return
-    _unbind(host, before)
-    if driver != UNBOUND:
-        host.write_attribute(DRIVERS_PROBE, address, address)
-    after = read_present(host.tree, address)
-    if after["driver"] != (None if driver == UNBOUND else driver):
-        _give_back(host, after, before)
+    override(host, before, driver)
+    found = read_present(host.tree, address)
+    for _attempt in range(BIND_ATTEMPTS):
+        if found["driver"] == wanted:
+            return
+        _unbind(host, found)
+        if wanted:
+            host.write_attribute(DRIVERS_PROBE, address, address)
+        found = read_present(host.tree, address)
+    if found["driver"] != wanted:
+        _give_back(host, found, before)
         message = "%s: drivers_probe: %s did not take the device, which is with %s again; the kernel's log says why"
         raise Failure(message % (address, driver, before["driver"] or "no driver"))
 
@@ -89,7 +102,7 @@ def rebind(host, address, driver):
 def give_to_native(host, address):
     """Clear the override of the function at *address* and let the kernel choose its driver. Raises: Failure."""
     device = read_present(host.tree, address)
-    _override(host, device, None)
+    override(host, device, None)
     _unbind(host, device)
     host.write_attribute(DRIVERS_PROBE, address, address)
     if read_present(host.tree, address)["driver"] is None and isinstance(device["modalias"], str):
@@ -97,25 +110,21 @@ def give_to_native(host, address):
         host.write_attribute(DRIVERS_PROBE, address, address)
 
 
-def _is_bound(tree, address, driver):
-    return read_present(tree, address)["driver"] == (None if driver == UNBOUND else driver)
-
-
-def _override(host, device, driver):
-    if device["driver_override"] != driver:
-        name = "%s/%s/driver_override" % (PCI_DEVICES, device["address"])
-        host.write_attribute(name, "\n" if driver is None else driver, device["address"])
-
-
 def _unbind(host, device):
-    if device["driver"]:
-        host.write_attribute("%s/%s/unbind" % (DRIVERS, device["driver"]), device["address"], device["address"])
+    """Take the function from its driver, unless that has let go of it meanwhile. Raises: Failure."""
+    address, driver = device["address"], device["driver"]
+    if not driver:
+        return
+    try:
+        host.write_attribute("%s/%s/unbind" % (DRIVERS, driver), address, address)
+    except Failure:
+        if read_present(host.tree, address)["driver"] == driver:
+            raise
 
 
 def _give_back(host, device, before):
     """Put the function back to how it was *before*, as far as the kernel lets us."""
-    override = before["driver_override"] if isinstance(before["driver_override"], str) else None
-    _override(host, device, override)
+    override(host, device, before["driver_override"] if isinstance(before["driver_override"], str) else None)
     if before["driver"] and device["driver"] != before["driver"]:
         _unbind(host, device)
         host.write_attribute(DRIVERS_PROBE, device["address"], device["address"])

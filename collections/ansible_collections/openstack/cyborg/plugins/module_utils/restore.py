@@ -87,12 +87,17 @@ def load(driver, bus=PCI):
     subprocess.run([*tools[:1], driver], check=False)
 
 
-def bind(address, driver):
-    """Bind the function at *address* to *driver* (``none``: to no driver), unless it is. Raises: OSError."""
-    bound = driver_of(address)
-    load(driver)
+def override(address, driver):
+    """Let no driver but *driver* take the function at *address*. Raises: OSError."""
     if read(device(address) + "/driver_override") != driver:
         write(device(address) + "/driver_override", driver)
+
+
+def bind(address, driver):
+    """Bind the function at *address* to *driver* (``none``: to no driver), unless it is. Raises: OSError."""
+    load(driver)
+    override(address, driver)
+    bound = driver_of(address)  # read now: once the override stands no other driver takes it
     if bound == ("" if driver == UNBOUND else driver):
         return
     if bound:
@@ -134,6 +139,11 @@ def wait_for_driver(address):
         time.sleep(POLL_S)
 
 
+def virtual_function(address, index):
+    """Return the address of the VF *index* of the function at *address*."""
+    return os.path.basename(os.path.realpath("%s%s/virtfn%d" % (ROOT, device(address), index)))
+
+
 def make_vfs(address, count, groups):
     """Make *count* VFs, unless there are some, and bind them as *groups* say. Raises: OSError."""
     wait_for_driver(address)
@@ -150,12 +160,13 @@ def make_vfs(address, count, groups):
         try:
             write(device(address) + "/sriov_numvfs", str(count))
             say("%s: made %d VFs" % (address, count))
+            for index, driver in drivers.items():
+                override(virtual_function(address, index), driver)
         finally:
             if drivers and before == "1":
                 write(autoprobe, "1")
     for index in range(count):
-        link = "%s%s/virtfn%d" % (ROOT, device(address), index)
-        virtual = os.path.basename(os.path.realpath(link))
+        virtual = virtual_function(address, index)
         if index in drivers:
             bind(virtual, drivers[index])
         elif before == "1" and not driver_of(virtual):

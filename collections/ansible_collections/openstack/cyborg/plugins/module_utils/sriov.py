@@ -179,6 +179,10 @@ def _set_count(host, device, wanted):
             if found:
                 _put_back(host, name, found, exc)
             raise
+        # The native driver may be loading at this moment: it gets none that has an override before it may probe.
+        for index, virtual in enumerate(devices.read_present(host.tree, address)["vfs"]):
+            if index in wanted.drivers:
+                devices.override(host, devices.read_present(host.tree, virtual), wanted.drivers[index])
     if wanted.drivers and host.tree.read_text(autoprobe) != "0":
         for index, virtual in enumerate(devices.read_present(host.tree, address)["vfs"]):
             if index not in wanted.drivers:
