@@ -173,6 +173,23 @@ def driver_use(name: str, device: reported.Device) -> Trouble | None:
     return use_of(name, device)
 
 
+def module_use(module: reported.Module | None, subject: Subject) -> Trouble | None:
+    """Return who keeps *module* from being unloaded while the kernel runs; None when nobody does."""
+    if module is None or not module.loaded:
+        return None
+    if isinstance(module.holders, reported.Unknown):
+        return Reason.MODULE_IN_USE, f"it could not be read who holds {module.name}: {module.holders.unknown}"
+    if module.holders:
+        return Reason.MODULE_IN_USE, f"{module.name} is held by {describe_holders(module.holders)}"
+    if isinstance(module.refcount, reported.Unknown):
+        return Reason.MODULE_IN_USE, f"it could not be read how often {module.name} is used: {module.refcount.unknown}"
+    if module.refcount:
+        text = f"{module.name} has a reference count of {module.refcount}, and the kernel does not say from whom"
+        return Reason.MODULE_IN_USE, text
+    troubles = (driver_use(device.address, device) for device in subject.driven_by(module))
+    return next((trouble for trouble in troubles if trouble is not None), None)
+
+
 def leaving_module(device: reported.Device, setting: Setting) -> str:
     """Return the module that drives *device* and that the plan takes away; empty when none."""
     catalogue = setting.subject.catalogue

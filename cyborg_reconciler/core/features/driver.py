@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from cyborg_reconciler.core.features.base import (
+    GONE,
     NOT_LOADED,
     Field,
     Leaf,
@@ -17,7 +18,7 @@ from cyborg_reconciler.core.features.base import (
     Said,
     Setting,
     Trouble,
-    driver_use,
+    module_use,
     own,
     reason_of,
     release,
@@ -39,7 +40,6 @@ from cyborg_reconciler.core.state import (
 from cyborg_reconciler.core.subject import (
     VFIO,
     Subject,
-    describe_holders,
     describe_protections,
     driver_proper,
     matches,
@@ -224,15 +224,16 @@ def _unloads(call: RoleSegment | Step | None) -> bool:
 def _call(name: str, changes: list[Change], setting: Setting) -> RoleSegment | Step | None:
     """Return the role to run; None where there is none.
 
-    What is no longer declared goes back: a driver that was merely not loaded is unloaded, and of one that was there in
-    some other state nothing but the record changes.
+    What is no longer declared goes back: a driver that was merely not loaded is unloaded, one that is gone comes back,
+    and of one that was unbound and is bound nothing but the record changes.
     """
     spec = setting.subject.catalogue[name]
     state = setting.desired.get((HOST, NAME, name, "state"), PRESENT)
-    moved = any(change.path[3] == "state" for change in changes)
+    moved = next((change for change in changes if change.path[3] == "state"), None)
     released = release(changes, setting.subject)
-    if all(not change.declared_by.policy for change in changes) and not (moved and state in {ABSENT, PRESENT}):
-        unload = moved and state == NOT_LOADED and not _is_declared_loaded(spec, setting)
+    by_role = moved is not None and (state in {ABSENT, PRESENT} or (state == UNBOUND and moved.observed in GONE))
+    if all(not change.declared_by.policy for change in changes) and not by_role:
+        unload = moved is not None and state == NOT_LOADED and not _is_declared_loaded(spec, setting)
         args: dict[str, object] = {"name": spec.kernel_module, "state": "unloaded", "boot": False} if unload else {}
         return Step(id=f"{NAME} {name}", module="kernel_module" if unload else "", args=args, release=released)
     if spec.roles is None:
@@ -268,12 +269,7 @@ def _use_trouble(action: Action, module: reported.Module | None, subject: Subjec
     if module.protected:
         text = f"{module.name} drives what carries the {describe_protections(module.protected)}"
         return Reason.PROTECTED_DEVICE, text
-    if isinstance(module.holders, reported.Unknown):
-        return Reason.MODULE_IN_USE, f"it could not be read who holds {module.name}: {module.holders.unknown}"
-    if module.holders:
-        return Reason.MODULE_IN_USE, f"{module.name} is held by {describe_holders(module.holders)}"
-    troubles = (driver_use(device.address, device) for device in subject.driven_by(module))
-    return next((trouble for trouble in troubles if trouble is not None), None)
+    return module_use(module, subject)
 
 
 def _install_trouble(action: Action, name: str, spec: DriverDocSpec, setting: Setting) -> Trouble | None:

@@ -15,7 +15,7 @@ from cyborg_reconciler.core.features.base import (
     Said,
     Setting,
     Trouble,
-    driver_use,
+    module_use,
     own,
     reason_of,
     release,
@@ -38,7 +38,6 @@ from cyborg_reconciler.core.state import (
 from cyborg_reconciler.core.subject import (
     Subject,
     as_observed,
-    describe_holders,
     describe_protections,
     module_name,
 )
@@ -188,7 +187,7 @@ def _act_on(name: str, changes: list[Change], setting: Setting, later: list[Chan
         return
     stale = [change for change in changes if change.path[2] == "parameters"]
     unload = [change for change in changes if change.path[2] == "load" and change.desired is ABSENT]
-    held = _use_of(module, setting.subject) if unload else None
+    held = module_use(module, setting.subject) if unload else None
     theirs = [c for c in changes if c.path[2] == "boot" and c.desired is ABSENT and c.path not in setting.subject.owned]
     if theirs:
         text = f"modules-load.d loads {name} at boot, and the file is not ours: take it out there"
@@ -269,20 +268,3 @@ def _load_trouble(module: reported.Module, kernel: reported.KernelFacts) -> Trou
         text = f"Secure Boot or lockdown is on, and {module.name} is not signed: sign it with an enrolled key (mokutil)"
         return Reason.SECURE_BOOT_UNSIGNED, text
     return None
-
-
-def _use_of(module: reported.Module | None, subject: Subject) -> Trouble | None:
-    """Return who keeps *module* from being unloaded while the kernel runs; None when nobody does."""
-    if module is None or not module.loaded:
-        return None
-    if isinstance(module.holders, reported.Unknown):
-        return Reason.MODULE_IN_USE, f"it could not be read who holds {module.name}: {module.holders.unknown}"
-    if module.holders:
-        return Reason.MODULE_IN_USE, f"{module.name} is held by {describe_holders(module.holders)}"
-    if isinstance(module.refcount, reported.Unknown):
-        return Reason.MODULE_IN_USE, f"it could not be read how often {module.name} is used: {module.refcount.unknown}"
-    if module.refcount:
-        text = f"{module.name} has a reference count of {module.refcount}, and the kernel does not say from whom"
-        return Reason.MODULE_IN_USE, text
-    troubles = (driver_use(device.address, device) for device in subject.driven_by(module))
-    return next((trouble for trouble in troubles if trouble is not None), None)

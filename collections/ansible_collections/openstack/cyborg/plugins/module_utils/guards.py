@@ -7,10 +7,7 @@ Asked by every state module right before it writes; it reads what the facts modu
 protected and as held. Does I/O.
 """
 
-import os
-
 from ansible_collections.openstack.cyborg.plugins.module_utils.facts import gather_devices
-from ansible_collections.openstack.cyborg.plugins.module_utils.holders import holder
 from ansible_collections.openstack.cyborg.plugins.module_utils.host import Failure, Refusal
 from ansible_collections.openstack.cyborg.plugins.module_utils.kernel import read_release
 from ansible_collections.openstack.cyborg.plugins.module_utils.kmod import read_drivers
@@ -78,54 +75,3 @@ def read_module(host, name):
     except Unreadable as exc:
         raise Failure("%s: who uses it cannot be read: %s" % (name, exc.reason)) from exc
     return next(one for one in found if one["name"] == canonical(name))
-
-
-def read_openers(tree, name):
-    """Return the processes that have a device node of the module *name* open, as holders."""
-    found = []
-    for pid in tree.listdir("/proc") or ():
-        if pid.isdigit():
-            nodes = sorted({node for node in _open_nodes(tree, pid) if _is_of(tree, node, name)})
-            comm = tree.fact("/proc/%s/comm" % pid) if nodes else None
-            found.extend(holder("process", comm if isinstance(comm, str) else "?", int(pid), node) for node in nodes)
-    return found
-
-
-def _open_nodes(tree, pid):
-    folder = "/proc/%s/fd" % pid
-    try:
-        handles = os.listdir(tree.path(folder))
-    except OSError:
-        return  # it ended meanwhile
-    for handle in handles:
-        try:
-            target = os.readlink(tree.path("%s/%s" % (folder, handle), follow=False))
-        except OSError:
-            continue  # closed meanwhile
-        if target.startswith("/dev/"):
-            yield target
-
-
-def _is_of(tree, node, name):
-    """Say whether a driver of the module *name* made *node*: by the node's name, else by the device behind it."""
-    if canonical(os.path.basename(node)) == canonical(name):
-        return True
-    try:
-        status = os.stat(tree.path(node))
-    except OSError:
-        return False
-    number = "%d:%d" % (os.major(status.st_rdev), os.minor(status.st_rdev))
-    for kind in ("char", "block"):
-        link = "/sys/dev/%s/%s" % (kind, number)
-        if tree.exists(link):
-            return _is_driven(tree, tree.resolve(link), name)
-    return False
-
-
-def _is_driven(tree, path, name):
-    while path.startswith("/sys/devices/"):
-        module = tree.link_name(path + "/driver/module")
-        if module:
-            return canonical(module) == canonical(name)
-        path = os.path.dirname(path)
-    return False

@@ -191,7 +191,7 @@ def _read_modules(tree, release, names, bound):
     loaded = read_loaded(tree)
     files, builtin = _read_files(tree, release)
     infos = read_modinfo(tree, {name: files[name] for name in names if name in files})
-    return [
+    found = [
         {
             "name": clean(name),
             "builtin": name in builtin or (name not in loaded and tree.exists(f"/sys/module/{name}")),
@@ -201,6 +201,30 @@ def _read_modules(tree, release, names, bound):
         }
         for name in names
     ]
+    _name_openers(tree, [module for module in found if _is_unexplained(module)])
+    return found
+
+
+def _is_unexplained(module):
+    """Say whether something uses the module that is neither another module nor seen on one of its devices."""
+    held = module["holders"]
+    return not is_unknown(held) and len(held) < (module["refcount"] or 0) and all(h["kind"] == "module" for h in held)
+
+
+def _name_openers(tree, modules):
+    """Add who has a node of *modules* open to their holders; where that cannot be read they are unknown."""
+    if not modules:
+        return
+    from ansible_collections.openstack.cyborg.plugins.module_utils.openers import read_openers
+
+    try:
+        openers = read_openers(tree, [module["name"] for module in modules])
+    except Unreadable as exc:
+        openers = None
+        for module in modules:
+            module["holders"] = unknown(exc.reason)
+    for module in modules if openers else ():
+        module["holders"] += openers[module["name"]]
 
 
 def _running(tree, name, loaded, devices):

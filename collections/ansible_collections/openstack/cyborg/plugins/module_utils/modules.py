@@ -137,15 +137,11 @@ def refuse_unload(host, name):
     held = module["holders"]
     if is_unknown(held):
         raise Refusal("ModuleInUse", "%s: who holds it could not be read: %s" % (name, held["unknown"]))
-    named = len([one for one in held if one["kind"] == "module"])
-    count = module["refcount"] if isinstance(module["refcount"], int) else 0
-    if count > named:
-        held = held + guards.read_openers(host.tree, name)
     if held:
         raise Refusal("ModuleInUse", "%s is held by %s" % (name, guards.describe(held)), held)
-    if count:
+    if module["refcount"]:
         message = "%s has a reference count of %d, from inside the kernel: it can go with a reboot only"
-        raise Refusal("ModuleInUse", message % (name, count))
+        raise Refusal("ModuleInUse", message % (name, module["refcount"]))
 
 
 def refuse_protected(module):

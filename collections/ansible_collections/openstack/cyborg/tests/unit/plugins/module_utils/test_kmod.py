@@ -64,6 +64,41 @@ def module(host, name, *modules):
     return found.get(name)
 
 
+def use(host, refcount, node, pid=None, *, name="sleep"):
+    """Have the module igb used *refcount* times, and, with a *pid*, a process that has *node* open."""
+    host.file("/proc/modules", f"igb 253952 {refcount} - Live 0x0\n")
+    if pid:
+        host.file(f"/proc/{pid}/comm", f"{name}\n")
+        host.folder(f"/proc/{pid}/fd")
+        os.symlink(node, host.real(f"/proc/{pid}/fd/0"))
+
+
+def test_who_has_a_node_open_that_is_called_like_the_module_holds_it(host):
+    use(host, 1, "/dev/igb", 4711)
+    assert module(host, "igb")["holders"] == [{"kind": "process", "name": "sleep", "pid": 4711, "detail": "/dev/igb"}]
+
+
+def test_who_has_a_node_open_that_a_device_of_the_driver_made_holds_the_module(host):
+    # A node without a PCI function behind it: its number leads to a device whose driver the module holds.
+    host.file("/dev/widget0")
+    host.file("/sys/devices/platform/widget/class/widget0/dev", "0:0\n")
+    host.link("/sys/devices/platform/widget/driver", host.folder("/sys/bus/platform/drivers/widget"))
+    host.link("/sys/bus/platform/drivers/widget/module", "/sys/module/igb")
+    host.link("/sys/dev/char/0:0", "/sys/devices/platform/widget/class/widget0")
+    use(host, 1, "/dev/widget0", 4711)
+    assert [held["pid"] for held in module(host, "igb")["holders"]] == [4711]
+
+
+def test_who_has_something_else_open_holds_no_module(host):
+    use(host, 1, "/dev/null", 4711)
+    assert module(host, "igb")["holders"] == []
+
+
+def test_nobody_is_looked_for_where_nothing_uses_the_module(host):
+    use(host, 0, "/dev/igb", 4711)
+    assert module(host, "igb")["holders"] == []
+
+
 def test_the_alias_that_says_most_comes_first():
     assert match_aliases(ALIASES, IGB) == ["igb", "generic_intel", "any_net"]
 

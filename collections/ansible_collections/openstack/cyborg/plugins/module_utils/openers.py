@@ -1,0 +1,70 @@
+# Copyright (c) 2026 Cyborg Reconciler contributors
+# Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+"""Which processes have a node of a kernel module open, whose node hangs on no PCI function?
+
+`kmod` asks for modules whose reference count nothing else explains. Does I/O.
+"""
+
+import os
+
+from ansible_collections.openstack.cyborg.plugins.module_utils.holders import holder
+from ansible_collections.openstack.cyborg.plugins.module_utils.modprobe import canonical
+from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Unreadable
+
+
+def read_openers(tree, names):
+    """Return ``{module: [holders]}`` for the modules *names*; processes are looked through once. Raises: Unreadable."""
+    if tree.is_live and os.geteuid() != 0:
+        raise Unreadable("/proc/*/fd: who has device nodes open is for root to see")
+    found = {name: [] for name in names}
+    makers = {}  # node → the module that made it
+    for pid in tree.listdir("/proc") or ():
+        for node in sorted(set(_open_nodes(tree, pid))) if pid.isdigit() else ():
+            if node not in makers:
+                makers[node] = _maker(tree, node, names)
+            if makers[node]:
+                comm = tree.fact(f"/proc/{pid}/comm")
+                found[makers[node]].append(holder("process", comm if isinstance(comm, str) else "?", int(pid), node))
+    return found
+
+
+def _open_nodes(tree, pid):
+    folder = f"/proc/{pid}/fd"
+    try:
+        handles = os.listdir(tree.path(folder))
+    except OSError:
+        return  # it ended meanwhile
+    for handle in handles:
+        try:
+            target = os.readlink(tree.path(f"{folder}/{handle}", follow=False))
+        except OSError:
+            continue  # closed meanwhile
+        if target.startswith("/dev/"):
+            yield target
+
+
+def _maker(tree, node, names):
+    """Return which of the modules *names* made *node*, None where none did: by its name, else by what is behind it."""
+    called = canonical(node.rpartition("/")[2])
+    if called in names:
+        return called
+    try:
+        status = os.stat(tree.path(node))
+    except OSError:
+        return None
+    number = f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
+    for kind in ("char", "block"):
+        link = f"/sys/dev/{kind}/{number}"
+        if tree.exists(link):
+            return next((name for name in _drivers(tree, tree.resolve(link)) if name in names), None)
+    return None
+
+
+def _drivers(tree, path):
+    """Yield the modules that drive the device at *path* and those above it."""
+    while path.startswith("/sys/devices/"):
+        module = tree.link_name(path + "/driver/module")
+        if module:
+            yield canonical(module)
+        path = path.rpartition("/")[0]
