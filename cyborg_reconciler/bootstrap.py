@@ -66,7 +66,7 @@ def open_ports(settings: Settings, target: Target, *, exclusive: bool) -> Iterat
             runs=(settings.state_dir / "runs").absolute(),  # runs work in folders of their own
             limit=target.limit,
             forks=settings.forks,
-            apply_timeout_s=settings.run_timeout_s,
+            run_timeout_s=settings.run_timeout_s,
         )
         declarations: Declarations = declarations_of(target.policies)
         yield Ports(

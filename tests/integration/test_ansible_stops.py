@@ -16,6 +16,7 @@ from cyborg_reconciler.adapters.ansible import AnsibleExecutor, AnsibleOptions, 
 from cyborg_reconciler.adapters.ansible.environment import MARKER
 from cyborg_reconciler.adapters.ansible.run import settle
 from cyborg_reconciler.documents.plan import Outcome, encode
+from cyborg_reconciler.ports import Observation, Unobserved
 from cyborg_reconciler.testing import ignore_progress
 from tests.integration.ansible_support import (
     LOCAL,
@@ -24,6 +25,7 @@ from tests.integration.ansible_support import (
     make_options,
     make_plan,
     marked,
+    observe,
     wait_until,
     write_playbook,
 )
@@ -56,11 +58,24 @@ def test_a_cancelled_run_leaves_no_process(tmp_path: Path) -> None:
 
 def test_a_run_that_takes_too_long_is_stopped_and_leaves_no_process(tmp_path: Path) -> None:
     playbook = write_playbook(tmp_path / "sleep.yml", SLEEP)
-    options = make_options(tmp_path, {"one": LOCAL}, apply_playbook=playbook, apply_timeout_s=8.0)
+    options = make_options(tmp_path, {"one": LOCAL}, apply_playbook=playbook, run_timeout_s=8.0)
     outcomes = AnsibleExecutor(options).apply(make_plan(Path("/x"), "one"), ignore_progress)
     assert outcomes["one"].status == "cancelled"
     assert "after 8 s" in outcomes["one"].message
     assert marked(options) == {}
+
+
+def test_a_host_that_hangs_is_told_as_failed_while_another_is_observed(tmp_path: Path) -> None:
+    hangs = tmp_path / "hangs"
+    hangs.write_text("#!/bin/sh\nexec sleep 600\n")
+    hangs.chmod(0o755)
+    hung = {**LOCAL, "ansible_python_interpreter": str(hangs), "cyborg_observe_timeout_s": 3}
+    options = make_options(tmp_path, {"one": LOCAL, "two": hung})
+    found = observe(options)
+    assert isinstance(found["one"], Observation)
+    assert isinstance(found["two"], Unobserved)
+    assert (found["two"].reason, marked(options)) == ("Failed", {})
+    assert "3" in found["two"].message
 
 
 def test_ansible_that_will_not_stop_is_killed_with_all_that_it_started(tmp_path: Path) -> None:
@@ -76,7 +91,7 @@ def test_ansible_that_will_not_stop_is_killed_with_all_that_it_started(tmp_path:
         tmp_path,
         {"one": LOCAL},
         apply_playbook=write_playbook(tmp_path / "deaf.yml", deaf),
-        apply_timeout_s=25.0,
+        run_timeout_s=25.0,
         grace_s=1.0,
     )
     seen = []

@@ -61,12 +61,16 @@ class Console:
 
     def __post_init__(self) -> None:
         (self.folder / "policies").mkdir(parents=True)
-        self.write_inventory()
+        self.write_inventory(self.inventory)
 
-    def write_inventory(self) -> None:
-        """Write where the guests are reached now."""
-        hosts = {guest.name: guest.inventory_vars() for guest in self.guests}
-        (self.folder / "inventory.yml").write_text(json.dumps({"all": {"hosts": hosts}}))
+    @property
+    def inventory(self) -> dict[str, Any]:
+        """Where the guests are reached now."""
+        return {"all": {"hosts": {guest.name: guest.inventory_vars() for guest in self.guests}}}
+
+    def write_inventory(self, inventory: dict[str, Any]) -> None:
+        """Write what Ansible is to know of the hosts."""
+        (self.folder / "inventory.yml").write_text(json.dumps(inventory))
 
     def declare(self, name: str, **spec: object) -> None:
         """Declare a policy for all hosts; one of that name is replaced."""

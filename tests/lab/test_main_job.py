@@ -125,6 +125,19 @@ def test_the_management_nic_and_the_root_disk_are_refused(guest, console):
     assert "root disk" in messages
 
 
+def test_a_host_whose_key_is_not_the_known_one_is_unreachable(guest, console):
+    """Nothing but our own setting has the key checked here: the inventory says nothing of it."""
+    at = console(guest)
+    inventory = at.inventory
+    inventory["all"]["hosts"]["node1"]["ansible_ssh_common_args"] = f"-o UserKnownHostsFile={at.folder / 'known_hosts'}"
+    at.write_inventory(inventory)
+    at.declare("vfs", **FOUR_VFS)
+    answer = at.apply()
+    assert answer.code == 2
+    assert "Host key verification failed" in answer.waits("node1")["Unreachable"]
+    assert vf_count(guest) == 0
+
+
 @pytest.mark.unproven
 def test_kill_9_in_the_middle_of_an_apply_and_the_next_one_converges(guest, console):
     at = console(guest)

@@ -39,7 +39,7 @@ class AnsibleExecutor:
         # The plan has a reboot only where pool and person allow it: that was decided when it was made.
         variables = {"cyborg_plan": base64.b64encode(encode(plan)).decode("ascii"), "cyborg_allow_reboot": True}
         run = Run(
-            options, options.apply_playbook, list(plan.hosts), timeout_s=options.apply_timeout_s, variables=variables
+            options, options.apply_playbook, list(plan.hosts), timeout_s=options.run_timeout_s, variables=variables
         )
         stories = {host: Story(of_host) for host, of_host in plan.hosts.items()}
         with run:
@@ -57,7 +57,7 @@ class AnsibleExecutor:
                     self._running.discard(run)
             ended = run.ended or Ended(status="error")
             require_some(ended, heard=heard, playbook=options.apply_playbook)
-            outcomes = {host: story.outcome(ended, options.apply_timeout_s) for host, story in stories.items()}
+            outcomes = {host: story.outcome(ended, options.run_timeout_s) for host, story in stories.items()}
             run.all_well = all(outcome.status == "applied" for outcome in outcomes.values())
         return outcomes
 

@@ -34,7 +34,7 @@ class AnsibleObserver:
         found: dict[str, Observation | Unobserved] = {}
         options = self._options
         variables = {"cyborg_modules": list(modules)}
-        run = Run(options, options.observe_playbook, names, timeout_s=options.observe_timeout_s, variables=variables)
+        run = Run(options, options.observe_playbook, names, timeout_s=options.run_timeout_s, variables=variables)
         with run:
             heard = False
             for event in run.messages():
@@ -44,7 +44,7 @@ class AnsibleObserver:
                     found[event.host] = said
             ended = run.ended or Ended(status="error")
             require_some(ended, heard=heard, playbook=options.observe_playbook)
-            missing = explain_missing(ended, options.observe_timeout_s)
+            missing = explain_missing(ended, options.run_timeout_s)
             result = {name: found.get(name, missing) for name in names}
             run.all_well = all(isinstance(said, Observation) for said in result.values())
         return result

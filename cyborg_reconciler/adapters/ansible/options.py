@@ -21,7 +21,7 @@ class AnsibleOptions:
         runs: where the files of runs are, each in a folder of its own.
         limit: any Ansible pattern; empty for all hosts.
         forks: hosts at a time.
-        observe_timeout_s, apply_timeout_s, inventory_timeout_s: after which it is stopped.
+        run_timeout_s, inventory_timeout_s: after which a run, or the reading of the inventory, is stopped.
         grace_s: how long Ansible has to stop by itself before its processes are killed.
         vault_password_files: as ``--vault-password-file`` takes them.
         environ: what Ansible inherits, but for variables that begin with ``CYBORG_``: those may hold secrets of ours.
@@ -31,8 +31,7 @@ class AnsibleOptions:
     runs: Path
     limit: str = ""
     forks: int = 10
-    observe_timeout_s: float = 600.0
-    apply_timeout_s: float = 4 * 3600.0
+    run_timeout_s: float = 3600.0
     inventory_timeout_s: float = 120.0
     grace_s: float = 10.0
     vault_password_files: tuple[str, ...] = ()

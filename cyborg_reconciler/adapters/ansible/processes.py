@@ -108,3 +108,17 @@ def end(run: str, *, wait_s: float = 0.0) -> set[int]:
         send(left, signal.SIGTERM)
         wait_gone(run, TERM_S)
     return kill(run, KILL_S)
+
+
+def is_connection(pid: int) -> bool:
+    """Return whether *pid* is ssh keeping a connection for the next run. Source: OpenSSH, mux.c, setproctitle."""
+    command = read_command(pid)
+    return command.startswith("ssh: ") and command.endswith("[mux]")
+
+
+def kill_stragglers(run: str) -> None:
+    """Kill what a task that took too long has left of a *run* that ended by itself; connections are kept."""
+    deadline_s = time.monotonic() + KILL_S
+    while (left := [pid for pid in find(run) if not is_connection(pid)]) and time.monotonic() < deadline_s:
+        send(left, signal.SIGKILL)
+        time.sleep(LOOK_EVERY_S)

@@ -131,9 +131,11 @@ class Run:
         try:
             self._wait()
         finally:
-            if self.ended is None or self.ended.status not in {"successful", "failed"}:
-                processes.end(self._job.run)
             status = self.ended.status if self.ended else "cancelled"
+            if status == "failed":
+                processes.kill_stragglers(self._job.run)
+            elif status != "successful":
+                processes.end(self._job.run)
             close_folder(self._folder, status, keep=not (self.all_well and status == "successful"))
             os.close(self._lock)
 
