@@ -21,7 +21,7 @@ JOBS       ?= 2
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint lab lab-unproven bench docs format constraints setup clean
+.PHONY: help demo test lint lab bench docs format constraints setup clean
 
 help: ## say what there is to make
 	@grep -E '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):.*## /\1|/' \
@@ -37,10 +37,7 @@ lint: $(STAMPS)/dev ## run every gate: style, types, layers, sizes, the collecti
 	$(BIN)/python tools/lint.py
 
 lab: $(STAMPS)/dev ## run the lab: virtual hosts with real PCI devices (needs root and QEMU)
-	$(BIN)/python -m pytest tests/lab -m 'lab and not unproven' $(PYTEST_ARGS)
-
-lab-unproven: $(STAMPS)/dev ## run the stories of the lab that have not passed yet
-	$(BIN)/python -m pytest tests/lab -m unproven $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/lab -m lab $(PYTEST_ARGS)
 
 bench: $(STAMPS)/dev ## measure, print a table, write JSON
 	$(BIN)/python -m tests.perf

@@ -89,7 +89,8 @@ def _owner_trouble(desired: Desired, subject: Subject, terms: Terms) -> Wait | N
     if facts.ownership_unknown is not None:
         text = f"the host's record of what was set there could not be read: {facts.ownership_unknown}"
         return Wait(Reason.UNKNOWN, text)
-    owner = facts.ownership.controller_id if facts.ownership else None
+    # Who owns nothing here any more has given the host up.
+    owner = facts.ownership.controller_id if facts.ownership and facts.ownership.fields else None
     if owner is not None and owner != terms.controller_id:
         text = f"the controller {owner} owns this host; let it give the host up, or take its state folder"
         return Wait(Reason.CONFLICTED, text)

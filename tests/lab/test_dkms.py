@@ -12,7 +12,6 @@ SOURCE = Path(__file__).parent / "edu"
 
 
 @pytest.mark.slow
-@pytest.mark.unproven
 def test_a_dkms_driver_is_installed_bound_verified_and_taken_away(guest, tmp_path):
     address = guest.hot_plug(EDU, "rp2")
     at = Console(tmp_path / "operator", [guest])

@@ -38,7 +38,6 @@ def vf_count(guest: Guest) -> int:
     return int(guest.ssh(f"cat {PCI}/{IGB}/sriov_numvfs"))
 
 
-@pytest.mark.unproven
 def test_vfs_appear_survive_a_reboot_grow_and_go_when_undeclared(guest, console):
     at = console(guest)
     at.declare("vfs", **FOUR_VFS)
@@ -68,7 +67,6 @@ def test_vfs_appear_survive_a_reboot_grow_and_go_when_undeclared(guest, console)
     assert left.split() == []
 
 
-@pytest.mark.unproven
 def test_a_vf_in_use_is_refused_and_its_holder_named(guest, console):
     at = console(guest)
     at.declare("vfs", **FOUR_VFS)
@@ -138,7 +136,6 @@ def test_a_host_whose_key_is_not_the_known_one_is_unreachable(guest, console):
     assert vf_count(guest) == 0
 
 
-@pytest.mark.unproven
 def test_kill_9_in_the_middle_of_an_apply_and_the_next_one_converges(guest, console):
     at = console(guest)
     at.declare("vfs", **FOUR_VFS)
@@ -156,7 +153,6 @@ def test_kill_9_in_the_middle_of_an_apply_and_the_next_one_converges(guest, cons
     at.must_apply()
 
 
-@pytest.mark.unproven
 def test_a_guest_without_power_is_unreachable_and_the_other_goes_on(two_guests, console):
     on, off = two_guests
     at = console(on, off)

@@ -15,7 +15,7 @@ from tests.scenarios.story import facts_of, policy_of
 from tests.unit.test_reconcile import ARGS, YES, World
 
 WARN = policy_of({"name": "qat", "mode": "warn", "sriov": {"num_vfs": 4}}, 1)
-OTHER = facts_of({"owner": "another-one"})
+OTHER = facts_of({"owner": "another-one", "owned": {"host kernel_args quiet": None}})
 REFUSED = Outcome(status="refused", message="VF 1 is held")
 FAILED = Outcome(status="failed", message="broken")
 

@@ -30,13 +30,17 @@ class Record:
         self.fields = [dict(field) for field in found.get("fields", [])]
 
     def fence(self, controller_id, fencing_token):
-        """Take the host for *controller_id*. Raises: Refusal, where another controller or a later run has it."""
-        if self.controller_id not in (None, controller_id):
+        """Take the host for *controller_id*. Raises: Refusal, where another controller or a later run has it.
+
+        A controller that owns nothing here any more has given the host up.
+        """
+        is_ours = self.controller_id in (None, controller_id)
+        if not is_ours and self.fields:
             message = (
                 "another controller (%s) keeps this host, and this one is %s; if it is gone, remove %s on the host"
             ) % (self.controller_id, controller_id, RECORD)
             raise Refusal("Conflicted", message)
-        if fencing_token < self.fencing_token:
+        if is_ours and fencing_token < self.fencing_token:
             message = "a later run (fencing token %d) has been here; this one has %d" % (
                 self.fencing_token,
                 fencing_token,

@@ -119,11 +119,17 @@ def test_a_plan_whose_end_is_reached_already_is_no_matter_of_what_it_was_made_fr
 
 class TestFencing:
     def test_another_controllers_host_is_refused(self, tree):
-        run(tree, step("1"))
+        run(tree, step("1", own=own(0, 1)))
         outcome = run(tree, step("2"), controller_id="two", fencing_token=99)
         assert (outcome["status"], outcome["steps"][0]["reason"]) == ("refused", "Conflicted")
         assert "another controller (one) keeps this host" in outcome["message"]
         assert tree.read_text("/etc/lamp") == "1"
+
+    def test_a_host_on_which_the_other_controller_owns_nothing_any_more_is_taken(self, tree):
+        run(tree, step("1", own=own(0, 1)))
+        run(tree, {"id": "release", "module": "", "release": [field["path"] for field in own(0, 1)]})
+        assert statuses(run(tree, step("2", own=own(1, 2)), controller_id="two", fencing_token=1)) == ["changed"]
+        assert record(tree) == {"version": 1, "controller_id": "two", "fencing_token": 1, "fields": own(1, 2)}
 
     def test_an_earlier_run_that_comes_late_is_refused(self, tree):
         run(tree, step("1"), fencing_token=8)
