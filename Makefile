@@ -37,7 +37,8 @@ lint: $(STAMPS)/dev ## run every gate: style, types, layers, sizes, the collecti
 	$(BIN)/python tools/lint.py
 
 lab: $(STAMPS)/dev ## run the lab: virtual hosts with real PCI devices (needs root and QEMU)
-	$(BIN)/python -m pytest tests/lab -m lab $(PYTEST_ARGS)
+	$(BIN)/python -m tests.lab.image
+	$(BIN)/python -m pytest tests/lab -m lab -n $(JOBS) -v $(PYTEST_ARGS)
 
 bench: $(STAMPS)/dev ## measure, print a table, write JSON
 	$(BIN)/python -m tests.perf

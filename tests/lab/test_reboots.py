@@ -15,6 +15,7 @@ def console(tmp_path: Path):
     return lambda *guests: Console(tmp_path / "operator", guests)
 
 
+@pytest.mark.slow
 def test_an_argument_gets_exactly_one_reboot_and_goes_with_its_policy(grub_guest, console):
     at = console(grub_guest)
     at.declare("args", kernel_args=ARGUMENT)
@@ -37,6 +38,7 @@ def test_an_argument_gets_exactly_one_reboot_and_goes_with_its_policy(grub_guest
     assert "cyborg.lab" not in grub_guest.ssh("cat /proc/cmdline; sudo cat /etc/default/grub.d/* /boot/grub/grub.cfg")
 
 
+@pytest.mark.slow
 def test_an_argument_that_never_takes_effect_ends_in_reboot_loop_detected(guest, console):
     at = console(guest)
     at.declare("args", kernel_args=ARGUMENT)

@@ -34,8 +34,13 @@ ARGUMENTS = {
 #: How the host is reached, in the words of the modules; of other transports they find it out.
 TRANSPORTS = {"local": "local", "ssh": "ssh", "paramiko": "ssh", "paramiko_ssh": "ssh", "libssh": "ssh"}
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
-#: sshd answers before the units that make devices at boot have ended; a look at the host then would see half of it.
-BOOT_ENDED = "timeout 300 systemctl is-system-running --wait >/dev/null 2>&1; true"
+#: sshd answers before the units that make devices at boot have ended; a look at the host then would see half of it. A
+#: driver may even be loaded after the boot has ended, and its device's unit follows that.
+BOOT_ENDED = """timeout 300 sh -c '
+systemctl is-system-running --wait
+udevadm settle
+while systemctl list-units --no-legend --state=activating "cyborg-device@*" | grep -q .; do sleep 1; done
+' >/dev/null 2>&1; true"""
 CHECK_MODE = "check mode: a reboot is not tried, nor what comes after it"
 
 
