@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.openstack.cyborg.tests.unit.host_tree import simulate
 from cyborg_reconciler.adapters.ansible import AnsibleInventory, AnsibleObserver, AnsibleOptions, processes
 from cyborg_reconciler.documents.plan import ActionsSegment, HostPlan, PlanDocument, Step
 from cyborg_reconciler.ports import Observation, OnProgress, Unobserved
@@ -48,6 +49,7 @@ def make_root(folder: Path) -> Path:
     """Make the tree of a host that has just what a plan of `make_plan` needs."""
     for place in ("etc", "var/lib", "run/lock", "proc/sys/kernel/random", "sys/module"):
         (folder / "root" / place).mkdir(parents=True)
+    simulate(folder / "root")
     return folder / "root"
 
 

@@ -12,8 +12,9 @@ options:
   root:
     description:
       - The folder below which the host's files lie.
-      - With another folder than V(/) everything is read and written there, links included, and programs are those of
-        that tree; the system that runs the module is left alone.
+      - With another folder than V(/) everything is read there, links included; the system that runs the module is left
+        alone. No program is run then, and what only a program could tell is unknown.
+      - A tree can be read, not changed, unless it is a simulated host.
     type: path
     default: /
 """

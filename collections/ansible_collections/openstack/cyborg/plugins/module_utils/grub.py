@@ -160,12 +160,12 @@ def read_defaults(tree, *, dropins):
     return settings
 
 
-def configured_words(settings):
-    """Return the words that every entry's command line is to have. Source: grub-mkconfig's 10_linux.
+def configured_words(settings, names=ARGUMENTS):
+    """Return the words that *names* give to every entry's command line. Source: grub-mkconfig's 10_linux.
 
     Raises: ValueError where only a shell can find them out.
     """
-    return parse_words(" ".join(_value(settings, name) for name in ARGUMENTS))
+    return parse_words(" ".join(_value(settings, name) for name in names))
 
 
 # ----------------------------------------------------------------------------------------------------------- next boot

@@ -36,8 +36,8 @@ cyborg_others() {
         -e "s/[[:space:]]($cyborg_names)(=(\\"[^\\"]*\\"|[^[:space:]\\"])*)?[[:space:]]/ /" \\
         -e 'tagain' -e 's/^ *//' -e 's/ *$//'
 }
-true && GRUB_CMDLINE_LINUX="$(cyborg_others "$GRUB_CMDLINE_LINUX")"
-true && GRUB_CMDLINE_LINUX_DEFAULT="$(cyborg_others "$GRUB_CMDLINE_LINUX_DEFAULT")"
+true && GRUB_CMDLINE_LINUX="$(cyborg_others "${GRUB_CMDLINE_LINUX-}")"
+true && GRUB_CMDLINE_LINUX_DEFAULT="$(cyborg_others "${GRUB_CMDLINE_LINUX_DEFAULT-}")"
 GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX %(words)s"
 """
 

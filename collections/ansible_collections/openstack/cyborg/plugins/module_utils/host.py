@@ -9,6 +9,7 @@ Every `ensure` of the state modules takes a `Host`. Does I/O through its `Tree`.
 import errno
 import fcntl
 import os
+import stat
 import subprocess
 import time
 
@@ -75,7 +76,12 @@ class Host:
         self._on_change = on_change
 
     def announce(self, before):
-        """Say that a write comes next; return whether it may (not in check mode)."""
+        """Say that a write comes next; return whether it may (not in check mode).
+
+        Raises: Refusal; Failure on a root whose programs would work on another system.
+        """
+        if not self.check and not self.tree.can_be_changed():
+            raise Failure("root %s is neither / nor a simulated host: it can be read, not changed" % self.tree.root)
         if self._on_change is not None:
             self._on_change(before)
         return not self.check
@@ -92,14 +98,23 @@ class Host:
             shown = value.strip() or '""'
             raise Failure("%s: %s: %s: %s" % (subject, os.path.basename(name), shown, kernel_words(exc))) from exc
 
-    def write_file(self, name, text, mode=0o644):
-        """Write *text* to *name*, whole or not at all, and its folder where there is none. Raises: Failure."""
+    def write_file(self, name, text, mode=None):
+        """Write *text* to *name*, whole or not at all, and its folder where there is none. Raises: Failure.
+
+        Without a *mode* a file that is there keeps its own, and always its owner. Bytes that were no UTF-8 stay what
+        they were, if *text* was decoded with ``surrogateescape``.
+        """
         try:
             path = self.tree.path(name)
             os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+            there = os.stat(path) if os.path.exists(path) else None
+            if mode is None:
+                mode = stat.S_IMODE(there.st_mode) if there else 0o644
             new = path + ".cyborg-new"
-            handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
+            handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape") as file:
+                if there and (there.st_uid, there.st_gid) != (os.geteuid(), os.getegid()):
+                    os.fchown(handle, there.st_uid, there.st_gid)
                 os.fchmod(handle, mode)
                 file.write(text)
                 file.flush()

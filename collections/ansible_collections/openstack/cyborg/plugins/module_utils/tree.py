@@ -273,6 +273,10 @@ class Tree:
         finally:
             os.close(handle)
 
+    def can_be_changed(self):
+        """Say whether this is the live system or a simulated host. On any other tree nothing is run or written."""
+        return self.is_live or self._has_kernel()
+
     def _has_kernel(self):
         mode = self.mode(os.path.join(KERNEL_SOCKET_FOLDER, KERNEL_SOCKET))
         return mode is not None and stat.S_ISSOCK(mode)
@@ -308,9 +312,13 @@ class Tree:
     def run(self, tool, args, timeout_s=600):
         """Run the host's program *tool* and return its exit status, its standard output and its standard error.
 
+        Programs of another root would work on this system, not on that one: they are run on a simulated host only.
         Raises: ToolMissing; subprocess.TimeoutExpired.
         """
         import subprocess
+
+        if not self.can_be_changed():
+            raise ToolMissing(f"{tool} is not run below {self.root}: it would work on the system that runs this")
 
         environment = dict(os.environ, LC_ALL="C")
         if not self.is_live:

@@ -4,6 +4,7 @@
 """What does a host's tree of files look like? Tests write it in a temporary folder, a few files for each story."""
 
 import os
+import socket
 
 from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Tree
 
@@ -14,6 +15,15 @@ NIC = {"vendor": "8086", "product": "1521", "class_id": "020000"}
 NVME = {"vendor": "144d", "product": "a80a", "class_id": "010802"}
 GPU = {"vendor": "10de", "product": "20b0", "class_id": "030200"}
 BRIDGE = {"vendor": "8086", "product": "347a", "class_id": "060400"}
+
+
+def simulate(root):
+    """Let the tree at *root* pass for a simulated host: with a kernel's socket, at which nobody listens."""
+    os.makedirs(f"{root}/run", exist_ok=True)
+    folder = os.open(f"{root}/run", os.O_RDONLY)
+    with socket.socket(socket.AF_UNIX) as kernel:
+        kernel.bind(f"/proc/self/fd/{folder}/kernel.sock")
+    os.close(folder)
 
 
 class HostTree:

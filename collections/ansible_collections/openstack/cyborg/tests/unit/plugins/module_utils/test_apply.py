@@ -13,6 +13,7 @@ from ansible_collections.openstack.cyborg.plugins.module_utils.apply import Requ
 from ansible_collections.openstack.cyborg.plugins.module_utils.host import Failure, Host, Lock, Refusal, Result
 from ansible_collections.openstack.cyborg.plugins.module_utils.ownership import RECORD
 from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Tree
+from ansible_collections.openstack.cyborg.tests.unit.host_tree import simulate
 
 PATH = ["0000:6b:00.0", "sriov", "num_vfs"]
 
@@ -49,6 +50,7 @@ class Light:
 def tree(tmp_path):
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc/lamp").write_text("0")
+    simulate(tmp_path)
     return Tree(str(tmp_path))
 
 
@@ -84,7 +86,8 @@ def test_steps_are_applied_in_order_and_a_second_time_nothing_changes(tree):
 def test_check_mode_says_what_would_be_and_writes_nothing(tree, tmp_path):
     outcome = run(tree, step("1", own=own(0, 1)), check=True)
     assert outcome["steps"][0]["after"] == {"level": "1"}
-    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == ["etc", "etc/lamp"]
+    files = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*"))
+    assert files == ["etc", "etc/lamp", "run", "run/kernel.sock"]
     assert tree.read_text("/etc/lamp") == "0"
 
 

@@ -10,6 +10,7 @@ import subprocess
 import pytest
 
 from ansible_collections.openstack.cyborg.plugins.module_utils import grub, grub_dropin, grubby, kernel_words
+from ansible_collections.openstack.cyborg.plugins.module_utils.host import Host
 from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Tree
 
 DEFAULTS = 'GRUB_CMDLINE_LINUX="{linux}"\nGRUB_CMDLINE_LINUX_DEFAULT="{default}"\n'
@@ -20,7 +21,7 @@ def words_by_a_shell(tmp_path, args, linux="", default=""):
     defaults, dropin = tmp_path / "grub", tmp_path / "zz.cfg"
     defaults.write_text(DEFAULTS.format(linux=linux, default=default))
     dropin.write_text(grub_dropin.render_dropin(args))
-    script = 'set -e; . "$1"; . "$2"; printf "%s %s" "$GRUB_CMDLINE_LINUX" "$GRUB_CMDLINE_LINUX_DEFAULT"'
+    script = 'set -eu; . "$1"; . "$2"; printf "%s %s" "$GRUB_CMDLINE_LINUX" "$GRUB_CMDLINE_LINUX_DEFAULT"'
     command = ["/bin/sh", "-c", script, "grub-mkconfig", str(defaults), str(dropin)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
     assert done.stderr == ""
@@ -131,4 +132,51 @@ class TestDefaultsOfRhel:
         assert grub.configured_words(grub.parse_defaults(edited)) == ["dyndbg=file a +p", "quiet", "iommu=pt"]
 
     def test_a_file_without_the_line_gets_it(self):
-        assert grubby.edit_defaults("GRUB_TIMEOUT=5", [], ["a=1"]) == 'GRUB_TIMEOUT=5\nGRUB_CMDLINE_LINUX="a=1"'
+        assert grubby.edit_defaults("GRUB_TIMEOUT=5", [], ["a=1"]) == 'GRUB_TIMEOUT=5\nGRUB_CMDLINE_LINUX="a=1"\n'
+
+    @pytest.mark.parametrize(
+        ("line", "edited"),
+        [
+            ('GRUB_CMDLINE_LINUX="a=1 rhgb" # keep', 'GRUB_CMDLINE_LINUX="a=1 rhgb iommu=pt" # keep'),
+            ('export GRUB_CMDLINE_LINUX="rhgb"', 'export GRUB_CMDLINE_LINUX="rhgb iommu=pt"'),
+            ("GRUB_CMDLINE_LINUX=rhgb", 'GRUB_CMDLINE_LINUX="rhgb iommu=pt"'),
+            ("GRUB_CMDLINE_LINUX='cost=5$'", 'GRUB_CMDLINE_LINUX="cost=5\\$ iommu=pt"'),
+            ('GRUB_CMDLINE_LINUX="cost=5\\$"', 'GRUB_CMDLINE_LINUX="cost=5\\$ iommu=pt"'),
+            (
+                "# GRUB_CMDLINE_LINUX=off\nGRUB_CMDLINE_LINUX=",
+                '# GRUB_CMDLINE_LINUX=off\nGRUB_CMDLINE_LINUX="iommu=pt"',
+            ),
+        ],
+    )
+    def test_a_plain_line_is_edited_where_it_stands(self, line, edited):
+        assert grubby.edit_defaults(line + "\nX=1\n", ["iommu"], ["iommu=pt"]) == edited + "\nX=1\n"
+
+    @pytest.mark.parametrize(
+        ("text", "number"),
+        [
+            ('GRUB_CMDLINE_LINUX="a \\\n b"', 1),
+            ('GRUB_CMDLINE_LINUX="a"\nGRUB_CMDLINE_LINUX+=" b"', 2),
+            ('GRUB_CMDLINE_LINUX="a"\nX=1\nGRUB_CMDLINE_LINUX="b"', 3),
+            ('\nGRUB_CMDLINE_LINUX="$OURS a"', 2),
+            ('GRUB_CMDLINE_LINUX="`date`"', 1),
+            ('  GRUB_CMDLINE_LINUX="a"', 1),
+            ('test -e /x && GRUB_CMDLINE_LINUX="a"', 1),
+        ],
+    )
+    def test_what_only_a_shell_understands_is_not_touched_and_named(self, text, number):
+        with pytest.raises(ValueError, match=f"line {number}: "):
+            grubby.edit_defaults(text, ["iommu"], ["iommu=pt"])
+
+    def test_a_line_that_may_not_count_is_not_touched(self):
+        with pytest.raises(ValueError, match="whether this counts"):
+            grubby.edit_defaults('if true; then\nGRUB_CMDLINE_LINUX="a"\nfi\n', ["iommu"], ["iommu=pt"])
+
+    def test_the_file_keeps_its_bytes_and_its_mode(self, tmp_path):
+        defaults = tmp_path / "etc/default/grub"
+        defaults.parent.mkdir(parents=True)
+        defaults.write_bytes(b'# caf\xe9\nGRUB_CMDLINE_LINUX="rhgb"\n')
+        defaults.chmod(0o600)
+        change = grubby.plan(Tree(str(tmp_path)), {"iommu": "pt"}, [])
+        Host(Tree(str(tmp_path))).write_file(grubby.DEFAULTS, change.defaults)
+        assert defaults.read_bytes() == b'# caf\xe9\nGRUB_CMDLINE_LINUX="rhgb iommu=pt"\n'
+        assert defaults.stat().st_mode & 0o777 == 0o600

@@ -8,7 +8,7 @@ import pytest
 
 from ansible_collections.openstack.cyborg.plugins.module_utils.dkms import parse_status
 from ansible_collections.openstack.cyborg.plugins.module_utils.facts import gather_drivers
-from ansible_collections.openstack.cyborg.tests.unit.host_tree import HostTree
+from ansible_collections.openstack.cyborg.tests.unit.host_tree import HostTree, simulate
 
 KERNEL = "6.1.0-28-amd64"
 
@@ -62,11 +62,13 @@ def test_a_build_is_not_installed_when_another_version_is(host):
 
 
 def test_a_dkms_whose_tree_lies_elsewhere_is_asked(host):
+    simulate(host.root)
     program(host, f"echo 'edu/1.0, {KERNEL}, x86_64: installed'")
     assert gather_drivers(host.tree)["dkms"][0]["state"] == "installed"
 
 
 def test_a_dkms_that_fails_is_unknown(host):
+    simulate(host.root)
     program(host, "echo broken >&2; exit 4")
     assert "broken" in gather_drivers(host.tree)["dkms"]["unknown"]
 

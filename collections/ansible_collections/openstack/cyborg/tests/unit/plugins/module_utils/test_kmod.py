@@ -10,7 +10,7 @@ import pytest
 from ansible_collections.openstack.cyborg.plugins.module_utils.facts import gather_drivers
 from ansible_collections.openstack.cyborg.plugins.module_utils.kmod import match_aliases, parse_loaded
 from ansible_collections.openstack.cyborg.plugins.module_utils.modinfo import parse_modinfo, parse_signer
-from ansible_collections.openstack.cyborg.tests.unit.host_tree import NIC, RELEASE, HostTree
+from ansible_collections.openstack.cyborg.tests.unit.host_tree import NIC, RELEASE, HostTree, simulate
 
 MODULES = f"/lib/modules/{RELEASE}"
 IGB = "pci:v00008086d00001521sv00008086sd00005001bc02sc00i00"
@@ -180,6 +180,7 @@ def test_a_module_file_cut_short_is_unknown_or_says_nothing(host, size):
 
 
 def test_compressed_modules_are_modinfos_to_read(host):
+    simulate(host.root)
     host.file(f"{MODULES}/modules.dep", "kernel/drivers/igb.ko.xz:\n")
     host.file(
         "/sbin/modinfo",
@@ -191,6 +192,7 @@ def test_compressed_modules_are_modinfos_to_read(host):
 
 
 def test_without_modinfo_what_is_in_compressed_modules_is_unknown(host):
+    simulate(host.root)
     host.file(f"{MODULES}/modules.dep", "kernel/drivers/igb.ko.zst:\n")
     assert "modinfo is not installed" in module(host, "igb")["disk_version"]["unknown"]
 

@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from ansible_collections.openstack.cyborg.plugins.module_utils.tree import ToolMissing, Tree, Unreadable, clean
-from ansible_collections.openstack.cyborg.tests.unit.host_tree import HostTree
+from ansible_collections.openstack.cyborg.tests.unit.host_tree import HostTree, simulate
 
 
 @pytest.fixture
@@ -148,13 +148,23 @@ def test_a_simulated_kernel_is_asked_and_its_error_raised(host, monkeypatch, ans
 
 
 def test_tools_are_those_of_the_tree(host):
+    simulate(host.root)
     host.file("/usr/sbin/modprobe", "#!/bin/sh\necho $CYBORG_ROOT $0 $1; echo oops >&2; exit 3\n")
     os.chmod(host.real("/usr/sbin/modprobe"), 0o700)
     status, output, errors = host.tree.run("modprobe", ["igb"])
     assert (status, output.split(), errors) == (3, [host.root, host.real("/usr/sbin/modprobe"), "igb"], "oops\n")
 
 
+def test_no_tool_is_run_on_another_root_that_is_no_simulated_host(host):
+    host.file("/usr/sbin/modprobe", "#!/bin/sh\ntouch $CYBORG_ROOT/was-run\n")
+    os.chmod(host.real("/usr/sbin/modprobe"), 0o700)
+    with pytest.raises(ToolMissing, match="modprobe is not run below"):
+        host.tree.run("modprobe", ["igb"])
+    assert not host.tree.exists("/was-run")
+
+
 def test_a_tool_of_the_live_system_is_never_taken_for_one_of_the_tree(host):
+    simulate(host.root)
     host.folder("/usr/bin")
     os.symlink("/bin/true", host.real("/usr/bin/true"))
     with pytest.raises(ToolMissing, match=r"true is not installed: looked in /usr/sbin, .* below"):

@@ -13,7 +13,7 @@ import threading
 
 import pytest
 
-from ansible_collections.openstack.cyborg.tests.unit.host_tree import NIC, RELEASE, HostTree
+from ansible_collections.openstack.cyborg.tests.unit.host_tree import NIC, RELEASE, HostTree, simulate
 
 MODULES = "ansible_collections.openstack.cyborg.plugins.modules"
 PF = "0000:3b:00.0"
@@ -164,11 +164,19 @@ def test_check_mode_leaves_no_file_behind(host, name):
 
 
 def test_a_tool_that_another_root_lacks_is_named_and_never_taken_from_the_system(host):
+    simulate(host.root)
     host.file(f"/lib/modules/{RELEASE}/modules.dep", "kernel/vfio-pci.ko:\n")
     result = run("kernel_module", {"name": "vfio-pci", "state": "loaded"}, root=host.root)
     assert result["failed"]
     assert result["msg"].startswith("modprobe is not installed: ")
     assert host.root in result["msg"]
+
+
+def test_a_tree_that_is_no_host_is_not_changed(host):
+    result = run("kernel_module", {"name": "nouveau", "blacklisted": True}, root=host.root)
+    assert result["failed"]
+    assert "it can be read, not changed" in result["msg"]
+    assert not host.tree.exists("/etc/modprobe.d")
 
 
 @pytest.mark.parametrize("name", [*sorted(STATE_MODULES), "apply_actions"])
