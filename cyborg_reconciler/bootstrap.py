@@ -14,8 +14,8 @@ from cyborg_reconciler.adapters.ansible.options import AnsibleOptions
 from cyborg_reconciler.adapters.database import open_journal, open_reader
 from cyborg_reconciler.adapters.declarations.yaml import YamlDeclarations
 from cyborg_reconciler.ports import Declarations, Journal
-from cyborg_reconciler.reconcile import Ports
 from cyborg_reconciler.settings import Settings
+from cyborg_reconciler.survey import Ports
 
 
 @dataclass(frozen=True, slots=True)

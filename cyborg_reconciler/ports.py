@@ -187,8 +187,8 @@ class Journal(Protocol):
     def histories(self, digests: Mapping[str, str]) -> Mapping[str, History]:
         """Return what is remembered of each host under its present generation.
 
-        *digests* are those of the hosts' desired states; one that differs from the last raises the host's generation
-        by one, and what was remembered under the old one is forgotten.
+        *digests* are those of the hosts' desired states. One that differs from the last raises the host's generation
+        by one. What is remembered is kept for each digest: one that was desired before finds it again.
         """
 
     def retry(self, host: str) -> None:
@@ -210,7 +210,7 @@ class Journal(Protocol):
         """Return every host ever seen, by name."""
 
     def open_run(self, plan: PlanDocument, at: datetime) -> str:
-        """Keep *plan*, begin a run of it, and return the run's uuid."""
+        """Keep *plan*, begin a run of it, and return the run's uuid; an approval of it is used up."""
 
     def record_reboot(self, host: str, boot_id: str, at: datetime) -> None:
         """Note, before it is asked for, that *host* will be rebooted from *boot_id* under its present generation."""
@@ -219,7 +219,10 @@ class Journal(Protocol):
         """Keep what came out for one host."""
 
     def record_verdicts(self, verified: Mapping[str, bool]) -> None:
-        """Note whether each host was as desired when it was looked at: it resets or raises its failures."""
+        """Note whether each host was as desired when it was looked at: it raises its failures, or resets them.
+
+        What is verified forgets its reboots too: they were not in vain.
+        """
 
     def close_run(self, run: str, status: str, at: datetime) -> None:
         """End a run."""

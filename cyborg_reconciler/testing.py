@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import msgspec
 
@@ -231,7 +232,7 @@ class _Memory:
     token: int = 0
     records: dict[str, HostRecord] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
-    histories: dict[str, History] = field(default_factory=dict)
+    histories: dict[tuple[str, str], History] = field(default_factory=dict)  # by host and digest
     facts: dict[str, tuple[str, bytes, datetime]] = field(default_factory=dict)
     declared: dict[str, tuple[Declared, datetime]] = field(default_factory=dict)
     plans: dict[str, PlanDocument] = field(default_factory=dict)
@@ -265,7 +266,6 @@ class FakeJournal:
 
     def _ensure(self, host: str) -> HostRecord:
         memory = self._work()
-        memory.histories.setdefault(host, History())
         new = HostRecord(host, str(uuid.uuid4()), 0, Sync.UNKNOWN, Health.UNKNOWN, Phase.IDLE)
         return memory.records.setdefault(host, new)
 
@@ -274,19 +274,30 @@ class FakeJournal:
         return self._controller
 
     def histories(self, digests: Mapping[str, str]) -> Mapping[str, History]:
-        """Return what is remembered of each host; a digest that is another than before raises its generation."""
+        """Return what is remembered of each host; a digest that is another than the last raises its generation."""
+        memory = self._work()
         for host, digest in digests.items():
             record = self._ensure(host)
-            if self.memory.digests.get(host, "") != digest:
-                self.memory.digests[host] = digest
-                record = self.memory.records[host] = replace(record, generation=record.generation + 1)
-                self.memory.histories[host] = History(generation=record.generation)
-        return {host: self.memory.histories[host] for host in digests}
+            if memory.digests.get(host, "") != digest:
+                memory.digests[host] = digest
+                record = memory.records[host] = replace(record, generation=record.generation + 1)
+            history = memory.histories.get((host, digest), History())
+            memory.histories[host, digest] = replace(history, generation=record.generation)
+        return {host: memory.histories[host, digest] for host, digest in digests.items()}
+
+    def _remember(self, host: str, **changes: Any) -> None:  # noqa: ANN401  a field's value
+        """Change what is remembered of *host* under the state that is desired of it now, if one is."""
+        self._ensure(host)
+        key = (host, self.memory.digests.get(host, ""))
+        if key in self.memory.histories:
+            self.memory.histories[key] = replace(self.memory.histories[key], **changes)
+
+    def _history(self, host: str) -> History:
+        return self.memory.histories.get((host, self.memory.digests.get(host, "")), History())
 
     def retry(self, host: str) -> None:
         """Forget the failures and the reboots of *host* under its present generation."""
-        self._ensure(host)
-        self.memory.histories[host] = replace(self.memory.histories[host], boots=(), failures=0)
+        self._remember(host, boots=(), failures=0)
 
     def record_observations(self, observed: Mapping[str, Observation | Unobserved], at: datetime) -> None:
         """Keep the newest facts of each host; one that was not observed keeps what it has."""
@@ -317,7 +328,6 @@ class FakeJournal:
         if known is None:
             self._ensure(record.name)
             self.memory.records[record.name] = replace(record, uuid=record.uuid or str(uuid.uuid4()))
-            self.memory.histories[record.name] = History(generation=record.generation)
             return
         self._work().records[record.name] = replace(
             record,
@@ -333,8 +343,9 @@ class FakeJournal:
         return sorted(self._work().records.values(), key=lambda record: (record.name.lower(), record.name))
 
     def open_run(self, plan: PlanDocument, at: datetime) -> str:
-        """Keep *plan*, begin a run of it, and return the run's uuid."""
+        """Keep *plan*, begin a run of it, and return the run's uuid; an approval of it is used up."""
         run, memory = str(uuid.uuid4()), self._work()
+        memory.approvals -= {(host, of_host.generation, of_host.digest) for host, of_host in plan.hosts.items()}
         memory.plans.setdefault(plan.uuid, plan)
         record = RunRecord(run, plan.uuid, "running", at, None, dict.fromkeys(sorted(plan.hosts), "running"))
         memory.runs[run] = _Run(record, self._controller.fencing_token)
@@ -342,9 +353,7 @@ class FakeJournal:
 
     def record_reboot(self, host: str, boot_id: str, at: datetime) -> None:  # noqa: ARG002  the port has it
         """Note that *host* will be rebooted from *boot_id*."""
-        self._ensure(host)
-        history = self.memory.histories[host]
-        self.memory.histories[host] = replace(history, boots=(*history.boots, boot_id))
+        self._remember(host, boots=(*self._history(host).boots, boot_id))
 
     def _run(self, run: str) -> _Run:
         if run not in self._work().runs:
@@ -361,11 +370,10 @@ class FakeJournal:
     def record_verdicts(self, verified: Mapping[str, bool]) -> None:
         """Note whether each host was as desired when it was looked at."""
         for host, is_verified in verified.items():
-            self._ensure(host)
-            history = self.memory.histories[host]
-            failures = 0 if is_verified else history.failures + 1
-            was_synced = is_verified or history.was_synced
-            self.memory.histories[host] = replace(history, was_synced=was_synced, failures=failures)
+            if is_verified:
+                self._remember(host, was_synced=True, failures=0, boots=())
+            else:
+                self._remember(host, failures=self._history(host).failures + 1)
 
     def close_run(self, run: str, status: str, at: datetime) -> None:
         """End a run."""

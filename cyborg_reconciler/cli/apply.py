@@ -26,10 +26,11 @@ from cyborg_reconciler.cli.common import (
 )
 from cyborg_reconciler.cli.render import plan_data, plan_text
 from cyborg_reconciler.core.state import Phase, Reason
-from cyborg_reconciler.documents.plan import PlanDocument, decode_plan
+from cyborg_reconciler.documents.plan import HostPlan, PlanDocument, RebootSegment, decode_plan
 from cyborg_reconciler.errors import PlanOutdatedError, PlanUnreadableError
-from cyborg_reconciler.reconcile import HostView, Survey, converge, resume, survey
+from cyborg_reconciler.reconcile import converge, resume
 from cyborg_reconciler.settings import Settings
+from cyborg_reconciler.survey import HostView, Survey, survey
 
 
 @click.command(short_help="Make the hosts as declared, and verify it.")
@@ -78,6 +79,8 @@ def apply(  # noqa: PLR0913 - the options of a command
         if output == "text":
             console().print(plan_text(seen))
         if any(view.plan.actions for view in seen.hosts.values()):
+            if output == "json" and not yes:
+                errors_console().print(plan_text(seen))  # what a person agrees to, he has seen
             ask("Apply this?", yes=yes)
             with timed("Applied and observed again", quiet=quiet) as on_progress:
                 seen = converge(ports, seen, options, on_progress)
@@ -127,15 +130,20 @@ def only(seen: Survey, plan: PlanDocument) -> Survey:
         view = seen.hosts.get(name)
         if view is None:
             raise PlanOutdatedError(host=name, wanted="the host of the saved plan", found="it is not in the inventory")
-        if view.plan.generation != saved.generation:
+        if view.plan.generation != saved.generation and plan.policies_digest != seen.declared.digest:
             found = f"generation {view.plan.generation} is declared now"
             raise PlanOutdatedError(host=name, wanted=f"generation {saved.generation}", found=found)
         if view.plan.digest != saved.digest:
-            raise PlanOutdatedError(
-                host=name, wanted="the saved plan", found="the host, or what is to be done, changed"
-            )
+            raise PlanOutdatedError(host=name, wanted="the saved plan", found=_what_differs(saved, view))
         hosts[name] = view
     return replace(seen, hosts=hosts)
+
+
+def _what_differs(saved: HostPlan, view: HostView) -> str:
+    """Return why the plan of a host is not the *saved* one."""
+    if any(isinstance(segment, RebootSegment) for segment in saved.segments) and not view.plan.reboots:
+        return "it reboots the host, which is not allowed now: add --allow-reboot"
+    return "the host, or what is to be done, changed"
 
 
 def tell(seen: Survey) -> None:

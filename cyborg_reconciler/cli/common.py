@@ -17,8 +17,8 @@ from rich.console import Console
 from cyborg_reconciler.bootstrap import Target
 from cyborg_reconciler.cli.progress import shown
 from cyborg_reconciler.ports import OnProgress
-from cyborg_reconciler.reconcile import Options
 from cyborg_reconciler.settings import Settings, read_settings
+from cyborg_reconciler.survey import Options
 
 #: Exit codes, after terraform's ``-detailed-exitcode``.
 DONE: Final = 0

@@ -30,8 +30,8 @@ from cyborg_reconciler.core.select import device_type
 from cyborg_reconciler.core.subject import Subject, describe_holders, lay_out
 from cyborg_reconciler.documents.facts import Device, Unknown
 from cyborg_reconciler.ports import Observation, Unobserved
-from cyborg_reconciler.reconcile import modules_of
 from cyborg_reconciler.settings import Settings
+from cyborg_reconciler.survey import modules_of
 
 Observed = Mapping[str, Observation | Unobserved]
 

@@ -25,8 +25,9 @@ from cyborg_reconciler.cli.common import (
 from cyborg_reconciler.cli.render import plan_data, plan_text
 from cyborg_reconciler.core.state import Reason
 from cyborg_reconciler.documents.plan import encode
-from cyborg_reconciler.reconcile import Survey, plan_document, survey
+from cyborg_reconciler.reconcile import plan_document
 from cyborg_reconciler.settings import Settings
+from cyborg_reconciler.survey import Survey, survey
 
 
 @click.command(short_help="What would be done, and what waits.")

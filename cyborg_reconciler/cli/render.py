@@ -10,7 +10,7 @@ from cyborg_reconciler.core.features.base import is_boot
 from cyborg_reconciler.core.select import device_type
 from cyborg_reconciler.core.state import ABSENT, HOST, Action, Change, Disruption, FieldPath, Phase, Sync, Value, Wait
 from cyborg_reconciler.core.subject import to_json
-from cyborg_reconciler.reconcile import HostView, Survey
+from cyborg_reconciler.survey import HostView, Survey
 
 _STYLES = {"+": "green", "~": "yellow", "-": "red"}
 

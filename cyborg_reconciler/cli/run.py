@@ -3,13 +3,16 @@
 
 import signal
 import threading
+from dataclasses import replace
 from types import FrameType
 
 import click
 
 from cyborg_reconciler.bootstrap import declarations_of, open_ports
+from cyborg_reconciler.cli.apply import exit_code
 from cyborg_reconciler.cli.common import (
     DONE,
+    FAILED,
     errors_console,
     options_of,
     target_of,
@@ -21,8 +24,9 @@ from cyborg_reconciler.cli.progress import shown
 from cyborg_reconciler.cli.render import footer
 from cyborg_reconciler.core.state import Phase, Sync
 from cyborg_reconciler.errors import NextStep, ReconcilerError
-from cyborg_reconciler.reconcile import Options, Ports, Survey, converge, resume, survey
+from cyborg_reconciler.reconcile import converge, resume
 from cyborg_reconciler.settings import Settings
+from cyborg_reconciler.survey import Options, Ports, Survey, survey
 
 #: How often the policies are looked at for a change.
 WATCH_S = 1.0
@@ -56,9 +60,9 @@ def run(  # noqa: PLR0913 - the options of a command
       cyborg-reconciler run -i inventory/ -p policies/ --interval 60
     """
     target = target_of(settings, inventory, limit, policies)
-    options = options_of(settings, consent=yes, allow_reboot=allow_reboot)
-    source = declarations_of(target.policies)
     stop = threading.Event()
+    options = replace(options_of(settings, consent=yes, allow_reboot=allow_reboot), stop=stop.is_set)
+    source = declarations_of(target.policies)
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:
         stop.set()
@@ -69,17 +73,20 @@ def run(  # noqa: PLR0913 - the options of a command
         resume(ports)
         while not stop.is_set():
             stamp = source.stamp()
-            _turn(ports, options)
+            code = _turn(ports, options)
             if once:
-                break
+                return code
             waited = 0.0
             while waited < (interval or settings.interval_s) and source.stamp() == stamp and not stop.wait(WATCH_S):
                 waited += WATCH_S
     return DONE
 
 
-def _turn(ports: Ports, options: Options) -> None:
-    """Look once and correct what may be; trouble that a next look may not have is said and survived."""
+def _turn(ports: Ports, options: Options) -> int:
+    """Look once and correct what may be, and return the exit code of an apply that came out so.
+
+    Trouble that a next look may not have is said and survived.
+    """
     out = errors_console()
     try:
         with shown(out, quiet=True) as on_progress:
@@ -89,10 +96,12 @@ def _turn(ports: Ports, options: Options) -> None:
             after = converge(ports, seen, options, on_progress)
         if after is not seen:
             _tell(after)
+        return exit_code(after)
     except ReconcilerError as exc:
         # Also STALL: a person mends the policies or the inventory while the loop goes on, and nothing was changed.
         tried = "tried again" if exc.next_step is NextStep.RETRY else "looked at again"
         out.print(f"{exc.line()} ({tried} at the next turn)", style="red", markup=False)
+        return FAILED
 
 
 def _tell(seen: Survey) -> None:

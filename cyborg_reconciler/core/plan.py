@@ -77,7 +77,8 @@ def make_plan(host: str, desired: Desired, subject: Subject, terms: Terms) -> Pl
         done, waiting = _act(changes, blind, desired, subject, terms)
         actions += done
         waits += waiting
-    if not (actions or waits or blind):
+    waits += _blind_waits(blind, {wait.target for wait in waits if wait.reason is Reason.UNKNOWN})
+    if not (actions or waits):
         return empty
     ordered = tuple(_in_order(actions))
     return replace(empty, actions=ordered, waits=tuple(waits), blind_spots=blind, digest=_digest(ordered))
@@ -150,6 +151,15 @@ def _without_lost_vfs(actions: Sequence[Action], subject: Subject) -> list[Actio
     reset = {action.target for action in actions if action.disruption is Disruption.DEVICE_RESET}
     lost = {device.address for device in subject.devices.values() if device.physfn in reset}
     return [action for action in actions if action.target not in lost]
+
+
+def _blind_waits(blind: Iterable[tuple[FieldPath, Unknown]], told: set[str]) -> list[Wait]:
+    """Return what could not be read, one wait a target, but for those of which it has been *told*."""
+    first = {path[0]: (path, unknown) for path, unknown in reversed(tuple(blind)) if path[0] not in told}
+    return [
+        Wait(Reason.UNKNOWN, f"{'.'.join(path[1:])} could not be read: {unknown.reason}", target)
+        for target, (path, unknown) in first.items()
+    ]
 
 
 def _allowed(changes: Iterable[Change], *, drift: bool) -> tuple[list[Change], list[Wait]]:

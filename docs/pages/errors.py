@@ -95,7 +95,7 @@ def verdict_of(reason: Reason) -> tuple[str, str]:
 
 def read_given_in_plans() -> set[str]:
     """Return the names of the reasons that the controller's own code gives."""
-    files = [*(CONTROLLER / "core").rglob("*.py"), CONTROLLER / "reconcile.py"]
+    files = [*(CONTROLLER / "core").rglob("*.py"), CONTROLLER / "survey.py", CONTROLLER / "reconcile.py"]
     texts = [path.read_text(encoding="utf-8") for path in files if path.name not in NOT_GIVING]
     return {name for text in texts for name in re.findall(r"\bReason\.([A-Z_]+)\b", text)}
 

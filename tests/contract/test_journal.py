@@ -140,8 +140,31 @@ def test_the_history_is_that_of_the_present_generation(opener: Opener) -> None:
     assert opener().histories({"compute-1": "b"})["compute-1"] == History(generation=2)
 
 
-def test_a_verified_host_was_synced_and_has_no_failures(journal: Journal) -> None:
+def test_a_state_that_is_desired_again_finds_what_was_remembered_under_it(opener: Opener) -> None:
+    journal = opener()
     raised(journal, "compute-1", "a")
+    journal.record_reboot("compute-1", "b1", NOON)
+    journal.record_verdicts({"compute-1": False})
+    raised(journal, "compute-1", "b")
+    journal.record_reboot("compute-1", "b2", NOON)
+    assert raised(journal, "compute-1", "a") == 3
+    assert opener().histories({"compute-1": "a"})["compute-1"] == History(generation=3, boots=("b1",), failures=1)
+
+
+def test_an_approval_is_used_up_by_the_run_of_its_plan(journal: Journal) -> None:
+    plan = make_plan("p", "compute-1", "compute-2")
+    for digest in ("other", *(of_host.digest for of_host in plan.hosts.values())):
+        for host, of_host in plan.hosts.items():
+            journal.approve(host, of_host.generation, digest, NOON)
+    journal.open_run(plan, NOON)
+    for host, of_host in plan.hosts.items():
+        assert not journal.approved(host, of_host.generation, of_host.digest)
+        assert journal.approved(host, of_host.generation, "other")
+
+
+def test_a_verified_host_was_synced_and_has_neither_failures_nor_reboots_in_vain(journal: Journal) -> None:
+    raised(journal, "compute-1", "a")
+    journal.record_reboot("compute-1", "b1", NOON)
     journal.record_verdicts({"compute-1": False})
     journal.record_verdicts({"compute-1": True})
     assert journal.histories({"compute-1": "a"})["compute-1"] == History(generation=1, was_synced=True)

@@ -31,7 +31,8 @@ def make_vfs(host, count):
 
 
 def give_to_another_controller(host):
-    record = {"version": 1, "controller_id": "another-one", "fencing_token": 3, "fields": []}
+    theirs = {"path": ["host", "kernel_args", "quiet"], "before": None, "set": True}
+    record = {"version": 1, "controller_id": "another-one", "fencing_token": 3, "fields": [theirs]}
     folder = host.root / "var/lib/cyborg-reconciler"
     folder.mkdir(parents=True)
     (folder / "ownership.json").write_text(json.dumps(record))

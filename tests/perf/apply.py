@@ -20,9 +20,10 @@ from cyborg_reconciler.documents.declared import Declared
 from cyborg_reconciler.documents.facts import decode_facts
 from cyborg_reconciler.documents.parse import parse_documents
 from cyborg_reconciler.documents.plan import PlanDocument, encode
-from cyborg_reconciler.reconcile import Options as Consent
-from cyborg_reconciler.reconcile import Ports, modules_of, plan_document, survey
+from cyborg_reconciler.reconcile import plan_document
 from cyborg_reconciler.simulation import SimulatedHosts, qat_1
+from cyborg_reconciler.survey import Options as Consent
+from cyborg_reconciler.survey import Ports, modules_of, survey
 from cyborg_reconciler.testing import (
     FakeExecutor,
     FakeJournal,

@@ -25,7 +25,7 @@ from cyborg_reconciler.core.verdict import judge
 from cyborg_reconciler.documents.facts import decode_facts
 from cyborg_reconciler.documents.pool import Reboot
 from cyborg_reconciler.ports import Observation, OnProgress, Unobserved
-from cyborg_reconciler.reconcile import Options, Ports, survey
+from cyborg_reconciler.survey import Options, Ports, survey
 from cyborg_reconciler.testing import (
     FakeExecutor,
     FakeJournal,

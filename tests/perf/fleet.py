@@ -18,8 +18,8 @@ from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Tree
 from cyborg_reconciler.core.state import Host
 from cyborg_reconciler.documents.declared import Declared
 from cyborg_reconciler.documents.parse import parse_documents
-from cyborg_reconciler.reconcile import modules_of
 from cyborg_reconciler.simulation import Machine, SimulatedHost, SimulatedHosts, gpu_1, nic_1, qat_1
+from cyborg_reconciler.survey import modules_of
 
 POLICIES: Final = Path(__file__).with_name("policies.yml")
 DEVICES: Final = 8

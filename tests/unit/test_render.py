@@ -8,7 +8,7 @@ from cyborg_reconciler.core.state import Host, Plan, Reason, Wait
 from cyborg_reconciler.core.subject import lay_out
 from cyborg_reconciler.core.verdict import judge, unobserved
 from cyborg_reconciler.documents.declared import Declared
-from cyborg_reconciler.reconcile import HostView, Survey
+from cyborg_reconciler.survey import HostView, Survey
 from tests.scenarios.story import facts_of, plan_of, policy_of
 
 VFS = {"name": "qat", "sriov": {"num_vfs": 4}}

@@ -1,19 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What does the journal know of hosts? The statements about the tables hosts, facts, reboots and approvals.
+"""What does the journal know of hosts? The statements about hosts, histories, facts, reboots and approvals.
 
 Called by the journal, inside its transactions.
 """
 
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, bindparam, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, Row, ScalarSelect, and_, bindparam, delete, func, select, update
 
 from cyborg_reconciler.adapters.database.engine import upsert
-from cyborg_reconciler.adapters.database.schema import approvals, facts, hosts, reboots
+from cyborg_reconciler.adapters.database.schema import approvals, facts, histories, hosts, reboots
 from cyborg_reconciler.core.state import Health, History, Phase, Sync
+from cyborg_reconciler.documents.plan import PlanDocument
 from cyborg_reconciler.ports import HostRecord, Observation
 
 #: Names in one query. SQLite takes 32766 parameters, PostgreSQL 65535.
@@ -41,57 +42,76 @@ def find_changed(connection: Connection, digests: Mapping[str, str]) -> list[str
 
 
 def raise_generations(connection: Connection, digests: Mapping[str, str]) -> None:
-    """Enter new digests: each raises its host's generation and forgets what was remembered under the old one."""
+    """Enter new digests: each raises its host's generation. One that was desired before finds its history again."""
     ensure(connection, list(digests))
+    upsert(connection, histories, [{"host": host, "digest": digest} for host, digest in digests.items()], update=[])
     statement = (
         update(hosts)
         .where(hosts.c.name == bindparam("raised"), hosts.c.digest != bindparam("new"))
-        .values(digest=bindparam("new"), generation=hosts.c.generation + 1, was_synced=False, failures=0)
+        .values(digest=bindparam("new"), generation=hosts.c.generation + 1)
     )
     connection.execute(statement, [{"raised": host, "new": digest} for host, digest in digests.items()])
 
 
 def read_histories(connection: Connection, names: Sequence[str]) -> dict[str, History]:
-    """Return what is remembered of each host under its present generation."""
+    """Return what is remembered of each host under the state that is desired of it now."""
     found: dict[str, History] = {}
     for portion in portions(names):
         asked: dict[str, list[str]] = {}
-        present = reboots.c.generation == hosts.c.generation
         boots = connection.execute(
             select(reboots.c.host, reboots.c.boot_id)
-            .join(hosts, hosts.c.name == reboots.c.host)
-            .where(reboots.c.host.in_(portion), present)
+            .where(reboots.c.host.in_(portion), reboots.c.digest == present_digest(reboots.c.host))
             .order_by(reboots.c.number)
         )
         for boot in boots:
             asked.setdefault(boot.host, []).append(boot.boot_id)
-        columns = (hosts.c.name, hosts.c.generation, hosts.c.was_synced, hosts.c.failures)
-        for row in connection.execute(select(*columns).where(hosts.c.name.in_(portion))):
+        is_present = and_(histories.c.host == hosts.c.name, histories.c.digest == hosts.c.digest)
+        columns = (hosts.c.name, hosts.c.generation, histories.c.was_synced, histories.c.failures)
+        for row in connection.execute(select(*columns).join(histories, is_present).where(hosts.c.name.in_(portion))):
             found[row.name] = History(row.generation, tuple(asked.get(row.name, ())), row.was_synced, row.failures)
     return found
 
 
+def present_digest(host: ColumnElement[Any]) -> ScalarSelect[Any]:
+    """Return the digest of what is desired now of the *host* in another table's row."""
+    return select(hosts.c.digest).where(hosts.c.name == host).scalar_subquery()
+
+
 def forget(connection: Connection, host: str) -> None:
-    """Forget the failures and the reboots of *host* under its present generation."""
-    connection.execute(update(hosts).where(hosts.c.name == host).values(failures=0))
-    generation = select(hosts.c.generation).where(hosts.c.name == host).scalar_subquery()
-    connection.execute(delete(reboots).where(reboots.c.host == host, reboots.c.generation == generation))
+    """Forget the failures and the reboots of *host* under the state that is desired of it now."""
+    is_present = histories.c.digest == present_digest(histories.c.host)
+    connection.execute(update(histories).where(histories.c.host == host, is_present).values(failures=0))
+    forget_reboots(connection, [host])
+
+
+def forget_reboots(connection: Connection, names: Collection[str]) -> None:
+    """Forget the reboots of *names* under the states that are desired of them now."""
+    rebooted = {row.host for row in connection.execute(select(reboots.c.host).distinct())}  # few, whatever is asked
+    is_present = reboots.c.digest == present_digest(reboots.c.host)
+    for portion in portions([name for name in names if name in rebooted]):
+        connection.execute(delete(reboots).where(reboots.c.host.in_(portion), is_present))
 
 
 def add_reboot(connection: Connection, host: str, boot_id: str, at: datetime) -> None:
-    """Enter a reboot of *host* under its present generation."""
+    """Enter a reboot of *host* under the state that is desired of it now."""
     ensure(connection, [host])
-    generation = select(hosts.c.generation).where(hosts.c.name == host).scalar_subquery()
-    connection.execute(reboots.insert().values(host=host, generation=generation, boot_id=boot_id, asked_at=at))
+    digest = select(hosts.c.digest).where(hosts.c.name == host).scalar_subquery()
+    connection.execute(reboots.insert().values(host=host, digest=digest, boot_id=boot_id, asked_at=at))
 
 
 def set_verdicts(connection: Connection, verified: Mapping[str, bool]) -> None:
-    """Enter whether each host was as desired when it was looked at."""
+    """Enter whether each host was as desired when it was looked at; reboots that led there were not in vain."""
     ensure(connection, list(verified))
-    for outcome, values in ((True, {"was_synced": True, "failures": 0}), (False, {"failures": hosts.c.failures + 1})):
+    is_present = histories.c.digest == present_digest(histories.c.host)
+    for outcome, values in (
+        (True, {"was_synced": True, "failures": 0}),
+        (False, {"failures": histories.c.failures + 1}),
+    ):
         judged = [{"judged": host} for host, is_verified in verified.items() if is_verified is outcome]
         if judged:
-            connection.execute(update(hosts).where(hosts.c.name == bindparam("judged")).values(values), judged)
+            statement = update(histories).where(histories.c.host == bindparam("judged"), is_present)
+            connection.execute(statement.values(values), judged)
+    forget_reboots(connection, [host for host, is_verified in verified.items() if is_verified])
 
 
 def put_facts(connection: Connection, observed: Mapping[str, Observation], at: datetime) -> None:
@@ -181,3 +201,18 @@ def is_approved(connection: Connection, host: str, generation: int, digest: str)
     """Return whether these actions were approved."""
     where = (approvals.c.host == host, approvals.c.generation == generation, approvals.c.digest == digest)
     return connection.execute(select(approvals.c.host).where(*where)).first() is not None
+
+
+def use_up_approvals(connection: Connection, plan: PlanDocument) -> None:
+    """Forget the approvals of what *plan* does: each is to be done once."""
+    used = [
+        {"approved": host, "under": of_host.generation, "actions": of_host.digest}
+        for host, of_host in plan.hosts.items()
+    ]
+    where = (
+        approvals.c.host == bindparam("approved"),
+        approvals.c.generation == bindparam("under"),
+        approvals.c.digest == bindparam("actions"),
+    )
+    if used:
+        connection.execute(delete(approvals).where(*where), used)

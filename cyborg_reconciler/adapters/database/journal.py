@@ -126,7 +126,7 @@ class DatabaseJournal:
 
     # ------------------------------------------------------------------------------------------------------------ hosts
     def histories(self, digests: Mapping[str, str]) -> Mapping[str, History]:
-        """Return what is remembered of each host; a digest that is another than before raises its generation."""
+        """Return what is remembered of each host; a digest that is another than the last raises its generation."""
         with reading(self._engine) as connection:
             changed = host_rows.find_changed(connection, digests)
         if changed:
@@ -185,8 +185,9 @@ class DatabaseJournal:
 
     # ------------------------------------------------------------------------------------------------------------- runs
     def open_run(self, plan: PlanDocument, at: datetime) -> str:
-        """Keep *plan*, begin a run of it, and return the run's uuid."""
+        """Keep *plan*, begin a run of it, and return the run's uuid; approvals of it are used up."""
         with writing(self._engine) as connection:
+            host_rows.use_up_approvals(connection, plan)
             return run_rows.add_run(connection, plan, self._controller.fencing_token, at)
 
     def record_outcome(self, run: str, host: str, outcome: Outcome, at: datetime) -> None:

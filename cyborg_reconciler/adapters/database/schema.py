@@ -62,7 +62,7 @@ controllers = Table(
     Column("fencing_token", BigInteger, nullable=False),
 )
 
-#: A host ever seen: where it stands (as `record_hosts` was told), and what is remembered under its present generation.
+#: A host ever seen: where it stands (as `record_hosts` was told), and which its present generation is.
 hosts = Table(
     "hosts",
     metadata,
@@ -70,8 +70,6 @@ hosts = Table(
     Column("uuid", String(36), nullable=False, unique=True),
     Column("generation", Integer, nullable=False, default=0),
     Column("digest", String(255), nullable=False, default=""),
-    Column("was_synced", Boolean, nullable=False, default=False),
-    Column("failures", Integer, nullable=False, default=0),
     Column("sync", String(32), nullable=False, default="Unknown"),
     Column("health", String(32), nullable=False, default="Unknown"),
     Column("phase", String(32), nullable=False, default="Idle"),
@@ -80,6 +78,17 @@ hosts = Table(
     Column("fingerprint", String(255), nullable=False, default=""),
     Column("observed_at", UtcDateTime),
     Column("changed_at", UtcDateTime),
+)
+
+#: What is remembered of a host under each state that was desired of it, by the digest of that state.
+histories = Table(
+    "histories",
+    metadata,
+    Column("host", ForeignKey("hosts.name", ondelete="CASCADE"), nullable=False),
+    Column("digest", String(255), nullable=False),
+    Column("was_synced", Boolean, nullable=False, default=False),
+    Column("failures", Integer, nullable=False, default=0),
+    PrimaryKeyConstraint("host", "digest"),
 )
 
 #: The newest facts of a host; *received_at* moves when they come again unchanged.
@@ -134,16 +143,16 @@ outcomes = Table(
     PrimaryKeyConstraint("run_uuid", "host"),
 )
 
-#: Reboots that were about to be asked for, and from which boot.
+#: Reboots that were about to be asked for, and from which boot; those under a desired state go once it is verified.
 reboots = Table(
     "reboots",
     metadata,
     Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
     Column("host", ForeignKey("hosts.name", ondelete="CASCADE"), nullable=False),
-    Column("generation", Integer, nullable=False),
+    Column("digest", String(255), nullable=False),
     Column("boot_id", String(64), nullable=False),
     Column("asked_at", UtcDateTime, nullable=False),
-    Index(None, "host", "generation"),
+    Index(None, "host", "digest"),
 )
 
 approvals = Table(

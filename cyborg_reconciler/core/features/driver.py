@@ -113,7 +113,7 @@ def observe(path: FieldPath, desired: Value, subject: Subject) -> Observed:
 def _state(spec: DriverDocSpec, module: reported.Module, subject: Subject) -> Observed:
     if isinstance(module.path, reported.Unknown):
         return Unknown(module.path.unknown)
-    if module.path is None and not module.builtin:
+    if module.path is None and not module.builtin and not module.loaded:
         return ABSENT
     if not module.loaded and not module.builtin:
         return NOT_LOADED
@@ -142,9 +142,9 @@ def _is_bound(device: reported.Device, module: reported.Module) -> bool:
 def _version(spec: DriverDocSpec, module: reported.Module, subject: Subject) -> Observed:
     """Return the version when what is loaded, on disk and installed agree, else all of them in words."""
     on_disk, loaded = module.disk_version, module.loaded_version
-    for version in (on_disk, loaded):
-        if isinstance(version, reported.Unknown):
-            return Unknown(version.unknown)
+    for said in (on_disk, loaded, module.disk_srcversion, module.loaded_srcversion):
+        if isinstance(said, reported.Unknown):
+            return Unknown(said.unknown)
     installed = _installed(spec, subject)
     if isinstance(installed, Unknown):
         return installed
@@ -178,9 +178,15 @@ def _next_kernel(spec: DriverDocSpec, desired: Value, subject: Subject) -> Obser
         return Unknown(kernels.unknown)
     if isinstance(builds, reported.Unknown):
         return Unknown(builds.unknown)
-    following = {kernel.release for kernel in kernels if kernel.next_boot is True} - {subject.facts.kernel.release}
     built = {build.kernel for build in builds if build.name == spec.dkms.package and build.state == "installed"}
-    return desired if following <= built else ABSENT
+    for kernel in kernels:
+        if kernel.release in {subject.facts.kernel.release, *built}:
+            continue
+        if isinstance(kernel.next_boot, reported.Unknown):
+            return Unknown(f"whether {kernel.release} boots next: {kernel.next_boot.unknown}")
+        if kernel.next_boot is True:
+            return ABSENT
+    return desired
 
 
 # ----------------------------------------------------------------------------------------------------------------- act

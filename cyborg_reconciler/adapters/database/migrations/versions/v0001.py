@@ -57,8 +57,6 @@ def make_hosts() -> None:
         sa.Column("uuid", sa.String(36), nullable=False),
         sa.Column("generation", sa.Integer, nullable=False),
         sa.Column("digest", sa.String(255), nullable=False),
-        sa.Column("was_synced", sa.Boolean, nullable=False),
-        sa.Column("failures", sa.Integer, nullable=False),
         sa.Column("sync", sa.String(32), nullable=False),
         sa.Column("health", sa.String(32), nullable=False),
         sa.Column("phase", sa.String(32), nullable=False),
@@ -69,6 +67,15 @@ def make_hosts() -> None:
         sa.Column("changed_at", TIME),
         sa.PrimaryKeyConstraint("name", name="pk_hosts"),
         sa.UniqueConstraint("uuid", name="uq_hosts_uuid"),
+    )
+    op.create_table(
+        "histories",
+        sa.Column("host", sa.String(255), nullable=False),
+        sa.Column("digest", sa.String(255), nullable=False),
+        sa.Column("was_synced", sa.Boolean, nullable=False),
+        sa.Column("failures", sa.Integer, nullable=False),
+        sa.PrimaryKeyConstraint("host", "digest", name="pk_histories"),
+        sa.ForeignKeyConstraint(["host"], ["hosts.name"], name="fk_histories_host", ondelete="CASCADE"),
     )
     op.create_table(
         "facts",
@@ -83,13 +90,13 @@ def make_hosts() -> None:
         "reboots",
         sa.Column("number", NUMBER, autoincrement=True, nullable=False),
         sa.Column("host", sa.String(255), nullable=False),
-        sa.Column("generation", sa.Integer, nullable=False),
+        sa.Column("digest", sa.String(255), nullable=False),
         sa.Column("boot_id", sa.String(64), nullable=False),
         sa.Column("asked_at", TIME, nullable=False),
         sa.PrimaryKeyConstraint("number", name="pk_reboots"),
         sa.ForeignKeyConstraint(["host"], ["hosts.name"], name="fk_reboots_host", ondelete="CASCADE"),
     )
-    op.create_index("ix_reboots_host_generation", "reboots", ["host", "generation"])
+    op.create_index("ix_reboots_host_digest", "reboots", ["host", "digest"])
 
 
 def make_runs() -> None:
@@ -140,6 +147,7 @@ def downgrade() -> None:
         "plans",
         "reboots",
         "facts",
+        "histories",
         "hosts",
     ):
         op.drop_table(table)

@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where does every host stand: what is desired of it, what it reported, what is to be done, and who must agree?
+
+The first half of the sentence, declare → resolve → observe → diff → plan. Called by `reconcile`, before and after it
+changes anything, and by the commands that only look. All I/O goes through the ports.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+from cyborg_reconciler.core.plan import Terms, make_plan
+from cyborg_reconciler.core.resolve import Desired, compile_policies, resolve
+from cyborg_reconciler.core.rollout import DEFAULT_POOL, TwoPoolsError, pool_of
+from cyborg_reconciler.core.state import HOST, Disruption, FieldPath, Host, Phase, Plan, Reason, Value, Wait
+from cyborg_reconciler.core.subject import Subject, lay_out
+from cyborg_reconciler.core.verdict import Verdict, judge, unobserved
+from cyborg_reconciler.documents.declared import Declared
+from cyborg_reconciler.documents.plan import Outcome
+from cyborg_reconciler.documents.pool import Reboot, RolloutPool
+from cyborg_reconciler.ports import (
+    Clock,
+    Controller,
+    Cordon,
+    Declarations,
+    Event,
+    Executor,
+    HostRecord,
+    Inventory,
+    Journal,
+    Observation,
+    Observer,
+    OnProgress,
+    Unobserved,
+)
+
+#: When a survey was made that nobody made: its facts are too old for anything.
+NEVER = datetime.min.replace(tzinfo=UTC)
+
+#: A field, what it is to be, and whether that takes a reboot: what a person's consent is to.
+ShownChange = tuple[FieldPath, Value, bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The world, as far as the sentence needs it."""
+
+    declarations: Declarations
+    inventory: Inventory
+    observer: Observer
+    executor: Executor
+    journal: Journal
+    cordon: Cordon
+    clock: Clock
+    controller: Controller
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the caller allows.
+
+    Attributes:
+        consent: a person approved what is planned; without it, pools with manual approval wait.
+        allow_reboot: reboots are allowed whatever the pools say.
+        stop: asked before each wave; nothing more is begun once it says so.
+    """
+
+    consent: bool = False
+    allow_reboot: bool = False
+    facts_max_age: timedelta = timedelta(minutes=15)
+    stop: Callable[[], bool] = lambda: False
+
+
+@dataclass(frozen=True, slots=True)
+class HostView:
+    """One host at one moment: what is desired of it, what it reported, what is to be done, where it stands.
+
+    Attributes:
+        phase: ``Planned`` where something is to be done, ``PendingApproval`` where a person has to agree to it first.
+    """
+
+    host: Host
+    pool: RolloutPool
+    plan: Plan
+    verdict: Verdict
+    desired: Desired | None = None
+    subject: Subject | None = None
+    outcome: Outcome | None = None
+    phase: Phase = Phase.IDLE
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """All hosts at one moment, with what was declared then."""
+
+    declared: Declared
+    hosts: Mapping[str, HostView]
+    pool_sizes: Mapping[str, int] = field(default_factory=dict)
+    observed_at: datetime = NEVER
+
+    @property
+    def unused_policies(self) -> tuple[str, ...]:
+        """The policies that selected nothing, as far as hosts could be observed."""
+        used = {name for view in self.hosts.values() if view.desired for name in view.desired.policies}
+        names = (located.document.metadata.name for located in self.declared.policies)
+        return tuple(name for name in names if name not in used)
+
+
+def survey(ports: Ports, options: Options, on_progress: OnProgress, hosts: Sequence[Host] | None = None) -> Survey:
+    """Return where every host of the inventory (or of *hosts*) stands, observed now.
+
+    Raises:
+        ReconcilerError: the declarations, the inventory or the journal cannot be used; nothing was changed.
+    """
+    declared = ports.declarations.read()
+    hosts = ports.inventory.hosts() if hosts is None else hosts
+    observed = ports.observer.observe(hosts, modules_of(declared), on_progress)
+    now = ports.clock.now()
+    ports.journal.record_declarations(declared, now)
+    ports.journal.record_observations(observed, now)
+    compiled = compile_policies(declared)
+    subjects = {
+        name: lay_out(o.facts, compiled.catalogue) for name, o in observed.items() if isinstance(o, Observation)
+    }
+    desired = {host.name: resolve(compiled, host, subjects[host.name]) for host in hosts if host.name in subjects}
+    histories = ports.journal.histories({name: wanted.digest() for name, wanted in desired.items()})
+    views: dict[str, HostView] = {}
+    for host in hosts:
+        pool, trouble = _pool(host, declared)
+        found = observed[host.name]
+        if trouble is not None:
+            views[host.name] = _stuck(host, pool, trouble)
+        elif isinstance(found, Unobserved):
+            reason = Reason.UNREACHABLE if found.reason == "Unreachable" else Reason.UNKNOWN
+            views[host.name] = _stuck(host, pool, Wait(reason, found.message))
+        else:
+            reboot = reboot_terms(pool, options)
+            terms = Terms(
+                ports.controller.id, reboot, histories[host.name], ports.clock.now(), now, options.facts_max_age
+            )
+            plan = make_plan(host.name, desired[host.name], subjects[host.name], terms)
+            view = HostView(host, pool, plan, judge(plan), desired[host.name], subjects[host.name])
+            views[host.name] = replace(view, phase=_phase(view, ports, options))
+    _record(views.values(), ports, now)
+    sizes = Counter(view.pool.metadata.name for view in views.values())
+    return Survey(declared, views, sizes, now)
+
+
+def _pool(host: Host, declared: Declared) -> tuple[RolloutPool, Wait | None]:
+    try:
+        return pool_of(host, declared), None
+    except TwoPoolsError as exc:
+        return DEFAULT_POOL, Wait(Reason.CONFLICTED, str(exc))
+
+
+def _phase(view: HostView, ports: Ports, options: Options) -> Phase:
+    if not view.plan.actions:
+        return Phase.IDLE
+    return Phase.PLANNED if approved(view, ports, options) else Phase.PENDING_APPROVAL
+
+
+def _stuck(host: Host, pool: RolloutPool, wait: Wait) -> HostView:
+    """Return the view of a host about which nothing can be said."""
+    return HostView(host, pool, Plan(host.name, 0, "", waits=(wait,)), unobserved(wait))
+
+
+def modules_of(declared: Declared) -> tuple[str, ...]:
+    """Return the kernel modules that the declarations speak of: facts must tell of them even where no device does."""
+    names = {located.document.spec.kernel_module for located in declared.drivers} - {None}
+    for driver in declared.drivers:
+        names.update(driver.document.spec.conflicts)
+    for policy in declared.policies:
+        modules = policy.document.spec.kernel_modules
+        if modules is not None:
+            names.update((*modules.load, *modules.blacklist, *modules.options))
+    return tuple(sorted(name for name in names if name))
+
+
+def reboot_terms(pool: RolloutPool, options: Options) -> Reboot:
+    """Return whether and how hosts of *pool* may be rebooted; the caller may allow what the pool does not."""
+    return pool.spec.reboot.model_copy(update={"allowed": pool.spec.reboot.allowed or options.allow_reboot})
+
+
+def shown_changes(view: HostView) -> frozenset[ShownChange]:
+    """Return what a host's plan shows to a person: what would be done, and what waits."""
+    waiting = [wait.action for wait in view.plan.waits if wait.action is not None]
+    return frozenset(
+        (change.path, change.desired, action.disruption is Disruption.REBOOT)
+        for action in (*view.plan.actions, *waiting)
+        for change in action.changes
+    )
+
+
+def approved(view: HostView, ports: Ports, options: Options, shown: frozenset[ShownChange] | None = None) -> bool:
+    """Return whether the host's plan needs no approval, or has it; a consent is to what was *shown*."""
+    if view.pool.spec.approval == "automatic":
+        return True
+    if options.consent and (shown is None or shown_changes(view) <= shown):
+        return True
+    return ports.journal.approved(view.host.name, view.plan.generation, view.plan.digest)
+
+
+def _record(views: Collection[HostView], ports: Ports, now: datetime) -> None:
+    """Keep where the hosts stand, and what has become of them since the last look."""
+    records = [host_record(view, now) for view in views]
+    before = {record.name: record for record in ports.journal.hosts()}
+    ports.journal.record_hosts(records)
+    ports.journal.record_verdicts({view.host.name: True for view in views if view.verdict.verified})
+    for record in records:
+        old = before.get(record.name)
+        if old is None or (old.sync, old.reason) != (record.sync, record.reason):
+            text = ": ".join(part for part in (record.reason, record.message) if part)
+            ports.journal.record_event(Event(now, str(record.sync), record.name, text))
+
+
+def host_record(view: HostView, now: datetime) -> HostRecord:
+    """Return what the journal is to keep of where a host stands."""
+    wait = next(iter(view.plan.waits), None)
+    if view.phase is Phase.PENDING_APPROVAL:
+        text = f"`cyborg-reconciler approve --limit {view.host.name}` lets it go on; `apply` asks for itself"
+        wait = Wait(Reason.PENDING_APPROVAL, text)
+    where = "" if wait is None or wait.target == HOST else f"{wait.target}: "
+    return HostRecord(
+        name=view.host.name,
+        uuid="",
+        generation=view.plan.generation,
+        sync=view.verdict.sync,
+        health=view.verdict.health,
+        phase=view.phase,
+        reason=wait.reason if wait else "",
+        message=f"{where}{wait.message}" if wait else "",
+        fingerprint=view.plan.fingerprint,
+        observed_at=now if view.subject else None,
+    )
