@@ -9,8 +9,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from cyborg_reconciler.adapters.ansible import AnsibleExecutor, AnsibleInventory, AnsibleObserver
 from cyborg_reconciler.adapters.ansible.environment import MARKER, run_environment
+from cyborg_reconciler.adapters.ansible.executor import AnsibleExecutor
+from cyborg_reconciler.adapters.ansible.inventory import AnsibleInventory
+from cyborg_reconciler.adapters.ansible.observer import AnsibleObserver
 from cyborg_reconciler.core.state import Host
 from cyborg_reconciler.documents.facts import Device, Drivers, Facts, KernelFacts
 from cyborg_reconciler.errors import ExecutionError

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from cyborg_reconciler.adapters.ansible import AnsibleExecutor, AnsibleInventory, AnsibleObserver, AnsibleOptions
+from cyborg_reconciler.adapters.ansible.executor import AnsibleExecutor
+from cyborg_reconciler.adapters.ansible.inventory import AnsibleInventory
+from cyborg_reconciler.adapters.ansible.observer import AnsibleObserver
+from cyborg_reconciler.adapters.ansible.options import AnsibleOptions
 from cyborg_reconciler.documents.plan import ActionsSegment, HostPlan, PlanDocument, RebootSegment, Step
 from cyborg_reconciler.ports import Observation, Progress, Unobserved
 from cyborg_reconciler.simulation import SimulatedHosts, demo_machines

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from cyborg_reconciler.adapters.ansible import AnsibleExecutor, AnsibleOptions, processes
+from cyborg_reconciler.adapters.ansible import processes
 from cyborg_reconciler.adapters.ansible.environment import MARKER
+from cyborg_reconciler.adapters.ansible.executor import AnsibleExecutor
+from cyborg_reconciler.adapters.ansible.options import AnsibleOptions
 from cyborg_reconciler.adapters.ansible.run import settle
 from cyborg_reconciler.documents.plan import Outcome, encode
 from cyborg_reconciler.ports import Observation, Unobserved
@@ -106,7 +108,8 @@ def test_ansible_that_will_not_stop_is_killed_with_all_that_it_started(tmp_path:
 PARENT = """
 import json, sys
 from pathlib import Path
-from cyborg_reconciler.adapters.ansible import AnsibleExecutor, AnsibleOptions
+from cyborg_reconciler.adapters.ansible.executor import AnsibleExecutor
+from cyborg_reconciler.adapters.ansible.options import AnsibleOptions
 from cyborg_reconciler.documents.facts import Device, Drivers, Facts, KernelFacts
 from cyborg_reconciler.documents.plan import decode_plan
 from cyborg_reconciler.testing import ignore_progress
