@@ -31,7 +31,8 @@ def make_vfs(host, count):
 
 
 def give_to_another_controller(host):
-    record = {"version": 1, "controller_id": "another-one", "fencing_token": 3, "fields": []}
+    field = {"path": ["kernel_modules", "load", "ib_core"], "before": False, "set": True}
+    record = {"version": 1, "controller_id": "another-one", "fencing_token": 3, "fields": [field]}
     folder = host.root / "var/lib/cyborg-reconciler"
     folder.mkdir(parents=True)
     (folder / "ownership.json").write_text(json.dumps(record))
