@@ -13,6 +13,8 @@ STAMPS := $(VENV)/.stamps
 # ansible-runner and ansible-test call the tools that they find on PATH: the environment's own come first.
 export PATH := $(abspath $(BIN)):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Images of containers set it, and then each of the many processes that a test starts compiles our source anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 COLLECTION := collections/ansible_collections/openstack/cyborg
 TESTS      := unit scenarios properties contract integration packaging

@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.openstack.cyborg.tests.unit.host_tree import simulate
-from cyborg_reconciler.adapters.ansible import AnsibleInventory, AnsibleObserver, AnsibleOptions, processes
+from cyborg_reconciler.adapters.ansible import processes
+from cyborg_reconciler.adapters.ansible.inventory import AnsibleInventory
+from cyborg_reconciler.adapters.ansible.observer import AnsibleObserver
+from cyborg_reconciler.adapters.ansible.options import AnsibleOptions
 from cyborg_reconciler.documents.plan import ActionsSegment, HostPlan, PlanDocument, Step
 from cyborg_reconciler.ports import Observation, OnProgress, Unobserved
 from cyborg_reconciler.testing import ignore_progress

@@ -9,8 +9,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from cyborg_reconciler.adapters.ansible import AnsibleExecutor, AnsibleInventory, AnsibleObserver
 from cyborg_reconciler.adapters.ansible.environment import MARKER, run_environment
+from cyborg_reconciler.adapters.ansible.executor import AnsibleExecutor
+from cyborg_reconciler.adapters.ansible.inventory import AnsibleInventory
+from cyborg_reconciler.adapters.ansible.observer import AnsibleObserver
 from cyborg_reconciler.core.state import Host
 from cyborg_reconciler.documents.facts import Device, Drivers, Facts, KernelFacts
 from cyborg_reconciler.errors import ExecutionError
@@ -30,15 +32,11 @@ from tests.integration.ansible_support import (
 )
 
 
-def test_unreachable_failed_and_observed_hosts_are_told_apart(tmp_path: Path) -> None:
-    options = make_options(
-        tmp_path,
-        {
-            "good": LOCAL,
-            "closed": CLOSED,
-            "bare": {**LOCAL, "ansible_python_interpreter": "/nonexistent/python3"},
-        },
-    )
+def test_unreachable_failed_and_observed_hosts_are_told_apart_and_the_run_is_kept_without_secrets(
+    tmp_path: Path,
+) -> None:
+    bare = {**LOCAL, "ansible_python_interpreter": "/nonexistent/python3", "password": SECRET}
+    options = make_options(tmp_path, {"good": LOCAL, "closed": CLOSED, "bare": bare})
     story: list[Progress] = []
     found = observe(options, story.append)
     assert isinstance(found["good"], Observation)
@@ -53,19 +51,6 @@ def test_unreachable_failed_and_observed_hosts_are_told_apart(tmp_path: Path) ->
         ("closed", "observe", "unreachable"),
         ("bare", "observe", "failed"),
     }
-
-
-def test_a_run_that_went_well_leaves_nothing(tmp_path: Path) -> None:
-    options = make_options(tmp_path, {"good": LOCAL})
-    assert isinstance(observe(options)["good"], Observation)
-    assert list(options.runs.iterdir()) == []
-
-
-def test_a_run_that_did_not_is_kept_without_secrets(tmp_path: Path) -> None:
-    options = make_options(
-        tmp_path, {"bare": {**LOCAL, "ansible_python_interpreter": "/nonexistent/python3", "password": SECRET}}
-    )
-    observe(options)
     (folder,) = options.runs.iterdir()
     kept = {path.name: path for path in folder.rglob("*") if path.is_file()}
     assert {"ended", "ansible.stdout", "stderr"} <= kept.keys()
@@ -197,27 +182,13 @@ def test_a_run_needs_room_on_the_disk(tmp_path: Path) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------- applying
-def test_a_plan_reaches_its_host_as_data(tmp_path: Path) -> None:
-    root = make_root(tmp_path)
-    options = make_options(
-        tmp_path, {"good": {**LOCAL, "cyborg_root": str(root)}, "idle": {**LOCAL, "cyborg_root": str(root)}}
-    )
-    outcomes = AnsibleExecutor(options).apply(make_plan(root, "good"), ignore_progress)
-    assert set(outcomes) == {"good"}
-    assert outcomes["good"].status == "applied", outcomes
-    assert [step.status for step in outcomes["good"].steps] == ["changed"]
-    assert (root / "etc/modules-load.d/cyborg-vfio_pci.conf").exists()
-    assert not (root / "hacked").exists()
-    again = AnsibleExecutor(options).apply(make_plan(root, "good"), ignore_progress)
-    assert [step.status for step in again["good"].steps] == ["unchanged"]
-
-
-def test_an_unreachable_host_does_not_keep_others_from_their_plan(tmp_path: Path) -> None:
+def test_a_plan_reaches_its_host_as_data_and_an_unreachable_one_does_not_keep_others_from_it(tmp_path: Path) -> None:
     root = make_root(tmp_path)
     options = make_options(
         tmp_path,
         {
             "good": {**LOCAL, "cyborg_root": str(root)},
+            "idle": {**LOCAL, "cyborg_root": str(root)},
             "closed": CLOSED,
         },
     )
@@ -226,13 +197,21 @@ def test_an_unreachable_host_does_not_keep_others_from_their_plan(tmp_path: Path
         "good": "applied",
         "closed": "unreachable",
         "gone": "missing",
-    }
+    }, outcomes
+    assert [step.status for step in outcomes["good"].steps] == ["changed"]
+    assert (root / "etc/modules-load.d/cyborg-vfio_pci.conf").exists()
+    assert not (root / "hacked").exists()
+    again = AnsibleExecutor(options).apply(make_plan(root, "good"), ignore_progress)
+    assert set(again) == {"good"}
+    assert [step.status for step in again["good"].steps] == ["unchanged"]
 
 
-def test_a_state_folder_may_have_any_name(tmp_path: Path) -> None:
+def test_a_state_folder_may_have_any_name_and_a_run_that_went_well_leaves_nothing_in_it(tmp_path: Path) -> None:
     folder = tmp_path / "my state, 2 [old]: so"
     folder.mkdir()
-    assert isinstance(observe(make_options(folder, {"good": LOCAL, "fine": LOCAL}))["good"], Observation)
+    options = make_options(folder, {"good": LOCAL, "fine": LOCAL})
+    assert isinstance(observe(options)["good"], Observation)
+    assert list(options.runs.iterdir()) == []
 
 
 def test_what_the_inventory_names_by_a_relative_path_is_found_from_where_the_user_is(tmp_path: Path) -> None:

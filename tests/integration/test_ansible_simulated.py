@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from cyborg_reconciler.adapters.ansible import AnsibleExecutor, AnsibleInventory, AnsibleObserver, AnsibleOptions
+from cyborg_reconciler.adapters.ansible.executor import AnsibleExecutor
+from cyborg_reconciler.adapters.ansible.inventory import AnsibleInventory
+from cyborg_reconciler.adapters.ansible.observer import AnsibleObserver
+from cyborg_reconciler.adapters.ansible.options import AnsibleOptions
 from cyborg_reconciler.documents.plan import ActionsSegment, HostPlan, PlanDocument, RebootSegment, Step
 from cyborg_reconciler.ports import Observation, Progress, Unobserved
 from cyborg_reconciler.simulation import SimulatedHosts, demo_machines
@@ -45,7 +48,9 @@ def make_plan(**segments: list[ActionsSegment | RebootSegment]) -> PlanDocument:
     )
 
 
-def test_each_host_gets_its_own_plan_and_one_that_is_off_is_unreachable(hosts: SimulatedHosts, tmp_path: Path) -> None:
+def test_each_host_gets_its_own_plan_one_that_is_off_is_unreachable_and_a_refusal_comes_back_with_its_reason(
+    hosts: SimulatedHosts, tmp_path: Path
+) -> None:
     options = make_options(hosts, tmp_path)
     before = observe(options)
     assert {name: type(seen) for name, seen in before.items()} == dict.fromkeys(
@@ -84,12 +89,6 @@ def test_each_host_gets_its_own_plan_and_one_that_is_off_is_unreachable(hosts: S
     assert isinstance(after["gpu-1"], Unobserved)
     assert after["gpu-1"].reason == "Unreachable"
 
-
-def test_a_refusal_comes_back_with_its_reason(hosts: SimulatedHosts, tmp_path: Path) -> None:
-    options = make_options(hosts, tmp_path)
-    seen = observe(options)["qat-1"]
-    assert isinstance(seen, Observation)
-    pf = next(device for device in seen.facts.devices if device.total_vfs)
     too_many = Step(id="sriov", module="sriov_vfs", args={"address": pf.address, "num_vfs": 5000})
     outcomes = AnsibleExecutor(options).apply(make_plan(qat_1=[ActionsSegment(steps=[too_many])]), ignore_progress)
     assert outcomes["qat-1"].status == "refused"

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from cyborg_reconciler.adapters.ansible import AnsibleExecutor, AnsibleOptions, processes
+from cyborg_reconciler.adapters.ansible import processes
 from cyborg_reconciler.adapters.ansible.environment import MARKER
+from cyborg_reconciler.adapters.ansible.executor import AnsibleExecutor
+from cyborg_reconciler.adapters.ansible.options import AnsibleOptions
 from cyborg_reconciler.adapters.ansible.run import settle
 from cyborg_reconciler.documents.plan import Outcome, encode
 from cyborg_reconciler.ports import Observation, Unobserved
@@ -88,16 +90,18 @@ def test_ansible_that_will_not_stop_is_killed_with_all_that_it_started(tmp_path:
       ansible.builtin.shell: "trap '' TERM; setsid sh -c \\"trap '' TERM; sleep 600\\" & sleep 600"
 """
     options = make_options(
-        tmp_path,
-        {"one": LOCAL},
-        apply_playbook=write_playbook(tmp_path / "deaf.yml", deaf),
-        run_timeout_s=25.0,
-        grace_s=1.0,
+        tmp_path, {"one": LOCAL}, apply_playbook=write_playbook(tmp_path / "deaf.yml", deaf), grace_s=1.0
     )
-    seen = []
-    watch = threading.Thread(target=lambda: (wait_until(lambda: is_sleeping(options)), seen.append("asleep")))
+    executor, seen = AnsibleExecutor(options), []
+
+    def cancel() -> None:
+        wait_until(lambda: is_sleeping(options))
+        seen.append("asleep")
+        executor.cancel()
+
+    watch = threading.Thread(target=cancel)
     watch.start()
-    outcomes = AnsibleExecutor(options).apply(make_plan(Path("/x"), "one"), ignore_progress)
+    outcomes = executor.apply(make_plan(Path("/x"), "one"), ignore_progress)
     watch.join(60)
     assert (seen, outcomes["one"].status) == (["asleep"], "cancelled")
     assert marked(options) == {}
@@ -106,7 +110,8 @@ def test_ansible_that_will_not_stop_is_killed_with_all_that_it_started(tmp_path:
 PARENT = """
 import json, sys
 from pathlib import Path
-from cyborg_reconciler.adapters.ansible import AnsibleExecutor, AnsibleOptions
+from cyborg_reconciler.adapters.ansible.executor import AnsibleExecutor
+from cyborg_reconciler.adapters.ansible.options import AnsibleOptions
 from cyborg_reconciler.documents.facts import Device, Drivers, Facts, KernelFacts
 from cyborg_reconciler.documents.plan import decode_plan
 from cyborg_reconciler.testing import ignore_progress
@@ -119,7 +124,8 @@ AnsibleExecutor(options).apply(decode_plan(Path(plan).read_bytes()), ignore_prog
 @pytest.fixture
 def parent(tmp_path: Path) -> Iterator[tuple[AnsibleOptions, subprocess.Popen[bytes]]]:
     """A controller in a process of its own, whose run sleeps."""
-    options = make_options(tmp_path, {"one": LOCAL}, apply_playbook=write_playbook(tmp_path / "sleep.yml", SLEEP))
+    playbook = write_playbook(tmp_path / "sleep.yml", SLEEP)
+    options = make_options(tmp_path, {"one": LOCAL}, apply_playbook=playbook, grace_s=2.0)
     (tmp_path / "plan.json").write_bytes(encode(make_plan(Path("/x"), "one")))
     arguments = [options.inventory[0], options.runs, options.apply_playbook, tmp_path / "plan.json"]
     with subprocess.Popen([sys.executable, "-c", PARENT, *arguments], env=dict(options.environ)) as process:
@@ -128,8 +134,13 @@ def parent(tmp_path: Path) -> Iterator[tuple[AnsibleOptions, subprocess.Popen[by
         process.kill()
 
 
-def test_kill_9_of_the_controller_stops_its_run(parent: tuple[AnsibleOptions, subprocess.Popen[bytes]]) -> None:
+def test_another_process_that_settles_leaves_a_run_alone_and_kill_9_of_its_controller_stops_it(
+    parent: tuple[AnsibleOptions, subprocess.Popen[bytes]],
+) -> None:
     options, process = parent
+    AnsibleExecutor(options).settle()
+    assert is_sleeping(options)
+    assert process.poll() is None
     process.send_signal(signal.SIGKILL)
     process.wait()
     wait_until(lambda: not marked(options), 30)
@@ -163,12 +174,3 @@ def test_settling_waits_for_a_run_that_is_about_to_end(tmp_path: Path) -> None:
 
 def test_settling_where_nothing_ever_ran_does_nothing(tmp_path: Path) -> None:
     settle(tmp_path / "nowhere", 10.0)
-
-
-def test_settling_leaves_the_runs_of_other_processes_alone(
-    parent: tuple[AnsibleOptions, subprocess.Popen[bytes]],
-) -> None:
-    options, process = parent
-    AnsibleExecutor(options).settle()
-    assert is_sleeping(options)
-    assert process.poll() is None

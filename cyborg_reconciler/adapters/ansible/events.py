@@ -5,11 +5,12 @@ The child parses and encodes, the parent decodes. Pure: what a run said, recorde
 """
 
 import re
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
-from cyborg_reconciler.ports import Progress
+if TYPE_CHECKING:
+    from cyborg_reconciler.ports import Progress
 
 Happened = Literal["started", "ok", "changed", "failed", "unreachable"]
 Ending = Literal["successful", "failed", "cancelled", "timeout", "error"]
@@ -49,8 +50,10 @@ class HostEvent(msgspec.Struct, frozen=True, kw_only=True, tag="host", omit_defa
     facts: dict[str, Any] | None = None
     outcome: dict[str, Any] | None = None
 
-    def progress(self) -> Progress:
+    def progress(self) -> "Progress":
         """Return the event for the progress display."""
+        from cyborg_reconciler.ports import Progress  # noqa: PLC0415 -- asked by the parent; the child starts without it
+
         return Progress(self.host, STEPS.get(self.action, self.task), self.happened, self.message)
 
 
