@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from ansible_collections.openstack.cyborg.plugins.module_utils import binding, boot, sriov
+from ansible_collections.openstack.cyborg.plugins.module_utils import binding, boot, persistence, sriov
 from ansible_collections.openstack.cyborg.plugins.module_utils.host import Failure, Host, Lock
 from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Tree
 from cyborg_reconciler.simulation import Function, SimulatedHosts, gpu_1, nic_1, qat_1
@@ -275,3 +275,15 @@ class TestAtBoot:
         (qat.host.root / boot.rule_file(QAT)[1:]).unlink()
         assert qat.make(sriov, address=QAT, num_vfs=2).changed
         assert qat.host.exists(boot.rule_file(QAT))
+
+    def test_a_card_that_stands_where_another_stood_stays_as_it_is(self, qat):
+        qat.make(binding, address=QAT, driver="vfio-pci")
+        assert 'ATTR{vendor}=="0x8086", ATTR{device}=="0x4940"' in qat.host.read(boot.rule_file(QAT))
+        file = qat.host.root / persistence.device_file(QAT)[1:]
+        file.write_text(file.read_text().replace("0x4940", "0x4942"))
+        qat.host.reboot()
+        assert qat.read(binding, address=QAT) == {"driver": "4xxx", "driver_override": None, "boot_driver": None}
+        unit = qat.host.run("systemctl", "status", f"cyborg-device@{QAT}.service").stdout
+        assert f"{persistence.device_file(QAT)} is for another device: its device was 0x4942 and is 0x4940" in unit
+        assert qat.make(binding, address=QAT, state="absent").changed
+        assert qat.traces() == set()

@@ -18,6 +18,7 @@ from ansible_collections.openstack.cyborg.plugins.module_utils.persistence impor
     NOTHING,
     device_file,
     read_device,
+    read_identity,
     render_device,
 )
 
@@ -29,9 +30,12 @@ SCRIPT_FILE = SCRIPT_FOLDER + "/restore"
 #: RHEL 8 has a Python for the system's own needs and may have no other.
 INTERPRETERS = ("/usr/bin/python3", "/usr/libexec/platform-python")
 
+#: What the rule compares; the script compares all that tells the device from others, and says so.
+RULE_IDS = ("vendor", "device")
+
 RULE = """\
 # Written by openstack.cyborg. What the device shall become: %(file)s
-ACTION=="add|bind", SUBSYSTEM=="pci", KERNEL=="%(address)s", TAG+="systemd", \
+ACTION=="add|bind", SUBSYSTEM=="pci", KERNEL=="%(address)s"%(ids)s, TAG+="systemd", \
 ENV{SYSTEMD_WANTS}+="cyborg-device@%(address)s.service"
 """
 UNIT = """\
@@ -57,14 +61,19 @@ def rule_file(address):
 
 
 def wanted_files(tree, address, wanted):
-    """Return ``{path: (text, mode)}`` of what makes the device *wanted* at boot, the device's own file last."""
+    """Return ``{path: (text, mode)}`` of what makes the device *wanted* at boot, the device's own file last.
+
+    Raises: Unreadable.
+    """
+    identity = read_identity(tree, address)
+    ids = "".join(', ATTR{%s}=="%s"' % (name, identity[name]) for name in RULE_IDS if name in identity)
     source = inspect.getsource(restore)
     interpreter = next((name for name in INTERPRETERS if tree.exists(name)), sys.executable)
     return {
         SCRIPT_FILE: ("#!%s\n%s" % (interpreter, source), 0o755),
         UNIT_FILE: (UNIT % {"folder": DEVICES_FOLDER, "script": SCRIPT_FILE}, 0o644),
-        rule_file(address): (RULE % {"file": device_file(address), "address": address}, 0o644),
-        device_file(address): (render_device(address, **wanted), 0o644),
+        rule_file(address): (RULE % {"file": device_file(address), "address": address, "ids": ids}, 0o644),
+        device_file(address): (render_device(address, identity, **wanted), 0o644),
     }
 
 
@@ -76,7 +85,7 @@ def is_persisted(tree, address, wanted):
     if read_device(tree, address) != wanted:
         return False
     if wanted == NOTHING:
-        return not tree.exists(rule_file(address))
+        return not any(tree.exists(name) for name in (device_file(address), rule_file(address)))
     files = wanted_files(tree, address, wanted)
     return all(tree.read_text(name) == text.rstrip() for name, (text, _mode) in files.items())
 
