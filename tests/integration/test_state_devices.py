@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from ansible_collections.openstack.cyborg.plugins.module_utils import binding, boot, persistence, sriov
+from ansible_collections.openstack.cyborg.plugins.module_utils import binding, boot, persistence, sriov, unfinished
 from ansible_collections.openstack.cyborg.plugins.module_utils.host import Failure, Host, Lock
 from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Tree
 from cyborg_reconciler.simulation import Function, SimulatedHosts, gpu_1, nic_1, qat_1
@@ -225,6 +225,28 @@ class TestBinding:
         qat.host.reboot()
         assert qat.read(binding, address=QAT) == made.after
         assert qat.make(binding, address=QAT, state="absent").after["driver"] == "4xxx"
+
+    @pytest.mark.parametrize("written", ["driver_override", "vfio-pci/unbind", "drivers_probe"])
+    def test_a_kill_while_it_goes_back_is_made_good_by_the_next_call(self, gpu, written):
+        before = gpu.make(binding, address=GPU, driver="vfio-pci").before
+
+        class KilledError(Exception):
+            pass
+
+        class KilledAfterWriting(Tree):
+            def write_attribute(self, name, value):
+                super().write_attribute(name, value)
+                if name.endswith(written):
+                    raise KilledError
+
+        given = {"address": GPU, "state": "absent", "driver": None, "persist": True}
+        with pytest.raises(KilledError):
+            binding.ensure(Host(KilledAfterWriting(str(gpu.host.root)), link=("local", None)), given)
+        assert gpu.make(binding, check=True, address=GPU, state="absent").changed
+        assert gpu.make(binding, address=GPU, state="absent").after == before
+        assert gpu.read(binding, address=GPU_AUDIO)["driver"] == "snd_hda_intel"
+        assert not gpu.make(binding, address=GPU, state="absent").changed
+        assert not gpu.host.exists(unfinished.RECORD)
 
     def test_a_driver_that_does_not_take_the_device_leaves_it_with_its_own(self, qat):
         (qat.host.root / "sys/bus/pci/drivers/picky").mkdir()

@@ -8,7 +8,14 @@ through `Host`.
 Source: Linux, Documentation/ABI/testing/sysfs-bus-pci, ``driver_override``; Documentation/driver-api/vfio.rst.
 """
 
-from ansible_collections.openstack.cyborg.plugins.module_utils import boot, devices, guards, modules, virtio
+from ansible_collections.openstack.cyborg.plugins.module_utils import (
+    boot,
+    devices,
+    guards,
+    modules,
+    unfinished,
+    virtio,
+)
 from ansible_collections.openstack.cyborg.plugins.module_utils.host import Failure, Refusal, Result
 from ansible_collections.openstack.cyborg.plugins.module_utils.persistence import read_device
 from ansible_collections.openstack.cyborg.plugins.module_utils.tree import is_unknown
@@ -67,6 +74,7 @@ def _ensure_bound(host, args, driver):
         return Result(before, after, changed=True)
     for member in moved:
         devices.rebind(host, member, pci_driver)
+    unfinished.end_release(host, members)
     if on_virtio:
         virtio.bind(host, device["address"], driver)
     boot.persist(host, device["address"], boot_wanted)
@@ -101,8 +109,10 @@ def _ensure_native(host, args):
     before = read(host.tree, args)
     device = devices.read_present(host.tree, args["address"])
     boot_wanted = dict(read_device(host.tree, device["address"]), driver=None)
-    given_back = _overridden(host.tree, device)
+    given_back = _to_give_back(host.tree, device)
     if not given_back and boot.is_persisted(host.tree, device["address"], boot_wanted):
+        if not host.check:
+            unfinished.end_release(host, devices.group_of(host.tree, device))
         return Result(before, before, changed=False)
     _refuse(host, device, given_back, None)
     if not host.announce(before):
@@ -110,9 +120,25 @@ def _ensure_native(host, args):
         return Result(before, dict(before, driver=driver, driver_override=None, boot_driver=None), changed=True)
     # First what persists: the event of the new binding would start what restores the old one.
     boot.persist(host, device["address"], boot_wanted)
+    # An override that is cleared tells nobody that its function still has the old driver, or none.
+    unfinished.begin_release(host, given_back)
     for address in given_back:
         devices.give_to_native(host, address)
+        unfinished.end_release(host, [address])
     return Result(before, read(host.tree, args), changed=True)
+
+
+def _to_give_back(tree, device):
+    """Return the functions that are ours to give back: those overridden, and those that a killed process left so."""
+    given_back = _overridden(tree, device)
+    releases = unfinished.read_unfinished(tree)["releases"]
+    left = [one for one in devices.group_of(tree, device) if one in releases and one not in given_back]
+    return given_back + [one for one in left if not _is_native(tree, one)]
+
+
+def _is_native(tree, address):
+    device = devices.read_present(tree, address)
+    return device["driver"] is not None and device["driver"] == modules.native_driver(tree, device)
 
 
 def _overridden(tree, device):
