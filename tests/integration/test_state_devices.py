@@ -226,6 +226,15 @@ class TestBinding:
         assert qat.read(binding, address=QAT) == made.after
         assert qat.make(binding, address=QAT, state="absent").after["driver"] == "4xxx"
 
+    def test_a_device_that_has_no_driver_yet_is_kept_from_the_next_one(self, qat):
+        qat.host.write("/sys/bus/pci/drivers/4xxx/unbind", QAT)
+        foretold = qat.make(binding, check=True, address=QAT, driver="none")
+        made = qat.make(binding, address=QAT, driver="none")
+        assert made.after == foretold.after == {"driver": None, "driver_override": "none", "boot_driver": "none"}
+        qat.host.write("/sys/bus/pci/drivers_probe", QAT)
+        assert qat.read(binding, address=QAT) == made.after
+        assert not qat.make(binding, address=QAT, driver="none").changed
+
     @pytest.mark.parametrize("written", ["driver_override", "vfio-pci/unbind", "drivers_probe"])
     def test_a_kill_while_it_goes_back_is_made_good_by_the_next_call(self, gpu, written):
         before = gpu.make(binding, address=GPU, driver="vfio-pci").before

@@ -59,7 +59,7 @@ def _ensure_bound(host, args, driver):
     on_virtio = virtio.is_virtio_driver(host, device, driver)
     pci_driver = virtio.PCI_DRIVER if on_virtio else driver
     members = devices.group_of(host.tree, device) if driver == devices.VFIO else [device["address"]]
-    moved = [one for one in members if _driver_of(host.tree, one) != _bound(pci_driver)]
+    moved = [one for one in members if not _is_with(host.tree, one, pci_driver)]
     behind = on_virtio and device["function_driver"] != driver
     boot_wanted = dict(read_device(host.tree, device["address"]), driver=driver if args["persist"] else None)
     if not moved and not behind and boot.is_persisted(host.tree, device["address"], boot_wanted):
@@ -85,8 +85,10 @@ def _bound(driver):
     return None if driver == devices.UNBOUND else driver
 
 
-def _driver_of(tree, address):
-    return devices.read_present(tree, address)["driver"]
+def _is_with(tree, address, driver):
+    """Say whether *driver* has the function; to have none for good takes the override too, which keeps others away."""
+    device = devices.read_present(tree, address)
+    return device["driver"] == _bound(driver) and (driver != devices.UNBOUND or device["driver_override"] == driver)
 
 
 def _refuse(host, device, moved, driver):
