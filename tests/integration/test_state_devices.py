@@ -4,6 +4,7 @@
 On simulated hosts, whose kernel answers as hardware does.
 """
 
+import errno
 import threading
 from dataclasses import replace
 
@@ -148,6 +149,24 @@ class TestVfs:
         assert qat.make(sriov, address=QAT, num_vfs=2, persist=False).after["boot_num_vfs"] is None
         qat.host.reboot()
         assert qat.read(sriov, address=QAT)["num_vfs"] == 0
+
+    def test_where_there_is_no_room_for_more_vfs_those_that_were_there_come_back_as_they_were(self, nic):
+        class Full(Tree):
+            def write_attribute(self, name, value):
+                if name.endswith("sriov_numvfs") and value == "8":
+                    raise OSError(errno.ENOMEM, "Cannot allocate memory", name)
+                super().write_attribute(name, value)
+
+        nic.host.run("modprobe", "iavf")
+        groups = [{"vfs": "0-1", "driver": "vfio-pci"}, {"vfs": "3", "driver": "none"}]
+        before = nic.make(sriov, address=NIC_PF, num_vfs=4, groups=groups).after
+        assert before["vf_drivers"] == [{"vfs": "0-1", "driver": "vfio-pci"}, {"vfs": "2", "driver": "iavf"}]
+        given = {name: option.get("default") for name, option in sriov.ARGUMENTS.items()}
+        given |= {"address": NIC_PF, "num_vfs": 8, "vf_driver": "vfio-pci", "replace": True}
+        with pytest.raises(Failure, match=r"ENOMEM\): no room for the VFs"):
+            sriov.ensure(Host(Full(str(nic.host.root)), link=("local", None)), given)
+        assert nic.read(sriov, address=NIC_PF) == before
+        assert nic.host.read(f"/sys/bus/pci/devices/{NIC_PF}/sriov_drivers_autoprobe") == "1"
 
     def test_a_native_driver_that_udev_loads_meanwhile_gets_no_vf(self, nic):
         nic.host.run("modprobe", "iavf")
