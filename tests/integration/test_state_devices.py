@@ -326,6 +326,38 @@ class TestAtBoot:
         assert qat.make(sriov, address=QAT, num_vfs=2).changed
         assert qat.host.exists(boot.rule_file(QAT))
 
+    @pytest.mark.parametrize("last", range(1, 5))
+    def test_a_kill_while_persistence_goes_is_made_good_by_the_next_call(self, qat, last):
+        class KilledError(Exception):
+            pass
+
+        class KilledAfterRemoving(Host):
+            removed = 0
+
+            def remove_file(self, name):
+                there = self.tree.exists(name)
+                super().remove_file(name)
+                self.removed += there
+                if self.removed == last:
+                    raise KilledError
+
+        qat.make(sriov, address=QAT, num_vfs=2)
+        left_over = qat.host.root / (persistence.device_file(QAT)[1:] + boot.LEFT_OVER)
+        left_over.write_text("{")
+        host = KilledAfterRemoving(Tree(str(qat.host.root)), link=("local", None))
+        with pytest.raises(KilledError):
+            boot.persist(host, QAT, dict(persistence.NOTHING))
+        qat.make(sriov, address=QAT, state="absent")
+        assert qat.traces() == set()
+        assert not qat.make(sriov, address=QAT, state="absent").changed
+
+    def test_what_a_killed_write_left_behind_keeps_nothing_back(self, qat):
+        qat.make(sriov, address=QAT, num_vfs=2)
+        (qat.host.root / (persistence.device_file(QAT)[1:] + boot.LEFT_OVER)).write_text("{")
+        assert not qat.make(sriov, address=QAT, num_vfs=2).changed
+        qat.make(sriov, address=QAT, state="absent")
+        assert qat.traces() == set()
+
     def test_a_card_that_stands_where_another_stood_stays_as_it_is(self, qat):
         qat.make(binding, address=QAT, driver="vfio-pci")
         assert 'ATTR{vendor}=="0x8086", ATTR{device}=="0x4940"' in qat.host.read(boot.rule_file(QAT))

@@ -27,6 +27,8 @@ RULE_PREFIX = "71-cyborg-"
 UNIT_FILE = "/etc/systemd/system/cyborg-device@.service"
 SCRIPT_FOLDER = "/usr/local/lib/cyborg-reconciler"
 SCRIPT_FILE = SCRIPT_FOLDER + "/restore"
+#: What `Host.write_file` leaves behind when it is killed.
+LEFT_OVER = ".cyborg-new"
 #: RHEL 8 has a Python for the system's own needs and may have no other.
 INTERPRETERS = ("/usr/bin/python3", "/usr/libexec/platform-python")
 
@@ -85,7 +87,7 @@ def is_persisted(tree, address, wanted):
     if read_device(tree, address) != wanted:
         return False
     if wanted == NOTHING:
-        return not any(tree.exists(name) for name in (device_file(address), rule_file(address)))
+        return not any(tree.exists(name) for name in _traces(tree, address))
     files = wanted_files(tree, address, wanted)
     return all(tree.read_text(name) == text.rstrip() for name, (text, _mode) in files.items())
 
@@ -104,15 +106,26 @@ def persist(host, address, wanted):
 
 
 def _forget(host, address):
-    """Take away what makes the device at boot, and with the last device what all of them share."""
-    host.remove_file(device_file(address))
-    host.remove_file(rule_file(address))
-    if host.tree.listdir(DEVICES_FOLDER):
-        return
-    for name in (UNIT_FILE, SCRIPT_FILE):
+    """Take away what makes the device at boot, and with the last device what all of them share.
+
+    The rule goes last: whoever finds it knows that not all is gone.
+    """
+    *others, rule = _traces(host.tree, address)
+    for name in others:
         host.remove_file(name)
     for folder in (SCRIPT_FOLDER, DEVICES_FOLDER, os.path.dirname(DEVICES_FOLDER)):
-        host.remove_folder(folder)
+        host.remove_folder(folder)  # where it is empty
+    host.remove_file(rule)
+
+
+def _traces(tree, address):
+    """Return the files that are there for the device alone, those that a kill left behind among them; its rule last."""
+    known = tree.listdir(DEVICES_FOLDER) or ()
+    is_last = not any(name.endswith(".json") and name != address + ".json" for name in known)
+    names = [device_file(address), *((UNIT_FILE, SCRIPT_FILE) if is_last else ())]
+    left_over = ["%s/%s" % (DEVICES_FOLDER, name) for name in known if name.endswith(LEFT_OVER)]
+    left_over += [name + LEFT_OVER for name in (*names, rule_file(address))]
+    return [*left_over, *names, rule_file(address)]
 
 
 def _reload(host):
