@@ -358,6 +358,12 @@ class TestAtBoot:
         qat.make(sriov, address=QAT, state="absent")
         assert qat.traces() == set()
 
+    def test_the_script_need_not_be_executable(self, qat):
+        qat.make(sriov, address=QAT, num_vfs=2)
+        (qat.host.root / boot.SCRIPT_FILE[1:]).chmod(0o644)
+        qat.host.reboot()
+        assert qat.read(sriov, address=QAT)["num_vfs"] == 2
+
     def test_a_card_that_stands_where_another_stood_stays_as_it_is(self, qat):
         qat.make(binding, address=QAT, driver="vfio-pci")
         assert 'ATTR{vendor}=="0x8086", ATTR{device}=="0x4940"' in qat.host.read(boot.rule_file(QAT))

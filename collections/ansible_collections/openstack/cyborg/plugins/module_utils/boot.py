@@ -52,7 +52,8 @@ ConditionPathExists=%(folder)s/%%i.json
 
 [Service]
 Type=oneshot
-ExecStart=%(script)s %%i
+# By its interpreter: /usr/local/lib may be mounted noexec, and SELinux labels it as libraries, not programs.
+ExecStart=%(interpreter)s %(script)s %%i
 TimeoutStartSec=1000
 """
 
@@ -73,7 +74,7 @@ def wanted_files(tree, address, wanted):
     interpreter = next((name for name in INTERPRETERS if tree.exists(name)), sys.executable)
     return {
         SCRIPT_FILE: ("#!%s\n%s" % (interpreter, source), 0o755),
-        UNIT_FILE: (UNIT % {"folder": DEVICES_FOLDER, "script": SCRIPT_FILE}, 0o644),
+        UNIT_FILE: (UNIT % {"folder": DEVICES_FOLDER, "interpreter": interpreter, "script": SCRIPT_FILE}, 0o644),
         rule_file(address): (RULE % {"file": device_file(address), "address": address, "ids": ids}, 0o644),
         device_file(address): (render_device(address, identity, **wanted), 0o644),
     }
