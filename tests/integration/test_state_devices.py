@@ -5,21 +5,30 @@ On simulated hosts, whose kernel answers as hardware does.
 """
 
 import errno
-import threading
 from dataclasses import replace
 
 import pytest
 
-from ansible_collections.openstack.cyborg.plugins.module_utils import binding, boot, persistence, sriov, unfinished
-from ansible_collections.openstack.cyborg.plugins.module_utils.host import Failure, Host, Lock
+from ansible_collections.openstack.cyborg.plugins.module_utils import binding, sriov, unfinished
+from ansible_collections.openstack.cyborg.plugins.module_utils.host import Failure, Host
 from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Tree
-from cyborg_reconciler.simulation import Function, SimulatedHosts, gpu_1, nic_1, qat_1
+from cyborg_reconciler.simulation import Function, Module, SimulatedHosts, gpu_1, nic_1, qat_1
 from tests.integration.state_support import Subject
 
 QAT, NIC, DISK, VIRTIO = "0000:6b:00.0", "0000:01:00.0", "0000:02:00.0", "0000:05:00.0"
 NIC_PF = "0000:ca:00.1"
 GPU, GPU_AUDIO = "0000:3b:00.0", "0000:3b:00.1"
 VFIO_4 = [{"vfs": "0-3", "driver": "vfio-pci"}]
+
+#: A driver of VFIO for one device. Source: Linux, drivers/vfio/pci/nvgrace-gpu.
+VARIANT = Module(
+    name="nvgrace_gpu_vfio_pci",
+    path="kernel/drivers/vfio/pci/nvgrace-gpu/nvgrace-gpu-vfio-pci.ko",
+    aliases=("vfio_pci:v000010DEd000020B0sv*sd*bc*sc*i*",),
+    depends=("vfio_pci_core", "vfio", "irqbypass"),
+    driver="nvgrace-gpu-vfio-pci",
+    makes=("vfio",),
+)
 
 
 @pytest.fixture
@@ -254,6 +263,30 @@ class TestBinding:
         assert qat.read(binding, address=QAT) == made.after
         assert not qat.make(binding, address=QAT, driver="none").changed
 
+    def test_a_driver_of_vfio_that_knows_one_device_takes_the_whole_group_too(self, tmp_path):
+        machine = gpu_1()
+        with SimulatedHosts(tmp_path, [replace(machine, modules=(*machine.modules, VARIANT))]) as hosts:
+            gpu = Subject(hosts["gpu-1"])
+            made = gpu.make(binding, address=GPU, driver=VARIANT.driver)
+            assert made.after["driver"] == VARIANT.driver
+            assert gpu.read(binding, address=GPU_AUDIO)["driver"] == "vfio-pci"
+            assert gpu.make(binding, address=GPU_AUDIO, driver="vfio-pci").after["boot_driver"] == "vfio-pci"
+            assert gpu.read(binding, address=GPU) == made.after
+            gpu.make(binding, address=GPU_AUDIO, driver="vfio-pci", persist=False)
+            gpu.host.reboot()
+            assert gpu.read(binding, address=GPU) == made.after
+            assert gpu.read(binding, address=GPU_AUDIO)["driver"] == "vfio-pci"
+            gpu.make(binding, address=GPU, state="absent")
+            assert gpu.read(binding, address=GPU) == made.before
+            assert gpu.read(binding, address=GPU_AUDIO)["driver"] == "snd_hda_intel"
+
+    @pytest.mark.parametrize("driver", ["vfio-pci", "nvgrace-gpu-vfio-pci", "mlx5_vfio_pci"])
+    def test_without_an_iommu_no_driver_of_vfio_is_bound(self, tmp_path, driver):
+        with SimulatedHosts(tmp_path, [replace(qat_1(), iommu="absent")]) as hosts:
+            qat = Subject(hosts["qat-1"])
+            assert qat.refusal(binding, address=QAT, driver=driver).reason == "KernelUnsupported"
+            assert qat.refusal(sriov, address=QAT, num_vfs=1, vf_driver=driver).reason == "KernelUnsupported"
+
     @pytest.mark.parametrize("written", ["driver_override", "vfio-pci/unbind", "drivers_probe"])
     def test_a_kill_while_it_goes_back_is_made_good_by_the_next_call(self, gpu, written):
         before = gpu.make(binding, address=GPU, driver="vfio-pci").before
@@ -306,72 +339,3 @@ class TestVirtio:
         virtio.host.reboot()
         assert virtio.read(binding, address=VIRTIO) == made.after
         assert not virtio.make(binding, address=VIRTIO, driver="virtio_crypto").changed
-
-
-class TestAtBoot:
-    def test_what_starts_at_an_event_waits_for_whoever_changes_the_host(self, qat):
-        qat.make(sriov, address=QAT, num_vfs=2)
-        with Lock(qat.tree):
-            qat.host.write(f"/sys/bus/pci/devices/{QAT}/sriov_numvfs", 0)
-            unit = threading.Thread(target=qat.host.run, args=("systemctl", "start", f"cyborg-device@{QAT}.service"))
-            unit.start()
-            unit.join(1)
-            assert qat.read(sriov, address=QAT)["num_vfs"] == 0
-        unit.join(30)
-        assert qat.read(sriov, address=QAT)["num_vfs"] == 2
-
-    def test_a_file_that_was_tampered_with_is_put_right(self, qat):
-        qat.make(sriov, address=QAT, num_vfs=2)
-        (qat.host.root / boot.rule_file(QAT)[1:]).unlink()
-        assert qat.make(sriov, address=QAT, num_vfs=2).changed
-        assert qat.host.exists(boot.rule_file(QAT))
-
-    @pytest.mark.parametrize("last", range(1, 5))
-    def test_a_kill_while_persistence_goes_is_made_good_by_the_next_call(self, qat, last):
-        class KilledError(Exception):
-            pass
-
-        class KilledAfterRemoving(Host):
-            removed = 0
-
-            def remove_file(self, name):
-                there = self.tree.exists(name)
-                super().remove_file(name)
-                self.removed += there
-                if self.removed == last:
-                    raise KilledError
-
-        qat.make(sriov, address=QAT, num_vfs=2)
-        left_over = qat.host.root / (persistence.device_file(QAT)[1:] + boot.LEFT_OVER)
-        left_over.write_text("{")
-        host = KilledAfterRemoving(Tree(str(qat.host.root)), link=("local", None))
-        with pytest.raises(KilledError):
-            boot.persist(host, QAT, dict(persistence.NOTHING))
-        qat.make(sriov, address=QAT, state="absent")
-        assert qat.traces() == set()
-        assert not qat.make(sriov, address=QAT, state="absent").changed
-
-    def test_what_a_killed_write_left_behind_keeps_nothing_back(self, qat):
-        qat.make(sriov, address=QAT, num_vfs=2)
-        (qat.host.root / (persistence.device_file(QAT)[1:] + boot.LEFT_OVER)).write_text("{")
-        assert not qat.make(sriov, address=QAT, num_vfs=2).changed
-        qat.make(sriov, address=QAT, state="absent")
-        assert qat.traces() == set()
-
-    def test_the_script_need_not_be_executable(self, qat):
-        qat.make(sriov, address=QAT, num_vfs=2)
-        (qat.host.root / boot.SCRIPT_FILE[1:]).chmod(0o644)
-        qat.host.reboot()
-        assert qat.read(sriov, address=QAT)["num_vfs"] == 2
-
-    def test_a_card_that_stands_where_another_stood_stays_as_it_is(self, qat):
-        qat.make(binding, address=QAT, driver="vfio-pci")
-        assert 'ATTR{vendor}=="0x8086", ATTR{device}=="0x4940"' in qat.host.read(boot.rule_file(QAT))
-        file = qat.host.root / persistence.device_file(QAT)[1:]
-        file.write_text(file.read_text().replace("0x4940", "0x4942"))
-        qat.host.reboot()
-        assert qat.read(binding, address=QAT) == {"driver": "4xxx", "driver_override": None, "boot_driver": None}
-        unit = qat.host.run("systemctl", "status", f"cyborg-device@{QAT}.service").stdout
-        assert f"{persistence.device_file(QAT)} is for another device: its device was 0x4942 and is 0x4940" in unit
-        assert qat.make(binding, address=QAT, state="absent").changed
-        assert qat.traces() == set()

@@ -31,6 +31,8 @@ LOCK_TIMEOUT_S = 900
 DRIVER_TIMEOUT_S = 60
 POLL_S = 0.2
 UNBOUND = "none"
+#: VFIO's general driver, and what the names of all its drivers end in. Source: Linux, drivers/vfio/pci.
+VFIO, VFIO_ENDINGS = "vfio-pci", ("vfio-pci", "vfio_pci")
 NO_OVERRIDE = "(null)"
 #: PCI-to-PCI bridges and the host bridge stay with their own drivers. Source: Linux, drivers/vfio/group.c.
 BRIDGES = ("0x0600", "0x0604", "0x0609")
@@ -227,10 +229,26 @@ def bind_virtio(address, driver):
 
 
 def group_of(address):
-    """Return the functions that vfio-pci takes together with *address*: its IOMMU group without bridges."""
+    """Return the functions that VFIO takes together with *address*: its IOMMU group without bridges."""
     folder = ROOT + device(address) + "/iommu_group/devices"
     names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
     return [name for name in names if read(device(name) + "/class")[:6] not in BRIDGES] or [address]
+
+
+def bind_with_group(address, driver):
+    """Bind the function at *address*, and for VFIO its group: the others to vfio-pci, unless VFIO has them.
+
+    Raises: OSError.
+    """
+    drivers = {address: driver}
+    if driver.endswith(VFIO_ENDINGS):
+        others = [name for name in group_of(address) if not driver_of(name).endswith(VFIO_ENDINGS)]
+        drivers.update((name, VFIO) for name in others if name != address)
+    for member, wanted in drivers.items():
+        if not has_driver(member, wanted):
+            refuse_used(member)  # before the first is touched: half a group serves nobody
+    for member, wanted in drivers.items():
+        bind(member, wanted)
 
 
 def indexes(vfs):
@@ -294,12 +312,7 @@ def restore(address):
     if driver and driver.startswith("virtio_") and read(device(address) + "/vendor") == VIRTIO_VENDOR:
         bind_virtio(address, driver)
     elif driver:
-        members = group_of(address) if driver == "vfio-pci" else [address]
-        for member in members:
-            if not has_driver(member, driver):
-                refuse_used(member)  # before the first is touched: half a group serves nobody
-        for member in members:
-            bind(member, driver)
+        bind_with_group(address, driver)
     if wanted.get("num_vfs"):
         make_vfs(address, wanted["num_vfs"], wanted.get("vf_drivers") or [])
 

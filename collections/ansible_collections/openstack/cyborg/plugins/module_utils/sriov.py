@@ -140,7 +140,7 @@ def _refuse_impossible(tree, device, wanted, count_differs):
         raise Refusal("Unsupported", text)
     if count_differs and wanted.num_vfs and not device["driver"]:
         raise Refusal("Unsupported", "%s: no driver is bound to it, and it is the PF's driver that makes VFs" % address)
-    if devices.VFIO in wanted.drivers.values():
+    if any(devices.is_vfio(driver) for driver in wanted.drivers.values()):
         devices.refuse_without_iommu(tree, device)
 
 
