@@ -153,6 +153,12 @@ class TestVfs:
         with pytest.raises(ValueError, match="groups name VF 4, and there are 4"):
             qat.make(sriov, address=QAT, num_vfs=4, groups=[{"vfs": "3-4", "driver": "vfio-pci"}])
 
+    @pytest.mark.parametrize(("vfs", "why"), [("0..3", "0..3 is no range of VFs"), ("1-2", "VF 2 is given twice")])
+    def test_a_group_that_cannot_be_is_told_of_with_device_and_field(self, qat, vfs, why):
+        groups = [{"vfs": "2", "driver": "none"}, {"vfs": vfs, "driver": "vfio-pci"}]
+        with pytest.raises(ValueError, match=rf"{QAT}: groups: vfs: {why}"):
+            qat.make(sriov, address=QAT, num_vfs=4, groups=groups)
+
     def test_what_is_not_to_persist_does_not(self, qat):
         qat.make(sriov, address=QAT, num_vfs=2)
         assert qat.make(sriov, address=QAT, num_vfs=2, persist=False).after["boot_num_vfs"] is None

@@ -135,9 +135,10 @@ def _unreadable(reason):
 def parse_vfs(vfs):
     """Return the range of VF indexes that ``"0-3"`` or ``"5"`` stands for. Raises: ValueError."""
     first, dash, last = str(vfs).partition("-")
-    indexes = range(int(first), int(last if dash else first) + 1)
+    last = last if dash else first
+    indexes = range(int(first), int(last) + 1) if first.isdecimal() and last.isdecimal() else ()
     if not indexes or indexes[0] < 0 or indexes[-1] > VF_INDEX_MAX:
-        raise ValueError(f"{clean(str(vfs), 40)} is no range of VFs")
+        raise ValueError(f"{clean(str(vfs), 40)} is no range of VFs: write it as 0-3, or as 5")
     return indexes
 
 

@@ -78,11 +78,17 @@ class Wanted:
 
     def _drivers(self, args):
         found = dict.fromkeys(range(self.num_vfs), args["vf_driver"]) if args["vf_driver"] else {}
-        for index, driver in expand(args["groups"] or []).items():
+        for index, driver in self._groups(args).items():
             if index >= self.num_vfs:
                 raise ValueError("%s: groups name VF %d, and there are %d" % (args["address"], index, self.num_vfs))
             found[index] = driver
         return {index: devices.checked_driver(driver) for index, driver in found.items()}
+
+    def _groups(self, args):
+        try:
+            return expand(args["groups"] or [])
+        except ValueError as exc:
+            raise ValueError("%s: groups: vfs: %s" % (args["address"], exc)) from exc
 
     def after(self, before):
         """Return what *before* becomes, in the words of the module's RETURN."""
