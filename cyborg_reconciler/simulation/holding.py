@@ -13,6 +13,8 @@ from cyborg_reconciler.simulation.functions import device
 from cyborg_reconciler.simulation.tree import Tree
 
 FIRST_PID: Final = 4711
+#: What the names of VFIO's drivers end in. Source: Linux, drivers/vfio/pci.
+VFIO_DRIVERS: Final = ("vfio-pci", "vfio_pci")
 ADDRESS: Final = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]")
 
 
@@ -52,7 +54,7 @@ def nodes_of(tree: Tree, address: str) -> list[str]:
     """Return every file through which the function at *address* is used, the usual one first."""
     folder = tree.resolve(device(address))
     nodes = []
-    if tree.target_name(f"{folder}/driver") == "vfio-pci":
+    if (tree.target_name(f"{folder}/driver") or "").endswith(VFIO_DRIVERS):
         nodes.append(f"/dev/vfio/{tree.target_name(f'{folder}/iommu_group')}")
     nodes += [f"/dev/dri/{name}" for name in reversed(tree.names(f"{folder}/drm"))]
     for name in tree.names(f"{folder}/nvme"):

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from cyborg_reconciler.simulation import network, storage
+from cyborg_reconciler.simulation.holding import VFIO_DRIVERS
 from cyborg_reconciler.simulation.machine import Function, Machine
 from cyborg_reconciler.simulation.tree import READ_WRITE, Tree
 
@@ -122,10 +123,11 @@ def make_vfio(tree: Tree, _machine: Machine, _function: Function, folder: str) -
 
 
 def unmake_vfio(tree: Tree, _machine: Machine, _function: Function, folder: str) -> None:
-    """Take it away with the last member of the group that vfio-pci lets go."""
+    """Take it away with the last member of the group that VFIO lets go."""
     group = tree.target_name(f"{folder}/iommu_group")
     others = set(tree.names(f"/sys/kernel/iommu_groups/{group}/devices")) - {os.path.basename(folder)}
-    if not any(tree.target_name(f"/sys/bus/pci/devices/{other}/driver") == "vfio-pci" for other in others):
+    drivers = [tree.target_name(f"/sys/bus/pci/devices/{other}/driver") or "" for other in others]
+    if not any(driver.endswith(VFIO_DRIVERS) for driver in drivers):
         links = (f"/sys/class/vfio/{group}", f"/sys/dev/char/{VFIO_MAJOR}:{group}")
         for name in (f"/dev/vfio/{group}", *links, f"/sys/devices/virtual/vfio/{group}"):
             tree.remove(name)

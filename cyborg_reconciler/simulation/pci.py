@@ -120,7 +120,7 @@ class Pci:
         free = self.tree.text(f"{folder}/driver_override", NO_OVERRIDE) != NO_OVERRIDE
         if physical and not free and self.tree.text(f"{device(physical)}/sriov_drivers_autoprobe") == "0":
             raise fail(errno.ENODEV)  # pci_device_can_probe
-        if module.driver == VFIO and (function.is_bridge or not self.tree.exists(f"{folder}/iommu_group")):
+        if "vfio" in module.makes and (function.is_bridge or not self.tree.exists(f"{folder}/iommu_group")):
             raise fail(errno.EINVAL)
 
     def bind(self, driver: str, address: str) -> None:

@@ -82,7 +82,7 @@ def test_the_controllers_own_port_is_protected_and_others_are_not(roots):
 
 def test_what_persists_arrives_as_ranges(tmp_path):
     write_tree(MACHINES["nic-1"], tmp_path)
-    text = render_device(PORT, num_vfs=8, vf_drivers=[{"vfs": "0-7", "driver": "vfio-pci"}])
+    text = render_device(PORT, {}, num_vfs=8, vf_drivers=[{"vfs": "0-7", "driver": "vfio-pci"}])
     path = tmp_path / device_file(PORT).lstrip("/")
     path.parent.mkdir(parents=True)
     path.write_text(text, encoding="utf-8")

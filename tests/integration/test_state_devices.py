@@ -4,21 +4,31 @@
 On simulated hosts, whose kernel answers as hardware does.
 """
 
-import threading
+import errno
 from dataclasses import replace
 
 import pytest
 
-from ansible_collections.openstack.cyborg.plugins.module_utils import binding, boot, sriov
-from ansible_collections.openstack.cyborg.plugins.module_utils.host import Failure, Host, Lock
+from ansible_collections.openstack.cyborg.plugins.module_utils import binding, sriov, unfinished
+from ansible_collections.openstack.cyborg.plugins.module_utils.host import Failure, Host
 from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Tree
-from cyborg_reconciler.simulation import Function, SimulatedHosts, gpu_1, nic_1, qat_1
+from cyborg_reconciler.simulation import Function, Module, SimulatedHosts, gpu_1, nic_1, qat_1
 from tests.integration.state_support import Subject
 
 QAT, NIC, DISK, VIRTIO = "0000:6b:00.0", "0000:01:00.0", "0000:02:00.0", "0000:05:00.0"
 NIC_PF = "0000:ca:00.1"
 GPU, GPU_AUDIO = "0000:3b:00.0", "0000:3b:00.1"
 VFIO_4 = [{"vfs": "0-3", "driver": "vfio-pci"}]
+
+#: A driver of VFIO for one device. Source: Linux, drivers/vfio/pci/nvgrace-gpu.
+VARIANT = Module(
+    name="nvgrace_gpu_vfio_pci",
+    path="kernel/drivers/vfio/pci/nvgrace-gpu/nvgrace-gpu-vfio-pci.ko",
+    aliases=("vfio_pci:v000010DEd000020B0sv*sd*bc*sc*i*",),
+    depends=("vfio_pci_core", "vfio", "irqbypass"),
+    driver="nvgrace-gpu-vfio-pci",
+    makes=("vfio",),
+)
 
 
 @pytest.fixture
@@ -143,11 +153,35 @@ class TestVfs:
         with pytest.raises(ValueError, match="groups name VF 4, and there are 4"):
             qat.make(sriov, address=QAT, num_vfs=4, groups=[{"vfs": "3-4", "driver": "vfio-pci"}])
 
+    @pytest.mark.parametrize(("vfs", "why"), [("0..3", "0..3 is no range of VFs"), ("1-2", "VF 2 is given twice")])
+    def test_a_group_that_cannot_be_is_told_of_with_device_and_field(self, qat, vfs, why):
+        groups = [{"vfs": "2", "driver": "none"}, {"vfs": vfs, "driver": "vfio-pci"}]
+        with pytest.raises(ValueError, match=rf"{QAT}: groups: vfs: {why}"):
+            qat.make(sriov, address=QAT, num_vfs=4, groups=groups)
+
     def test_what_is_not_to_persist_does_not(self, qat):
         qat.make(sriov, address=QAT, num_vfs=2)
         assert qat.make(sriov, address=QAT, num_vfs=2, persist=False).after["boot_num_vfs"] is None
         qat.host.reboot()
         assert qat.read(sriov, address=QAT)["num_vfs"] == 0
+
+    def test_where_there_is_no_room_for_more_vfs_those_that_were_there_come_back_as_they_were(self, nic):
+        class Full(Tree):
+            def write_attribute(self, name, value):
+                if name.endswith("sriov_numvfs") and value == "8":
+                    raise OSError(errno.ENOMEM, "Cannot allocate memory", name)
+                super().write_attribute(name, value)
+
+        nic.host.run("modprobe", "iavf")
+        groups = [{"vfs": "0-1", "driver": "vfio-pci"}, {"vfs": "3", "driver": "none"}]
+        before = nic.make(sriov, address=NIC_PF, num_vfs=4, groups=groups).after
+        assert before["vf_drivers"] == [{"vfs": "0-1", "driver": "vfio-pci"}, {"vfs": "2", "driver": "iavf"}]
+        given = {name: option.get("default") for name, option in sriov.ARGUMENTS.items()}
+        given |= {"address": NIC_PF, "num_vfs": 8, "vf_driver": "vfio-pci", "replace": True}
+        with pytest.raises(Failure, match=r"ENOMEM\): no room for the VFs"):
+            sriov.ensure(Host(Full(str(nic.host.root)), link=("local", None)), given)
+        assert nic.read(sriov, address=NIC_PF) == before
+        assert nic.host.read(f"/sys/bus/pci/devices/{NIC_PF}/sriov_drivers_autoprobe") == "1"
 
     def test_a_native_driver_that_udev_loads_meanwhile_gets_no_vf(self, nic):
         nic.host.run("modprobe", "iavf")
@@ -226,6 +260,61 @@ class TestBinding:
         assert qat.read(binding, address=QAT) == made.after
         assert qat.make(binding, address=QAT, state="absent").after["driver"] == "4xxx"
 
+    def test_a_device_that_has_no_driver_yet_is_kept_from_the_next_one(self, qat):
+        qat.host.write("/sys/bus/pci/drivers/4xxx/unbind", QAT)
+        foretold = qat.make(binding, check=True, address=QAT, driver="none")
+        made = qat.make(binding, address=QAT, driver="none")
+        assert made.after == foretold.after == {"driver": None, "driver_override": "none", "boot_driver": "none"}
+        qat.host.write("/sys/bus/pci/drivers_probe", QAT)
+        assert qat.read(binding, address=QAT) == made.after
+        assert not qat.make(binding, address=QAT, driver="none").changed
+
+    def test_a_driver_of_vfio_that_knows_one_device_takes_the_whole_group_too(self, tmp_path):
+        machine = gpu_1()
+        with SimulatedHosts(tmp_path, [replace(machine, modules=(*machine.modules, VARIANT))]) as hosts:
+            gpu = Subject(hosts["gpu-1"])
+            made = gpu.make(binding, address=GPU, driver=VARIANT.driver)
+            assert made.after["driver"] == VARIANT.driver
+            assert gpu.read(binding, address=GPU_AUDIO)["driver"] == "vfio-pci"
+            assert gpu.make(binding, address=GPU_AUDIO, driver="vfio-pci").after["boot_driver"] == "vfio-pci"
+            assert gpu.read(binding, address=GPU) == made.after
+            gpu.make(binding, address=GPU_AUDIO, driver="vfio-pci", persist=False)
+            gpu.host.reboot()
+            assert gpu.read(binding, address=GPU) == made.after
+            assert gpu.read(binding, address=GPU_AUDIO)["driver"] == "vfio-pci"
+            gpu.make(binding, address=GPU, state="absent")
+            assert gpu.read(binding, address=GPU) == made.before
+            assert gpu.read(binding, address=GPU_AUDIO)["driver"] == "snd_hda_intel"
+
+    @pytest.mark.parametrize("driver", ["vfio-pci", "nvgrace-gpu-vfio-pci", "mlx5_vfio_pci"])
+    def test_without_an_iommu_no_driver_of_vfio_is_bound(self, tmp_path, driver):
+        with SimulatedHosts(tmp_path, [replace(qat_1(), iommu="absent")]) as hosts:
+            qat = Subject(hosts["qat-1"])
+            assert qat.refusal(binding, address=QAT, driver=driver).reason == "KernelUnsupported"
+            assert qat.refusal(sriov, address=QAT, num_vfs=1, vf_driver=driver).reason == "KernelUnsupported"
+
+    @pytest.mark.parametrize("written", ["driver_override", "vfio-pci/unbind", "drivers_probe"])
+    def test_a_kill_while_it_goes_back_is_made_good_by_the_next_call(self, gpu, written):
+        before = gpu.make(binding, address=GPU, driver="vfio-pci").before
+
+        class KilledError(Exception):
+            pass
+
+        class KilledAfterWriting(Tree):
+            def write_attribute(self, name, value):
+                super().write_attribute(name, value)
+                if name.endswith(written):
+                    raise KilledError
+
+        given = {"address": GPU, "state": "absent", "driver": None, "persist": True}
+        with pytest.raises(KilledError):
+            binding.ensure(Host(KilledAfterWriting(str(gpu.host.root)), link=("local", None)), given)
+        assert gpu.make(binding, check=True, address=GPU, state="absent").changed
+        assert gpu.make(binding, address=GPU, state="absent").after == before
+        assert gpu.read(binding, address=GPU_AUDIO)["driver"] == "snd_hda_intel"
+        assert not gpu.make(binding, address=GPU, state="absent").changed
+        assert not gpu.host.exists(unfinished.RECORD)
+
     def test_a_driver_that_does_not_take_the_device_leaves_it_with_its_own(self, qat):
         (qat.host.root / "sys/bus/pci/drivers/picky").mkdir()
         with pytest.raises(Failure, match=r"picky did not take the device, which is with 4xxx again"):
@@ -256,22 +345,3 @@ class TestVirtio:
         virtio.host.reboot()
         assert virtio.read(binding, address=VIRTIO) == made.after
         assert not virtio.make(binding, address=VIRTIO, driver="virtio_crypto").changed
-
-
-class TestAtBoot:
-    def test_what_starts_at_an_event_waits_for_whoever_changes_the_host(self, qat):
-        qat.make(sriov, address=QAT, num_vfs=2)
-        with Lock(qat.tree):
-            qat.host.write(f"/sys/bus/pci/devices/{QAT}/sriov_numvfs", 0)
-            unit = threading.Thread(target=qat.host.run, args=("systemctl", "start", f"cyborg-device@{QAT}.service"))
-            unit.start()
-            unit.join(1)
-            assert qat.read(sriov, address=QAT)["num_vfs"] == 0
-        unit.join(30)
-        assert qat.read(sriov, address=QAT)["num_vfs"] == 2
-
-    def test_a_file_that_was_tampered_with_is_put_right(self, qat):
-        qat.make(sriov, address=QAT, num_vfs=2)
-        (qat.host.root / boot.rule_file(QAT)[1:]).unlink()
-        assert qat.make(sriov, address=QAT, num_vfs=2).changed
-        assert qat.host.exists(boot.rule_file(QAT))

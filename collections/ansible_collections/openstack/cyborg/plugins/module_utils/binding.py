@@ -3,12 +3,20 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """How is a function bound to the driver that is wanted, now and at the next boot, and how does it go back to its own?
 
-vfio-pci takes every function of the IOMMU group. Called by the module `device_binding` and by `apply`. Does I/O
+A driver of VFIO takes every function of the IOMMU group: those beside the device go to vfio-pci, unless another one of
+VFIO's drivers has them. Called by the module `device_binding` and by `apply`. Does I/O
 through `Host`.
 Source: Linux, Documentation/ABI/testing/sysfs-bus-pci, ``driver_override``; Documentation/driver-api/vfio.rst.
 """
 
-from ansible_collections.openstack.cyborg.plugins.module_utils import boot, devices, guards, modules, virtio
+from ansible_collections.openstack.cyborg.plugins.module_utils import (
+    boot,
+    devices,
+    guards,
+    modules,
+    unfinished,
+    virtio,
+)
 from ansible_collections.openstack.cyborg.plugins.module_utils.host import Failure, Refusal, Result
 from ansible_collections.openstack.cyborg.plugins.module_utils.persistence import read_device
 from ansible_collections.openstack.cyborg.plugins.module_utils.tree import is_unknown
@@ -51,8 +59,8 @@ def _ensure_bound(host, args, driver):
     device = devices.read_present(host.tree, args["address"])
     on_virtio = virtio.is_virtio_driver(host, device, driver)
     pci_driver = virtio.PCI_DRIVER if on_virtio else driver
-    members = devices.group_of(host.tree, device) if driver == devices.VFIO else [device["address"]]
-    moved = [one for one in members if _driver_of(host.tree, one) != _bound(pci_driver)]
+    members = devices.group_of(host.tree, device) if devices.is_vfio(driver) else [device["address"]]
+    moved = _moved(host.tree, device["address"], members, pci_driver)
     behind = on_virtio and device["function_driver"] != driver
     boot_wanted = dict(read_device(host.tree, device["address"]), driver=driver if args["persist"] else None)
     if not moved and not behind and boot.is_persisted(host.tree, device["address"], boot_wanted):
@@ -60,13 +68,14 @@ def _ensure_bound(host, args, driver):
     _refuse(host, device, moved or ([device["address"]] if behind else []), driver)
     if not host.announce(before):
         after = dict(before, boot_driver=boot_wanted["driver"])
-        if moved:
+        if device["address"] in moved:
             after.update(driver=_bound(pci_driver), driver_override=pci_driver)
         if on_virtio:
             after["function_driver"] = driver
         return Result(before, after, changed=True)
     for member in moved:
-        devices.rebind(host, member, pci_driver)
+        devices.rebind(host, member, pci_driver if member == device["address"] else devices.VFIO)
+    unfinished.end_release(host, members)
     if on_virtio:
         virtio.bind(host, device["address"], driver)
     boot.persist(host, device["address"], boot_wanted)
@@ -77,13 +86,22 @@ def _bound(driver):
     return None if driver == devices.UNBOUND else driver
 
 
-def _driver_of(tree, address):
-    return devices.read_present(tree, address)["driver"]
+def _moved(tree, address, members, driver):
+    """Return those of *members* that get another driver: *address* goes to *driver*, the others to one of VFIO's."""
+    drivers = {one: devices.read_present(tree, one)["driver"] for one in members if one != address}
+    moved = [] if _is_with(tree, address, driver) else [address]
+    return moved + [one for one, found in drivers.items() if not devices.is_vfio(found)]
+
+
+def _is_with(tree, address, driver):
+    """Say whether *driver* has the function; to have none for good takes the override too, which keeps others away."""
+    device = devices.read_present(tree, address)
+    return device["driver"] == _bound(driver) and (driver != devices.UNBOUND or device["driver_override"] == driver)
 
 
 def _refuse(host, device, moved, driver):
     """Refuse to touch what is protected, in use or the parent of VFs. Raises: Refusal."""
-    if driver == devices.VFIO:
+    if devices.is_vfio(driver):
         devices.refuse_without_iommu(host.tree, device)
     if not moved:
         return
@@ -101,8 +119,10 @@ def _ensure_native(host, args):
     before = read(host.tree, args)
     device = devices.read_present(host.tree, args["address"])
     boot_wanted = dict(read_device(host.tree, device["address"]), driver=None)
-    given_back = _overridden(host.tree, device)
+    given_back = _to_give_back(host.tree, device)
     if not given_back and boot.is_persisted(host.tree, device["address"], boot_wanted):
+        if not host.check:
+            unfinished.end_release(host, devices.group_of(host.tree, device))
         return Result(before, before, changed=False)
     _refuse(host, device, given_back, None)
     if not host.announce(before):
@@ -110,16 +130,32 @@ def _ensure_native(host, args):
         return Result(before, dict(before, driver=driver, driver_override=None, boot_driver=None), changed=True)
     # First what persists: the event of the new binding would start what restores the old one.
     boot.persist(host, device["address"], boot_wanted)
+    # An override that is cleared tells nobody that its function still has the old driver, or none.
+    unfinished.begin_release(host, given_back)
     for address in given_back:
         devices.give_to_native(host, address)
+        unfinished.end_release(host, [address])
     return Result(before, read(host.tree, args), changed=True)
 
 
+def _to_give_back(tree, device):
+    """Return the functions that are ours to give back: those overridden, and those that a killed process left so."""
+    given_back = _overridden(tree, device)
+    releases = unfinished.read_unfinished(tree)["releases"]
+    left = [one for one in devices.group_of(tree, device) if one in releases and one not in given_back]
+    return given_back + [one for one in left if not _is_native(tree, one)]
+
+
+def _is_native(tree, address):
+    device = devices.read_present(tree, address)
+    return device["driver"] is not None and device["driver"] == modules.native_driver(tree, device)
+
+
 def _overridden(tree, device):
-    """Return the functions that an override of ours holds: the device, and the group that vfio-pci took with it."""
+    """Return the functions that an override of ours holds: the device, and the group that VFIO took with it."""
     if device["driver_override"] is None:
         return []
-    if device["driver_override"] != devices.VFIO:
+    if not devices.is_vfio(device["driver_override"]):
         return [device["address"]]
     others = [one for one in devices.group_of(tree, device) if one != device["address"]]
     taken = [one for one in others if _is_taken_along(tree, one)]

@@ -18,6 +18,7 @@ from ansible_collections.openstack.cyborg.plugins.module_utils.persistence impor
     NOTHING,
     device_file,
     read_device,
+    read_identity,
     render_device,
 )
 
@@ -26,12 +27,17 @@ RULE_PREFIX = "71-cyborg-"
 UNIT_FILE = "/etc/systemd/system/cyborg-device@.service"
 SCRIPT_FOLDER = "/usr/local/lib/cyborg-reconciler"
 SCRIPT_FILE = SCRIPT_FOLDER + "/restore"
+#: What `Host.write_file` leaves behind when it is killed.
+LEFT_OVER = ".cyborg-new"
 #: RHEL 8 has a Python for the system's own needs and may have no other.
 INTERPRETERS = ("/usr/bin/python3", "/usr/libexec/platform-python")
 
+#: What the rule compares; the script compares all that tells the device from others, and says so.
+RULE_IDS = ("vendor", "device")
+
 RULE = """\
 # Written by openstack.cyborg. What the device shall become: %(file)s
-ACTION=="add|bind", SUBSYSTEM=="pci", KERNEL=="%(address)s", TAG+="systemd", \
+ACTION=="add|bind", SUBSYSTEM=="pci", KERNEL=="%(address)s"%(ids)s, TAG+="systemd", \
 ENV{SYSTEMD_WANTS}+="cyborg-device@%(address)s.service"
 """
 UNIT = """\
@@ -46,7 +52,8 @@ ConditionPathExists=%(folder)s/%%i.json
 
 [Service]
 Type=oneshot
-ExecStart=%(script)s %%i
+# By its interpreter: /usr/local/lib may be mounted noexec, and SELinux labels it as libraries, not programs.
+ExecStart=%(interpreter)s %(script)s %%i
 TimeoutStartSec=1000
 """
 
@@ -57,14 +64,19 @@ def rule_file(address):
 
 
 def wanted_files(tree, address, wanted):
-    """Return ``{path: (text, mode)}`` of what makes the device *wanted* at boot, the device's own file last."""
+    """Return ``{path: (text, mode)}`` of what makes the device *wanted* at boot, the device's own file last.
+
+    Raises: Unreadable.
+    """
+    identity = read_identity(tree, address)
+    ids = "".join(', ATTR{%s}=="%s"' % (name, identity[name]) for name in RULE_IDS if name in identity)
     source = inspect.getsource(restore)
     interpreter = next((name for name in INTERPRETERS if tree.exists(name)), sys.executable)
     return {
         SCRIPT_FILE: ("#!%s\n%s" % (interpreter, source), 0o755),
-        UNIT_FILE: (UNIT % {"folder": DEVICES_FOLDER, "script": SCRIPT_FILE}, 0o644),
-        rule_file(address): (RULE % {"file": device_file(address), "address": address}, 0o644),
-        device_file(address): (render_device(address, **wanted), 0o644),
+        UNIT_FILE: (UNIT % {"folder": DEVICES_FOLDER, "interpreter": interpreter, "script": SCRIPT_FILE}, 0o644),
+        rule_file(address): (RULE % {"file": device_file(address), "address": address, "ids": ids}, 0o644),
+        device_file(address): (render_device(address, identity, **wanted), 0o644),
     }
 
 
@@ -76,7 +88,7 @@ def is_persisted(tree, address, wanted):
     if read_device(tree, address) != wanted:
         return False
     if wanted == NOTHING:
-        return not tree.exists(rule_file(address))
+        return not any(tree.exists(name) for name in _traces(tree, address))
     files = wanted_files(tree, address, wanted)
     return all(tree.read_text(name) == text.rstrip() for name, (text, _mode) in files.items())
 
@@ -95,15 +107,26 @@ def persist(host, address, wanted):
 
 
 def _forget(host, address):
-    """Take away what makes the device at boot, and with the last device what all of them share."""
-    host.remove_file(device_file(address))
-    host.remove_file(rule_file(address))
-    if host.tree.listdir(DEVICES_FOLDER):
-        return
-    for name in (UNIT_FILE, SCRIPT_FILE):
+    """Take away what makes the device at boot, and with the last device what all of them share.
+
+    The rule goes last: whoever finds it knows that not all is gone.
+    """
+    *others, rule = _traces(host.tree, address)
+    for name in others:
         host.remove_file(name)
     for folder in (SCRIPT_FOLDER, DEVICES_FOLDER, os.path.dirname(DEVICES_FOLDER)):
-        host.remove_folder(folder)
+        host.remove_folder(folder)  # where it is empty
+    host.remove_file(rule)
+
+
+def _traces(tree, address):
+    """Return the files that are there for the device alone, those that a kill left behind among them; its rule last."""
+    known = tree.listdir(DEVICES_FOLDER) or ()
+    is_last = not any(name.endswith(".json") and name != address + ".json" for name in known)
+    names = [device_file(address), *((UNIT_FILE, SCRIPT_FILE) if is_last else ())]
+    left_over = ["%s/%s" % (DEVICES_FOLDER, name) for name in known if name.endswith(LEFT_OVER)]
+    left_over += [name + LEFT_OVER for name in (*names, rule_file(address))]
+    return [*left_over, *names, rule_file(address)]
 
 
 def _reload(host):

@@ -24,6 +24,9 @@ UNBOUND = "none"
 #: A driver that was about to take a function when the override came lets go of it at once; the next attempt meets none.
 BIND_ATTEMPTS = 3
 VFIO = "vfio-pci"
+#: What the names of VFIO's drivers end in, those that know one device too: mlx5_vfio_pci, nvgrace-gpu-vfio-pci.
+#: Source: Linux, drivers/vfio/pci.
+VFIO_ENDINGS = ("vfio-pci", "vfio_pci")
 #: Host and PCI-to-PCI bridges stay with their own drivers. Source: Linux, drivers/vfio, ``vfio_dev_driver_allowed``.
 BRIDGES = ("0600", "0604", "0609")
 
@@ -42,6 +45,11 @@ def checked_driver(driver):
     return driver
 
 
+def is_vfio(driver):
+    """Say whether *driver* hands a function over to user programs, which takes its whole IOMMU group."""
+    return driver is not None and driver.endswith(VFIO_ENDINGS)
+
+
 def read_present(tree, address):
     """Return the facts of the function at *address*. Raises: Failure where there is none, or no telling."""
     found = read_function(tree, address)
@@ -54,14 +62,14 @@ def read_present(tree, address):
 
 
 def group_of(tree, device):
-    """Return the addresses of the IOMMU group of *device* that vfio-pci takes: all but bridges."""
+    """Return the addresses of the IOMMU group of *device* that VFIO takes: all but bridges."""
     names = tree.listdir("%s/%s/iommu_group/devices" % (PCI_DEVICES, device["address"])) or [device["address"]]
     kinds = {name: (read_function(tree, name) or {}).get("class_id", "") for name in names}
     return [name for name in names if name == device["address"] or not kinds[name].startswith(BRIDGES)]
 
 
 def refuse_without_iommu(tree, device):
-    """Refuse vfio-pci where nothing separates the device's memory accesses. Raises: Refusal."""
+    """Refuse VFIO where nothing separates the device's memory accesses. Raises: Refusal."""
     if device["iommu_group"] is None and not tree.listdir("/sys/kernel/iommu_groups"):
         message = "%s: vfio-pci needs the IOMMU, which is off: set intel_iommu=on or amd_iommu=on, and reboot"
         raise Refusal("KernelUnsupported", message % device["address"])

@@ -78,11 +78,17 @@ class Wanted:
 
     def _drivers(self, args):
         found = dict.fromkeys(range(self.num_vfs), args["vf_driver"]) if args["vf_driver"] else {}
-        for index, driver in expand(args["groups"] or []).items():
+        for index, driver in self._groups(args).items():
             if index >= self.num_vfs:
                 raise ValueError("%s: groups name VF %d, and there are %d" % (args["address"], index, self.num_vfs))
             found[index] = driver
         return {index: devices.checked_driver(driver) for index, driver in found.items()}
+
+    def _groups(self, args):
+        try:
+            return expand(args["groups"] or [])
+        except ValueError as exc:
+            raise ValueError("%s: groups: vfs: %s" % (args["address"], exc)) from exc
 
     def after(self, before):
         """Return what *before* becomes, in the words of the module's RETURN."""
@@ -115,7 +121,7 @@ def ensure(host, args):
         boot.persist(host, address, wanted.boot)  # nothing may make them again while they go
     if count_differs:
         _set_count(host, device, wanted)
-    _bind(host, address, wanted)
+    _bind(host, address, wanted.drivers)
     boot.persist(host, address, wanted.boot)
     after = read(host.tree, args)
     _verify(address, wanted, after)
@@ -140,7 +146,7 @@ def _refuse_impossible(tree, device, wanted, count_differs):
         raise Refusal("Unsupported", text)
     if count_differs and wanted.num_vfs and not device["driver"]:
         raise Refusal("Unsupported", "%s: no driver is bound to it, and it is the PF's driver that makes VFs" % address)
-    if devices.VFIO in wanted.drivers.values():
+    if any(devices.is_vfio(driver) for driver in wanted.drivers.values()):
         devices.refuse_without_iommu(tree, device)
 
 
@@ -160,32 +166,47 @@ def _named(device):
 
 
 def _set_count(host, device, wanted):
-    """Take the VFs away that are there, and make as many as are wanted. Raises: Failure."""
-    address = device["address"]
+    """Take the VFs away that are there, and make as many as are wanted; where that fails, as many as there were.
+
+    Raises: Failure.
+    """
+    address, found = device["address"], device["num_vfs"]
     name = "%s/%s/sriov_numvfs" % (PCI_DEVICES, address)
-    autoprobe = "%s/%s/sriov_drivers_autoprobe" % (PCI_DEVICES, address)
-    found = device["num_vfs"]
+    overrides = _overrides(host.tree, device)
     if found:
         _write_count(host, name, 0, address)
     if not wanted.num_vfs:
         return
+    try:
+        _make(host, address, wanted.num_vfs, wanted.drivers)
+    except Failure as exc:
+        if found and host.tree.read_text(name) == "0":
+            _put_back(host, address, found, overrides, exc)
+        raise
+
+
+def _overrides(tree, device):
+    """Return the driver_override of each VF that has one, by index."""
+    found = {index: read_function(tree, address) for index, address in enumerate(device["vfs"])}
+    held = {index: vf["driver_override"] for index, vf in found.items() if vf is not None}
+    return {index: driver for index, driver in held.items() if isinstance(driver, str)}
+
+
+def _make(host, address, count, drivers):
+    """Make *count* VFs where there are none; *drivers* says by index who alone may take them. Raises: Failure."""
+    autoprobe = "%s/%s/sriov_drivers_autoprobe" % (PCI_DEVICES, address)
     # VFs that get a driver of ours must not meet their native one first: it would, say, make net devices that udev
     # renames.
-    held_off = unfinished.Attribute(host, autoprobe, "0", address) if wanted.drivers else contextlib.nullcontext()
+    held_off = unfinished.Attribute(host, autoprobe, "0", address) if drivers else contextlib.nullcontext()
     with held_off:
-        try:
-            _write_count(host, name, wanted.num_vfs, address)
-        except Failure as exc:
-            if found:
-                _put_back(host, name, found, exc)
-            raise
+        _write_count(host, "%s/%s/sriov_numvfs" % (PCI_DEVICES, address), count, address)
         # The native driver may be loading at this moment: it gets none that has an override before it may probe.
         for index, virtual in enumerate(devices.read_present(host.tree, address)["vfs"]):
-            if index in wanted.drivers:
-                devices.override(host, devices.read_present(host.tree, virtual), wanted.drivers[index])
-    if wanted.drivers and host.tree.read_text(autoprobe) != "0":
+            if index in drivers:
+                devices.override(host, devices.read_present(host.tree, virtual), drivers[index])
+    if drivers and host.tree.read_text(autoprobe) != "0":
         for index, virtual in enumerate(devices.read_present(host.tree, address)["vfs"]):
-            if index not in wanted.drivers:
+            if index not in drivers:
                 host.write_attribute(devices.DRIVERS_PROBE, virtual, virtual)
 
 
@@ -197,21 +218,22 @@ def _write_count(host, name, count, address):
         raise Failure("%s: %s" % (exc.message, hint) if hint else exc.message) from exc
 
 
-def _put_back(host, name, count, cause):
-    """Make the *count* VFs again that went before *cause* came up.
+def _put_back(host, address, count, overrides, cause):
+    """Make the *count* VFs again that went before *cause* came up, with the overrides that they had.
 
     Raises: Failure that tells of both, if that fails too.
     """
     try:
-        host.write_attribute(name, str(count), "")
-    except Failure as exc:
-        raise Failure("%s; and the %d VFs that were there could not be made again%s" % (cause, count, exc)) from exc
+        _make(host, address, count, overrides)
+        _bind(host, address, overrides)
+    except (Refusal, Failure) as exc:
+        raise Failure("%s; and the %d VFs that were there could not be made again: %s" % (cause, count, exc)) from exc
 
 
-def _bind(host, address, wanted):
-    """Give the VFs their drivers. Raises: Failure."""
+def _bind(host, address, drivers):
+    """Give the VFs their *drivers*. Raises: Refusal, Failure."""
     virtuals = devices.read_present(host.tree, address)["vfs"]
-    for index, driver in sorted(wanted.drivers.items()):
+    for index, driver in sorted(drivers.items()):
         if index >= len(virtuals):
             raise Failure("%s: VF %d is not there: the driver made %d VFs" % (address, index, len(virtuals)))
         devices.rebind(host, virtuals[index], driver)

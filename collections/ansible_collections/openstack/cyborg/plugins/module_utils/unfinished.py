@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What has been begun on this host and must still be finished, even if the process that began it was killed?
 
-Two kinds: attributes that are to be set back, and images that are to be built anew. The state modules enter them before
-they begin and strike them out when done; whoever comes next finishes what is left. Does I/O.
+Three kinds: attributes that are to be set back, images that are to be built anew, and devices that are to be given back
+to their native driver. The state modules enter them before they begin and strike them out when done. Whoever comes next
+sets the attributes back; images and devices are finished by the next call of their own module for them. Does I/O.
 """
 
 import json
@@ -16,17 +17,21 @@ RECORD = "/var/lib/cyborg-reconciler/unfinished.json"
 
 
 def read_unfinished(tree):
-    """Return what is unfinished: ``{"attributes": {path: value}, "builds": [name]}``. Raises: Failure."""
+    """Return what is unfinished. Raises: Failure.
+
+    Shape: ``{"attributes": {path: value}, "builds": [name], "releases": [address]}``.
+    """
     try:
         text = tree.read_text(RECORD)
         found = json.loads(text) if text else {}
-        return {"attributes": dict(found.get("attributes", {})), "builds": list(found.get("builds", []))}
+        lists = {kind: list(found.get(kind, [])) for kind in ("builds", "releases")}
+        return dict(lists, attributes=dict(found.get("attributes", {})))
     except (Unreadable, ValueError, AttributeError, TypeError) as exc:
         raise Failure("%s cannot be read: %s" % (RECORD, exc)) from exc
 
 
 def _write(host, record):
-    if record["attributes"] or record["builds"]:
+    if any(record.values()):
         host.write_file(RECORD, json.dumps(record, sort_keys=True) + "\n", mode=0o600)
     else:
         host.remove_file(RECORD)
@@ -70,17 +75,37 @@ def restore_all(host):
 
 def begin_build(host, name):
     """Enter that the image *name* (``initramfs``) is to be built anew, before what it is made of is changed."""
-    record = read_unfinished(host.tree)
-    if name not in record["builds"]:
-        record["builds"].append(name)
-        _write(host, record)
+    _enter(host, "builds", [name])
 
 
 def end_build(host, name):
     """Strike out the image *name*: it has been built."""
+    _strike(host, "builds", [name])
+
+
+def begin_release(host, addresses):
+    """Enter that the devices at *addresses* go back to their native drivers, before their overrides are cleared."""
+    _enter(host, "releases", addresses)
+
+
+def end_release(host, addresses):
+    """Strike out the devices at *addresses*: they have been given back, or have been bound anew."""
+    _strike(host, "releases", addresses)
+
+
+def _enter(host, kind, names):
     record = read_unfinished(host.tree)
-    if name in record["builds"]:
-        record["builds"].remove(name)
+    new = [name for name in names if name not in record[kind]]
+    if new:
+        record[kind] += new
+        _write(host, record)
+
+
+def _strike(host, kind, names):
+    record = read_unfinished(host.tree)
+    left = [name for name in record[kind] if name not in names]
+    if left != record[kind]:
+        record[kind] = left
         _write(host, record)
 
 

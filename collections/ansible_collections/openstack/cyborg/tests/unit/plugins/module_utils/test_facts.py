@@ -44,7 +44,7 @@ def test_a_host_tells_who_it_is(host):
 
 
 def test_what_persists_is_told_of_each_device(host):
-    host.file(device_file(PORT), render_device(PORT, num_vfs=4, vf_drivers=[{"vfs": "0-3", "driver": "vfio-pci"}]))
+    host.file(device_file(PORT), render_device(PORT, {}, num_vfs=4, vf_drivers=[{"vfs": "0-3", "driver": "vfio-pci"}]))
     device = gather(host.tree)["devices"][1]
     assert (device["boot_num_vfs"], device["boot_vf_drivers"][0]["vfs"]) == (4, "0-3")
     host.file(device_file(PORT), "{")

@@ -22,7 +22,7 @@ ADDRESS = "0000:6b:00.0"
 def test_what_is_written_down_is_read_back(tmp_path):
     host = HostTree(tmp_path)
     ranges = [{"vfs": "0-3", "driver": "vfio-pci"}, {"vfs": "5", "driver": "igbvf"}]
-    host.file(device_file(ADDRESS), render_device(ADDRESS, num_vfs=8, vf_drivers=ranges))
+    host.file(device_file(ADDRESS), render_device(ADDRESS, {}, num_vfs=8, vf_drivers=ranges))
     assert read_device(host.tree, ADDRESS) == {"num_vfs": 8, "vf_drivers": ranges, "driver": None}
     assert read_boot_facts(host.tree, [ADDRESS, "0000:6b:00.1"]) == {
         ADDRESS: {"boot_num_vfs": 8, "boot_vf_drivers": ranges, "boot_driver": None}
@@ -45,7 +45,7 @@ def test_nothing_is_persisted_for_a_device_without_a_file(tmp_path):
 
 
 def test_neighbouring_ranges_of_one_driver_have_one_spelling():
-    text = render_device(ADDRESS, vf_drivers=[{"vfs": "2-3", "driver": "a"}, {"vfs": "0-1", "driver": "a"}])
+    text = render_device(ADDRESS, {}, vf_drivers=[{"vfs": "2-3", "driver": "a"}, {"vfs": "0-1", "driver": "a"}])
     assert parse_device(text)["vf_drivers"] == [{"vfs": "0-3", "driver": "a"}]
 
 
