@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# long: one fake of every port, which users of the package import from one place
 """What stands in for the world in a test? An in-memory fake of every port; public, also for those who build on us.
 
 The fakes keep the ports' promises (`tests/contract` runs one suite over the real journal and this one) and do no I/O:

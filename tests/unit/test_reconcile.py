@@ -7,7 +7,7 @@ from datetime import timedelta
 import msgspec
 import pytest
 
-from cyborg_reconciler.core.state import Health, Host, Phase, Reason, Sync
+from cyborg_reconciler.core.state import Health, Host, Reason, Sync
 from cyborg_reconciler.documents.base import Metadata, Selector
 from cyborg_reconciler.documents.declared import Declared, Located
 from cyborg_reconciler.documents.facts import Facts
@@ -21,7 +21,6 @@ from cyborg_reconciler.documents.plan import (
     StepOutcome,
 )
 from cyborg_reconciler.documents.pool import PoolSpec, Reboot, RolloutPool
-from cyborg_reconciler.errors import ExecutionError
 from cyborg_reconciler.ports import Unobserved
 from cyborg_reconciler.reconcile import converge, resume
 from cyborg_reconciler.survey import Options, Ports, survey
@@ -355,71 +354,3 @@ def test_every_change_of_standing_is_an_event() -> None:
     world = World("a")
     world.converge()
     assert [event.kind for event in reversed(world.journal.events("a"))] == ["OutOfSync", "ApplyStarted", "Synced"]
-
-
-def reboots_of(world: World) -> int:
-    return sum(
-        isinstance(segment, RebootSegment)
-        for plan in world.executor.applied
-        for of_host in plan.hosts.values()
-        for segment in of_host.segments
-    )
-
-
-def test_a_look_with_other_policies_between_does_not_lift_the_limit_of_reboots() -> None:
-    boots = iter(range(2, 100))
-
-    def stubborn(facts: Facts, segment: Segment):
-        steps, after = obey(facts, segment)
-        kernel = msgspec.structs.replace(after.kernel, boot_id=f"boot-{next(boots)}", args_running=[])
-        return steps, msgspec.structs.replace(after, kernel=kernel)
-
-    world = World("a", policies=[ARGS], pools=[pool_of(reboot=Reboot(allowed=True, max_attempts=2))], react=stubborn)
-    loop = world.declarations.declared
-    for _ in range(5):
-        world.converge()
-        world.declarations.declared = replace(loop, policies=(VFS,), digest="other")
-        world.look()
-        world.declarations.declared = loop
-    assert reboots_of(world) == 2
-
-
-def test_facts_that_grew_old_while_a_person_thought_are_gathered_anew() -> None:
-    world = World("a")
-    first = world.look()
-    world.ports.clock.move(24 * 3600)
-    world.observer.facts["a"] = facts_of({"hostname": "a", "device": {"vf_devices": [{}] * 4, "boot_num_vfs": 4}})
-    seen = converge(world.ports, first, YES, ignore_progress)
-    assert seen.hosts["a"].verdict.verified
-    assert world.executor.applied == []
-
-
-def test_a_consent_to_an_unloading_is_none_to_a_reboot() -> None:
-    keep_out = policy_of({"name": "no", "kernel_modules": {"blacklist": ["nouveau"]}}, 1)
-    world = World("a", policies=[keep_out], pools=[pool_of(reboot=Reboot(allowed=True))], react=change_nothing)
-    loaded = {"hostname": "a", "modules": [{"name": "nouveau", "loaded": True}]}
-    world.observer.facts["a"] = facts_of(loaded)
-    first = world.look()
-    assert not first.hosts["a"].plan.reboots
-    held = [{"name": "nouveau", "loaded": True, "refcount": 1, "holders": [{"kind": "process", "name": "X", "pid": 5}]}]
-    world.observer.facts["a"] = facts_of({**loaded, "modules": held})
-    seen = converge(world.ports, first, YES, ignore_progress)
-    assert seen.hosts["a"].phase is Phase.PENDING_APPROVAL
-    assert reboots_of(world) == 0
-
-
-def test_nothing_more_is_begun_once_it_is_told_to_stop() -> None:
-    world = World("a", "b", "c")
-    done = world.executor.applied
-    seen = world.converge(Options(consent=True, stop=lambda: bool(done)))
-    assert len(done) == 1
-    assert sorted(name for name, view in seen.hosts.items() if view.verdict.verified) == ["a"]
-
-
-def test_a_run_that_could_not_begin_is_closed_as_failed_and_counts() -> None:
-    world = World("a")
-    world.executor.broken = ExecutionError(wanted="ansible-playbook", found="it is not there")
-    with pytest.raises(ExecutionError):
-        world.converge()
-    assert [run.status for run in world.journal.runs()] == ["failed"]
-    assert [history.failures for history in world.journal.memory.histories.values()] == [1]
