@@ -202,6 +202,35 @@ def test_roles_and_reboots_are_walked_in_the_plans_order(playbook):
 
 
 @pytest.mark.slow
+def test_an_earlier_build_that_a_killed_run_left_loaded_is_seen_and_unloaded(playbook):
+    source = playbook.folder / "edu"
+    source.mkdir()
+    (source / "dkms.conf").write_text(EDU_CONF)
+    (source / "edu_lab.c").write_text(EDU_C)
+    driver = {"name": "edu", "package": "edu_lab", "module": "edu_lab", "version": None, "source": str(source)}
+
+    def run(state):
+        role = {"kind": "role", "id": "driver edu", "role": "openstack.cyborg.driver_dkms"}
+        playbook.plan({**role, "args": {**driver, "state": state}})
+        return playbook.run()
+
+    status, tasks = run("present")
+    assert status == 0, tasks[-1]
+    loaded = playbook.host.read("/sys/module/edu_lab/srcversion")
+    # As a run leaves it that DKMS has served and that ended before the module was loaded anew.
+    playbook.host.run("dkms", "remove", "-m", "edu_lab", "-v", "1.0", "--all")
+    (playbook.host.root / "usr/src/edu_lab-1.0/edu_lab.c").write_text(EDU_C + 'MODULE_DESCRIPTION("newer");\n')
+    playbook.host.run("dkms", "install", "-m", "edu_lab", "-v", "1.0", "-k", "6.1.0-28-amd64")
+    status, tasks = run("verified")
+    assert status != 0
+    assert f"an earlier build is loaded: its srcversion is {loaded}" in tasks[-1]["outcome"]["message"]
+    status, tasks = run("present")
+    assert status == 0, tasks[-1]
+    assert playbook.host.read("/sys/module/edu_lab/srcversion") != loaded
+    assert run("verified")[0] == 0
+
+
+@pytest.mark.slow
 def test_a_role_that_fails_fails_the_host_with_the_outcome_of_every_step(playbook):
     args = {"name": "edu", "module": "edu_lab", "state": "present", "source": "/nowhere"}
     role = {"kind": "role", "id": "driver edu", "role": "openstack.cyborg.driver_dkms", "args": args}
