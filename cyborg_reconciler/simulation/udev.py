@@ -22,7 +22,7 @@ TERM: Final = re.compile(
 )
 UNIT_TIMEOUT_S: Final = 60
 #: Programs of the host that the simulation has none of its own of: the machine's under it serve.
-SHELL, PYTHON = ("/bin/sh", "/usr/bin/sh", "/bin/bash", "/usr/bin/bash"), "python3"
+SHELL, PYTHON = ("/bin/sh", "/usr/bin/sh", "/bin/bash", "/usr/bin/bash"), "python"
 
 
 def read_rules(tree: Tree) -> list[str]:
