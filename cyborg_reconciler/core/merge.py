@@ -5,7 +5,7 @@ Called by `resolve`. Pure.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Final
@@ -14,13 +14,11 @@ import msgspec
 
 from cyborg_reconciler.core.features import FEATURES
 from cyborg_reconciler.core.features.base import DesireError, Field, Leaf, LeafKey
-from cyborg_reconciler.core.select import Choice, compile_selector
+from cyborg_reconciler.core.select import Choose, compile_selector
 from cyborg_reconciler.core.state import FieldPath, Origin, Value, words_of
 from cyborg_reconciler.core.subject import to_json
 from cyborg_reconciler.documents.base import Selector
 from cyborg_reconciler.documents.declared import Located
-from cyborg_reconciler.documents.driver import DriverDocSpec
-from cyborg_reconciler.documents.facts import Device
 from cyborg_reconciler.documents.policy import AcceleratorPolicy
 
 #: Of policies that say the same with the same priority, the one that acts wins.
@@ -41,7 +39,7 @@ class Policy:
     name: str
     priority: int
     host_selector: Selector
-    choose: Callable[[Device, Mapping[str, DriverDocSpec]], Choice] | None
+    choose: Choose | None
     by_identity: bool
     leaves: Mapping[str, tuple[tuple[LeafKey, Leaf], ...]]
 

@@ -31,9 +31,9 @@ from cyborg_reconciler.core.state import (
     Unknown,
     Wait,
 )
-from cyborg_reconciler.core.subject import Subject, describe_protections, to_json
+from cyborg_reconciler.core.subject import Subject, describe_protections, identity, to_json
 from cyborg_reconciler.documents import facts as reported
-from cyborg_reconciler.documents.plan import ActionsSegment, HostPlan, RebootSegment, RoleSegment, Segment, Step
+from cyborg_reconciler.documents.plan import ActionsSegment, HostPlan, Own, RebootSegment, RoleSegment, Segment, Step
 from cyborg_reconciler.documents.pool import Reboot
 
 #: Attempts in a row without a verified result after which a host waits for a person.
@@ -277,15 +277,26 @@ def to_document(plan: Plan, subject: Subject, reboot: Reboot) -> HostPlan:
     segments: list[Segment] = []
     steps: list[Step] = []
     for action in plan.actions:
-        if isinstance(action.call, Step):
-            steps.append(action.call)
-        elif isinstance(action.call, RoleSegment):
+        call = action.call and msgspec.structs.replace(action.call, own=_of_devices(action.call.own, subject))
+        if isinstance(call, Step):
+            steps.append(call)
+        elif isinstance(call, RoleSegment):
             if steps:
                 segments.append(ActionsSegment(steps=steps))
                 steps = []
-            segments.append(action.call)
+            segments.append(call)
     if steps:
         segments.append(ActionsSegment(steps=steps))
     if plan.reboots:
         segments.append(RebootSegment(id="reboot", boot_id=subject.facts.kernel.boot_id, timeout_s=reboot.timeout_s))
     return HostPlan(generation=plan.generation, digest=plan.digest, fingerprint=plan.fingerprint, segments=segments)
+
+
+def _of_devices(entries: Iterable[Own], subject: Subject) -> list[Own]:
+    """Return *entries* of the host's record with the devices that they are of."""
+    return [
+        msgspec.structs.replace(own, device=identity(subject.devices[own.path[0]]))
+        if own.path[0] in subject.devices
+        else own
+        for own in entries
+    ]

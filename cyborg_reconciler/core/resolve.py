@@ -8,7 +8,7 @@ to the selectors share their merged result, so a fleet costs little more than it
 import fnmatch
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from cyborg_reconciler.core import ranges
@@ -140,7 +140,7 @@ def _declared(compiled: Compiled, candidates: _Candidates, subject: Subject) -> 
     doubtful: set[int] = set()
     held: dict[str, str] = {}
     for device in subject.facts.devices if candidates.by_kind or candidates.by_identity else ():
-        chosen, unclear, why = _choose(compiled, candidates, device)
+        chosen, unclear, why = _choose(compiled, candidates, device, touched=subject.touched(device.address))
         if unclear:
             doubtful.update(unclear)
             held[device.address] = why
@@ -180,20 +180,22 @@ def _select(compiled: Compiled, host: Host) -> _Candidates:
 
 
 def _choose(
-    compiled: Compiled, candidates: _Candidates, device: Device
+    compiled: Compiled, candidates: _Candidates, device: Device, *, touched: Collection[str]
 ) -> tuple[tuple[int, ...], tuple[int, ...], str]:
     """Return which *candidates* select *device*, which of them cannot tell, and why."""
     key = (candidates.by_kind, device.vendor_id, device.product_id, device.class_id)
     chosen = compiled.choices.get(key)
     if chosen is None:
-        chosen = compiled.choices[key] = tuple(_choose_among(compiled, candidates.by_kind, device)[0])
+        chosen = compiled.choices[key] = tuple(_choose_among(compiled, candidates.by_kind, device, touched=())[0])
     if not candidates.by_identity:
         return chosen, (), ""
-    more, unclear, why = _choose_among(compiled, candidates.by_identity, device)
+    more, unclear, why = _choose_among(compiled, candidates.by_identity, device, touched=touched)
     return (tuple(sorted((*chosen, *more))) if more else chosen), tuple(unclear), why
 
 
-def _choose_among(compiled: Compiled, among: Sequence[int], device: Device) -> tuple[list[int], list[int], str]:
+def _choose_among(
+    compiled: Compiled, among: Sequence[int], device: Device, *, touched: Collection[str]
+) -> tuple[list[int], list[int], str]:
     chosen: list[int] = []
     unclear: list[int] = []
     why = ""
@@ -201,7 +203,7 @@ def _choose_among(compiled: Compiled, among: Sequence[int], device: Device) -> t
         policy = compiled.policies[index]
         if policy.choose is None:
             continue
-        choice = policy.choose(device, compiled.catalogue)
+        choice = policy.choose(device, compiled.catalogue, touched=touched)
         if choice.selected:
             chosen.append(index)
         elif choice.unknown:

@@ -2,8 +2,8 @@
 """Which hosts and which devices a selector selects: keys are AND, the items of a list are OR. Pure."""
 
 import fnmatch
-from collections.abc import Callable, Mapping
-from typing import Final, NamedTuple
+from collections.abc import Collection, Mapping
+from typing import Final, NamedTuple, Protocol
 
 from cyborg_reconciler.core.state import Host
 from cyborg_reconciler.core.subject import matches
@@ -17,11 +17,27 @@ from cyborg_reconciler.documents.policy import DeviceSelector
 TYPES_BY_CLASS: Final = {"03": "GPU", "0b40": "CRYPTO", "10": "CRYPTO", "02": "NIC", "0108": "NVME", "12": "PROCESSING"}
 
 
+#: Why it cannot be told whether a device is still the one that a policy selected.
+LOST: Final = "of which the device shows none now: select it by addresses"
+
+
+#: Classes of devices whose name, or whose serial, is told by their driver.
+NETWORK: Final = "02"
+STORAGE: Final = "01"
+
+
 class Choice(NamedTuple):
     """Whether a device is selected; *unknown* names the fact that was missing to tell."""
 
     selected: bool
     unknown: str = ""
+
+
+class Choose(Protocol):
+    """Whether a device is selected: see `compile_selector`."""
+
+    def __call__(self, device: Device, catalogue: Mapping[str, DriverDocSpec], *, touched: Collection[str]) -> Choice:
+        """Return the choice; *touched*: the features of the device that something of ours is set of."""
 
 
 def device_type(device: Device, catalogue: Mapping[str, DriverDocSpec]) -> str:
@@ -42,25 +58,34 @@ def selects_host(selector: Selector, host: Host) -> bool:
     )
 
 
-def compile_selector(selector: DeviceSelector) -> Callable[[Device, Mapping[str, DriverDocSpec]], Choice]:
-    """Return *selector* as a function of a device and the catalogue."""
+def compile_selector(selector: DeviceSelector) -> Choose:
+    """Return *selector* as a function of a device, the catalogue, and the features of it that we have set something of.
+
+    An NVMe drive that vfio-pci drives tells no serial, and a net device may be renamed or moved away. A device that we
+    have *touched* is not let go for that: what was set would be undone, the name would come back, and so on for ever.
+    """
     vendors, products = _many(selector.vendor_id), _many(selector.product_id)
     types, classes = _many(selector.device_type), tuple(_many(selector.class_id))
     addresses, serials, net_names = map(frozenset, (selector.addresses, selector.serials, selector.net_names))
 
-    def choose(device: Device, catalogue: Mapping[str, DriverDocSpec]) -> Choice:
+    def choose(device: Device, catalogue: Mapping[str, DriverDocSpec], *, touched: Collection[str]) -> Choice:
         selected = (
             (not vendors or device.vendor_id in vendors)
             and (not products or device.product_id in products)
             and (not classes or device.class_id.startswith(classes))
             and (not addresses or device.address in addresses)
-            and (not net_names or not net_names.isdisjoint(device.net_names))
             and (not types or device_type(device, catalogue) in types)
         )
         if selected and serials:
             if isinstance(device.serial, Unknown):
                 return Choice(selected=False, unknown=f"serial, which could not be read: {device.serial.unknown}")
+            if device.serial is None and touched and device.class_id.startswith(STORAGE):
+                return Choice(selected=False, unknown=f"serial, {LOST}")
             selected = device.serial in serials
+        if selected and net_names:
+            if not device.net_names and "sriov" in touched and device.class_id.startswith(NETWORK):
+                return Choice(selected=False, unknown=f"net_names, {LOST}")
+            selected = not net_names.isdisjoint(device.net_names)
         return Choice(selected)
 
     return choose

@@ -4,7 +4,7 @@
 Built once a host by `lay_out`; read by `resolve`, the features and `plan`. Pure.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 from cyborg_reconciler.core.state import ABSENT, FieldPath, Observed, Unknown, Value
@@ -34,10 +34,11 @@ class Subject:
     """The facts of one host, with the drivers that there are for its devices. Not to be changed.
 
     Attributes:
-        owned: the fields that this or another controller set on the host, by path; `before` gives what they were.
+        owned: the fields that this or another controller set on the host, by path; `before` gives what they were. What
+            was set on another device, that stood where one stands now, is not among them.
     """
 
-    __slots__ = ("_arguments", "_modules", "_owns", "catalogue", "devices", "facts", "owned")
+    __slots__ = ("_arguments", "_modules", "_touched", "catalogue", "devices", "facts", "owned")
 
     def __init__(self, facts: reported.Facts, catalogue: Mapping[str, DriverDocSpec]) -> None:
         self.facts = facts
@@ -45,11 +46,15 @@ class Subject:
         self.devices: Mapping[str, reported.Device] = {device.address: device for device in facts.devices}
         fields = facts.ownership.fields if facts.ownership else ()
         self.owned: Mapping[FieldPath, reported.OwnedField] = {
-            tuple(field.path): field for field in fields if len(field.path) >= SHORTEST_PATH
+            tuple(field.path): field for field in fields if len(field.path) >= SHORTEST_PATH and self._is_of_this(field)
         }
-        self._owns: frozenset[FieldPath] | None = None
+        self._touched: Mapping[str, Collection[str]] | None = None
         self._modules: Mapping[str, reported.Module] | None = None
         self._arguments: tuple[Arguments | Unknown, Arguments | Unknown] | None = None
+
+    def _is_of_this(self, field: reported.OwnedField) -> bool:
+        device = self.devices.get(field.path[0])
+        return device is None or not field.device or is_same(field.device, device)
 
     @property
     def modules(self) -> Mapping[str, reported.Module]:
@@ -85,11 +90,31 @@ class Subject:
             or module.name in {module_name(str(device.driver)), module_name(str(device.function_driver))}
         ]
 
+    def touched(self, target: str) -> Collection[str]:
+        """Return the features of *target* of which something is owned."""
+        if self._touched is None:
+            found: dict[str, set[str]] = {}
+            for path in self.owned:
+                found.setdefault(path[0], set()).add(path[1])
+            self._touched = found
+        return self._touched.get(target, ())
+
     def owns(self, target: str, feature: str) -> bool:
         """Return whether anything of *feature* on *target* is owned."""
-        if self._owns is None:
-            self._owns = frozenset(path[:2] for path in self.owned)
-        return (target, feature) in self._owns
+        return feature in self.touched(target)
+
+
+def identity(device: reported.Device) -> str:
+    """Return which device this is, wherever it stands: its ids and, where it tells one, its serial."""
+    serial = f" {device.serial}" if isinstance(device.serial, str) else ""
+    return f"{device.vendor_id}:{device.product_id}{serial}"
+
+
+def is_same(recorded: str, device: reported.Device) -> bool:
+    """Return whether *device* may be the one whose `identity` was *recorded*; a serial counts where both tell one."""
+    ids, _, serial = recorded.partition(" ")
+    ids_now, _, serial_now = identity(device).partition(" ")
+    return ids == ids_now and (not serial or not serial_now or serial == serial_now)
 
 
 def lay_out(facts: reported.Facts, catalogue: Mapping[str, DriverDocSpec]) -> Subject:

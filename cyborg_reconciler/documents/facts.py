@@ -186,11 +186,15 @@ class KernelFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OwnedField(msgspec.Struct, frozen=True):
-    """A field that a controller set, with the value it had before (None: it was not there)."""
+    """A field that a controller set, with the value it had before (None: it was not there).
+
+    *device*: which device it was of, by ids and serial (``8086:4940 SN123``); empty for what is the host's.
+    """
 
     path: list[str]
     before: Scalar | list[Scalar]
     set: Scalar | list[Scalar]
+    device: str = ""
 
 
 class Ownership(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,11 +18,15 @@ Json = Any
 
 
 class Own(msgspec.Struct, frozen=True):
-    """A field to enter in the host's record: where, what it was, what it is set to."""
+    """A field to enter in the host's record: where, what it was, what it is set to.
+
+    *device*: which device it is of, by ids and serial (``8086:4940 SN123``); empty for what is the host's.
+    """
 
     path: list[str]
     before: Json
     set: Json
+    device: str = ""
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):

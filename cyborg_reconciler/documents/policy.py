@@ -214,6 +214,12 @@ class PolicySpec(Document):
                 "excludes num_vfs above 0 on the same device",
                 "keep binding or sriov; for VFs there is vf_driver",
             )
+        if self.binding and self.device_selector and self.device_selector.net_names:
+            raise DocumentError(
+                "binding",
+                "takes the net device away by whose name net_names selects",
+                "select by addresses, or by vendor_id and product_id",
+            )
         _refuse_twins("kernel_args", self.kernel_args)
         return self
 

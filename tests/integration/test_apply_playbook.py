@@ -165,7 +165,7 @@ def test_roles_and_reboots_are_walked_in_the_plans_order(playbook):
     (source / "edu_lab.c").write_text(EDU_C)
     driver = {"name": "edu", "package": "edu_lab", "module": "edu_lab", "version": None, "source": str(source)}
     role = {"kind": "role", "role": "openstack.cyborg.driver_dkms"}
-    own = [{"path": ["host", "driver", "edu", "state"], "before": None, "set": "present"}]
+    own = [{"path": ["host", "driver", "edu", "state"], "before": None, "set": "present", "device": ""}]
     boot_id = playbook.boot_id()
     reboot = {"kind": "reboot", "id": "reboot", "boot_id": boot_id, "timeout_s": 60}
     playbook.plan(
@@ -260,7 +260,7 @@ def test_hostile_strings_are_data_wherever_they_stand(playbook):
     msg: "{{ kept.serial }} {{ kept }}"
 """)
     args = {"name": hostile, "serial": hostile, "nested": {"list": [hostile], hostile: 1}}
-    own = [{"path": ["host", hostile], "before": hostile, "set": hostile}]
+    own = [{"path": ["host", hostile], "before": hostile, "set": hostile, "device": hostile}]
     step = {"id": hostile, "module": "kernel_module", "args": {"name": "igbvf", "boot": True}, "own": own}
     bad = {"id": "bad", "module": "kernel_module", "args": {"name": "igbvf", "options": {"a": hostile + '"'}}}
     role = {"kind": "role", "id": "role " + hostile, "role": "test.hostile.driver", "args": args}

@@ -139,7 +139,9 @@ def _kernel(words: dict[str, Any]) -> dict[str, Any]:
 def _ownership(words: dict[str, Any]) -> dict[str, Any] | None:
     if "owned" not in words and "owner" not in words:
         return None
-    fields = [{"path": path.split(), "before": before, "set": None} for path, before in words.get("owned", {}).items()]
+    of = words.get("owned_of", "")
+    owned = words.get("owned", {}).items()
+    fields = [{"path": path.split(), "before": before, "set": None, "device": of} for path, before in owned]
     return {"controller_id": words.get("owner", US), "fencing_token": 1, "fields": fields}
 
 

@@ -15,7 +15,7 @@ VERSION = 1
 
 
 def parse_ownership(text):
-    """Return ``{"controller_id": …, "fencing_token": …, "fields": [{"path", "before", "set"}]}`` of the record.
+    """Return ``{"controller_id", "fencing_token", "fields": [{"path", "before", "set", "device"}]}`` of the record.
 
     Raises: ValueError, saying what is wrong with it.
     """
@@ -36,7 +36,10 @@ def _field(entry):
     path = entry.get("path") if isinstance(entry, dict) else None
     if not isinstance(path, list) or not all(isinstance(part, str) for part in path):
         raise ValueError(f"{str(entry)[:80]} is no field with a path")
-    return {"path": path, "before": entry.get("before"), "set": entry.get("set")}
+    device = entry.get("device") or ""
+    if not isinstance(device, str):
+        raise ValueError(f"{str(entry)[:80]} names no device")  # noqa: TRY004 -- it is the record that is wrong
+    return {"path": path, "before": entry.get("before"), "set": entry.get("set"), "device": device}
 
 
 def read_ownership(tree):

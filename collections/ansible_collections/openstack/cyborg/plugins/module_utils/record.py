@@ -51,13 +51,20 @@ class Record:
             self._write()
 
     def enter(self, fields):
-        """Enter *fields* as owned; return the paths that are new. What a field was before is never overwritten."""
+        """Enter *fields* as owned; return the paths that are new.
+
+        What a field was before is never overwritten, unless another device stands there now.
+        """
         known = {tuple(field["path"]): field for field in self.fields}
         new, differs = [], False
         for field in fields:
             path = tuple(field["path"])
+            device = field.get("device") or ""
+            if path in known and device and known[path]["device"] and not _is_same(known[path]["device"], device):
+                self.fields.remove(known.pop(path))
             if path not in known:
-                self.fields.append({"path": list(path), "before": field.get("before"), "set": field.get("set")})
+                entry = {"path": list(path), "before": field.get("before"), "set": field.get("set"), "device": device}
+                self.fields.append(entry)
                 new.append(path)
             elif known[path]["set"] != field.get("set"):
                 known[path]["set"] = field.get("set")
@@ -84,3 +91,9 @@ class Record:
             "fields": self.fields,
         }
         self._host.write_file(RECORD, json.dumps(record, sort_keys=True) + "\n", mode=0o600)
+
+
+def _is_same(one, other):
+    """Say whether two records may be of one device: ids, and a serial where both tell one."""
+    (ids, _space, serial), (other_ids, _, other_serial) = one.partition(" "), other.partition(" ")
+    return ids == other_ids and (not serial or not other_serial or serial == other_serial)

@@ -74,7 +74,7 @@ def record(tree):
 
 
 def own(before, value):
-    return [{"path": PATH, "before": before, "set": value}]
+    return [{"path": PATH, "before": before, "set": value, "device": ""}]
 
 
 def test_steps_are_applied_in_order_and_a_second_time_nothing_changes(tree):
@@ -152,6 +152,16 @@ class TestOwnership:
     def test_a_field_is_entered_with_what_it_was_before(self, tree):
         run(tree, step("1", own=own(0, 1)))
         assert record(tree) == {"version": 1, "controller_id": "one", "fencing_token": 7, "fields": own(0, 1)}
+
+    def test_what_another_device_was_before_does_not_become_what_this_one_was(self, tree):
+        def owned_by(device, before):
+            return [dict(field, device=device) for field in own(before, 1)]
+
+        run(tree, step("1", own=owned_by("8086:4940 S1", 0)))
+        run(tree, step("2", own=owned_by("8086:4940", 5)))
+        assert record(tree)["fields"] == owned_by("8086:4940 S1", 0)
+        run(tree, step("3", own=owned_by("15b3:101d S9", 7)))
+        assert record(tree)["fields"] == owned_by("15b3:101d S9", 7)
 
     def test_a_later_value_never_becomes_what_was_before(self, tree):
         run(tree, step("1", own=own(0, 1)))

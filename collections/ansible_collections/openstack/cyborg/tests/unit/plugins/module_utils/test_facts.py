@@ -53,7 +53,7 @@ def test_what_persists_is_told_of_each_device(host):
 
 def test_the_record_of_what_is_owned_is_told(host):
     assert gather(host.tree)["ownership"] is None
-    field = {"path": [PORT, "sriov", "num_vfs"], "before": 0, "set": 4}
+    field = {"path": [PORT, "sriov", "num_vfs"], "before": 0, "set": 4, "device": "8086:1521 S1"}
     record = {"version": 1, "controller_id": "c1", "fencing_token": 7, "fields": [field]}
     host.file(RECORD, json.dumps(record))
     found = gather(host.tree)["ownership"]
