@@ -10,7 +10,7 @@ import pytest
 
 from ansible_collections.openstack.cyborg.plugins.module_utils import bootargs, kernel_modules
 from ansible_collections.openstack.cyborg.plugins.module_utils.host import Failure
-from cyborg_reconciler.simulation import SimulatedHosts, gpu_1, qat_1
+from cyborg_reconciler.simulation import Module, SimulatedHosts, gpu_1, qat_1
 from tests.integration.state_support import Subject
 
 GPU = "0000:3b:00.0"
@@ -79,6 +79,17 @@ class TestModules:
     def test_a_module_that_drives_the_root_disk_is_protected(self, gpu, args):
         refused = gpu.refusal(kernel_modules, name="nvme", **args)
         assert (refused.reason, "root disk" in refused.message) == ("ProtectedDevice", True)
+
+    def test_what_an_unloaded_module_needed_stays(self, tmp_path):
+        ports = replace(
+            gpu_1(),
+            modules=(*gpu_1().modules, Module(name="igb_ib", path="kernel/drivers/igb_ib.ko", depends=("igb",))),
+        )
+        with SimulatedHosts(tmp_path, [ports]) as hosts:
+            gpu = Subject(hosts["gpu-1"])
+            gpu.make(kernel_modules, name="igb_ib", state="loaded")
+            gpu.make(kernel_modules, name="igb_ib", state="unloaded")
+            assert gpu.read(kernel_modules, name="igb")["loaded"]
 
     def test_a_module_of_the_kernels_image_stays(self, gpu):
         assert gpu.refusal(kernel_modules, name="ext4", blacklisted=True).reason == "Unsupported"

@@ -118,12 +118,15 @@ def _why_signed(tree):
 
 # ----------------------------------------------------------------------------------------------------------- unloading
 def unload(host, name):
-    """Unload the module *name*, unless it is gone; `refuse_unload` has been asked before. Raises: Failure."""
+    """Unload the module *name*, unless it is gone; `refuse_unload` has been asked before. Raises: Failure.
+
+    What it needed stays: ``modprobe -r`` would take that along, and nobody has judged it.
+    """
     if not is_loaded(host.tree, name):
         return
-    host.run("modprobe", "-r", name, timeout_s=300)
+    host.run("rmmod", name, timeout_s=300)
     if is_loaded(host.tree, name):
-        raise Failure("%s: modprobe -r ended well, and the module is still loaded" % name)
+        raise Failure("%s: rmmod ended well, and the module is still loaded" % name)
 
 
 def refuse_unload(host, name):
