@@ -7,6 +7,7 @@
 Source: Linux, Documentation/ABI/stable/sysfs-module; proc(5), /proc/modules; depmod(8), modules.dep(5).
 """
 
+from ansible_collections.openstack.cyborg.plugins.module_utils.carriers import protections_of
 from ansible_collections.openstack.cyborg.plugins.module_utils.holders import holder
 from ansible_collections.openstack.cyborg.plugins.module_utils.modinfo import NOTHING, module_of_file, read_modinfo
 from ansible_collections.openstack.cyborg.plugins.module_utils.modprobe import (
@@ -125,10 +126,11 @@ def driver_module(tree, bus, driver):
     return found and canonical(found)
 
 
-def read_drivers(tree, release, devices, modules=()):
+def read_drivers(tree, release, devices, modules, carrying):
     """Return the Drivers section of the facts: modules behind *devices*, configured by us, or named in *modules*.
 
-    Shape: *devices* with their ``modules``, ``holders`` and ``protected``. Raises: Unreadable.
+    Shape: *devices* with their ``modules``, ``holders`` and ``protected``; *carrying* are the protections of modules
+    that drive no device (`protection`). Raises: Unreadable.
     """
     drivers, own = _read_configured(tree)
     drivers["dkms_present"], drivers["dkms"] = _read_dkms(tree)
@@ -136,6 +138,8 @@ def read_drivers(tree, release, devices, modules=()):
     names = {canonical(name) for name in modules} | own | set(bound)
     names.update(name for device in devices if not is_unknown(device["modules"]) for name in device["modules"])
     drivers["modules"] = _read_modules(tree, release, sorted(names), bound)
+    for module in drivers["modules"]:
+        module["protected"] += protections_of(carrying, module["name"])
     return drivers
 
 

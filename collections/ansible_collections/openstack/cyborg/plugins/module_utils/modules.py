@@ -148,8 +148,10 @@ def refuse_unload(host, name):
 
 
 def refuse_protected(module):
-    """Refuse to take a module away that drives a protected device. Raises: Refusal."""
+    """Refuse to take a module away that drives a protected device, or lies above one. Raises: Refusal."""
     for protection in module["protected"]:
+        if protection["reason"] == "unknown":
+            raise Refusal("ProtectedDevice", guards.NOT_KNOWN % (module["name"], protection["via"]))
         carried = protection["reason"].replace("_", " ")
         raise Refusal(
             "ProtectedDevice", "%s drives what carries the %s (%s)" % (module["name"], carried, protection["via"])
