@@ -65,6 +65,22 @@ def test_a_process_with_many_descriptors_of_a_node_is_told_once(host):
     assert len(holders(host)) == 1
 
 
+@pytest.mark.parametrize("path", ["/proc/98/fd", "/proc/98/fd/0"])
+def test_a_process_that_cannot_be_looked_at_makes_the_holders_unknown(host, path):
+    folder = host.function(CARD, GPU, driver="amdgpu")
+    host.link("/sys/dev/char/226:128", host.folder(f"{folder}/drm/renderD128"))
+    host.file(path)  # ENOTDIR, EINVAL: errors that root too can be given, and that do not mean that the process ended
+    assert holders(host)["unknown"].startswith("/proc/98/fd: who has device nodes open is not shown: ")
+
+
+def test_a_process_that_ends_while_it_is_looked_at_holds_nothing(host):
+    folder = host.function(CARD, GPU, driver="amdgpu")
+    host.link("/sys/dev/char/226:128", host.folder(f"{folder}/drm/renderD128"))
+    host.folder("/proc/98")
+    open_file(host, 99, "trainer", "/dev/dri/renderD128")
+    assert [entry["pid"] for entry in holders(host)] == [99]
+
+
 def test_the_nodes_of_nvidias_driver_are_found_by_its_own_word(host):
     host.function(CARD, GPU, driver="nvidia")
     host.file(f"/proc/driver/nvidia/gpus/{CARD}/information", "Model: \t\t A100\nDevice Minor: \t 3\n")
