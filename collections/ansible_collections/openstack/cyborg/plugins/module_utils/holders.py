@@ -131,7 +131,9 @@ def _nodes(tree, topology, devices):
     for number, path in topology.nodes().items():
         parts = path.split("/")
         if path.endswith(f"/virtual/vfio/{parts[-1]}"):
-            addresses = [address for address, device in devices.items() if _in_group(device, parts[-1])]
+            group = parts[-1].replace("noiommu-", "")
+            addresses = [address for address, device in devices.items() if _in_group(device, group)]
+            addresses = addresses or _parents(topology, group)
         else:
             addresses = topology.carriers(path)
         if addresses:
@@ -148,7 +150,13 @@ def _nodes(tree, topology, devices):
 
 def _in_group(device, group):
     driver = device["driver"]
-    return str(device["iommu_group"]) == group.replace("noiommu-", "") and isinstance(driver, str) and "vfio" in driver
+    return str(device["iommu_group"]) == group and isinstance(driver, str) and "vfio" in driver
+
+
+def _parents(topology, group):
+    """Return the functions that the mediated devices in the IOMMU *group* are made of. Raises: Unreadable."""
+    members = topology.tree.read_links(f"/sys/kernel/iommu_groups/{group}/devices")
+    return [address for path in members.values() for address in topology.carriers(path)]
 
 
 def _nvidia_node(tree, address):

@@ -44,6 +44,14 @@ def test_a_virtual_machine_holds_every_function_of_its_vfio_group(host):
     assert holders(host, "0000:3b:00.1") == [held]
 
 
+def test_a_virtual_machine_with_a_mediated_device_holds_the_function_that_it_is_made_of(host):
+    mdev = host.folder(host.function(CARD, GPU, group=12, driver="nvidia") + "/4b20d080-1b54-4048-85b3-a6a62d165c01")
+    host.link("/sys/kernel/iommu_groups/77/devices/4b20d080-1b54-4048-85b3-a6a62d165c01", mdev)
+    host.link("/sys/dev/char/511:0", host.folder("/sys/devices/virtual/vfio/77"))
+    open_file(host, 4711, "qemu-system-x86", "/dev/vfio/77")
+    assert [(one["pid"], one["detail"]) for one in holders(host)] == [(4711, "/dev/vfio/77")]
+
+
 def test_a_terminal_is_not_taken_for_a_vfio_group_of_the_same_number(host):
     host.function(CARD, GPU, group=12, driver="vfio-pci")
     host.link("/sys/dev/char/511:0", host.folder("/sys/devices/virtual/vfio/12"))
