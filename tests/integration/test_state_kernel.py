@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from ansible_collections.openstack.cyborg.plugins.module_utils import bootargs, kernel_modules
+from ansible_collections.openstack.cyborg.plugins.module_utils.facts import gather_drivers
 from ansible_collections.openstack.cyborg.plugins.module_utils.host import Failure
 from cyborg_reconciler.simulation import Module, SimulatedHosts, gpu_1, qat_1
 from tests.integration.state_support import Subject
@@ -59,6 +60,7 @@ class TestModules:
         with pytest.raises(Failure, match="update-initramfs is not installed"):
             gpu.make(kernel_modules, name="nouveau", blacklisted=True)
         assert image.read_text() == before
+        assert gather_drivers(gpu.tree)["initramfs_due"] == ["nouveau"]
         if target is not None:
             tool.symlink_to(target)
         else:
@@ -66,6 +68,7 @@ class TestModules:
             tool.chmod(0o755)
         assert gpu.make(kernel_modules, name="nouveau", blacklisted=True).changed
         assert image.read_text() != before
+        assert gather_drivers(gpu.tree)["initramfs_due"] == []
         assert not gpu.make(kernel_modules, name="nouveau", blacklisted=True).changed
 
     def test_a_module_that_is_held_is_not_unloaded(self, gpu):

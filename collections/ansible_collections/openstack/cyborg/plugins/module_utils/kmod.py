@@ -28,6 +28,8 @@ from ansible_collections.openstack.cyborg.plugins.module_utils.tree import (
 )
 
 PARAMETER_LIMIT = 512
+#: Where state modules enter what they have begun. The reader is imported where there is something to read.
+UNFINISHED = "/var/lib/cyborg-reconciler/unfinished.json"
 #: 2 MB on a distribution's kernel; more than this is no list of aliases.
 ALIAS_LIMIT_BYTES = 64 * 1024 * 1024
 
@@ -133,6 +135,7 @@ def read_drivers(tree, release, devices, modules, carrying):
     that drive no device (`protection`). Raises: Unreadable.
     """
     drivers, own = _read_configured(tree)
+    drivers["initramfs_due"] = _read_due(tree)
     drivers["dkms_present"], drivers["dkms"] = _read_dkms(tree)
     bound = _bound(tree, devices)
     names = {canonical(name) for name in modules} | own | set(bound)
@@ -154,6 +157,22 @@ def _read_dkms(tree):
     from ansible_collections.openstack.cyborg.plugins.module_utils.dkms import read_dkms
 
     return present, read_dkms(tree, present=present)
+
+
+def _read_due(tree):
+    """Return the modules whose configuration was changed and the initramfs not built anew since: it was cut short."""
+    try:
+        if not tree.exists(UNFINISHED):
+            return []
+    except Unreadable as exc:
+        return unknown(exc.reason)
+    from ansible_collections.openstack.cyborg.plugins.module_utils.host import Failure
+    from ansible_collections.openstack.cyborg.plugins.module_utils.initramfs import read_open
+
+    try:
+        return read_open(tree)
+    except Failure as exc:
+        return unknown(exc.message)
 
 
 def _read_configured(tree):

@@ -96,6 +96,12 @@ ansible_facts:
           type: list
           elements: str
           returned: always
+        initramfs_due:
+          description: Modules whose blacklist or options were changed by a run that was killed before it had built the
+            initial RAM disk anew. M(openstack.cyborg.kernel_module) for the same module builds it.
+          type: list
+          elements: str
+          returned: always
 """
 
 from ansible.module_utils.basic import AnsibleModule
