@@ -118,6 +118,16 @@ class TestModules:
         with pytest.raises(Failure, match=r"/etc/modprobe\.d/zz\.conf sets ids=1:2 after our file"):
             gpu.make(kernel_modules, name="vfio_pci", options={"ids": "10de:1eb8"})
 
+    @pytest.mark.parametrize("check", [True, False])
+    def test_another_file_that_keeps_out_or_loads_what_shall_not_be_so_is_named(self, gpu, check):
+        for folder, text in (("modprobe.d", "blacklist igbvf\n"), ("modules-load.d", "igbvf\n")):
+            (gpu.host.root / "usr/lib" / folder).mkdir(parents=True, exist_ok=True)
+            (gpu.host.root / "usr/lib" / folder / "vendor.conf").write_text(text)
+        with pytest.raises(Failure, match=r"igbvf: /usr/lib/modprobe\.d/vendor\.conf blacklists it: take it out there"):
+            gpu.make(kernel_modules, check=check, name="igbvf", blacklisted=False)
+        with pytest.raises(Failure, match=r"igbvf: /usr/lib/modules-load\.d/vendor\.conf loads it at boot"):
+            gpu.make(kernel_modules, check=check, name="igbvf", boot=False)
+
     def test_an_option_that_the_loaded_module_does_not_have_yet_takes_a_boot(self, gpu):
         gpu.make(kernel_modules, name="nvme", options={"poll_queues": 4}, update_initramfs="never")
         assert gpu.make(

@@ -39,26 +39,31 @@ class Configuration:
 
     Attributes:
         blacklisted, options, boot: what counts. own_blacklisted, own_options, own_boot: what our files say.
+        blacklisted_by, boot_by: another file that says it, "" where none does. said_by: the files of the options.
     """
 
     def __init__(self, tree, name):
         self.own_modprobe, self.own_load = own_file(MODPROBE, name), own_file(LOAD, name)
-        self.blacklisted = self.own_blacklisted = self.boot = self.own_boot = False
+        self.own_blacklisted = self.own_boot = False
+        self.blacklisted_by = self.boot_by = ""
         self.options, self.own_options, self.said_by = {}, {}, {}
         for path, text in read_configuration(tree, MODPROBE).items():
             blacklisted, options = parse_modprobe(text)
             self._add(path, name in blacklisted, options.get(name, {}))
         for path, text in read_configuration(tree, LOAD).items():
             if name in parse_load(text):
-                self.boot = True
                 self.own_boot = self.own_boot or path == self.own_load
+                self.boot_by = self.boot_by if path == self.own_load else path
+        self.blacklisted = self.own_blacklisted or bool(self.blacklisted_by)
+        self.boot = self.own_boot or bool(self.boot_by)
 
     def _add(self, path, blacklisted, options):
-        self.blacklisted = self.blacklisted or blacklisted
         self.options.update(options)
         self.said_by.update(dict.fromkeys(options, path))
         if path == self.own_modprobe:
             self.own_blacklisted, self.own_options = blacklisted, dict(options)
+        elif blacklisted:
+            self.blacklisted_by = path
 
 
 def read(tree, args):
@@ -134,6 +139,7 @@ def ensure(host, args):
     name = modules.checked_name(args["name"])
     configured = Configuration(host.tree, name)
     before, wanted = _state(host.tree, name, configured), _Wanted(args, configured)
+    _refuse_others(name, args, configured)
     moves = wanted.loaded is not None and wanted.loaded != before["loaded"]
     rewrites = wanted.changes_modprobe(configured)
     image = args["update_initramfs"] == "auto" and initramfs.is_open(host.tree, name)
@@ -150,6 +156,14 @@ def ensure(host, args):
     after = read(host.tree, args)
     _verify(host.tree, name, wanted, after)
     return Result(before, after, changed=True, reboot_required=_waits(host.tree, name, args, after))
+
+
+def _refuse_others(name, args, configured):
+    """Fail where another file says what is not wanted: it is not ours to take out. Raises: Failure."""
+    if args["blacklisted"] is False and configured.blacklisted_by:
+        raise Failure("%s: %s blacklists it: take it out there" % (name, configured.blacklisted_by))
+    if args["boot"] is False and configured.boot_by:
+        raise Failure("%s: %s loads it at boot: take it out there" % (name, configured.boot_by))
 
 
 def _refuse(host, name, wanted, before, moves):
