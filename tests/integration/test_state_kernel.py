@@ -37,6 +37,19 @@ class TestSecureBoot:
         assert refused.reason == "SecureBootUnsigned"
         assert "nvidia is not signed, and Secure Boot is on: sign it" in refused.message
 
+    def test_a_module_that_the_command_line_keeps_out_is_not_told_to_be_signed(self, gpu):
+        gpu.make(kernel_modules, name="nouveau", state="unloaded")
+        line = gpu.host.root / "proc/cmdline"
+        line.write_text(f"{line.read_text().strip()} module_blacklist=foo,nouveau\n")
+        with pytest.raises(Failure, match="nouveau: module_blacklist=foo,nouveau on the kernel's command line keeps"):
+            gpu.make(kernel_modules, name="nouveau", state="loaded")
+
+    def test_who_may_load_no_modules_is_told_what_the_kernel_said(self, gpu):
+        # The loader of a simulated host gives EPERM here, as the kernel does to a process without CAP_SYS_MODULE.
+        (gpu.host.root / "etc/modprobe.d/no.conf").write_text("install vfio_pci /bin/false\n")
+        with pytest.raises(Failure, match="could not insert 'vfio_pci': Operation not permitted"):
+            gpu.make(kernel_modules, name="vfio_pci", state="loaded")
+
 
 class TestModules:
     def test_nouveau_is_kept_out_from_the_next_boots_beginning(self, gpu):

@@ -171,6 +171,7 @@ def _refuse(host, name, wanted, before, moves):
     if moves and wanted.loaded and not modules.is_on_disk(host.tree, name):
         raise Failure("%s: the running kernel has no such module" % name)
     if moves and wanted.loaded:
+        modules.refuse_kept_out(host.tree, name)
         modules.refuse_unsigned(host.tree, name)
     if wanted.blacklisted and not before["blacklisted"]:
         module = guards.read_module(host, name)
