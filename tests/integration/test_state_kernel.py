@@ -136,7 +136,7 @@ class TestModules:
         for folder, text in (("modprobe.d", "blacklist igbvf\n"), ("modules-load.d", "igbvf\n")):
             (gpu.host.root / "usr/lib" / folder).mkdir(parents=True, exist_ok=True)
             (gpu.host.root / "usr/lib" / folder / "vendor.conf").write_text(text)
-        with pytest.raises(Failure, match=r"igbvf: /usr/lib/modprobe\.d/vendor\.conf blacklists it: take it out there"):
+        with pytest.raises(Failure, match=r"igbvf: /usr/lib/modprobe\.d/vendor\.conf keeps it out: take it out there"):
             gpu.make(kernel_modules, check=check, name="igbvf", blacklisted=False)
         with pytest.raises(Failure, match=r"igbvf: /usr/lib/modules-load\.d/vendor\.conf loads it at boot"):
             gpu.make(kernel_modules, check=check, name="igbvf", boot=False)

@@ -18,6 +18,7 @@ from ansible_collections.openstack.cyborg.plugins.module_utils.modprobe import (
     own_file,
     parse_load,
     parse_modprobe,
+    read_blacklist_arguments,
     read_configuration,
     render_modprobe,
 )
@@ -39,7 +40,7 @@ class Configuration:
 
     Attributes:
         blacklisted, options, boot: what counts. own_blacklisted, own_options, own_boot: what our files say.
-        blacklisted_by, boot_by: another file that says it, "" where none does. said_by: the files of the options.
+        blacklisted_by, boot_by: who else says it, "" for nobody. said_by: the files of the options.
     """
 
     def __init__(self, tree, name):
@@ -54,6 +55,9 @@ class Configuration:
             if name in parse_load(text):
                 self.own_boot = self.own_boot or path == self.own_load
                 self.boot_by = self.boot_by if path == self.own_load else path
+        argument = read_blacklist_arguments(tree).get(name)
+        if argument:
+            self.blacklisted_by = "%s on the kernel's command line" % argument
         self.blacklisted = self.own_blacklisted or bool(self.blacklisted_by)
         self.boot = self.own_boot or bool(self.boot_by)
 
@@ -161,7 +165,7 @@ def ensure(host, args):
 def _refuse_others(name, args, configured):
     """Fail where another file says what is not wanted: it is not ours to take out. Raises: Failure."""
     if args["blacklisted"] is False and configured.blacklisted_by:
-        raise Failure("%s: %s blacklists it: take it out there" % (name, configured.blacklisted_by))
+        raise Failure("%s: %s keeps it out: take it out there" % (name, configured.blacklisted_by))
     if args["boot"] is False and configured.boot_by:
         raise Failure("%s: %s loads it at boot: take it out there" % (name, configured.boot_by))
 
@@ -229,6 +233,6 @@ def _verify(tree, name, wanted, after):
             found, path = after["options"].get(option), configured.said_by.get(option)
             raise Failure("%s: %s sets %s=%s after our file: take it out there" % (name, path, option, found))
     if wanted.loaded is not None and after["loaded"] != wanted.loaded:
-        raise Failure(
-            "%s: modprobe ended well, and the module is %s" % (name, "not loaded" if wanted.loaded else "loaded")
-        )
+        found = "not loaded" if wanted.loaded else "loaded"
+        why = ": %s keeps it out" % configured.blacklisted_by if wanted.loaded and configured.blacklisted_by else ""
+        raise Failure("%s: modprobe ended well, and the module is %s%s" % (name, found, why))

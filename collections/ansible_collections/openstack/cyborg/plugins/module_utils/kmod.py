@@ -17,6 +17,7 @@ from ansible_collections.openstack.cyborg.plugins.module_utils.modprobe import (
     canonical,
     gather_configuration,
     parse_load,
+    read_blacklist_arguments,
     read_configuration,
 )
 from ansible_collections.openstack.cyborg.plugins.module_utils.tree import (
@@ -179,7 +180,8 @@ def _read_configured(tree):
     drivers, own = {"options": {}, "options_unknown": None}, set()
     try:
         texts = read_configuration(tree, MODPROBE)
-        drivers["blacklisted"], drivers["options"] = gather_configuration(texts.values())
+        blacklisted, drivers["options"] = gather_configuration(texts.values())
+        drivers["blacklisted"] = sorted({*blacklisted, *read_blacklist_arguments(tree)})
         own.update(_own_modules(texts))
     except Unreadable as exc:
         drivers["blacklisted"], drivers["options_unknown"] = unknown(exc.reason), exc.reason

@@ -14,7 +14,7 @@ from ansible_collections.openstack.cyborg.plugins.module_utils.host import Failu
 from ansible_collections.openstack.cyborg.plugins.module_utils.kernel import read_kernel, read_release
 from ansible_collections.openstack.cyborg.plugins.module_utils.kmod import modules_folder, read_aliases, read_loaded
 from ansible_collections.openstack.cyborg.plugins.module_utils.modinfo import module_of_file, read_modinfo
-from ansible_collections.openstack.cyborg.plugins.module_utils.modprobe import canonical
+from ansible_collections.openstack.cyborg.plugins.module_utils.modprobe import canonical, read_blacklist_arguments
 from ansible_collections.openstack.cyborg.plugins.module_utils.tree import is_unknown
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}\Z")
@@ -93,10 +93,9 @@ def load_alias(host, modalias):
 
 def refuse_kept_out(tree, name):
     """Fail where the command line lets nobody load the module *name*. Raises: Failure, Unreadable."""
-    for word in (tree.read_text("/proc/cmdline") or "").split():
-        option, _equals, names = word.partition("=")
-        if canonical(option) == "module_blacklist" and canonical(name) in canonical(names).split(","):
-            raise Failure("%s: %s on the kernel's command line keeps it out until a boot without it" % (name, word))
+    word = read_blacklist_arguments(tree).get(canonical(name), "")
+    if word.startswith("module_blacklist="):
+        raise Failure("%s: %s on the kernel's command line keeps it out until a boot without it" % (name, word))
 
 
 def refuse_unsigned(tree, name):

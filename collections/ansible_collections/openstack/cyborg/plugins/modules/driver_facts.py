@@ -83,7 +83,7 @@ ansible_facts:
           elements: dict
           returned: always
         blacklisted:
-          description: Modules that modprobe.d blacklists.
+          description: Modules that modprobe.d or the kernel's command line keeps out.
           type: list
           elements: str
           returned: always
