@@ -222,7 +222,10 @@ def _means(running, wanted):
     """Say whether a running parameter is what was *wanted*. Source: Linux, kernel/params.c, ``param_get_bool``."""
     if running in ("Y", "N"):
         return (running == "Y") == (wanted.lower() in ("1", "y", "on", "true", ""))
-    return running == wanted
+    try:
+        return int(running, 0) == int(wanted, 0)  # 0x1f is shown as 31
+    except ValueError:
+        return running == wanted
 
 
 def _verify(tree, name, wanted, after):

@@ -254,6 +254,17 @@ def test_an_argument_that_keeps_a_module_out_is_named_to_who_wants_it(host):
         kernel_modules.ensure(Host(host.tree, check=True), dict(args, name="nouveau", blacklisted=False))
 
 
+@pytest.mark.parametrize(
+    ("wanted", "running", "waits"), [("0x1f", "31", False), ("0x1f", "30", True), ("a", "a", False), ("on", "Y", False)]
+)
+def test_an_option_waits_for_a_boot_only_where_the_running_value_means_another(host, wanted, running, waits):
+    host.file("/etc/modprobe.d/mine.conf", f"options igb debug={wanted}\n")
+    host.file("/sys/module/igb/parameters/debug", running + "\n")
+    args = {name: option.get("default") for name, option in kernel_modules.ARGUMENTS.items()}
+    found = kernel_modules.ensure(Host(host.tree, check=True), dict(args, name="igb", options={"debug": wanted}))
+    assert (found.changed, found.reboot_required) == (False, waits)
+
+
 def test_configuration_that_cannot_be_read_is_unknown(host):
     host.folder("/etc/modprobe.d/a.conf")
     host.folder("/etc/modules-load.d/b.conf")
