@@ -84,6 +84,11 @@ class TestModules:
         assert gather_drivers(gpu.tree)["initramfs_due"] == []
         assert not gpu.make(kernel_modules, name="nouveau", blacklisted=True).changed
 
+    def test_an_initramfs_that_nobody_wanted_built_is_not_due_later(self, gpu):
+        gpu.make(kernel_modules, name="nouveau", blacklisted=True, update_initramfs="never")
+        assert gather_drivers(gpu.tree)["initramfs_due"] == []
+        assert not gpu.make(kernel_modules, name="nouveau", blacklisted=True).changed
+
     def test_a_module_that_is_held_is_not_unloaded(self, gpu):
         assert gpu.refusal(kernel_modules, name="drm", state="unloaded").message.startswith("drm is held by module ")
         pid = gpu.host.hold(GPU, "Xorg")

@@ -44,6 +44,7 @@ class Configuration:
     """
 
     def __init__(self, tree, name):
+        self.name = name
         self.own_modprobe, self.own_load = own_file(MODPROBE, name), own_file(LOAD, name)
         self.own_blacklisted = self.own_boot = False
         self.blacklisted_by = self.boot_by = ""
@@ -152,7 +153,9 @@ def ensure(host, args):
     _refuse(host, name, wanted, before, moves)
     if not host.announce(before):
         return Result(before, wanted.after(before), changed=True)
-    _configure(host, name, configured, wanted)
+    if rewrites and args["update_initramfs"] == "auto":
+        initramfs.begin(host, name)
+    _configure(host, configured, wanted)
     if moves:
         (modules.load if wanted.loaded else modules.unload)(host, name)
     if args["update_initramfs"] == "auto" and (rewrites or image):
@@ -188,14 +191,13 @@ def _refuse(host, name, wanted, before, moves):
         modules.refuse_unload(host, name)
 
 
-def _configure(host, name, configured, wanted):
+def _configure(host, configured, wanted):
     """Write our files, or take them away when they have nothing to say. Raises: Failure."""
     if wanted.changes_modprobe(configured):
-        initramfs.begin(host, name)
-        text = render_modprobe(name, blacklisted=wanted.blacklisted, options=wanted.options)
+        text = render_modprobe(configured.name, blacklisted=wanted.blacklisted, options=wanted.options)
         _write(host, configured.own_modprobe, text)
     if wanted.changes_load(configured):
-        _write(host, configured.own_load, name + "\n" if wanted.boot else "")
+        _write(host, configured.own_load, configured.name + "\n" if wanted.boot else "")
 
 
 def _write(host, path, text):
