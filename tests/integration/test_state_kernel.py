@@ -131,6 +131,15 @@ class TestModules:
         assert not gpu.make(kernel_modules, name="vfio_pci", options={"ids": "10de:1eb8"}).changed
         assert not gpu.make(kernel_modules, name="igbvf", blacklisted=True).changed
 
+    def test_check_mode_tells_what_a_run_leaves_behind(self, gpu):
+        (gpu.host.root / "etc/modprobe.d/a.conf").write_text("options igbvf debug=1\n")
+        asked = {"name": "igbvf", "boot": True, "blacklisted": True, "options": {"debug": 2, "more": 3}}
+        away = {"name": "igbvf", "boot": False, "blacklisted": False, "options": {"debug": None, "more": None}}
+        for args in (asked, away):
+            said = gpu.make(kernel_modules, check=True, **args).after
+            assert gpu.make(kernel_modules, **args).after == said
+        assert said == {"loaded": False, "boot": False, "blacklisted": False, "options": {"debug": "1"}}
+
     def test_another_file_that_has_the_last_word_is_named(self, gpu):
         (gpu.host.root / "etc/modprobe.d/zz.conf").write_text("options vfio_pci ids=1:2\n")
         with pytest.raises(Failure, match=r"/etc/modprobe\.d/zz\.conf sets ids=1:2 after our file"):

@@ -40,7 +40,8 @@ class Configuration:
 
     Attributes:
         blacklisted, options, boot: what counts. own_blacklisted, own_options, own_boot: what our files say.
-        blacklisted_by, boot_by: who else says it, "" for nobody. said_by: the files of the options.
+        blacklisted_by, boot_by: who else says it, "" for nobody. said_by: the files of the options. other_options: what
+            stands in files that are not ours.
     """
 
     def __init__(self, tree, name):
@@ -48,7 +49,7 @@ class Configuration:
         self.own_modprobe, self.own_load = own_file(MODPROBE, name), own_file(LOAD, name)
         self.own_blacklisted = self.own_boot = False
         self.blacklisted_by = self.boot_by = ""
-        self.options, self.own_options, self.said_by = {}, {}, {}
+        self.options, self.own_options, self.other_options, self.said_by = {}, {}, {}, {}
         for path, text in read_configuration(tree, MODPROBE).items():
             blacklisted, options = parse_modprobe(text)
             self._add(path, name in blacklisted, options.get(name, {}))
@@ -67,7 +68,9 @@ class Configuration:
         self.said_by.update(dict.fromkeys(options, path))
         if path == self.own_modprobe:
             self.own_blacklisted, self.own_options = blacklisted, dict(options)
-        elif blacklisted:
+            return
+        self.other_options.update(options)
+        if blacklisted:
             self.blacklisted_by = path
 
 
@@ -108,14 +111,16 @@ class _Wanted:
     def changes_load(self, configured):
         return self.boot != configured.own_boot
 
-    def after(self, before):
-        """Return what *before* becomes, in the words of the module's RETURN."""
-        options = {name: value for name, value in before["options"].items() if self.asked.get(name, value) is not None}
-        options.update({name: value for name, value in self.asked.items() if value is not None})
+    def after(self, before, configured):
+        """Return what *before* becomes, in the words of the module's RETURN: what other files say stays."""
+        left = {
+            name: configured.other_options.get(name) if value is None else value for name, value in self.asked.items()
+        }
+        options = {name: value for name, value in dict(before["options"], **left).items() if value is not None}
         return {
             "loaded": before["loaded"] if self.loaded is None else self.loaded,
-            "boot": self.boot or before["boot"],
-            "blacklisted": self.blacklisted or before["blacklisted"],
+            "boot": self.boot or bool(configured.boot_by),
+            "blacklisted": self.blacklisted or bool(configured.blacklisted_by),
             "options": dict(sorted(options.items())),
         }
 
@@ -152,7 +157,7 @@ def ensure(host, args):
         return Result(before, before, changed=False, reboot_required=_waits(host.tree, name, args, before))
     _refuse(host, name, wanted, before, moves)
     if not host.announce(before):
-        return Result(before, wanted.after(before), changed=True)
+        return Result(before, wanted.after(before, configured), changed=True)
     if rewrites and args["update_initramfs"] == "auto":
         initramfs.begin(host, name)
     _configure(host, configured, wanted)
