@@ -151,10 +151,11 @@ class Drivers(msgspec.Struct, frozen=True, kw_only=True):
     modules: list[Module]
     dkms: list[DkmsBuild] | Unknown = []
     dkms_present: bool = False
-    blacklisted: list[str] | Unknown = []
+    blacklisted: list[str] | Unknown = []  # modprobe.d, its install lines, the command line
     options: dict[str, dict[str, str]] = {}  # modprobe.d
     options_unknown: str | None = None  # why modprobe.d could not be read
     load: list[str] | Unknown = []  # modules-load.d
+    initramfs_due: list[str] | Unknown = []  # configured since the initramfs was built, by a run that was cut short
 
 
 class Kernel(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,8 +9,9 @@ from dataclasses import replace
 import pytest
 
 from ansible_collections.openstack.cyborg.plugins.module_utils import bootargs, kernel_modules
+from ansible_collections.openstack.cyborg.plugins.module_utils.facts import gather_drivers
 from ansible_collections.openstack.cyborg.plugins.module_utils.host import Failure
-from cyborg_reconciler.simulation import SimulatedHosts, gpu_1, qat_1
+from cyborg_reconciler.simulation import Module, SimulatedHosts, gpu_1, qat_1
 from tests.integration.state_support import Subject
 
 GPU = "0000:3b:00.0"
@@ -36,6 +37,19 @@ class TestSecureBoot:
         assert refused.reason == "SecureBootUnsigned"
         assert "nvidia is not signed, and Secure Boot is on: sign it" in refused.message
 
+    def test_a_module_that_the_command_line_keeps_out_is_not_told_to_be_signed(self, gpu):
+        gpu.make(kernel_modules, name="nouveau", state="unloaded")
+        line = gpu.host.root / "proc/cmdline"
+        line.write_text(f"{line.read_text().strip()} module_blacklist=foo,nouveau\n")
+        with pytest.raises(Failure, match="nouveau: module_blacklist=foo,nouveau on the kernel's command line keeps"):
+            gpu.make(kernel_modules, name="nouveau", state="loaded")
+
+    def test_who_may_load_no_modules_is_told_what_the_kernel_said(self, gpu):
+        # The loader of a simulated host gives EPERM here, as the kernel does to a process without CAP_SYS_MODULE.
+        (gpu.host.root / "etc/modprobe.d/no.conf").write_text("install vfio_pci /bin/false\n")
+        with pytest.raises(Failure, match="could not insert 'vfio_pci': Operation not permitted"):
+            gpu.make(kernel_modules, name="vfio_pci", state="loaded")
+
 
 class TestModules:
     def test_nouveau_is_kept_out_from_the_next_boots_beginning(self, gpu):
@@ -59,6 +73,7 @@ class TestModules:
         with pytest.raises(Failure, match="update-initramfs is not installed"):
             gpu.make(kernel_modules, name="nouveau", blacklisted=True)
         assert image.read_text() == before
+        assert gather_drivers(gpu.tree)["initramfs_due"] == ["nouveau"]
         if target is not None:
             tool.symlink_to(target)
         else:
@@ -66,6 +81,12 @@ class TestModules:
             tool.chmod(0o755)
         assert gpu.make(kernel_modules, name="nouveau", blacklisted=True).changed
         assert image.read_text() != before
+        assert gather_drivers(gpu.tree)["initramfs_due"] == []
+        assert not gpu.make(kernel_modules, name="nouveau", blacklisted=True).changed
+
+    def test_an_initramfs_that_nobody_wanted_built_is_not_due_later(self, gpu):
+        gpu.make(kernel_modules, name="nouveau", blacklisted=True, update_initramfs="never")
+        assert gather_drivers(gpu.tree)["initramfs_due"] == []
         assert not gpu.make(kernel_modules, name="nouveau", blacklisted=True).changed
 
     def test_a_module_that_is_held_is_not_unloaded(self, gpu):
@@ -79,6 +100,17 @@ class TestModules:
     def test_a_module_that_drives_the_root_disk_is_protected(self, gpu, args):
         refused = gpu.refusal(kernel_modules, name="nvme", **args)
         assert (refused.reason, "root disk" in refused.message) == ("ProtectedDevice", True)
+
+    def test_what_an_unloaded_module_needed_stays(self, tmp_path):
+        ports = replace(
+            gpu_1(),
+            modules=(*gpu_1().modules, Module(name="igb_ib", path="kernel/drivers/igb_ib.ko", depends=("igb",))),
+        )
+        with SimulatedHosts(tmp_path, [ports]) as hosts:
+            gpu = Subject(hosts["gpu-1"])
+            gpu.make(kernel_modules, name="igb_ib", state="loaded")
+            gpu.make(kernel_modules, name="igb_ib", state="unloaded")
+            assert gpu.read(kernel_modules, name="igb")["loaded"]
 
     def test_a_module_of_the_kernels_image_stays(self, gpu):
         assert gpu.refusal(kernel_modules, name="ext4", blacklisted=True).reason == "Unsupported"
@@ -99,10 +131,29 @@ class TestModules:
         assert not gpu.make(kernel_modules, name="vfio_pci", options={"ids": "10de:1eb8"}).changed
         assert not gpu.make(kernel_modules, name="igbvf", blacklisted=True).changed
 
+    def test_check_mode_tells_what_a_run_leaves_behind(self, gpu):
+        (gpu.host.root / "etc/modprobe.d/a.conf").write_text("options igbvf debug=1\n")
+        asked = {"name": "igbvf", "boot": True, "blacklisted": True, "options": {"debug": 2, "more": 3}}
+        away = {"name": "igbvf", "boot": False, "blacklisted": False, "options": {"debug": None, "more": None}}
+        for args in (asked, away):
+            said = gpu.make(kernel_modules, check=True, **args).after
+            assert gpu.make(kernel_modules, **args).after == said
+        assert said == {"loaded": False, "boot": False, "blacklisted": False, "options": {"debug": "1"}}
+
     def test_another_file_that_has_the_last_word_is_named(self, gpu):
         (gpu.host.root / "etc/modprobe.d/zz.conf").write_text("options vfio_pci ids=1:2\n")
         with pytest.raises(Failure, match=r"/etc/modprobe\.d/zz\.conf sets ids=1:2 after our file"):
             gpu.make(kernel_modules, name="vfio_pci", options={"ids": "10de:1eb8"})
+
+    @pytest.mark.parametrize("check", [True, False])
+    def test_another_file_that_keeps_out_or_loads_what_shall_not_be_so_is_named(self, gpu, check):
+        for folder, text in (("modprobe.d", "blacklist igbvf\n"), ("modules-load.d", "igbvf\n")):
+            (gpu.host.root / "usr/lib" / folder).mkdir(parents=True, exist_ok=True)
+            (gpu.host.root / "usr/lib" / folder / "vendor.conf").write_text(text)
+        with pytest.raises(Failure, match=r"igbvf: /usr/lib/modprobe\.d/vendor\.conf keeps it out: take it out there"):
+            gpu.make(kernel_modules, check=check, name="igbvf", blacklisted=False)
+        with pytest.raises(Failure, match=r"igbvf: /usr/lib/modules-load\.d/vendor\.conf loads it at boot"):
+            gpu.make(kernel_modules, check=check, name="igbvf", boot=False)
 
     def test_an_option_that_the_loaded_module_does_not_have_yet_takes_a_boot(self, gpu):
         gpu.make(kernel_modules, name="nvme", options={"poll_queues": 4}, update_initramfs="never")

@@ -6,6 +6,7 @@ and ``parameters.<module>.<option>`` (running).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from cyborg_reconciler.core.features.base import (
@@ -55,6 +56,9 @@ BOOLEANS: Final = {
     **dict.fromkeys(("0", "n", "f", "off", "false"), "N"),
 }
 
+#: What a field is observed as whose configuration was changed by a run that was killed before it built the initramfs.
+UNBUILT: Final = "changed, the initramfs not built"
+
 LOCKDOWNS: Final = frozenset({"integrity", "confidentiality"})
 
 
@@ -103,17 +107,27 @@ def observe(path: FieldPath, desired: Value, subject: Subject) -> Observed:
     """Return whether a module is loaded, will be, is kept out; or an option's value, configured or running."""
     kind, name = path[2], path[3]
     if kind == "options":
-        return _option(name, path[4], desired, subject.facts.drivers)
+        return _built(name, _option(name, path[4], desired, subject.facts.drivers), desired, subject)
     if kind == "parameters":
         return _parameter(subject.module(name), path[4], desired)
     if kind == "blacklist":
-        return _listed(name, subject.facts.drivers.blacklisted)
+        return _built(name, _listed(name, subject.facts.drivers.blacklisted), desired, subject)
     if kind == "load":
         return _loaded(name, subject)
     # What is loaded without our doing is trusted to be loaded again.
     if desired is True and path not in subject.owned and _loaded(path[4], subject) is True:
         return desired
     return _listed(path[4], subject.facts.drivers.load)
+
+
+def _built(name: str, observed: Observed, desired: Value, subject: Subject) -> Observed:
+    """Return *observed*, unless it is as *desired* while the initramfs of the next boot does not say so yet."""
+    due = subject.facts.drivers.initramfs_due
+    if observed != desired:
+        return observed
+    if isinstance(due, reported.Unknown):
+        return Unknown(due.unknown)
+    return UNBUILT if name in due else observed
 
 
 def _loaded(name: str, subject: Subject) -> Observed:
@@ -220,7 +234,9 @@ def _action(name: str, changes: Sequence[Change], owned: Sequence[Change], setti
                 options[change.path[4]] = change.desired if wanted else None
     if options:
         args["options"] = options
-    entries = own(dict.fromkeys(change for change in owned if change.path[2] != "parameters"))
+    # What a field was before an unfinished build nobody knows: it counts as found so.
+    found = (replace(c, observed=c.desired) if c.observed == UNBUILT else c for c in owned if c.path[2] != "parameters")
+    entries = own(dict.fromkeys(found))
     released = release(changes, setting.subject)
     step = Step(id=f"{NAME} {name}", module="kernel_module", args=args, own=entries, release=released)
     disruption = Disruption.MODULE_RELOAD if args.get("state") == "unloaded" else Disruption.NONE

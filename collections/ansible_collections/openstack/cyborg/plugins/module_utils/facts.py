@@ -32,8 +32,8 @@ def gather(tree, *, modules=(), connection=None, peer=None):
     Shape: fields of devices and of modules that hold nothing are left out, since most hold nothing and Ansible spends
     longer on handing a field over than it took to read it.
     """
-    devices = gather_devices(tree, connection=connection, peer=peer)
-    drivers = read_drivers(tree, read_release(tree), devices, modules)
+    devices, carrying = gather_protected(tree, connection=connection, peer=peer)
+    drivers = read_drivers(tree, read_release(tree), devices, modules, carrying)
     drivers["modules"] = _without_empty(drivers["modules"])
     hostname = tree.fact("/proc/sys/kernel/hostname")
     document = {
@@ -55,7 +55,12 @@ def _without_empty(items):
 
 
 def gather_devices(tree, *, connection=None, peer=None):
-    """Return the facts of every PCI function, by address. Raises: Unreadable.
+    """Return the facts of every PCI function, by address: the first half of `gather_protected`. Raises: Unreadable."""
+    return gather_protected(tree, connection=connection, peer=peer)[0]
+
+
+def gather_protected(tree, *, connection=None, peer=None):
+    """Return the facts of every PCI function, by address, and ``{module: [its protections]}``. Raises: Unreadable.
 
     Shape: *connection* is ``ssh``, ``local`` or None (to be found out); *peer* the address at its other end.
     """
@@ -66,7 +71,7 @@ def gather_devices(tree, *, connection=None, peer=None):
     )
     surroundings.connection, surroundings.peer = connection, peer
     holders = read_holders(topology, devices, surroundings)
-    protections = read_protections(topology, devices, surroundings)
+    protections, carrying = read_protections(topology, devices, surroundings)
     boot = _read_boot_facts(tree, devices)
     aliases = _read_aliases(tree, devices)
     for address, device in devices.items():
@@ -74,12 +79,13 @@ def gather_devices(tree, *, connection=None, peer=None):
         device["holders"] = holders[address]
         device["protected"] += protections.get(address, [])
         device["modules"] = aliases(device["modalias"], device.pop("function_modalias"))
-    return list(devices.values())
+    return list(devices.values()), carrying
 
 
 def gather_drivers(tree, *, modules=()):
     """Return the Drivers section of the facts. Raises: Unreadable."""
-    return read_drivers(tree, read_release(tree), gather_devices(tree), modules)
+    devices, carrying = gather_protected(tree)
+    return read_drivers(tree, read_release(tree), devices, modules, carrying)
 
 
 def gather_kernel(tree):

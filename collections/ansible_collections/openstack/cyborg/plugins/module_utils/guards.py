@@ -7,7 +7,7 @@ Asked by every state module right before it writes; it reads what the facts modu
 protected and as held. Does I/O.
 """
 
-from ansible_collections.openstack.cyborg.plugins.module_utils.facts import gather_devices
+from ansible_collections.openstack.cyborg.plugins.module_utils.facts import gather_protected
 from ansible_collections.openstack.cyborg.plugins.module_utils.host import Failure, Refusal
 from ansible_collections.openstack.cyborg.plugins.module_utils.kernel import read_release
 from ansible_collections.openstack.cyborg.plugins.module_utils.kmod import read_drivers
@@ -19,9 +19,13 @@ NOT_KNOWN = "%s: whether it is protected is not known: %s"
 
 def read_guarded(host):
     """Return the facts of every function by address, holders and protections among them. Raises: Failure."""
+    return {one["address"]: one for one in _gather(host)[0]}
+
+
+def _gather(host):
     connection, peer = host.link
     try:
-        return {one["address"]: one for one in gather_devices(host.tree, connection=connection, peer=peer)}
+        return gather_protected(host.tree, connection=connection, peer=peer)
     except Unreadable as exc:
         raise Failure("what is protected or in use cannot be read: %s" % exc.reason) from exc
 
@@ -69,9 +73,9 @@ def describe(holders):
 # ------------------------------------------------------------------------------------------------------------- modules
 def read_module(host, name):
     """Return the facts of the module *name*, those of the devices that it drives among them. Raises: Failure."""
-    devices = list(read_guarded(host).values())
+    devices, carrying = _gather(host)
     try:
-        found = read_drivers(host.tree, read_release(host.tree), devices, [name])["modules"]
+        found = read_drivers(host.tree, read_release(host.tree), devices, [name], carrying)["modules"]
     except Unreadable as exc:
         raise Failure("%s: who uses it cannot be read: %s" % (name, exc.reason)) from exc
     return next(one for one in found if one["name"] == canonical(name))

@@ -8,6 +8,7 @@ mounted, swapped to or part of another, a net device with an address or with ano
 moved to another network namespace. Processes are looked through once, and only where a node of a PCI function exists.
 """
 
+import errno
 import os
 import re
 
@@ -17,6 +18,8 @@ from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Unrea
 #: Where nodes of a class lie below /dev. Source: systemd's and the kernel's devtmpfs names.
 NODE_FOLDERS = {"drm": "dri/", "vfio": "vfio/", "vfio-dev": "vfio/devices/", "infiniband_verbs": "infiniband/"}
 NETWORK_CLASS = "02"
+#: A process that ended meanwhile, or a descriptor that it closed. Source: proc(5), /proc/pid/fd.
+ENDED = (errno.ENOENT, errno.ESRCH)
 
 
 def holder(kind, name, pid=None, detail=""):
@@ -128,7 +131,9 @@ def _nodes(tree, topology, devices):
     for number, path in topology.nodes().items():
         parts = path.split("/")
         if path.endswith(f"/virtual/vfio/{parts[-1]}"):
-            addresses = [address for address, device in devices.items() if _in_group(device, parts[-1])]
+            group = parts[-1].replace("noiommu-", "")
+            addresses = [address for address, device in devices.items() if _in_group(device, group)]
+            addresses = addresses or _parents(topology, group)
         else:
             addresses = topology.carriers(path)
         if addresses:
@@ -145,7 +150,13 @@ def _nodes(tree, topology, devices):
 
 def _in_group(device, group):
     driver = device["driver"]
-    return str(device["iommu_group"]) == group.replace("noiommu-", "") and isinstance(driver, str) and "vfio" in driver
+    return str(device["iommu_group"]) == group and isinstance(driver, str) and "vfio" in driver
+
+
+def _parents(topology, group):
+    """Return the functions that the mediated devices in the IOMMU *group* are made of. Raises: Unreadable."""
+    members = topology.tree.read_links(f"/sys/kernel/iommu_groups/{group}/devices")
+    return [address for path in members.values() for address in topology.carriers(path)]
 
 
 def _nvidia_node(tree, address):
@@ -157,32 +168,51 @@ def _nvidia_node(tree, address):
 
 def _read_open(tree, nodes):
     opened = {}
+    for pid, handle, target in open_files(tree):
+        node = _node_of(tree, handle, target, nodes)
+        if node:
+            opened[pid, node[0]] = node[1]
+    return opened
+
+
+def open_files(tree):
+    """Yield (pid, path of the descriptor, node below /dev) for what all processes have open there.
+
+    Raises: Unreadable, when the kernel lets us see no descriptors of a process: of root too without CAP_SYS_PTRACE.
+    """
     for pid in tree.listdir("/proc") or ():
         if not pid.isdigit():
             continue
         folder = f"/proc/{pid}/fd"
         try:
-            handles = os.listdir(tree.path(folder))
-        except OSError:
-            continue  # it ended meanwhile
-        for handle in handles:
-            node = _node_of(tree, f"{folder}/{handle}", nodes)
-            if node:
-                opened[int(pid), node[0]] = node[1]
-    return opened
+            place = tree.path(folder)
+            for handle in os.listdir(place):
+                target = _target(f"{place}/{handle}")
+                if target.startswith("/dev/"):
+                    yield int(pid), f"{place}/{handle}", target
+        except OSError as exc:
+            if exc.errno not in ENDED:
+                raise Unreadable(f"{folder}: who has device nodes open is not shown: {exc.strerror}") from exc
 
 
-def _node_of(tree, handle, nodes):
-    path = tree.path(handle, follow=False)
+def _target(handle):
     try:
-        target = os.readlink(path)
-        if not target.startswith("/dev/"):
-            return None
-        if target in nodes:
-            return target, nodes[target]
+        return os.readlink(handle)
+    except OSError as exc:
+        if exc.errno in ENDED:
+            return ""  # closed meanwhile
+        raise
+
+
+def _node_of(tree, handle, target, nodes):
+    if target in nodes:
+        return target, nodes[target]
+    try:
         # A container may call the node differently; its number is the same everywhere.
-        number = os.stat(path).st_rdev if tree.is_live else 0
-    except OSError:
-        return None  # closed meanwhile
+        number = os.stat(handle).st_rdev if tree.is_live else 0
+    except OSError as exc:
+        if exc.errno in ENDED:
+            return None  # closed meanwhile
+        raise Unreadable(f"{handle}: {exc.strerror}") from exc
     addresses = nodes.get(f"{os.major(number)}:{os.minor(number)}")
     return (target, addresses) if addresses else None

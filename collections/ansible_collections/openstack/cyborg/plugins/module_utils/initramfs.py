@@ -19,8 +19,11 @@ DISPLAY = {"amdgpu", "ast", "i915", "mgag200", "nouveau", "nova_core", "nova_drm
 TIMEOUT_S = 1800
 
 
+KEY = "initramfs "
+
+
 def _key(name):
-    return "initramfs " + name
+    return KEY + name
 
 
 def begin(host, name):
@@ -30,7 +33,12 @@ def begin(host, name):
 
 def is_open(tree, name):
     """Say whether the image was to be built anew for the module *name*, and was not."""
-    return unfinished.is_build_open(tree, _key(name))
+    return name in read_open(tree)
+
+
+def read_open(tree):
+    """Return the modules for which the image was to be built anew, and was not. Raises: Failure."""
+    return [name[len(KEY) :] for name in unfinished.read_unfinished(tree)["builds"] if name.startswith(KEY)]
 
 
 def update(host, name):

@@ -18,6 +18,7 @@ from ansible_collections.openstack.cyborg.plugins.module_utils.modprobe import (
     own_file,
     parse_load,
     parse_modprobe,
+    read_blacklist_arguments,
     read_configuration,
     render_modprobe,
 )
@@ -39,26 +40,38 @@ class Configuration:
 
     Attributes:
         blacklisted, options, boot: what counts. own_blacklisted, own_options, own_boot: what our files say.
+        blacklisted_by, boot_by: who else says it, "" for nobody. said_by: the files of the options. other_options: what
+            stands in files that are not ours.
     """
 
     def __init__(self, tree, name):
+        self.name = name
         self.own_modprobe, self.own_load = own_file(MODPROBE, name), own_file(LOAD, name)
-        self.blacklisted = self.own_blacklisted = self.boot = self.own_boot = False
-        self.options, self.own_options, self.said_by = {}, {}, {}
+        self.own_blacklisted = self.own_boot = False
+        self.blacklisted_by = self.boot_by = ""
+        self.options, self.own_options, self.other_options, self.said_by = {}, {}, {}, {}
         for path, text in read_configuration(tree, MODPROBE).items():
             blacklisted, options = parse_modprobe(text)
             self._add(path, name in blacklisted, options.get(name, {}))
         for path, text in read_configuration(tree, LOAD).items():
             if name in parse_load(text):
-                self.boot = True
                 self.own_boot = self.own_boot or path == self.own_load
+                self.boot_by = self.boot_by if path == self.own_load else path
+        argument = read_blacklist_arguments(tree).get(name)
+        if argument:
+            self.blacklisted_by = "%s on the kernel's command line" % argument
+        self.blacklisted = self.own_blacklisted or bool(self.blacklisted_by)
+        self.boot = self.own_boot or bool(self.boot_by)
 
     def _add(self, path, blacklisted, options):
-        self.blacklisted = self.blacklisted or blacklisted
         self.options.update(options)
         self.said_by.update(dict.fromkeys(options, path))
         if path == self.own_modprobe:
             self.own_blacklisted, self.own_options = blacklisted, dict(options)
+            return
+        self.other_options.update(options)
+        if blacklisted:
+            self.blacklisted_by = path
 
 
 def read(tree, args):
@@ -98,14 +111,16 @@ class _Wanted:
     def changes_load(self, configured):
         return self.boot != configured.own_boot
 
-    def after(self, before):
-        """Return what *before* becomes, in the words of the module's RETURN."""
-        options = {name: value for name, value in before["options"].items() if self.asked.get(name, value) is not None}
-        options.update({name: value for name, value in self.asked.items() if value is not None})
+    def after(self, before, configured):
+        """Return what *before* becomes, in the words of the module's RETURN: what other files say stays."""
+        left = {
+            name: configured.other_options.get(name) if value is None else value for name, value in self.asked.items()
+        }
+        options = {name: value for name, value in dict(before["options"], **left).items() if value is not None}
         return {
             "loaded": before["loaded"] if self.loaded is None else self.loaded,
-            "boot": self.boot or before["boot"],
-            "blacklisted": self.blacklisted or before["blacklisted"],
+            "boot": self.boot or bool(configured.boot_by),
+            "blacklisted": self.blacklisted or bool(configured.blacklisted_by),
             "options": dict(sorted(options.items())),
         }
 
@@ -134,6 +149,7 @@ def ensure(host, args):
     name = modules.checked_name(args["name"])
     configured = Configuration(host.tree, name)
     before, wanted = _state(host.tree, name, configured), _Wanted(args, configured)
+    _refuse_others(name, args, configured)
     moves = wanted.loaded is not None and wanted.loaded != before["loaded"]
     rewrites = wanted.changes_modprobe(configured)
     image = args["update_initramfs"] == "auto" and initramfs.is_open(host.tree, name)
@@ -141,8 +157,10 @@ def ensure(host, args):
         return Result(before, before, changed=False, reboot_required=_waits(host.tree, name, args, before))
     _refuse(host, name, wanted, before, moves)
     if not host.announce(before):
-        return Result(before, wanted.after(before), changed=True)
-    _configure(host, name, configured, wanted)
+        return Result(before, wanted.after(before, configured), changed=True)
+    if rewrites and args["update_initramfs"] == "auto":
+        initramfs.begin(host, name)
+    _configure(host, configured, wanted)
     if moves:
         (modules.load if wanted.loaded else modules.unload)(host, name)
     if args["update_initramfs"] == "auto" and (rewrites or image):
@@ -152,11 +170,20 @@ def ensure(host, args):
     return Result(before, after, changed=True, reboot_required=_waits(host.tree, name, args, after))
 
 
+def _refuse_others(name, args, configured):
+    """Fail where another file says what is not wanted: it is not ours to take out. Raises: Failure."""
+    if args["blacklisted"] is False and configured.blacklisted_by:
+        raise Failure("%s: %s keeps it out: take it out there" % (name, configured.blacklisted_by))
+    if args["boot"] is False and configured.boot_by:
+        raise Failure("%s: %s loads it at boot: take it out there" % (name, configured.boot_by))
+
+
 def _refuse(host, name, wanted, before, moves):
     """Refuse what would take a protected or used device away, now or at the next boot. Raises: Refusal, Failure."""
     if moves and wanted.loaded and not modules.is_on_disk(host.tree, name):
         raise Failure("%s: the running kernel has no such module" % name)
     if moves and wanted.loaded:
+        modules.refuse_kept_out(host.tree, name)
         modules.refuse_unsigned(host.tree, name)
     if wanted.blacklisted and not before["blacklisted"]:
         module = guards.read_module(host, name)
@@ -169,14 +196,13 @@ def _refuse(host, name, wanted, before, moves):
         modules.refuse_unload(host, name)
 
 
-def _configure(host, name, configured, wanted):
+def _configure(host, configured, wanted):
     """Write our files, or take them away when they have nothing to say. Raises: Failure."""
     if wanted.changes_modprobe(configured):
-        initramfs.begin(host, name)
-        text = render_modprobe(name, blacklisted=wanted.blacklisted, options=wanted.options)
+        text = render_modprobe(configured.name, blacklisted=wanted.blacklisted, options=wanted.options)
         _write(host, configured.own_modprobe, text)
     if wanted.changes_load(configured):
-        _write(host, configured.own_load, name + "\n" if wanted.boot else "")
+        _write(host, configured.own_load, configured.name + "\n" if wanted.boot else "")
 
 
 def _write(host, path, text):
@@ -203,7 +229,10 @@ def _means(running, wanted):
     """Say whether a running parameter is what was *wanted*. Source: Linux, kernel/params.c, ``param_get_bool``."""
     if running in ("Y", "N"):
         return (running == "Y") == (wanted.lower() in ("1", "y", "on", "true", ""))
-    return running == wanted
+    try:
+        return int(running, 0) == int(wanted, 0)  # 0x1f is shown as 31
+    except ValueError:
+        return running == wanted
 
 
 def _verify(tree, name, wanted, after):
@@ -214,6 +243,6 @@ def _verify(tree, name, wanted, after):
             found, path = after["options"].get(option), configured.said_by.get(option)
             raise Failure("%s: %s sets %s=%s after our file: take it out there" % (name, path, option, found))
     if wanted.loaded is not None and after["loaded"] != wanted.loaded:
-        raise Failure(
-            "%s: modprobe ended well, and the module is %s" % (name, "not loaded" if wanted.loaded else "loaded")
-        )
+        found = "not loaded" if wanted.loaded else "loaded"
+        why = ": %s keeps it out" % configured.blacklisted_by if wanted.loaded and configured.blacklisted_by else ""
+        raise Failure("%s: modprobe ended well, and the module is %s%s" % (name, found, why))

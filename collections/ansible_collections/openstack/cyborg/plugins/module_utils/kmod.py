@@ -7,6 +7,7 @@
 Source: Linux, Documentation/ABI/stable/sysfs-module; proc(5), /proc/modules; depmod(8), modules.dep(5).
 """
 
+from ansible_collections.openstack.cyborg.plugins.module_utils.carriers import protections_of
 from ansible_collections.openstack.cyborg.plugins.module_utils.holders import holder
 from ansible_collections.openstack.cyborg.plugins.module_utils.modinfo import NOTHING, module_of_file, read_modinfo
 from ansible_collections.openstack.cyborg.plugins.module_utils.modprobe import (
@@ -16,6 +17,7 @@ from ansible_collections.openstack.cyborg.plugins.module_utils.modprobe import (
     canonical,
     gather_configuration,
     parse_load,
+    read_blacklist_arguments,
     read_configuration,
 )
 from ansible_collections.openstack.cyborg.plugins.module_utils.tree import (
@@ -27,6 +29,8 @@ from ansible_collections.openstack.cyborg.plugins.module_utils.tree import (
 )
 
 PARAMETER_LIMIT = 512
+#: Where state modules enter what they have begun. The reader is imported where there is something to read.
+UNFINISHED = "/var/lib/cyborg-reconciler/unfinished.json"
 #: 2 MB on a distribution's kernel; more than this is no list of aliases.
 ALIAS_LIMIT_BYTES = 64 * 1024 * 1024
 
@@ -125,17 +129,21 @@ def driver_module(tree, bus, driver):
     return found and canonical(found)
 
 
-def read_drivers(tree, release, devices, modules=()):
+def read_drivers(tree, release, devices, modules, carrying):
     """Return the Drivers section of the facts: modules behind *devices*, configured by us, or named in *modules*.
 
-    Shape: *devices* with their ``modules``, ``holders`` and ``protected``. Raises: Unreadable.
+    Shape: *devices* with their ``modules``, ``holders`` and ``protected``; *carrying* are the protections of modules
+    that drive no device (`protection`). Raises: Unreadable.
     """
     drivers, own = _read_configured(tree)
+    drivers["initramfs_due"] = _read_due(tree)
     drivers["dkms_present"], drivers["dkms"] = _read_dkms(tree)
     bound = _bound(tree, devices)
     names = {canonical(name) for name in modules} | own | set(bound)
     names.update(name for device in devices if not is_unknown(device["modules"]) for name in device["modules"])
     drivers["modules"] = _read_modules(tree, release, sorted(names), bound)
+    for module in drivers["modules"]:
+        module["protected"] += protections_of(carrying, module["name"])
     return drivers
 
 
@@ -152,11 +160,28 @@ def _read_dkms(tree):
     return present, read_dkms(tree, present=present)
 
 
+def _read_due(tree):
+    """Return the modules whose configuration was changed and the initramfs not built anew since: it was cut short."""
+    try:
+        if not tree.exists(UNFINISHED):
+            return []
+    except Unreadable as exc:
+        return unknown(exc.reason)
+    from ansible_collections.openstack.cyborg.plugins.module_utils.host import Failure
+    from ansible_collections.openstack.cyborg.plugins.module_utils.initramfs import read_open
+
+    try:
+        return read_open(tree)
+    except Failure as exc:
+        return unknown(exc.message)
+
+
 def _read_configured(tree):
     drivers, own = {"options": {}, "options_unknown": None}, set()
     try:
         texts = read_configuration(tree, MODPROBE)
-        drivers["blacklisted"], drivers["options"] = gather_configuration(texts.values())
+        blacklisted, drivers["options"] = gather_configuration(texts.values())
+        drivers["blacklisted"] = sorted({*blacklisted, *read_blacklist_arguments(tree)})
         own.update(_own_modules(texts))
     except Unreadable as exc:
         drivers["blacklisted"], drivers["options_unknown"] = unknown(exc.reason), exc.reason

@@ -14,6 +14,11 @@ FOLDERS = ("/etc", "/run", "/usr/local/lib", "/usr/lib", "/lib")
 MODPROBE, LOAD = "modprobe.d", "modules-load.d"
 #: What this collection configures of a module stands in files whose names begin so: ``cyborg-igb.conf``.
 OWN_PREFIX = "cyborg-"
+#: Commands of ``install`` lines that load nothing, whoever asks.
+NEVER = ("/bin/false", "/bin/true", "/usr/bin/false", "/usr/bin/true", "false", "true", ":")
+#: Arguments of the command line that keep modules out. ``rd.driver.blacklist`` ends with the initramfs, and is none.
+#: Source: modprobe(8), modprobe.blacklist; Linux, Documentation/admin-guide/kernel-parameters.txt, module_blacklist.
+BLACKLIST_ARGUMENTS = ("modprobe.blacklist", "module_blacklist")
 
 
 def canonical(name):
@@ -40,15 +45,28 @@ def read_configuration(tree, folder):
 
 
 def parse_modprobe(text):
-    """Return the blacklisted modules and ``{module: {option: value}}`` of one file; without ``=`` the value is ""."""
+    """Return the modules kept out and ``{module: {option: value}}`` of one file; without ``=`` the value is ""."""
     blacklisted, options = [], {}
     for line in text.replace("\\\n", " ").splitlines():
         words = line.split(None, 2)
-        if len(words) > 1 and words[0] == "blacklist":
+        if _keeps_out(words):
             blacklisted.append(canonical(words[1]))
         elif len(words) > 2 and words[0] == "options":  # noqa: PLR2004 -- options MODULE WORDS
             options.setdefault(canonical(words[1]), {}).update(parse_options(words[2]))
     return blacklisted, options
+
+
+def _keeps_out(words):
+    if words[:1] == ["install"] and words[2:]:
+        return words[2].partition("#")[0].strip() in NEVER
+    return words[:1] == ["blacklist"] and len(words) > 1
+
+
+def read_blacklist_arguments(tree):
+    """Return ``{module: word}`` of what the running kernel's command line keeps out. Raises: Unreadable."""
+    words = (tree.read_text("/proc/cmdline") or "").split()
+    found = (word.partition("=") for word in words if word.partition("=")[0] in BLACKLIST_ARGUMENTS)
+    return {canonical(name): f"{key}={names}" for key, _equals, names in found for name in names.split(",") if name}
 
 
 def parse_options(text):

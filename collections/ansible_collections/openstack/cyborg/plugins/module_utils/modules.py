@@ -14,18 +14,14 @@ from ansible_collections.openstack.cyborg.plugins.module_utils.host import Failu
 from ansible_collections.openstack.cyborg.plugins.module_utils.kernel import read_kernel, read_release
 from ansible_collections.openstack.cyborg.plugins.module_utils.kmod import modules_folder, read_aliases, read_loaded
 from ansible_collections.openstack.cyborg.plugins.module_utils.modinfo import module_of_file, read_modinfo
-from ansible_collections.openstack.cyborg.plugins.module_utils.modprobe import canonical
+from ansible_collections.openstack.cyborg.plugins.module_utils.modprobe import canonical, read_blacklist_arguments
 from ansible_collections.openstack.cyborg.plugins.module_utils.tree import is_unknown
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}\Z")
-#: What the kernel says of a signature that it does not accept. Source: kernel/module/signing.c; EKEYREJECTED, ENOKEY,
-#: EPERM.
-NOT_SIGNED = (
-    "Key was rejected by service",
-    "Required key not available",
-    "Operation not permitted",
-    "Loading of unsigned",
-)
+#: What the kernel says of a signature that it does not accept. Source: kernel/module/signing.c; EKEYREJECTED, ENOKEY.
+NOT_SIGNED = ("Key was rejected by service", "Required key not available", "Loading of unsigned")
+#: It says this too (EPERM), but also of a module that the command line keeps out, and to who lacks CAP_SYS_MODULE.
+NOT_PERMITTED = "Operation not permitted"
 SIGN_IT = (
     "sign it with a key that the firmware trusts (for DKMS: mokutil --import its mok.pub, and confirm at boot), "
     "or turn Secure Boot off"
@@ -78,11 +74,13 @@ def load(host, name):
     """Load the module *name*, unless it is there. Raises: Refusal (SecureBootUnsigned), Failure."""
     if is_loaded(host.tree, name) or read_on_disk(host.tree, name) == "builtin":
         return
+    refuse_kept_out(host.tree, name)
     refuse_unsigned(host.tree, name)
     try:
         host.run("modprobe", name, timeout_s=300)
     except Failure as exc:
-        if any(words in exc.message for words in NOT_SIGNED):
+        said = any(words in exc.message for words in NOT_SIGNED)
+        if said or (NOT_PERMITTED in exc.message and _why_signed(host.tree)):
             raise Refusal("SecureBootUnsigned", "%s; %s" % (exc.message, SIGN_IT)) from exc
         raise
 
@@ -91,6 +89,13 @@ def load_alias(host, modalias):
     """Load what the kernel would load for a device of this *modalias*; that there is nothing is fine."""
     with contextlib.suppress(Failure):
         host.run("modprobe", modalias, timeout_s=300)
+
+
+def refuse_kept_out(tree, name):
+    """Fail where the command line lets nobody load the module *name*. Raises: Failure, Unreadable."""
+    word = read_blacklist_arguments(tree).get(canonical(name), "")
+    if word.startswith("module_blacklist="):
+        raise Failure("%s: %s on the kernel's command line keeps it out until a boot without it" % (name, word))
 
 
 def refuse_unsigned(tree, name):
@@ -118,12 +123,15 @@ def _why_signed(tree):
 
 # ----------------------------------------------------------------------------------------------------------- unloading
 def unload(host, name):
-    """Unload the module *name*, unless it is gone; `refuse_unload` has been asked before. Raises: Failure."""
+    """Unload the module *name*, unless it is gone; `refuse_unload` has been asked before. Raises: Failure.
+
+    What it needed stays: ``modprobe -r`` would take that along, and nobody has judged it.
+    """
     if not is_loaded(host.tree, name):
         return
-    host.run("modprobe", "-r", name, timeout_s=300)
+    host.run("rmmod", name, timeout_s=300)
     if is_loaded(host.tree, name):
-        raise Failure("%s: modprobe -r ended well, and the module is still loaded" % name)
+        raise Failure("%s: rmmod ended well, and the module is still loaded" % name)
 
 
 def refuse_unload(host, name):
@@ -145,8 +153,10 @@ def refuse_unload(host, name):
 
 
 def refuse_protected(module):
-    """Refuse to take a module away that drives a protected device. Raises: Refusal."""
+    """Refuse to take a module away that drives a protected device, or lies above one. Raises: Refusal."""
     for protection in module["protected"]:
+        if protection["reason"] == "unknown":
+            raise Refusal("ProtectedDevice", guards.NOT_KNOWN % (module["name"], protection["via"]))
         carried = protection["reason"].replace("_", " ")
         raise Refusal(
             "ProtectedDevice", "%s drives what carries the %s (%s)" % (module["name"], carried, protection["via"])

@@ -8,7 +8,7 @@
 
 import os
 
-from ansible_collections.openstack.cyborg.plugins.module_utils.holders import holder
+from ansible_collections.openstack.cyborg.plugins.module_utils.holders import holder, open_files
 from ansible_collections.openstack.cyborg.plugins.module_utils.modprobe import canonical
 from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Unreadable
 
@@ -19,29 +19,13 @@ def read_openers(tree, names):
         raise Unreadable("/proc/*/fd: who has device nodes open is for root to see")
     found = {name: [] for name in names}
     makers = {}  # node → the module that made it
-    for pid in tree.listdir("/proc") or ():
-        for node in sorted(set(_open_nodes(tree, pid))) if pid.isdigit() else ():
-            if node not in makers:
-                makers[node] = _maker(tree, node, names)
-            if makers[node]:
-                comm = tree.fact(f"/proc/{pid}/comm")
-                found[makers[node]].append(holder("process", comm if isinstance(comm, str) else "?", int(pid), node))
+    for pid, node in sorted({(pid, node) for pid, _handle, node in open_files(tree)}):
+        if node not in makers:
+            makers[node] = _maker(tree, node, names)
+        if makers[node]:
+            comm = tree.fact(f"/proc/{pid}/comm")
+            found[makers[node]].append(holder("process", comm if isinstance(comm, str) else "?", pid, node))
     return found
-
-
-def _open_nodes(tree, pid):
-    folder = f"/proc/{pid}/fd"
-    try:
-        handles = os.listdir(tree.path(folder))
-    except OSError:
-        return  # it ended meanwhile
-    for handle in handles:
-        try:
-            target = os.readlink(tree.path(f"{folder}/{handle}", follow=False))
-        except OSError:
-            continue  # closed meanwhile
-        if target.startswith("/dev/"):
-            yield target
 
 
 def _maker(tree, node, names):

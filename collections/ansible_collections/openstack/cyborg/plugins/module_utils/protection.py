@@ -5,11 +5,13 @@
 
 `facts` calls `read_protections`. Does I/O. From the root disk, the default route and the connection it goes down
 through partitions, dm, md, LVM, loops, bonds, bridges and VLANs to the functions; from those to their PF, their IOMMU
-group and the bridges above. What cannot be followed counts as protected.
+group and the bridges above. The modules that it comes through are protected with them. What cannot be followed counts
+as protected.
 """
 
 import os
 
+from ansible_collections.openstack.cyborg.plugins.module_utils import carriers
 from ansible_collections.openstack.cyborg.plugins.module_utils.mounts import CARRIED_BY_NOTHING, mount_of
 from ansible_collections.openstack.cyborg.plugins.module_utils.network import (
     pack_address,
@@ -42,20 +44,28 @@ class Surroundings:
 
 
 def read_protections(topology, devices, surroundings):
-    """Return ``{address: [{"reason": …, "via": …}]}`` of the protected among *devices*."""
+    """Return ``{address: [{"reason": …, "via": …}]}`` of the protected among *devices*, and ``{module: the same}``."""
     marks = _Marks(topology, devices)
     _protect_system(marks, surroundings.mounts)
     _protect_default_route(marks, surroundings.routes)
     if surroundings.connection != "local" or surroundings.peer:
         _protect_connection(marks, surroundings)
-    return marks.found
+    return marks.found, marks.modules
 
 
 class _Marks:
-    """Collects the protections of each function."""
+    """Collects the protections of each function, and of modules that drive none."""
 
     def __init__(self, topology, devices):
-        self.topology, self.devices, self.found = topology, devices, {}
+        self.topology, self.devices, self.found, self.modules = topology, devices, {}, {}
+
+    def mark_modules(self, names, reason, via):
+        """Protect the modules *names*."""
+        protection = {"reason": reason, "via": clean(via, 256)}
+        for name in names:
+            known = self.modules.setdefault(name, [])
+            if protection not in known:
+                known.append(protection)
 
     def mark(self, address, reason, via):
         """Protect the function at *address*, and what it cannot be touched without."""
@@ -72,7 +82,9 @@ class _Marks:
             self._add(bridge, reason, f"{lead}{bridge} is upstream of {address}")
 
     def mark_all(self, classes, reason):
-        """Protect every function that could be the one, since it is not known which."""
+        """Protect every function and module that could be the one, since it is not known which."""
+        self.mark_modules(carriers.NET_MODULES if NETWORK_CLASS in classes else (), UNKNOWN, reason)
+        self.mark_modules(carriers.BLOCK_MODULES if STORAGE_CLASS in classes else (), UNKNOWN, reason)
         for address, device in self.devices.items():
             named = (STORAGE_CLASS in classes and device["block_names"]) or (
                 NETWORK_CLASS in classes and device["net_names"]
@@ -104,19 +116,28 @@ def _protect_system(marks, mounts):
 
 
 def _protect_mount(marks, mounts, mount):
+    marks.mark_modules([carriers.module_of_filesystem(mount.fstype)], ROOT_DISK, f"{mount.point} is {mount.fstype}")
     if not mount.blocks:
         raise Unreadable(f"{mount.point} is {mount.fstype} of {mount.source}: what it lies on is not known")
     for name in mount.blocks:
-        for address in _functions_of_block(marks.topology, mounts, name, set()):
-            marks.mark(address, ROOT_DISK, f"{name} carries {mount.point}")
+        via, seen = f"{name} carries {mount.point}", {}
+        try:
+            for address in _functions_of_block(marks.topology, mounts, name, seen):
+                marks.mark(address, ROOT_DISK, via)
+        finally:
+            for block, path in seen.items():
+                marks.mark_modules(carriers.modules_of_block(marks.topology.tree, block, path), ROOT_DISK, via)
 
 
 def _functions_of_block(topology, mounts, name, seen):
+    """Return the addresses below the block device *name*; *seen* becomes ``{block device: path}`` of those passed."""
     path = topology.blocks.get(name, "")
-    carriers = topology.carriers(path)
-    if carriers or name in seen:
-        return carriers
-    seen.add(name)
+    found = topology.carriers(path)
+    if name in seen:
+        return found
+    seen[name] = path
+    if found:
+        return found
     below = _blocks_below(topology, mounts, name, path)
     if not below and ("/virtual/" in path or "/session" in path or not path):
         if name.startswith(("ram", "zram")):
@@ -152,17 +173,23 @@ def _protect_default_route(marks, routes):
 
 
 def _protect_net(marks, name, reason, via):
-    for address in _functions_of_net(marks.topology, name, set()):
-        marks.mark(address, reason, via)
+    seen = {}
+    try:
+        for address in _functions_of_net(marks.topology, name, seen):
+            marks.mark(address, reason, via)
+    finally:
+        for net, path in seen.items():
+            marks.mark_modules(carriers.modules_of_net(marks.topology.tree, net, path), reason, via)
 
 
 def _functions_of_net(topology, name, seen):
+    """Return the addresses below the net device *name*; *seen* becomes ``{net device: path}`` of those passed."""
     if name in seen or name == "lo":
         return []
-    seen.add(name)
     path = topology.nets.get(name)
     if path is None:
         raise Unreadable(f"{name}: there is no such net device")
+    seen[name] = path
     below = topology.lower_nets(name)
     found = topology.carriers(path) + [
         address for lower in below for address in _functions_of_net(topology, lower, seen)

@@ -83,7 +83,7 @@ ansible_facts:
           elements: dict
           returned: always
         blacklisted:
-          description: Modules that modprobe.d blacklists.
+          description: Modules that modprobe.d or the kernel's command line keeps out.
           type: list
           elements: str
           returned: always
@@ -93,6 +93,12 @@ ansible_facts:
           returned: always
         load:
           description: Modules that modules-load.d loads at boot.
+          type: list
+          elements: str
+          returned: always
+        initramfs_due:
+          description: Modules whose blacklist or options were changed by a run that was killed before it had built the
+            initial RAM disk anew. M(openstack.cyborg.kernel_module) for the same module builds it.
           type: list
           elements: str
           returned: always

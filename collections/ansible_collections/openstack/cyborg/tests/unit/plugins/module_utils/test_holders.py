@@ -44,6 +44,14 @@ def test_a_virtual_machine_holds_every_function_of_its_vfio_group(host):
     assert holders(host, "0000:3b:00.1") == [held]
 
 
+def test_a_virtual_machine_with_a_mediated_device_holds_the_function_that_it_is_made_of(host):
+    mdev = host.folder(host.function(CARD, GPU, group=12, driver="nvidia") + "/4b20d080-1b54-4048-85b3-a6a62d165c01")
+    host.link("/sys/kernel/iommu_groups/77/devices/4b20d080-1b54-4048-85b3-a6a62d165c01", mdev)
+    host.link("/sys/dev/char/511:0", host.folder("/sys/devices/virtual/vfio/77"))
+    open_file(host, 4711, "qemu-system-x86", "/dev/vfio/77")
+    assert [(one["pid"], one["detail"]) for one in holders(host)] == [(4711, "/dev/vfio/77")]
+
+
 def test_a_terminal_is_not_taken_for_a_vfio_group_of_the_same_number(host):
     host.function(CARD, GPU, group=12, driver="vfio-pci")
     host.link("/sys/dev/char/511:0", host.folder("/sys/devices/virtual/vfio/12"))
@@ -63,6 +71,22 @@ def test_a_process_with_many_descriptors_of_a_node_is_told_once(host):
     host.link("/sys/dev/char/226:0", host.folder(f"{folder}/drm/card0"))
     open_file(host, 99, "X", *["/dev/dri/card0"] * 3)
     assert len(holders(host)) == 1
+
+
+@pytest.mark.parametrize("path", ["/proc/98/fd", "/proc/98/fd/0"])
+def test_a_process_that_cannot_be_looked_at_makes_the_holders_unknown(host, path):
+    folder = host.function(CARD, GPU, driver="amdgpu")
+    host.link("/sys/dev/char/226:128", host.folder(f"{folder}/drm/renderD128"))
+    host.file(path)  # ENOTDIR, EINVAL: errors that root too can be given, and that do not mean that the process ended
+    assert holders(host)["unknown"].startswith("/proc/98/fd: who has device nodes open is not shown: ")
+
+
+def test_a_process_that_ends_while_it_is_looked_at_holds_nothing(host):
+    folder = host.function(CARD, GPU, driver="amdgpu")
+    host.link("/sys/dev/char/226:128", host.folder(f"{folder}/drm/renderD128"))
+    host.folder("/proc/98")
+    open_file(host, 99, "trainer", "/dev/dri/renderD128")
+    assert [entry["pid"] for entry in holders(host)] == [99]
 
 
 def test_the_nodes_of_nvidias_driver_are_found_by_its_own_word(host):

@@ -7,7 +7,9 @@ import struct
 
 import pytest
 
+from ansible_collections.openstack.cyborg.plugins.module_utils import kernel_modules
 from ansible_collections.openstack.cyborg.plugins.module_utils.facts import gather_drivers
+from ansible_collections.openstack.cyborg.plugins.module_utils.host import Failure, Host
 from ansible_collections.openstack.cyborg.plugins.module_utils.kmod import match_aliases, parse_loaded
 from ansible_collections.openstack.cyborg.plugins.module_utils.modinfo import parse_modinfo, parse_signer
 from ansible_collections.openstack.cyborg.tests.unit.host_tree import NIC, RELEASE, HostTree, simulate
@@ -228,6 +230,39 @@ def test_the_configuration_comes_with_the_modules(host):
     found = gather_drivers(host.tree)
     assert (found["blacklisted"], found["load"]) == (["nouveau"], ["vfio_pci"])
     assert found["options"] == {"vfio_pci": {"disable_vga": "1"}}
+
+
+def test_what_install_lines_and_the_command_line_keep_out_counts_as_blacklisted(host):
+    lines = (
+        "install usb-storage /bin/false",
+        "install nova_core /bin/true # no",
+        "install vfio modprobe -i vfio; true",
+    )
+    host.file("/etc/modprobe.d/no.conf", "\n".join(lines))
+    host.file(
+        "/proc/cmdline", "quiet rd.driver.blacklist=early modprobe.blacklist=nouveau,nvidia-fb module_blacklist=ast"
+    )
+    assert gather_drivers(host.tree)["blacklisted"] == ["ast", "nouveau", "nova_core", "nvidia_fb", "usb_storage"]
+
+
+def test_an_argument_that_keeps_a_module_out_is_named_to_who_wants_it(host):
+    host.file("/proc/cmdline", "modprobe.blacklist=nouveau")
+    args = {name: option.get("default") for name, option in kernel_modules.ARGUMENTS.items()}
+    with pytest.raises(
+        Failure, match=r"nouveau: modprobe\.blacklist=nouveau on the kernel's command line keeps it out"
+    ):
+        kernel_modules.ensure(Host(host.tree, check=True), dict(args, name="nouveau", blacklisted=False))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "running", "waits"), [("0x1f", "31", False), ("0x1f", "30", True), ("a", "a", False), ("on", "Y", False)]
+)
+def test_an_option_waits_for_a_boot_only_where_the_running_value_means_another(host, wanted, running, waits):
+    host.file("/etc/modprobe.d/mine.conf", f"options igb debug={wanted}\n")
+    host.file("/sys/module/igb/parameters/debug", running + "\n")
+    args = {name: option.get("default") for name, option in kernel_modules.ARGUMENTS.items()}
+    found = kernel_modules.ensure(Host(host.tree, check=True), dict(args, name="igb", options={"debug": wanted}))
+    assert (found.changed, found.reboot_required) == (False, waits)
 
 
 def test_configuration_that_cannot_be_read_is_unknown(host):

@@ -35,7 +35,7 @@ def test_dashes_and_underscores_name_the_same_module():
 
 def test_comments_continued_lines_and_quotes_are_understood():
     text = '# blacklist no\noptions a \\\n  x="1 2" flag\ninstall b /bin/false\noptions\n'
-    assert parse_modprobe(text) == ([], {"a": {"x": "1 2", "flag": ""}})
+    assert parse_modprobe(text) == (["b"], {"a": {"x": "1 2", "flag": ""}})
 
 
 def test_what_is_rendered_is_parsed_back():

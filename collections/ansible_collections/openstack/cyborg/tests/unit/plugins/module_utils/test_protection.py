@@ -4,7 +4,9 @@
 
 import pytest
 
-from ansible_collections.openstack.cyborg.plugins.module_utils.facts import gather_devices
+from ansible_collections.openstack.cyborg.plugins.module_utils import kernel_modules
+from ansible_collections.openstack.cyborg.plugins.module_utils.facts import gather_devices, gather_drivers
+from ansible_collections.openstack.cyborg.plugins.module_utils.host import Host, Refusal
 from ansible_collections.openstack.cyborg.tests.unit.host_tree import BRIDGE, GPU, NIC, NVME, HostTree
 
 DISK, PORT, OTHER_PORT, CARD = "0000:02:00.0", "0000:03:00.0", "0000:03:00.1", "0000:3b:00.0"
@@ -31,6 +33,12 @@ def protected(host, **options):
 def via(host, address):
     devices = gather_devices(host.tree, connection="local")
     return [entry["via"] for device in devices if device["address"] == address for entry in device["protected"]]
+
+
+def modules(host, *names):
+    """Return ``{module: what its protection is for}`` of the protected among the modules *names*."""
+    found = gather_drivers(host.tree, modules=names)["modules"]
+    return {one["name"]: [(p["reason"], p["via"]) for p in one["protected"]] for one in found if one["protected"]}
 
 
 # ----------------------------------------------------------------------------------------------------------- root disk
@@ -209,3 +217,46 @@ def test_a_peer_that_no_route_leads_to_protects_every_port(host, peer):
 def test_a_peer_on_the_host_itself_needs_no_port(host):
     assert protected(host, connection="ssh", peer="127.0.0.1") == {}
     assert protected(host, connection="ssh", peer="::1") == {}
+
+
+# ------------------------------------------------------------------------------------- modules that drive no function
+@pytest.mark.parametrize(
+    ("kind", "module"), [("bond", "bonding"), ("vlan", "8021q"), ("bridge", "bridge"), (None, "team"), (None, "vrf")]
+)
+def test_what_makes_the_net_device_of_the_default_route_is_neither_unloaded_nor_kept_out(host, kind, module):
+    host.net("up0", lower=["eth0"], uevent=f"DEVTYPE={kind}\n" if kind else "INTERFACE=up0\n")
+    host.route("up0")
+    host.file("/proc/modules", f"{module} 1 0 - Live 0x0\n")
+    assert modules(host, module, "bcache") == {module: [("default_route", "up0")]}
+    for asked in ({"state": "unloaded"}, {"blacklisted": True}):
+        args = {name: option.get("default") for name, option in kernel_modules.ARGUMENTS.items()}
+        with pytest.raises(Refusal, match=f"{module} drives what carries the default route") as refused:
+            kernel_modules.ensure(Host(host.tree, check=True, link=("local", None)), dict(args, name=module, **asked))
+        assert refused.value.reason == "ProtectedDevice"
+
+
+def test_modules_below_a_vlan_on_a_bond_are_all_protected_and_those_of_other_bridges_are_not(host):
+    host.net("bond0", lower=["eth0"], uevent="DEVTYPE=bond\n")
+    host.net("bond0.7", lower=["bond0"], uevent="DEVTYPE=vlan\n")
+    host.net("br0", lower=["eth1"], uevent="DEVTYPE=bridge\n")
+    host.route("bond0.7")
+    assert set(modules(host, "bonding", "8021q", "bridge")) == {"bonding", "8021q"}
+
+
+def test_modules_of_the_root_are_protected_through_its_file_system_dm_and_raid(host):
+    disk = "/sys/devices/pci0000:00/" + DISK + "/host0/target0:0:0/0:0:0:0"
+    host.block("sda", "8:0", disk + "/block")
+    host.link(f"{disk}/driver", host.folder("/sys/bus/scsi/drivers/sd"))
+    host.link("/sys/bus/scsi/drivers/sd/module", host.folder("/sys/module/sd_mod"))
+    host.block("md0", "9:0", slaves=["sda"])
+    host.block("dm-0", "254:0", slaves=["md0"])
+    host.mount("/", "254:0", "/dev/mapper/root", "xfs")
+    found = modules(host, "xfs", "dm_crypt", "dm-mod", "raid1", "md_mod", "sd_mod", "btrfs", "loop")
+    assert set(found) == {"xfs", "dm_crypt", "dm_mod", "raid1", "md_mod", "sd_mod"}
+    assert found["xfs"] == [("root_disk", "/ is xfs")]
+    assert found["dm_crypt"] == [("root_disk", "dm-0 carries /")]
+
+
+def test_where_routes_cannot_be_read_what_may_carry_them_is_protected(host):
+    host.file("/proc/net/route", "rubbish\nrubbish\n")
+    assert modules(host, "bonding")["bonding"][0][0] == "unknown"
