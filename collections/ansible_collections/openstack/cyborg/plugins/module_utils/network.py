@@ -3,25 +3,20 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Which net device has which address, where do routes lead, and over which does this connection come?
 
-`protection` and `holders` call this. Does I/O: /proc/net, the environment of the processes above this one, and on a
-live system one netlink request.
+`protection` and `holders` call this. Does I/O: /proc/net of a tree, netlink on a live system, and the environment of
+the processes above this one.
 """
 
 import os
 import socket
-import struct
 
+from ansible_collections.openstack.cyborg.plugins.module_utils import netlink
 from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Unreadable
 
 #: Source: Linux, include/uapi/linux/route.h and include/uapi/linux/ipv6_route.h.
 RTF_UP, RTF_REJECT = 0x1, 0x200
-#: Source: Linux, include/uapi/linux/rtnetlink.h, netlink.h and if_addr.h; rtnetlink(7).
-RTM_GETADDR, NLM_F_REQUEST_DUMP, NLMSG_ERROR, NLMSG_DONE = 22, 0x301, 2, 3
-IFA_ADDRESS, IFA_LOCAL = 1, 2
-HEADER_BYTES, ATTRIBUTE_HEADER_BYTES = 16, 4
 IPV4_BYTES = 4
 LINK_LOCAL = b"\xfe\x80"
-NETLINK_TIMEOUT_S = 5
 
 
 class Route:
@@ -77,7 +72,9 @@ def parse_routes_v6(text):
 
 
 def read_routes(tree):
-    """Return all routes of the main table. Raises: Unreadable."""
+    """Return all routes, each way of those with several; of a tree those of the main table. Raises: Unreadable."""
+    if tree.is_live:
+        return [Route(*route) for route in netlink.read_routes()]
     ipv4 = tree.read_text("/proc/net/route")
     if ipv4 is None:
         raise Unreadable("/proc/net/route: no such file, so nothing is known of the routes")
@@ -93,7 +90,7 @@ def read_addresses(tree):
     On a tree, where nobody can be asked: IPv6 of /proc/net/if_inet6, and for IPv4 the networks that a device routes to.
     """
     if tree.is_live:
-        found = _ask_addresses()
+        found = netlink.read_addresses()
     else:
         ipv4 = (route for route in read_routes(tree) if len(route.network) == IPV4_BYTES)
         found = [(route.name, route.network) for route in ipv4 if any(route.network)]
@@ -106,43 +103,6 @@ def read_addresses(tree):
             text = socket.inet_ntop(socket.AF_INET if len(packed) == IPV4_BYTES else socket.AF_INET6, packed)
             addresses.setdefault(name, []).append(text)
     return addresses
-
-
-def _ask_addresses():
-    request = struct.pack("=IHHIIBBBBI", 24, RTM_GETADDR, NLM_F_REQUEST_DUMP, 1, 0, socket.AF_UNSPEC, 0, 0, 0, 0)
-    names = dict(socket.if_nameindex())
-    found = []
-    try:
-        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0) as kernel:
-            kernel.settimeout(NETLINK_TIMEOUT_S)
-            kernel.send(request)
-            while True:
-                data = kernel.recv(65536)
-                while data:
-                    size, kind = struct.unpack_from("=IH", data)
-                    if kind == NLMSG_DONE:
-                        return found
-                    if kind == NLMSG_ERROR or size < HEADER_BYTES:
-                        raise Unreadable("netlink: the kernel did not list the addresses")
-                    _family, _prefix, _flags, _scope, index = struct.unpack_from("=BBBBI", data, 16)
-                    attributes = _attributes(data[24:size])
-                    packed = attributes.get(IFA_LOCAL, attributes.get(IFA_ADDRESS))
-                    if packed and index in names:
-                        found.append((names[index], packed))
-                    data = data[(size + 3) & ~3 :]
-    except (OSError, struct.error) as exc:
-        raise Unreadable(f"netlink: {exc}") from exc
-
-
-def _attributes(data):
-    found = {}
-    while len(data) >= ATTRIBUTE_HEADER_BYTES:
-        size, kind = struct.unpack_from("=HH", data)
-        if size < ATTRIBUTE_HEADER_BYTES:
-            break
-        found[kind] = data[4:size]
-        data = data[(size + 3) & ~3 :]
-    return found
 
 
 # -------------------------------------------------------------------------------------------------- this connection
@@ -182,7 +142,8 @@ def _ends(connection):
     return (words[0], words[2]) if len(words) == 4 else None  # noqa: PLR2004 -- ssh(1): two addresses, two ports
 
 
-def route_to(routes, packed):
-    """Return the net device of the longest route to the address *packed*, None where none leads there."""
-    best = max((route for route in routes if route.covers(packed)), key=lambda route: route.prefix, default=None)
-    return best and best.name
+def ways_to(routes, packed):
+    """Return the net devices of the longest routes to the address *packed*; several where a route has several ways."""
+    leading = [route for route in routes if route.covers(packed)]
+    longest = max((route.prefix for route in leading), default=0)
+    return sorted({route.name for route in leading if route.prefix == longest})

@@ -16,7 +16,7 @@ from ansible_collections.openstack.cyborg.plugins.module_utils.mounts import CAR
 from ansible_collections.openstack.cyborg.plugins.module_utils.network import (
     pack_address,
     read_ssh_connection,
-    route_to,
+    ways_to,
 )
 from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Unreadable, clean
 
@@ -241,7 +241,7 @@ def _names_of_connection(tree, surroundings):
     if packed[0] == 127 or packed == b"\0" * 15 + b"\1":  # noqa: PLR2004 -- loopback, RFC 1122 and RFC 4291
         return set()
     names = {name for name, found in surroundings.addresses.items() if own and own in map(_packed, found)}
-    names.update(name for name in (scope, route_to(surroundings.routes, packed)) if name)
+    names.update(name for name in (scope, *ways_to(surroundings.routes, packed)) if name)
     if not names:
         raise Unreadable(f"no route leads to {ends[0]}")
     return names
