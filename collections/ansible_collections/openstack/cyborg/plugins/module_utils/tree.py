@@ -127,7 +127,7 @@ class Tree:
             if part == "..":
                 inside = inside.rpartition("/")[0]  # `..` of the root is the root
             elif part not in ("", "."):
-                inside = self._step(inside, part, depth)
+                inside = self._inside(f"{inside}/{part}", depth)
         return inside
 
     # ------------------------------------------------------------------------------------------------------ reads
