@@ -4,7 +4,6 @@
 Called by `__main__`. Does I/O: writes trees of simulated hosts and runs `ansible-playbook`, and the modules alone.
 """
 
-import json
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -13,30 +12,28 @@ from typing import Final
 
 from cyborg_reconciler.simulation import large, write_tree
 from tests.perf.options import Options
-from tests.perf.playbook import run_play, write_inventory, write_play
-from tests.perf.process import ANSIBLE_FOLDER, Cost, in_turns, measure
+from tests.perf.playbook import keep_payload, run_play, write_inventory, write_play
+from tests.perf.process import Cost, in_turns, measure
 from tests.perf.report import Row
 
 GROUP: Final = "facts"
-MODULE: Final = "ansible_collections.openstack.cyborg.plugins.modules.host_facts"
 
 #: The size that the aim is for, and how a host in a pass that reads it may compare with one in a pass that does
-#: nothing: controller and module together, without the pass's start, which many hosts share.
+#: nothing: controller and module together, without what a pass does once for all its hosts.
 AIM_DEVICES: Final = 64
 AIM_RATIO: Final = 1.15
 
-#: What the others are compared with.
-NO_TASK: Final = "pass, no task"
-NOTHING: Final = "pass, empty module"
-NOTHING_ALONE: Final = "empty module alone"
+#: What the others are compared with, and what they are called.
+NOTHING: Final = "empty module"
+PASS, FIRST, ALONE = "pass", "one host", "alone"
 
 #: Hosts of a pass, and how often more than the others it is measured: what is to be told apart here differs by a few
 #: parts in a hundred, and short measurements find a quiet moment more easily.
-HOSTS: Final = 5
+HOSTS: Final = 9
 SHORT: Final = 4
 
 #: Repetitions of a module without Ansible in a round: it takes a tenth of a pass.
-ALONE: Final = 3
+MODULE_ROUNDS: Final = 4
 
 
 def rows(options: Options, work: Path) -> Iterator[Row]:
@@ -44,55 +41,56 @@ def rows(options: Options, work: Path) -> Iterator[Row]:
     roots = {devices: work / f"tree-{devices}" for devices in options.devices}
     for devices, root in roots.items():
         write_tree(large(devices, f"large-{devices}"), root)
-    yield from passes(roots, options, work)
-    yield from alone(roots, options, work)
-
-
-def passes(roots: dict[int, Path], options: Options, work: Path) -> Iterator[Row]:
-    """Yield what whole passes cost: without a task, with an empty module, with the facts of so many devices."""
-    names = [f"host-{number}" for number in range(min(options.wave, HOSTS))]
-    any_root = next(iter(roots.values()))
-    empty = write_inventory(work / "empty.json", dict.fromkeys(names, any_root))
     task = {"root": "{{ cyborg_root }}", "connection": "local"}
-    no_task = write_play(work / "no_task.yml", [])
     nothing = write_play(work / "nothing.yml", [{"name": "Do nothing", "bench_nothing": task}])
     reading = write_play(work / "reading.yml", [{"name": "Read", "openstack.cyborg.host_facts": task}])
-    things = {
-        NO_TASK: partial(run_play, str(no_task), empty),
-        NOTHING: partial(run_play, str(nothing), empty),
-    }
-    sizes = {}
-    for devices, root in roots.items():
-        name = f"pass, {devices} devices"
-        inventory = write_inventory(work / f"inventory-{devices}.json", dict.fromkeys(names, root))
-        things[name] = partial(run_play, str(reading), inventory)
-        sizes[name] = devices
+    # What is run, and on what: by the name that the rows have of it.
+    plays = {NOTHING: (nothing, next(iter(roots.values())))}
+    plays |= {f"{devices} devices": (reading, root) for devices, root in roots.items()}
+    yield from passes(plays, options, work)
+    yield from alone(plays, options, work)
+
+
+def passes(plays: dict[str, tuple[Path, Path]], options: Options, work: Path) -> Iterator[Row]:
+    """Yield what passes cost, over one host and over several; what is compared is what each further host adds."""
+    numbers = {FIRST: 1, PASS: max(2, min(options.wave, HOSTS))}
+    things = {}
+    for what, (play, root) in plays.items():
+        for kind, number in numbers.items():
+            hosts = dict.fromkeys((f"host-{index}" for index in range(number)), root)
+            inventory = write_inventory(work / f"{kind}-{what}.json", hosts)
+            things[f"{kind}, {what}"] = partial(run_play, str(play), inventory)
     costs = in_turns(things, options.rounds * SHORT)
-    start_s = costs[NO_TASK].cpu_s
-    base_s = costs[NOTHING].cpu_s - start_s
-    for name, cost in costs.items():
-        ratio = (cost.cpu_s - start_s) / base_s
-        aimed = sizes.get(name) == AIM_DEVICES
-        yield Row(
-            group=GROUP,
-            name=name,
-            cpu_s=cost.cpu_s,
-            hosts=len(names),
-            memory_mb=cost.peak_mb,
-            ratio=None if name == NO_TASK else ratio,
-            ratio_to="" if name == NO_TASK else NOTHING,
-            aim=f"<= {AIM_RATIO}" if aimed else "",
-            within=ratio <= AIM_RATIO if aimed else None,
-            detail={"ratio_with_start": cost.cpu_s / costs[NOTHING].cpu_s},
-        )
+    further = numbers[PASS] - 1
+    added_s = {what: (costs[f"{PASS}, {what}"].cpu_s - costs[f"{FIRST}, {what}"].cpu_s) / further for what in plays}
+    for kind, number in numbers.items():
+        for what in plays:
+            cost, base = costs[f"{kind}, {what}"], f"{kind}, {NOTHING}"
+            whole = cost.cpu_s / costs[base].cpu_s
+            ratio = added_s[what] / added_s[NOTHING] if kind == PASS else whole
+            aimed = kind == PASS and what == f"{AIM_DEVICES} devices"
+            yield Row(
+                group=GROUP,
+                name=f"{kind}, {what}",
+                cpu_s=cost.cpu_s,
+                hosts=number,
+                memory_mb=cost.peak_mb,
+                ratio=ratio,
+                ratio_to=base,
+                aim=f"<= {AIM_RATIO}" if aimed else "",
+                within=ratio <= AIM_RATIO if aimed else None,
+                detail={"ratio_of_whole_pass": whole, "added_ms_per_host": added_s[what] * 1000},
+            )
 
 
-def alone(roots: dict[int, Path], options: Options, work: Path) -> Iterator[Row]:
-    """Yield what the modules' own processes cost, run as on a host: one Python, no controller."""
-    things = {NOTHING_ALONE: partial(run_module, [str(ANSIBLE_FOLDER / "library/bench_nothing.py")], Path("/"), work)}
-    for devices, root in roots.items():
-        things[f"module alone, {devices} devices"] = partial(run_module, ["-m", MODULE], root, work)
-    costs = in_turns(things, options.rounds * ALONE)
+def alone(plays: dict[str, tuple[Path, Path]], options: Options, work: Path) -> Iterator[Row]:
+    """Yield what is left to the hosts: the very file that Ansible sends there, run by Python and nothing else."""
+    things = {
+        f"{ALONE}, {what}": partial(run_payload, keep_payload(str(play), work / f"payload-{index}", root), work)
+        for index, (what, (play, root)) in enumerate(plays.items())
+    }
+    costs = in_turns(things, options.rounds * MODULE_ROUNDS)
+    base = f"{ALONE}, {NOTHING}"
     for name, cost in costs.items():
         yield Row(
             group=GROUP,
@@ -100,15 +98,11 @@ def alone(roots: dict[int, Path], options: Options, work: Path) -> Iterator[Row]
             cpu_s=cost.cpu_s,
             hosts=1,
             memory_mb=cost.peak_mb,
-            ratio=cost.cpu_s / costs[NOTHING_ALONE].cpu_s,
-            ratio_to=NOTHING_ALONE,
+            ratio=cost.cpu_s / costs[base].cpu_s,
+            ratio_to=base,
         )
 
 
-def run_module(program: list[str], root: Path, work: Path) -> Cost:
-    """Run a module with its arguments in a file, as Ansible's own developers do, and return what it cost."""
-    arguments = work / "arguments.json"
-    arguments.write_text(
-        json.dumps({"ANSIBLE_MODULE_ARGS": {"root": str(root), "connection": "local"}}), encoding="utf-8"
-    )
-    return measure([sys.executable, *program, str(arguments)], work)
+def run_payload(payload: Path, work: Path) -> Cost:
+    """Run the file that Ansible sends, and return what it cost."""
+    return measure([sys.executable, str(payload)], work)

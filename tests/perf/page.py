@@ -28,8 +28,10 @@ is a process of its own with one thread; *memory* is how far its resident set ro
   in memory.""",
     "facts": """\
 *pass* is `ansible-playbook` over all hosts, local connection, facts not gathered, as many forks as there are cores;
-CPU of the controller and of the modules together; ratios are of what the hosts add to the pass without a task. *alone*
-is the module's own process, as on a host. *memory* is the peak of the largest process.""",
+CPU of the controller and of the modules together. Its ratio is of what each host after the first adds; *one host* is
+the same pass over that one alone: Ansible's start, and the module made ready to be sent, which every pass does once.
+*alone* is what runs on a host: the file that Ansible sends, by Python and nothing else. *memory* is the peak of the
+largest process.""",
     "apply": """\
 Simulated hosts with a QAT device get four VFs, `vfio-pci` loaded with an option, and all of it kept over a reboot: by
 the playbook `openstack.cyborg.apply` from a saved plan (one `actions` segment, which also takes the host's lock, looks

@@ -43,6 +43,8 @@ def parse_mounts(text):
 
 def unescape(text):
     r"""Return *text* with ``\040`` and its like as the characters that they stand for."""
+    if "\\" not in text:
+        return text  # nearly always, and then no pattern has to be compiled
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
 
 

@@ -109,12 +109,16 @@ def read_function(tree, address):
 
 def _read_function(tree, address):
     base = f"{PCI_DEVICES}/{address}"
-    names = set(tree.listdir(base) or ())
-    if "modalias" not in names and not tree.exists(base):
-        return None, names
-    physfn = tree.link_name(f"{base}/physfn") if "physfn" in names else None
-    wanted = ATTRIBUTES if physfn else ATTRIBUTES + LINK_ATTRIBUTES
-    texts = tree.read_attributes(base, [attribute for _fact, attribute, _parse in wanted if attribute in names])
+    folder = tree.open_folder(base)
+    if folder is None:
+        return None, frozenset()
+    with folder:
+        names = folder.names
+        if "modalias" not in names and not tree.exists(base):
+            return None, names
+        physfn = tree.link_name(f"{base}/physfn") if "physfn" in names else None
+        wanted = ATTRIBUTES if physfn else EVERY_ATTRIBUTE
+        texts = folder.read_attributes([attribute for _fact, attribute, _parse in wanted if attribute in names])
     device = {
         fact: _fact(f"{base}/{attribute}", texts.get(attribute), parse) for fact, attribute, parse in EVERY_ATTRIBUTE
     }

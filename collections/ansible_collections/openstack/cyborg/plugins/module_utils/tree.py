@@ -127,7 +127,7 @@ class Tree:
             if part == "..":
                 inside = inside.rpartition("/")[0]  # `..` of the root is the root
             elif part not in ("", "."):
-                inside = self._step(inside, part, depth)
+                inside = self._inside(f"{inside}/{part}", depth)
         return inside
 
     # ------------------------------------------------------------------------------------------------------ reads
@@ -168,26 +168,19 @@ class Tree:
             raise Unreadable("%s is longer than %d bytes" % (name, limit))
         return None if data is None else data.decode("utf-8", "backslashreplace").rstrip("\0\n\t \r")
 
-    def read_attributes(self, folder, names):
-        """Return ``{name: text}`` of the kernel's attributes *names* in *folder*, None for what is absent.
-
-        What `read_text` would raise stands in its place as the exception. One call for a device costs a third of one
-        call for each attribute, and a host has thousands of them.
-        """
-        place, found = self.path(folder), {}
-        for name in names:
+    def open_folder(self, name):
+        """Return the `Folder` *name* of the kernel's attributes, None where it is absent. Raises: Unreadable."""
+        try:
+            handle = os.open(self.path(name), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
-                handle = os.open(f"{place}/{name}", READ_FLAGS | os.O_NOFOLLOW)
-                try:
-                    data = os.read(handle, ATTRIBUTE_BYTES)
-                finally:
-                    os.close(handle)
-                found[name] = data.decode("utf-8", "backslashreplace").rstrip("\0\n\t \r")
-            except FileNotFoundError:  # noqa: PERF203 -- each attribute may fail for itself
-                found[name] = None
-            except OSError as exc:
-                found[name] = Unreadable(_why(f"{folder}/{name}", exc))
-        return found
+                return Folder(name, handle)
+            except OSError:
+                os.close(handle)
+                raise
+        except FileNotFoundError:
+            return None
+        except OSError as exc:
+            raise Unreadable(_why(name, exc)) from exc
 
     def read_links(self, folder):
         """Return ``{name: what it holds}`` for the entries of *folder*; one that is no link holds itself.
@@ -335,6 +328,44 @@ class Tree:
             check=False,
         )
         return done.returncode, _decoded(done.stdout), _decoded(done.stderr)
+
+
+class Folder:
+    """A folder of the kernel's attributes, walked to once: a host has thousands of attributes. A context manager.
+
+    Attributes:
+        names: of all that is in it.
+    """
+
+    def __init__(self, name, handle):
+        self.names = frozenset(os.listdir(handle))
+        self._name, self._handle = name, handle
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_exc):
+        os.close(self._handle)
+
+    def read_attributes(self, names):
+        """Return ``{name: text}`` of the attributes *names*, None for what is absent.
+
+        What `Tree.read_text` would raise stands in its place as the exception.
+        """
+        found = {}
+        for name in names:
+            try:
+                handle = os.open(name, READ_FLAGS | os.O_NOFOLLOW, dir_fd=self._handle)
+                try:
+                    data = os.read(handle, ATTRIBUTE_BYTES)
+                finally:
+                    os.close(handle)
+                found[name] = data.decode("utf-8", "backslashreplace").rstrip("\0\n\t \r")
+            except FileNotFoundError:  # noqa: PERF203 -- each attribute may fail for itself
+                found[name] = None
+            except OSError as exc:
+                found[name] = Unreadable(_why(f"{self._name}/{name}", exc))
+        return found
 
 
 def _decoded(output):

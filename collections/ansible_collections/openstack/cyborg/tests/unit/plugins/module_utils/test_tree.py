@@ -43,6 +43,24 @@ def test_a_value_that_does_not_parse_is_unknown(host):
     assert "'many'" in host.tree.fact("/sys/number", int)["unknown"]
 
 
+def test_each_attribute_of_a_folder_is_read_absent_or_unreadable_for_itself(host):
+    host.file("/sys/devices/one/vendor", "0x8086\n")
+    host.folder("/sys/devices/one/config")
+    host.link("/sys/bus/pci/devices/one", "/sys/devices/one")
+    with host.tree.open_folder("/sys/bus/pci/devices/one") as folder:
+        found = folder.read_attributes(["vendor", "config", "rom"])
+        assert folder.names == {"vendor", "config"}
+    assert (found["vendor"], found["rom"]) == ("0x8086", None)
+    assert found["config"].reason == "/sys/bus/pci/devices/one/config: Is a directory"
+
+
+def test_a_folder_that_is_not_there_is_absent_and_a_file_in_its_place_unreadable(host):
+    host.file("/sys/file", "text")
+    assert host.tree.open_folder("/sys/nothing") is None
+    with pytest.raises(Unreadable, match="/sys/file: Not a directory"):
+        host.tree.open_folder("/sys/file")
+
+
 @pytest.mark.parametrize("target", ["/etc/secret", "../../../../../../etc/secret"])
 def test_links_do_not_lead_out_of_the_root(tmp_path, target):
     (tmp_path / "etc").mkdir()
