@@ -28,7 +28,7 @@ def console(tmp_path):
 def is_being_changed(host):
     """Say whether somebody holds the lock of the host."""
     try:
-        file = os.open(host.root / "run/lock/cyborg-reconciler.lock", os.O_RDWR)
+        file = os.open(host.root / "run/cyborg-reconciler/lock", os.O_RDWR)
     except FileNotFoundError:
         return False
     try:

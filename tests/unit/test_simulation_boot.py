@@ -179,11 +179,11 @@ def test_a_boot_that_was_cut_off_is_seen(qat):
 def test_the_disk_and_who_the_host_is_outlive_a_reboot(qat):
     identity = [qat.tree.text(name) for name in ("/etc/machine-id", "/sys/class/dmi/id/product_uuid")]
     qat.tree.write("/var/lib/cyborg-reconciler/ownership.json", "{}")
-    qat.tree.write("/run/lock/cyborg-reconciler.lock", "")
+    qat.tree.write("/run/cyborg-reconciler/lock", "")
     run(qat, ["reboot"])
     assert [qat.tree.text(name) for name in ("/etc/machine-id", "/sys/class/dmi/id/product_uuid")] == identity
     assert qat.tree.text("/var/lib/cyborg-reconciler/ownership.json") == "{}"
-    assert not qat.tree.exists("/run/lock/cyborg-reconciler.lock")
+    assert not qat.tree.exists("/run/cyborg-reconciler/lock")
     assert qat.tree.exists("/run/udev/control")
 
 

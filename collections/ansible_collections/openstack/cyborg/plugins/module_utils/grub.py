@@ -17,6 +17,8 @@ DEFAULTS = "/etc/default/grub"
 #: Read after `DEFAULTS` by the grub-mkconfig of the Debian family, and by no other.
 DROPINS = "/etc/default/grub.d"
 FOLDERS = ("/boot/grub", "/boot/grub2")
+#: Where RHEL 7 and 8 have it on a machine with UEFI, in a folder that is called as the distribution is.
+EFI_FOLDER = "/boot/efi/EFI"
 BLS_FOLDER = "/boot/loader/entries"
 GRUB, GRUB_BLS = "grub", "grub-bls"
 #: Both go to every entry's command line, in this order; the second not to those for recovery.
@@ -266,10 +268,10 @@ def version_key(name):
 
 def read_next_entry(tree):
     """Return the boot loader (`GRUB`, `GRUB_BLS` or None) and the `Entry` that boots next. Raises: Unreadable."""
-    for folder in FOLDERS:
+    for folder in [*FOLDERS, *(f"{EFI_FOLDER}/{name}" for name in tree.listdir(EFI_FOLDER) or ())]:
         text = tree.read_text(f"{folder}/grub.cfg")
-        if text is None:
-            continue
+        if text is None or ("configfile" in text and "menuentry" not in text and "blscfg" not in text):
+            continue  # one on the EFI partition may just lead to the real one
         environment = parse_environment(tree.read_text(f"{folder}/grubenv") or "")
         menu, loader = parse_menu(text), GRUB
         if any(line.split()[:1] == ["blscfg"] for line in text.splitlines() if "blscfg" in line):

@@ -15,7 +15,8 @@ import time
 
 from ansible_collections.openstack.cyborg.plugins.module_utils.tree import ToolMissing, clean
 
-LOCK = "/run/lock/cyborg-reconciler.lock"
+#: In a folder that root alone can write: in /run/lock anybody could make the file first, and hold it.
+LOCK = "/run/cyborg-reconciler/lock"
 LOCK_POLL_S = 0.2
 
 
@@ -185,17 +186,20 @@ class Lock:
     def __enter__(self):
         try:
             path = self._tree.path(LOCK)
-            os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
             self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as exc:
             raise Failure("%s: %s" % (LOCK, kernel_words(exc))) from exc
         try:
             self._wait()
+            os.ftruncate(self._handle, 0)
+            os.pwrite(self._handle, b"%d\n" % os.getpid(), 0)
+        except OSError as exc:
+            os.close(self._handle)
+            raise Failure("%s: %s" % (LOCK, kernel_words(exc))) from exc
         except BaseException:
             os.close(self._handle)
             raise
-        os.ftruncate(self._handle, 0)
-        os.pwrite(self._handle, b"%d\n" % os.getpid(), 0)
         return self
 
     def _wait(self):

@@ -59,7 +59,7 @@ def read_arguments(tree, family):
     except Unreadable as exc:
         arguments["boot_loader"] = arguments["args_next_boot"] = unknown(exc.reason)
         return arguments, None
-    nothing = unknown(f"no grub.cfg in {' or '.join(grub.FOLDERS)}; only GRUB 2 is understood")
+    nothing = unknown(f"no grub.cfg in {', '.join(grub.FOLDERS)} or {grub.EFI_FOLDER}; only GRUB 2 is understood")
     arguments["args_next_boot"] = [clean(word) for word in entry.words] if entry else nothing
     return arguments, entry
 
@@ -100,10 +100,14 @@ def read_kernel(tree):
     )
 
 
+#: How the RHEL family calls an image for repairs, which is no release of a kernel.
+RESCUE = "0-rescue-"
+
+
 def release_of(path):
     """Return the release that the file name of a kernel tells, None where it tells none."""
     kind, _dash, release = (path or "").rpartition("/")[2].partition("-")
-    return release if kind in KERNEL_NAMES and release[:1].isdigit() else None
+    return release if kind in KERNEL_NAMES and release[:1].isdigit() and not release.startswith(RESCUE) else None
 
 
 def _read_kernels(tree, next_release, next_boot):

@@ -26,7 +26,7 @@ VIRTIO_VENDOR = "0x1af4"
 DEVICES = "/etc/cyborg-reconciler/devices"
 #: What changes the host holds this; a device that is bound by a module starts this program too, which then waits for
 #: it.
-LOCK = "/run/lock/cyborg-reconciler.lock"
+LOCK = "/run/cyborg-reconciler/lock"
 LOCK_TIMEOUT_S = 900
 DRIVER_TIMEOUT_S = 60
 POLL_S = 0.2

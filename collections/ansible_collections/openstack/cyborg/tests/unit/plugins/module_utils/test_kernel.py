@@ -195,6 +195,21 @@ def test_entries_of_the_boot_loader_specification_are_read(host):
     assert [entry["next_boot"] for entry in gather_kernel(host.tree)["kernels"]] == [True, False]
 
 
+def test_with_uefi_rhel_8_has_its_boot_loader_on_the_efi_partition(host):
+    host.file("/boot/efi/EFI/BOOT/grub.cfg", "configfile $prefix/grub.cfg\n")
+    host.file("/boot/efi/EFI/redhat/grub.cfg", BLS_CFG)
+    host.file("/boot/efi/EFI/redhat/grubenv", "kernelopts=ro crashkernel=auto\n")
+    host.file("/boot/loader/entries/id-4.18.0-553.conf", ENTRY.format("4.18.0-553", "$kernelopts"))
+    found = gather_kernel(host.tree)
+    assert (found["boot_loader"], found["args_next_boot"]) == ("grub-bls", ["root=/dev/sda1", "ro", "crashkernel=auto"])
+
+
+def test_an_image_for_repairs_is_no_kernel(host):
+    host.file("/boot/vmlinuz-0-rescue-0123456789abcdef")
+    host.file("/boot/vmlinuz-5.14.0-70")
+    assert [kernel["release"] for kernel in gather_kernel(host.tree)["kernels"]] == ["5.14.0-70"]
+
+
 def test_without_a_saved_entry_the_newest_kernel_boots(host):
     host.file("/boot/grub2/grub.cfg", BLS_CFG)
     for release in ("5.14.0-70", "5.14.0-427"):

@@ -91,9 +91,8 @@ print(*ways_to(routes, pack_address("192.0.2.9")[0]), *ways_to(routes, pack_addr
 
 
 def may_have_a_network_of_its_own():
-    if not (shutil.which("ip") and shutil.which("unshare")):
-        return False
-    return subprocess.run(["unshare", "-rn", "ip", "link"], capture_output=True, check=False).returncode == 0
+    tools = [shutil.which("unshare"), "-rn", shutil.which("ip"), "link"]
+    return all(tools) and subprocess.run(tools, capture_output=True, check=False).returncode == 0
 
 
 @pytest.mark.skipif(not may_have_a_network_of_its_own(), reason="needs ip (iproute2) and leave to unshare a network")

@@ -198,8 +198,8 @@ def test_steps_are_checked_as_the_modules_check_their_parameters(host):
 
 
 def test_whoever_holds_the_lock_is_named(host):
-    path = host.real(host.file("/run/lock/cyborg-reconciler.lock", "4711\n"))
+    path = host.real(host.file("/run/cyborg-reconciler/lock", "4711\n"))
     with open(path, "r+b") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         result = run("kernel_module", STATE_MODULES["kernel_module"], root=host.root, lock_timeout_s=0)
-    assert result["msg"] == "/run/lock/cyborg-reconciler.lock is held by pid 4711, and was not free within 0 s"
+    assert result["msg"] == "/run/cyborg-reconciler/lock is held by pid 4711, and was not free within 0 s"
