@@ -14,7 +14,8 @@ from typing import Any, Final
 from cyborg_reconciler.core import ranges, vfs
 from cyborg_reconciler.core.features import FEATURES
 from cyborg_reconciler.core.features.base import DesireError, Leaf
-from cyborg_reconciler.core.state import HOST, Origin, Unknown, words_of
+from cyborg_reconciler.core.resolve import compile_policies, resolve
+from cyborg_reconciler.core.state import HOST, Host, Origin, Unknown, words_of
 from cyborg_reconciler.core.subject import (
     BOUND_ON_PURPOSE,
     UNBOUND,
@@ -27,7 +28,8 @@ from cyborg_reconciler.core.subject import (
 )
 from cyborg_reconciler.documents import facts as reported
 from cyborg_reconciler.documents.base import API_VERSION
-from cyborg_reconciler.documents.policy import PolicySpec
+from cyborg_reconciler.documents.declared import Declared, Located
+from cyborg_reconciler.documents.policy import AcceleratorPolicy, PolicySpec
 
 #: Kernel arguments that concern accelerators, beside those of modules (``vfio_pci.ids``).
 #: Source: Linux, Documentation/admin-guide/kernel-parameters.txt.
@@ -68,7 +70,19 @@ def describe(subjects: Mapping[str, Subject]) -> Export:
             alike.setdefault(json.dumps(specs, sort_keys=True), []).append(host)
     names: set[str] = set()
     documents = [document for key, hosts in alike.items() for document in _documents(json.loads(key), hosts, names)]
+    left_out += _undone(documents, subjects)
     return Export(tuple(documents), tuple(left_out))
+
+
+def _undone(documents: Sequence[Mapping[str, Any]], subjects: Mapping[str, Subject]) -> Iterator[str]:
+    """Yield what this or another controller set on the hosts that *documents* would have go back to what it was."""
+    policies = (AcceleratorPolicy.model_validate(document, strict=False) for document in documents)
+    compiled = compile_policies(Declared(policies=tuple(Located(policy, "", {}) for policy in policies)))
+    for host, subject in subjects.items():
+        paths = resolve(compiled, Host(host), subject).restored if subject.owned else ()
+        if paths:
+            fields = ", ".join(" ".join(path) for path in sorted(paths))
+            yield f"{host}: was set here, and is undone by a plan made of this export: {fields}"
 
 
 def _unfit(host: str) -> str:

@@ -127,3 +127,13 @@ def test_a_host_that_no_selector_can_name_is_left_out() -> None:
     found = describe({"fe80::1": subject, "compute-*": subject, "Compute_1.example": subject})
     assert [document["metadata"]["name"] for document in found.documents] == ["compute-1.example-sriov"]
     assert [line.partition(":")[0] for line in found.left_out] == ["fe80", "compute-*"]
+
+
+def test_what_was_set_on_a_host_and_a_policy_cannot_tell_is_named() -> None:
+    words = {
+        "modules": [{"name": "nouveau"}],
+        "drivers": {"blacklisted": ["nouveau"]},
+        "owned": {"host kernel_modules blacklist nouveau": None, "host kernel_args gone": "1"},
+    }
+    (note,) = [note for note in exported(compute_1=words).left_out if "is undone" in note]
+    assert note == "compute-1: was set here, and is undone by a plan made of this export: host kernel_args gone"
