@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import click
+from rich.text import Text
 
 from cyborg_reconciler.bootstrap import open_memory, open_ports
 from cyborg_reconciler.cli.common import (
@@ -153,15 +154,16 @@ def tell(seen: Survey) -> None:
         if view.outcome is None:
             continue
         if view.verdict.verified:
-            out.print(f"{view.host.name}   [green]verified[/]   generation {view.plan.generation}")
+            generation = f"   generation {view.plan.generation}"
+            out.print(Text.assemble(f"{view.host.name}   ", ("verified", "green"), generation))
             continue
-        out.print(f"{view.host.name}   [red]{view.outcome.status}[/], {view.verdict.sync}", markup=True)
+        out.print(Text.assemble(f"{view.host.name}   ", (view.outcome.status, "red"), f", {view.verdict.sync}"))
         for step in view.outcome.steps:
             if step.status in {"refused", "failed"}:
                 reason = f"{step.reason}: " if step.reason else ""
-                out.print(f"      {step.id}: {reason}{step.message}", markup=False)
+                out.print(f"      {step.id}: {reason}{step.message}")
         if view.outcome.message:
-            out.print(f"      {view.outcome.message}", markup=False)
+            out.print(f"      {view.outcome.message}")
     out.print(plan_text(seen))
 
 

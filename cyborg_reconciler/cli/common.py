@@ -32,14 +32,24 @@ UNLIMITED: Final = 10_000
 Command = Callable[..., Any]
 
 
+class PlainConsole(Console):
+    """A console that shows texts as they are: they come from hosts, files and users.
+
+    Nothing in a text is markup, or an emoji's name; a style is given with `Text` or ``style``.
+    """
+
+    def __init__(self, *, stderr: bool = False, width: int | None = None) -> None:
+        super().__init__(stderr=stderr, width=width, highlight=False, soft_wrap=True, markup=False, emoji=False)
+
+
 def console() -> Console:
     """Return the console of the output; colours only on a terminal, and not with NO_COLOR."""
-    return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else UNLIMITED)
+    return PlainConsole(width=None if sys.stdout.isatty() else UNLIMITED)
 
 
 def errors_console() -> Console:
     """Return the console of progress and errors."""
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return PlainConsole(stderr=True)
 
 
 def with_state(command: Command) -> Command:

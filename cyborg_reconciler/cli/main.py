@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 import click
+from rich.text import Text
 
 from cyborg_reconciler.cli import apply, completion, demo, history, observe, plan, run, status, validate
 from cyborg_reconciler.cli.common import FAILED, INTERRUPTED, errors_console
@@ -81,11 +82,7 @@ def _say(line: str, fields: dict[str, Any], arguments: list[str]) -> None:
         click.echo(json.dumps(fields))
     console = errors_console()
     for part in line.splitlines():
-        console.print(f"[red]error:[/] {_escaped(part)}", highlight=False, soft_wrap=True)
-
-
-def _escaped(text: str) -> str:
-    return text.replace("[", "\\[")
+        console.print(Text.assemble(("error:", "red"), " ", part))
 
 
 def _wants_json(arguments: list[str]) -> bool:

@@ -100,7 +100,7 @@ def _turn(ports: Ports, options: Options) -> int:
     except ReconcilerError as exc:
         # Also STALL: a person mends the policies or the inventory while the loop goes on, and nothing was changed.
         tried = "tried again" if exc.next_step is NextStep.RETRY else "looked at again"
-        out.print(f"{exc.line()} ({tried} at the next turn)", style="red", markup=False)
+        out.print(f"{exc.line()} ({tried} at the next turn)", style="red")
         return FAILED
 
 
@@ -113,5 +113,5 @@ def _tell(seen: Survey) -> None:
             why = f"{wait.reason}: {wait.message}" if wait else f"{count} action{'' if count == 1 else 's'}"
             if view.phase is Phase.PENDING_APPROVAL:
                 why = f"{view.phase}: {why}"
-            out.print(f"{view.host.name}: {view.verdict.sync}: {why}", markup=False)
-    out.print(footer(seen), markup=False)
+            out.print(f"{view.host.name}: {view.verdict.sync}: {why}")
+    out.print(footer(seen))

@@ -51,6 +51,13 @@ def test_what_a_host_reports_is_whole_for_people_and_json_for_programs(tmp_path)
         assert {event["host"] for event in console.memory("history", "--events")} == {"nic-1"}
 
 
+def test_what_a_host_calls_itself_is_shown_as_it_is(tmp_path):
+    with open_console(tmp_path, nic_1()) as console:
+        (console["nic-1"].root / "etc/os-release").write_text('ID=ubuntu\nVERSION_ID="12[/bold] :end:"\n')
+        answer = console.type("observe")
+    assert (answer.code, answer.output.split("   ")[:2]) == (0, ["nic-1", "ubuntu 12[/bold] :end:"])
+
+
 def test_colours_are_for_terminals_and_not_for_those_who_do_not_want_them(tmp_path):
     (tmp_path / "wrong.yml").write_text(WRONG)
     assert COLOUR.search(shown("validate", tmp_path))
