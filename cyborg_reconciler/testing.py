@@ -377,9 +377,10 @@ class FakeJournal:
                 self._remember(host, failures=self._history(host).failures + 1)
 
     def close_run(self, run: str, status: str, at: datetime) -> None:
-        """End a run."""
+        """End a run, and the outcomes that are still running."""
         found = self._run(run)
-        found.record = replace(found.record, status=status, ended_at=at)
+        hosts = {host: status if known == "running" else known for host, known in found.record.hosts.items()}
+        found.record = replace(found.record, status=status, ended_at=at, hosts=hosts)
 
     def open_runs(self) -> Sequence[RunRecord]:
         """Return the runs that an earlier process left open, oldest first."""

@@ -251,7 +251,16 @@ def test_a_run_is_open_until_it_is_closed(opener: Opener) -> None:
     assert journal.open_runs() == [RunRecord(run, "p1", "running", NOON, None, both_running)]
     journal.close_run(run, "interrupted", LATER)
     assert journal.open_runs() == []
-    assert journal.runs() == [RunRecord(run, "p1", "interrupted", NOON, LATER, both_running)]
+    both_interrupted = dict.fromkeys(both_running, "interrupted")
+    assert journal.runs() == [RunRecord(run, "p1", "interrupted", NOON, LATER, both_interrupted)]
+
+
+def test_what_came_out_stays_when_the_run_is_closed(opener: Opener) -> None:
+    journal = opener()
+    run = journal.open_run(make_plan("p1", "compute-1", "compute-2"), NOON)
+    journal.record_outcome(run, "compute-1", Outcome(status="applied"), NOON)
+    journal.close_run(run, "failed", LATER)
+    assert opener().runs()[0].hosts == {"compute-1": "applied", "compute-2": "failed"}
 
 
 def test_an_outcome_is_its_hosts_alone(opener: Opener) -> None:

@@ -196,7 +196,7 @@ class DatabaseJournal:
             run_rows.put_outcome(connection, {"run_uuid": run, "host": host, "ended_at": at}, outcome)
 
     def close_run(self, run: str, status: str, at: datetime) -> None:
-        """End a run."""
+        """End a run, and the outcomes that are still running."""
         with writing(self._engine) as connection:
             run_rows.end_run(connection, run, status, at)
 

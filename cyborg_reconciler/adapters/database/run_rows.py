@@ -43,9 +43,11 @@ def put_outcome(connection: Connection, row: dict[str, Any], outcome: Outcome) -
 
 
 def end_run(connection: Connection, run: str, status: str, at: datetime) -> None:
-    """End a run."""
+    """End a run, and the outcomes that are still running."""
     require_run(connection, run)
     connection.execute(update(runs).where(runs.c.uuid == run).values(status=status, ended_at=at))
+    still_open = (outcomes.c.run_uuid == run) & (outcomes.c.status == RUNNING)
+    connection.execute(update(outcomes).where(still_open).values(status=status, ended_at=at))
 
 
 def require_run(connection: Connection, run: str) -> None:
