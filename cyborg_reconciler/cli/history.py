@@ -19,6 +19,9 @@ from cyborg_reconciler.settings import Settings
 def history(*, output: str, settings: Settings, events: bool, last: int, host: str) -> int:
     """Show the runs, newest first, and what came out of each; of HOST alone where one is named.
 
+    A run is `applied` when every step was reported as done, and `failed` when something was refused or failed;
+    whether the hosts are as declared was looked at afterwards, and `status` says it.
+
     \b
     Examples:
       cyborg-reconciler history
