@@ -236,8 +236,8 @@ class Journal(Protocol):
     def open_runs(self) -> Sequence[RunRecord]:
         """Return the runs that an earlier process left open."""
 
-    def runs(self, limit: int = 50) -> Sequence[RunRecord]:
-        """Return the newest runs, newest first."""
+    def runs(self, host: str = "", limit: int = 50) -> Sequence[RunRecord]:
+        """Return the newest runs, newest first; of one host when *host* is given."""
 
     def plan(self, uuid: str) -> PlanDocument | None:
         """Return the plan that was kept under *uuid*."""

@@ -389,9 +389,10 @@ class FakeJournal:
             run.record for run in self._work().runs.values() if run.record.status == "running" and run.token != mine
         ]
 
-    def runs(self, limit: int = 50) -> Sequence[RunRecord]:
-        """Return the newest runs, newest first."""
-        return [run.record for run in self._work().runs.values()][::-1][:limit]
+    def runs(self, host: str = "", limit: int = 50) -> Sequence[RunRecord]:
+        """Return the newest runs, newest first; of one host when *host* is given."""
+        found = [run.record for run in self._work().runs.values() if not host or host in run.record.hosts]
+        return found[::-1][:limit]
 
     def plan(self, uuid: str) -> PlanDocument | None:
         """Return the plan that was kept under *uuid*."""

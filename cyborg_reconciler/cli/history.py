@@ -42,8 +42,7 @@ def history(*, output: str, settings: Settings, events: bool, last: int, host: s
                     "seconds": str(round((r.ended_at - r.started_at).total_seconds())) if r.ended_at else "",
                     "hosts": ", ".join(f"{name} {outcome}" for name, outcome in r.hosts.items()),
                 }
-                for r in journal.runs(last)
-                if not host or host in r.hosts
+                for r in journal.runs(host, last)
             ]
     if output == "json":
         put_json(rows)

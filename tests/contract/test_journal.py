@@ -285,6 +285,15 @@ def test_runs_come_newest_first(journal: Journal) -> None:
     assert [run.uuid for run in journal.runs(limit=2)] == runs[:0:-1]
 
 
+def test_the_runs_of_a_host_are_found_whatever_was_run_on_others_since(journal: Journal) -> None:
+    old = [journal.open_run(make_plan(f"p{number}", "compute-1", "compute-2"), NOON) for number in range(3)]
+    for number in range(3, 6):
+        journal.open_run(make_plan(f"p{number}", "compute-2"), NOON)
+    assert [run.uuid for run in journal.runs("compute-1", limit=2)] == old[:0:-1]
+    assert dict(journal.runs("compute-1")[0].hosts) == {"compute-1": "running", "compute-2": "running"}
+    assert journal.runs("compute-3") == []
+
+
 def test_a_plan_comes_back_as_it_was(opener: Opener) -> None:
     plan = make_plan("p1", "compute-1")
     opener().open_run(plan, NOON)

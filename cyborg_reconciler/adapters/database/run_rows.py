@@ -62,9 +62,12 @@ def read_open(connection: Connection, fencing_token: int) -> list[RunRecord]:
     return read_runs(connection, query.order_by(runs.c.number))
 
 
-def read_newest(connection: Connection, limit: int) -> list[RunRecord]:
-    """Return the newest runs, newest first."""
-    return read_runs(connection, select(runs).order_by(runs.c.number.desc()).limit(limit))
+def read_newest(connection: Connection, host: str, limit: int) -> list[RunRecord]:
+    """Return the newest runs, newest first; of one host when *host* is given."""
+    query = select(runs)
+    if host:
+        query = query.where(runs.c.uuid.in_(select(outcomes.c.run_uuid).where(outcomes.c.host == host)))
+    return read_runs(connection, query.order_by(runs.c.number.desc()).limit(limit))
 
 
 def read_runs(connection: Connection, query: Select[Any]) -> list[RunRecord]:
