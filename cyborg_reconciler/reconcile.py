@@ -60,7 +60,7 @@ def converge(ports: Ports, first: Survey, options: Options, on_progress: OnProgr
         looked_at = [view.host for view in ready if view.host.name in outcomes or not stopped]
         again = survey(ports, options, on_progress, looked_at)
         hosts = {**seen.hosts, **_judged(again.hosts, outcomes, ports)}
-        seen = replace(again, hosts=hosts, pool_sizes=first.pool_sizes)
+        seen = replace(again, hosts=hosts, pool_sizes=first.pool_sizes, limited=first.limited)
     return _with_unasked(seen, ports, options, shown)
 
 
@@ -69,7 +69,7 @@ def _fresh(seen: Survey, ports: Ports, options: Options, on_progress: OnProgress
     if ports.clock.now() - seen.observed_at <= options.facts_max_age:
         return seen
     again = survey(ports, options, on_progress, [view.host for view in seen.hosts.values()])
-    return replace(again, pool_sizes=seen.pool_sizes)
+    return replace(again, pool_sizes=seen.pool_sizes, limited=seen.limited)
 
 
 def _with_unasked(seen: Survey, ports: Ports, options: Options, shown: Mapping[str, frozenset[ShownChange]]) -> Survey:

@@ -67,7 +67,7 @@ def apply(  # noqa: PLR0913 - the options of a command
       cyborg-reconciler apply -i inventory/ -p policies/ --limit compute-7 --allow-reboot --yes
     """
     target = target_of(settings, inventory, limit, policies)
-    options = options_of(settings, consent=True, allow_reboot=allow_reboot)
+    options = options_of(settings, limit, consent=True, allow_reboot=allow_reboot)
     plan = read_plan(saved) if saved else None
     quiet = is_quiet(output)
     with open_ports(settings, target, exclusive=True) as ports:
@@ -137,7 +137,7 @@ def only(seen: Survey, plan: PlanDocument) -> Survey:
         if view.plan.digest != saved.digest:
             raise PlanOutdatedError(host=name, wanted="the saved plan", found=_what_differs(saved, view))
         hosts[name] = view
-    return replace(seen, hosts=hosts)
+    return replace(seen, hosts=hosts, limited=True)
 
 
 def _what_differs(saved: HostPlan, view: HostView) -> str:
@@ -201,7 +201,7 @@ def approve(  # noqa: PLR0913 - the options of a command
     target = target_of(settings, inventory, limit, policies)
     with open_ports(settings, target, exclusive=False) as ports:
         with timed("Observed") as on_progress:
-            seen = survey(ports, options_of(settings, allow_reboot=allow_reboot), on_progress)
+            seen = survey(ports, options_of(settings, limit, allow_reboot=allow_reboot), on_progress)
         console().print(plan_text(seen))
         views = [view for view in seen.hosts.values() if view.plan.actions]
         if views:

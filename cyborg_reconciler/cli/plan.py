@@ -62,7 +62,7 @@ def plan(  # noqa: PLR0913 - the options of a command
       cyborg-reconciler plan -i inventory/ -p policies/ --out plan.json && cyborg-reconciler apply … plan.json
     """
     target = target_of(settings, inventory, limit, policies)
-    options = options_of(settings, allow_reboot=allow_reboot)
+    options = options_of(settings, limit, allow_reboot=allow_reboot)
     with open_ports(settings, target, exclusive=False) as ports:
         with timed("Observed", quiet=is_quiet(output)) as on_progress:
             seen = survey(ports, options, on_progress)

@@ -61,7 +61,7 @@ def run(  # noqa: PLR0913 - the options of a command
     """
     target = target_of(settings, inventory, limit, policies)
     stop = threading.Event()
-    options = replace(options_of(settings, consent=yes, allow_reboot=allow_reboot), stop=stop.is_set)
+    options = replace(options_of(settings, limit, consent=yes, allow_reboot=allow_reboot), stop=stop.is_set)
     source = declarations_of(target.policies)
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:
