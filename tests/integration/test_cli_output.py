@@ -76,6 +76,15 @@ def test_a_traceback_is_for_those_who_ask_for_it(tmp_path):
     assert all(line.startswith(f"error: {wrong}:4: spec") for line in plain.errors.splitlines())
 
 
+@pytest.mark.parametrize("words", [["-ojson"], ["-o", "json"], ["--output", "json"], ["--output=json"], ["-yojson"]])
+def test_programs_get_an_error_as_json_however_they_ask_for_it(tmp_path, words):
+    (tmp_path / "wrong.yml").write_text(WRONG)
+    said = call("apply", *words, "-p", tmp_path, "--state", tmp_path / "state")
+    assert (said.code, said.data["error"]) == (1, "DeclarationsInvalidError")
+    usage = call("apply", *words, "--bogus")
+    assert (usage.code, usage.data["error"]) == (1, "Usage")
+
+
 def test_documents_for_programs_are_json(tmp_path):
     (tmp_path / "wrong.yml").write_text(WRONG)
     said = call("validate", "--output", "json", tmp_path)
