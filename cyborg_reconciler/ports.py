@@ -154,14 +154,20 @@ class HostRecord:
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """One execution. *status*: ``running``, ``verified``, ``waiting``, ``failed``, ``interrupted``."""
+    """One execution.
+
+    Attributes:
+        status: ``running``; ``applied`` when every step was reported as done, which says nothing of how the hosts are
+            now (their records do); ``failed`` when something was refused or failed; ``interrupted``.
+        hosts: the status of each host's outcome; that of the run where there is no outcome.
+    """
 
     uuid: str
     plan_uuid: str
     status: str
     started_at: datetime
     ended_at: datetime | None
-    hosts: Mapping[str, str]  # outcome's status by host; "running" before there is one
+    hosts: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,13 +231,13 @@ class Journal(Protocol):
         """
 
     def close_run(self, run: str, status: str, at: datetime) -> None:
-        """End a run."""
+        """End a run with *status*, and with it the outcomes that are still ``running``."""
 
     def open_runs(self) -> Sequence[RunRecord]:
         """Return the runs that an earlier process left open."""
 
-    def runs(self, limit: int = 50) -> Sequence[RunRecord]:
-        """Return the newest runs, newest first."""
+    def runs(self, host: str = "", limit: int = 50) -> Sequence[RunRecord]:
+        """Return the newest runs, newest first; of one host when *host* is given."""
 
     def plan(self, uuid: str) -> PlanDocument | None:
         """Return the plan that was kept under *uuid*."""

@@ -8,6 +8,7 @@ is decided afresh from what is declared and observed, so that a pass may be brok
 import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from cyborg_reconciler.core.plan import to_document
@@ -15,7 +16,7 @@ from cyborg_reconciler.core.rollout import waves
 from cyborg_reconciler.core.state import Phase, Reason
 from cyborg_reconciler.documents.declared import Declared
 from cyborg_reconciler.documents.plan import PLAN_VERSION, HostPlan, Outcome, PlanDocument, RebootSegment
-from cyborg_reconciler.errors import ExecutionError
+from cyborg_reconciler.errors import ExecutionError, JournalError
 from cyborg_reconciler.ports import Event, OnProgress
 from cyborg_reconciler.survey import (
     HostView,
@@ -59,7 +60,7 @@ def converge(ports: Ports, first: Survey, options: Options, on_progress: OnProgr
         looked_at = [view.host for view in ready if view.host.name in outcomes or not stopped]
         again = survey(ports, options, on_progress, looked_at)
         hosts = {**seen.hosts, **_judged(again.hosts, outcomes, ports)}
-        seen = replace(again, hosts=hosts, pool_sizes=first.pool_sizes)
+        seen = replace(again, hosts=hosts, pool_sizes=first.pool_sizes, limited=first.limited)
     return _with_unasked(seen, ports, options, shown)
 
 
@@ -68,7 +69,7 @@ def _fresh(seen: Survey, ports: Ports, options: Options, on_progress: OnProgress
     if ports.clock.now() - seen.observed_at <= options.facts_max_age:
         return seen
     again = survey(ports, options, on_progress, [view.host for view in seen.hosts.values()])
-    return replace(again, pool_sizes=seen.pool_sizes)
+    return replace(again, pool_sizes=seen.pool_sizes, limited=seen.limited)
 
 
 def _with_unasked(seen: Survey, ports: Ports, options: Options, shown: Mapping[str, frozenset[ShownChange]]) -> Survey:
@@ -116,30 +117,42 @@ def _may_start(view: HostView, done: set[tuple[str, str]]) -> bool:
 def _apply_wave(
     views: Sequence[HostView], declared: Declared, ports: Ports, options: Options, on_progress: OnProgress
 ) -> Mapping[str, Outcome]:
-    """Cordon, apply and uncordon the hosts of one wave; what is not ours to uncordon stays as it is."""
+    """Carry out the plans of one wave in a run of its own, which is closed whatever happens meanwhile."""
     document = plan_document(views, declared, ports, options)
     names = [view.host.name for view in views]
     run = ports.journal.open_run(document, ports.clock.now())
+    try:
+        outcomes = _carry_out(run, document, names, ports, on_progress)
+    except BaseException as exc:
+        nobody_asked = isinstance(exc, ExecutionError)
+        with suppress(JournalError):  # what went wrong first is what is told; `resume` closes the run at the next start
+            if nobody_asked:
+                ports.journal.record_verdicts(dict.fromkeys(names, False))
+            ports.journal.close_run(run, "failed" if nobody_asked else "interrupted", ports.clock.now())
+        raise
+    status = "applied" if all(outcome.status == "applied" for outcome in outcomes.values()) else "failed"
+    ports.journal.close_run(run, status, ports.clock.now())
+    return outcomes
+
+
+def _carry_out(
+    run: str, document: PlanDocument, names: Sequence[str], ports: Ports, on_progress: OnProgress
+) -> Mapping[str, Outcome]:
+    """Cordon, apply and uncordon the hosts of *document*; what is not ours to uncordon stays as it is."""
     for name, plan in document.hosts.items():
         for segment in plan.segments:
             if isinstance(segment, RebootSegment):
                 ports.journal.record_reboot(name, segment.boot_id, ports.clock.now())
     ours = [name for name in names if ports.cordon.cordon(name)]
     try:
-        for view in views:
-            ports.journal.record_event(Event(ports.clock.now(), "ApplyStarted", view.host.name, f"run {run}"))
+        for name in names:
+            ports.journal.record_event(Event(ports.clock.now(), "ApplyStarted", name, f"run {run}"))
         outcomes = ports.executor.apply(document, on_progress)
         for name in names:
             ports.journal.record_outcome(run, name, outcomes[name], ports.clock.now())
-    except ExecutionError:
-        ports.journal.record_verdicts(dict.fromkeys(names, False))
-        ports.journal.close_run(run, "failed", ports.clock.now())
-        raise
     finally:
         for name in ours:
             ports.cordon.uncordon(name)
-    status = "applied" if all(outcomes[name].status == "applied" for name in names) else "failed"
-    ports.journal.close_run(run, status, ports.clock.now())
     return {name: outcomes[name] for name in names}
 
 

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from cyborg_reconciler.core.plan import Terms, make_plan
 from cyborg_reconciler.core.resolve import Desired, compile_policies, resolve
 from cyborg_reconciler.core.rollout import DEFAULT_POOL, TwoPoolsError, pool_of
+from cyborg_reconciler.core.select import selects_host
 from cyborg_reconciler.core.state import HOST, Disruption, FieldPath, Host, Phase, Plan, Reason, Value, Wait
 from cyborg_reconciler.core.subject import Subject, lay_out
 from cyborg_reconciler.core.verdict import Verdict, judge, unobserved
@@ -64,12 +65,14 @@ class Options:
         consent: a person approved what is planned; without it, pools with manual approval wait.
         allow_reboot: reboots are allowed whatever the pools say.
         stop: asked before each wave; nothing more is begun once it says so.
+        limited: it is about some hosts of the inventory alone.
     """
 
     consent: bool = False
     allow_reboot: bool = False
     facts_max_age: timedelta = timedelta(minutes=15)
     stop: Callable[[], bool] = lambda: False
+    limited: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,19 +95,28 @@ class HostView:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """All hosts at one moment, with what was declared then."""
+    """All hosts at one moment, with what was declared then; *limited*: but for hosts that nobody asked about."""
 
     declared: Declared
     hosts: Mapping[str, HostView]
     pool_sizes: Mapping[str, int] = field(default_factory=dict)
     observed_at: datetime = NEVER
+    limited: bool = False
 
     @property
     def unused_policies(self) -> tuple[str, ...]:
-        """The policies that selected nothing, as far as hosts could be observed."""
+        """The policies that certainly select nothing: none of the hosts that they may be about is out of sight."""
+        if self.limited:
+            return ()
         used = {name for view in self.hosts.values() if view.desired for name in view.desired.policies}
-        names = (located.document.metadata.name for located in self.declared.policies)
-        return tuple(name for name in names if name not in used)
+        out_of_sight = [view.host for view in self.hosts.values() if view.desired is None]
+        documents = [located.document for located in self.declared.policies]
+        return tuple(
+            one.metadata.name
+            for one in documents
+            if one.metadata.name not in used
+            and not any(selects_host(one.spec.host_selector, host) for host in out_of_sight)
+        )
 
 
 def survey(ports: Ports, options: Options, on_progress: OnProgress, hosts: Sequence[Host] | None = None) -> Survey:
@@ -144,7 +156,7 @@ def survey(ports: Ports, options: Options, on_progress: OnProgress, hosts: Seque
             views[host.name] = replace(view, phase=_phase(view, ports, options))
     _record(views.values(), ports, now)
     sizes = Counter(view.pool.metadata.name for view in views.values())
-    return Survey(declared, views, sizes, now)
+    return Survey(declared, views, sizes, now, options.limited)
 
 
 def _pool(host: Host, declared: Declared) -> tuple[RolloutPool, Wait | None]:

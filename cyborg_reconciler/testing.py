@@ -377,9 +377,10 @@ class FakeJournal:
                 self._remember(host, failures=self._history(host).failures + 1)
 
     def close_run(self, run: str, status: str, at: datetime) -> None:
-        """End a run."""
+        """End a run, and the outcomes that are still running."""
         found = self._run(run)
-        found.record = replace(found.record, status=status, ended_at=at)
+        hosts = {host: status if known == "running" else known for host, known in found.record.hosts.items()}
+        found.record = replace(found.record, status=status, ended_at=at, hosts=hosts)
 
     def open_runs(self) -> Sequence[RunRecord]:
         """Return the runs that an earlier process left open, oldest first."""
@@ -388,9 +389,10 @@ class FakeJournal:
             run.record for run in self._work().runs.values() if run.record.status == "running" and run.token != mine
         ]
 
-    def runs(self, limit: int = 50) -> Sequence[RunRecord]:
-        """Return the newest runs, newest first."""
-        return [run.record for run in self._work().runs.values()][::-1][:limit]
+    def runs(self, host: str = "", limit: int = 50) -> Sequence[RunRecord]:
+        """Return the newest runs, newest first; of one host when *host* is given."""
+        found = [run.record for run in self._work().runs.values() if not host or host in run.record.hosts]
+        return found[::-1][:limit]
 
     def plan(self, uuid: str) -> PlanDocument | None:
         """Return the plan that was kept under *uuid*."""

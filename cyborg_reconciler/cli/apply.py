@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import click
+from rich.text import Text
 
 from cyborg_reconciler.bootstrap import open_memory, open_ports
 from cyborg_reconciler.cli.common import (
@@ -66,7 +67,7 @@ def apply(  # noqa: PLR0913 - the options of a command
       cyborg-reconciler apply -i inventory/ -p policies/ --limit compute-7 --allow-reboot --yes
     """
     target = target_of(settings, inventory, limit, policies)
-    options = options_of(settings, consent=True, allow_reboot=allow_reboot)
+    options = options_of(settings, limit, consent=True, allow_reboot=allow_reboot)
     plan = read_plan(saved) if saved else None
     quiet = is_quiet(output)
     with open_ports(settings, target, exclusive=True) as ports:
@@ -136,7 +137,7 @@ def only(seen: Survey, plan: PlanDocument) -> Survey:
         if view.plan.digest != saved.digest:
             raise PlanOutdatedError(host=name, wanted="the saved plan", found=_what_differs(saved, view))
         hosts[name] = view
-    return replace(seen, hosts=hosts)
+    return replace(seen, hosts=hosts, limited=True)
 
 
 def _what_differs(saved: HostPlan, view: HostView) -> str:
@@ -153,15 +154,16 @@ def tell(seen: Survey) -> None:
         if view.outcome is None:
             continue
         if view.verdict.verified:
-            out.print(f"{view.host.name}   [green]verified[/]   generation {view.plan.generation}")
+            generation = f"   generation {view.plan.generation}"
+            out.print(Text.assemble(f"{view.host.name}   ", ("verified", "green"), generation))
             continue
-        out.print(f"{view.host.name}   [red]{view.outcome.status}[/], {view.verdict.sync}", markup=True)
+        out.print(Text.assemble(f"{view.host.name}   ", (view.outcome.status, "red"), f", {view.verdict.sync}"))
         for step in view.outcome.steps:
             if step.status in {"refused", "failed"}:
                 reason = f"{step.reason}: " if step.reason else ""
-                out.print(f"      {step.id}: {reason}{step.message}", markup=False)
+                out.print(f"      {step.id}: {reason}{step.message}")
         if view.outcome.message:
-            out.print(f"      {view.outcome.message}", markup=False)
+            out.print(f"      {view.outcome.message}")
     out.print(plan_text(seen))
 
 
@@ -199,7 +201,7 @@ def approve(  # noqa: PLR0913 - the options of a command
     target = target_of(settings, inventory, limit, policies)
     with open_ports(settings, target, exclusive=False) as ports:
         with timed("Observed") as on_progress:
-            seen = survey(ports, options_of(settings, allow_reboot=allow_reboot), on_progress)
+            seen = survey(ports, options_of(settings, limit, allow_reboot=allow_reboot), on_progress)
         console().print(plan_text(seen))
         views = [view for view in seen.hosts.values() if view.plan.actions]
         if views:

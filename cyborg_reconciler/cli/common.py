@@ -3,16 +3,18 @@
 
 import functools
 import json
+import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
 import click
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 
 from cyborg_reconciler.bootstrap import Target
 from cyborg_reconciler.cli.progress import shown
@@ -29,17 +31,39 @@ INTERRUPTED: Final = 130
 #: Columns of an output that is no terminal: a pipe gets whole lines, whatever stands in them.
 UNLIMITED: Final = 10_000
 
+#: What a terminal may take for an order: C0 but newline and tab, DEL, and C1. Source: ECMA-48.
+CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+#: What stands in the place of such a character.
+REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
+
 Command = Callable[..., Any]
+
+
+class PlainConsole(Console):
+    """A console that shows texts as they are: they come from hosts, files and users.
+
+    Nothing in a text is markup or an emoji's name (a style is given with `Text` or ``style``), and its control
+    characters are replaced, so that none is an order to the terminal.
+    """
+
+    def __init__(self, *, stderr: bool = False, width: int | None = None) -> None:
+        super().__init__(stderr=stderr, width=width, highlight=False, soft_wrap=True, markup=False, emoji=False)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Yield what is written for *renderable*; what rich itself orders (of the live table) passes."""
+        for segment in super().render(renderable, options):
+            text, style, control = segment
+            yield segment if control else Segment(CONTROL.sub(REPLACEMENT, text), style)
 
 
 def console() -> Console:
     """Return the console of the output; colours only on a terminal, and not with NO_COLOR."""
-    return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else UNLIMITED)
+    return PlainConsole(width=None if sys.stdout.isatty() else UNLIMITED)
 
 
 def errors_console() -> Console:
     """Return the console of progress and errors."""
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return PlainConsole(stderr=True)
 
 
 def with_state(command: Command) -> Command:
@@ -100,9 +124,9 @@ def settings_with(**given: Any) -> Settings:  # noqa: ANN401 - a setting's value
     return Settings(**{**{name: getattr(settings, name) for name in Settings.__slots__}, **changed})
 
 
-def options_of(settings: Settings, *, consent: bool = False, allow_reboot: bool = False) -> Options:
-    """Return what the caller allows, and how old facts may be."""
-    return Options(consent, allow_reboot, timedelta(seconds=settings.facts_max_age_s))
+def options_of(settings: Settings, limit: str, *, consent: bool = False, allow_reboot: bool = False) -> Options:
+    """Return what the caller allows, how old facts may be, and whether there is a limit."""
+    return Options(consent, allow_reboot, timedelta(seconds=settings.facts_max_age_s), limited=bool(limit))
 
 
 def target_of(settings: Settings, inventory: tuple[str, ...], limit: str, policies: str | None) -> Target:

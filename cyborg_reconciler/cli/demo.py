@@ -46,7 +46,7 @@ def demo(*, keep: bool, wait: bool) -> int:
         _say("3. Do it. Each host is looked at again afterwards; that, not a return code, is success.")
         results.append(_type(apply.apply, [*to, "--yes"], DONE))
         _say("4. Somebody takes the VFs of a NIC away by hand.")
-        console().print(f"[bold]nic-1# echo 0 > {BROKEN_PF}[/]")
+        console().print(f"nic-1# echo 0 > {BROKEN_PF}", style="bold")
         hosts["nic-1"].write(BROKEN_PF, 0)
         _say("5. The drift shows.")
         results.append(_type(plan.plan, to, CHANGES))
@@ -54,7 +54,8 @@ def demo(*, keep: bool, wait: bool) -> int:
         results.append(_type(apply.apply, [*to, "--yes"], DONE))
         results.append(_type(status.status, ["--state", str(folder / "state")], DONE))
         count = hosts["nic-1"].read(BROKEN_PF)
-        console().print(f"[bold]nic-1# cat {BROKEN_PF}[/]\n{count}")
+        console().print(f"nic-1# cat {BROKEN_PF}", style="bold")
+        console().print(count)
         if all(results) and count == "4":
             _say("The hosts are as declared. Next: docs/tutorial.md, and your own inventory: -i PATH.")
             if wait:
@@ -80,11 +81,11 @@ def _folder(*, keep: bool) -> Iterator[Path]:
 
 
 def _say(words: str) -> None:
-    console().print(f"\n[bold cyan]{words}[/]")
+    console().print(f"\n{words}", style="bold cyan")
 
 
 def _type(command: click.Command, arguments: list[str], wanted: int) -> bool:
     """Run a command as a user would type it, and return whether it exited as *wanted*."""
-    console().print(f"[bold]$ cyborg-reconciler {command.name} {' '.join(arguments)}[/]")
+    console().print(f"$ cyborg-reconciler {command.name} {' '.join(arguments)}", style="bold")
     code = command.main(args=arguments, prog_name=f"cyborg-reconciler {command.name}", standalone_mode=False)
     return bool(code == wanted)

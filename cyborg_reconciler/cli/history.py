@@ -19,6 +19,9 @@ from cyborg_reconciler.settings import Settings
 def history(*, output: str, settings: Settings, events: bool, last: int, host: str) -> int:
     """Show the runs, newest first, and what came out of each; of HOST alone where one is named.
 
+    A run is `applied` when every step was reported as done, and `failed` when something was refused or failed;
+    whether the hosts are as declared was looked at afterwards, and `status` says it.
+
     \b
     Examples:
       cyborg-reconciler history
@@ -39,8 +42,7 @@ def history(*, output: str, settings: Settings, events: bool, last: int, host: s
                     "seconds": str(round((r.ended_at - r.started_at).total_seconds())) if r.ended_at else "",
                     "hosts": ", ".join(f"{name} {outcome}" for name, outcome in r.hosts.items()),
                 }
-                for r in journal.runs(last)
-                if not host or host in r.hosts
+                for r in journal.runs(host, last)
             ]
     if output == "json":
         put_json(rows)

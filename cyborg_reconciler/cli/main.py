@@ -2,17 +2,22 @@
 """The group of all commands, and the translation of errors into a line and an exit code. Does I/O on the terminal."""
 
 import json
+import re
 import sys
 import traceback
 from importlib.metadata import version
 from itertools import pairwise
-from typing import Any
+from typing import Any, Final
 
 import click
+from rich.text import Text
 
 from cyborg_reconciler.cli import apply, completion, demo, history, observe, plan, run, status, validate
 from cyborg_reconciler.cli.common import FAILED, INTERRUPTED, errors_console
 from cyborg_reconciler.errors import ReconcilerError
+
+#: How --output json may be written; its short form also with -y before it, and with or without a space.
+JSON: Final = re.compile(r"--output[= ]json|-y*o ?json")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -59,7 +64,8 @@ def main(argv: list[str] | None = None) -> None:
     except ReconcilerError as exc:
         _say(exc.line(), exc.fields(), arguments)
     except click.exceptions.Abort:
-        _say("interrupted; nothing more is started, and the next call goes on from here", {}, arguments)
+        found = "interrupted; nothing more is started, and the next call goes on from here"
+        _say(found, {"error": "Interrupted", "found": found}, arguments)
         sys.exit(INTERRUPTED)
     except click.ClickException as exc:
         message = exc.format_message().rstrip(".")
@@ -70,25 +76,21 @@ def main(argv: list[str] | None = None) -> None:
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output has gone
     except Exception as exc:  # noqa: BLE001 - the last translator: whatever comes becomes one line
-        _say(f"unexpected error: {type(exc).__name__}: {exc}; run again with --debug, and report it", {}, arguments)
+        found = f"unexpected error: {type(exc).__name__}: {exc}; run again with --debug, and report it"
+        _say(found, {"error": "Unexpected", "found": found}, arguments)
     sys.exit(FAILED)
 
 
 def _say(line: str, fields: dict[str, Any], arguments: list[str]) -> None:
     if "--debug" in arguments:
         traceback.print_exc()
-    if _wants_json(arguments) and fields:
+    if _wants_json(arguments):
         click.echo(json.dumps(fields))
     console = errors_console()
     for part in line.splitlines():
-        console.print(f"[red]error:[/] {_escaped(part)}", highlight=False, soft_wrap=True)
-
-
-def _escaped(text: str) -> str:
-    return text.replace("[", "\\[")
+        console.print(Text.assemble(("error:", "red"), " ", part))
 
 
 def _wants_json(arguments: list[str]) -> bool:
-    return "--output=json" in arguments or any(
-        pair in {("--output", "json"), ("-o", "json")} for pair in pairwise(arguments)
-    )
+    """Return whether JSON was asked for; click may not have come so far as to know."""
+    return any(JSON.fullmatch(words) for words in (*arguments, *map(" ".join, pairwise(arguments))))

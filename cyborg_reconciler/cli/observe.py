@@ -57,7 +57,8 @@ def observe(*, inventory: tuple[str, ...], limit: str, output: str, settings: Se
         for host, subject in subjects.items():
             kernel = subject.facts.kernel
             iommu = "IOMMU on" if kernel.iommu_enabled is True else "IOMMU off"
-            out.print(f"[bold]{host}[/]   {kernel.os_id} {kernel.os_version}   kernel {kernel.release}   {iommu}")
+            system = f"{kernel.os_id} {kernel.os_version}   kernel {kernel.release}   {iommu}"
+            out.print(Text.assemble((host, "bold"), "   ", system))
             out.print(_table(subject, everything=everything))
     return _say_unobserved(observed)
 
@@ -148,6 +149,6 @@ def export(*, inventory: tuple[str, ...], limit: str, settings: Settings) -> int
     exported = describe(subjects)
     yaml.dump_all(exported.documents, text)
     for note in exported.left_out:
-        errors_console().print(f"warning: {note}", markup=False, style="yellow")
+        errors_console().print(f"warning: {note}", style="yellow")
     click.echo(text.getvalue(), nl=False)
     return _say_unobserved(observed)

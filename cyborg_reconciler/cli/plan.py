@@ -2,6 +2,7 @@
 """`plan`: what would be done, and what waits."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import click
@@ -61,7 +62,7 @@ def plan(  # noqa: PLR0913 - the options of a command
       cyborg-reconciler plan -i inventory/ -p policies/ --out plan.json && cyborg-reconciler apply … plan.json
     """
     target = target_of(settings, inventory, limit, policies)
-    options = options_of(settings, allow_reboot=allow_reboot)
+    options = options_of(settings, limit, allow_reboot=allow_reboot)
     with open_ports(settings, target, exclusive=False) as ports:
         with timed("Observed", quiet=is_quiet(output)) as on_progress:
             seen = survey(ports, options, on_progress)
@@ -78,15 +79,32 @@ def plan(  # noqa: PLR0913 - the options of a command
 def save(path: Path, document: bytes) -> None:
     """Write a plan for its owner alone: it holds what hosts report of themselves.
 
+    It is there as a whole or not at all: a plan that was at *path* before stays when the disk is full.
+
     Raises:
         click.FileError: it cannot be written.
     """
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(document + b"\n")
+        if path.exists() and not path.is_file():
+            path.write_bytes(document + b"\n")  # /dev/stdout, say: there is nothing to replace
+        else:
+            _replace(path.resolve(), document + b"\n")  # a link goes on leading to the plan
     except OSError as exc:
         raise click.FileError(str(path), exc.strerror) from exc
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Put a new file, which only its owner may read, in the place of the one at *path*."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
 
 
 def exit_code(seen: Survey) -> int:

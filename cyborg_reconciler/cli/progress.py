@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from cyborg_reconciler.ports import OnProgress, Progress
 
@@ -39,15 +40,11 @@ class Board:
         """Return the board as a table; hosts that are at work come first."""
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
         for name in ("host", *self.steps):
-            table.add_column(name)
+            table.add_column(Text(name))
         busy = sorted(self.hosts.items(), key=lambda item: "started" not in item[1].values())
         for host, steps in busy[:MOST_ROWS]:
-            cells = [_SIGNS.get(steps.get(step, ""), steps.get(step, "")) for step in self.steps]
-            styled = [
-                f"[{_STYLES[s]}]{c}[/]" if (s := steps.get(k, "")) in _STYLES else c
-                for k, c in zip(self.steps, cells, strict=True)
-            ]
-            table.add_row(host, *styled)
+            states = [steps.get(step, "") for step in self.steps]
+            table.add_row(Text(host), *(Text(_SIGNS.get(s, s), _STYLES.get(s, "")) for s in states))
         if len(busy) > MOST_ROWS:
             table.add_row(f"… {len(busy) - MOST_ROWS} more")
         table.caption = f"{int(time.monotonic() - self.began)} s"
@@ -69,8 +66,6 @@ def shown(console: Console, *, quiet: bool = False) -> Iterator[OnProgress]:
         def write(progress: Progress) -> None:
             if progress.status != "started":
                 words = f"{progress.host}: {progress.step}: {_SIGNS.get(progress.status, progress.status)}"
-                console.print(
-                    f"{words}: {progress.message}" if progress.message else words, markup=False, highlight=False
-                )
+                console.print(Text(f"{words}: {progress.message}" if progress.message else words))
 
         yield write

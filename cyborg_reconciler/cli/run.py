@@ -51,9 +51,15 @@ def run(  # noqa: PLR0913 - the options of a command
     yes: bool,
     once: bool,
 ) -> int:
-    """Keep the hosts as declared until it is told to stop (SIGTERM, SIGINT: what runs is ended first).
+    """Keep the hosts as declared until it is told to stop.
 
     Hosts of a pool with `approval: automatic` are corrected at once; others wait for `approve`, or for --yes.
+
+    SIGTERM or SIGINT lets the wave that runs come to its end, and its hosts be looked at; a second one breaks it off.
+
+    \b
+    Exits with 0 when it was told to stop, and with 130 when something was broken off. With --once, as `apply` does:
+    with 0 when every host is verified, with 2 when some wait, and with 1 when something failed or was refused.
 
     \b
     Example:
@@ -61,14 +67,10 @@ def run(  # noqa: PLR0913 - the options of a command
     """
     target = target_of(settings, inventory, limit, policies)
     stop = threading.Event()
-    options = replace(options_of(settings, consent=yes, allow_reboot=allow_reboot), stop=stop.is_set)
+    options = replace(options_of(settings, limit, consent=yes, allow_reboot=allow_reboot), stop=stop.is_set)
     source = declarations_of(target.policies)
 
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, on_signal)
+    _stop_on_signals(stop)
     with open_ports(settings, target, exclusive=True) as ports:
         resume(ports)
         while not stop.is_set():
@@ -80,6 +82,21 @@ def run(  # noqa: PLR0913 - the options of a command
             while waited < (interval or settings.interval_s) and source.stamp() == stamp and not stop.wait(WATCH_S):
                 waited += WATCH_S
     return DONE
+
+
+def _stop_on_signals(stop: threading.Event) -> None:
+    """Set *stop* at the first SIGTERM or SIGINT, and break off what runs at the second."""
+    signals = (signal.SIGTERM, signal.SIGINT)
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        if stop.is_set():
+            for number in signals:  # what ends the processes of the run must not be broken off in its turn
+                signal.signal(number, signal.SIG_IGN)
+            raise KeyboardInterrupt
+        stop.set()
+
+    for number in signals:
+        signal.signal(number, on_signal)
 
 
 def _turn(ports: Ports, options: Options) -> int:
@@ -100,7 +117,7 @@ def _turn(ports: Ports, options: Options) -> int:
     except ReconcilerError as exc:
         # Also STALL: a person mends the policies or the inventory while the loop goes on, and nothing was changed.
         tried = "tried again" if exc.next_step is NextStep.RETRY else "looked at again"
-        out.print(f"{exc.line()} ({tried} at the next turn)", style="red", markup=False)
+        out.print(f"{exc.line()} ({tried} at the next turn)", style="red")
         return FAILED
 
 
@@ -113,5 +130,5 @@ def _tell(seen: Survey) -> None:
             why = f"{wait.reason}: {wait.message}" if wait else f"{count} action{'' if count == 1 else 's'}"
             if view.phase is Phase.PENDING_APPROVAL:
                 why = f"{view.phase}: {why}"
-            out.print(f"{view.host.name}: {view.verdict.sync}: {why}", markup=False)
-    out.print(footer(seen), markup=False)
+            out.print(f"{view.host.name}: {view.verdict.sync}: {why}")
+    out.print(footer(seen))

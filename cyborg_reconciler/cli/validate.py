@@ -34,9 +34,9 @@ def validate(*, output: str, path: str) -> int:
     else:
         err = errors_console()
         for problem in problems:
-            err.print(str(problem), markup=False, style="red")
+            err.print(str(problem), style="red")
         for warning in warnings:
-            err.print(f"warning: {warning}", markup=False, style="yellow")
+            err.print(f"warning: {warning}", style="yellow")
         if problems:
             console().print(f"{len(problems)} {'problem' if len(problems) == 1 else 'problems'}")
         else:

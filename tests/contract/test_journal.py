@@ -251,7 +251,16 @@ def test_a_run_is_open_until_it_is_closed(opener: Opener) -> None:
     assert journal.open_runs() == [RunRecord(run, "p1", "running", NOON, None, both_running)]
     journal.close_run(run, "interrupted", LATER)
     assert journal.open_runs() == []
-    assert journal.runs() == [RunRecord(run, "p1", "interrupted", NOON, LATER, both_running)]
+    both_interrupted = dict.fromkeys(both_running, "interrupted")
+    assert journal.runs() == [RunRecord(run, "p1", "interrupted", NOON, LATER, both_interrupted)]
+
+
+def test_what_came_out_stays_when_the_run_is_closed(opener: Opener) -> None:
+    journal = opener()
+    run = journal.open_run(make_plan("p1", "compute-1", "compute-2"), NOON)
+    journal.record_outcome(run, "compute-1", Outcome(status="applied"), NOON)
+    journal.close_run(run, "failed", LATER)
+    assert opener().runs()[0].hosts == {"compute-1": "applied", "compute-2": "failed"}
 
 
 def test_an_outcome_is_its_hosts_alone(opener: Opener) -> None:
@@ -274,6 +283,15 @@ def test_runs_come_newest_first(journal: Journal) -> None:
     runs = [journal.open_run(plan, NOON) for _ in range(3)]
     assert [run.uuid for run in journal.runs()] == runs[::-1]
     assert [run.uuid for run in journal.runs(limit=2)] == runs[:0:-1]
+
+
+def test_the_runs_of_a_host_are_found_whatever_was_run_on_others_since(journal: Journal) -> None:
+    old = [journal.open_run(make_plan(f"p{number}", "compute-1", "compute-2"), NOON) for number in range(3)]
+    for number in range(3, 6):
+        journal.open_run(make_plan(f"p{number}", "compute-2"), NOON)
+    assert [run.uuid for run in journal.runs("compute-1", limit=2)] == old[:0:-1]
+    assert dict(journal.runs("compute-1")[0].hosts) == {"compute-1": "running", "compute-2": "running"}
+    assert journal.runs("compute-3") == []
 
 
 def test_a_plan_comes_back_as_it_was(opener: Opener) -> None:

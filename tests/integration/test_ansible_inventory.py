@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cyborg_reconciler.adapters.ansible import processes
+from cyborg_reconciler.adapters.ansible.environment import locale_of
 from cyborg_reconciler.adapters.ansible.inventory import AnsibleInventory, explain, parse_inventory
 from cyborg_reconciler.adapters.ansible.options import AnsibleOptions
 from cyborg_reconciler.core.state import Host
@@ -67,6 +68,25 @@ def test_several_sources_are_one_inventory(inventory: Make, tmp_path: Path) -> N
     (tmp_path / "more.ini").write_text("[crypto]\nc1 cyborg_root=/srv/c1\n")
     names = [host.name for host in inventory("fleet.yml", "more.ini", "x1,x2,").hosts()]
     assert sorted(names) == ["a1", "b2", "c1", "lonely", "x1", "x2", "z1", "z9"]
+
+
+@pytest.mark.parametrize("name", ["LC_ALL", "LANG"])
+def test_the_users_locale_may_be_any(inventory: Make, name: str) -> None:
+    assert [host.name for host in inventory("x1,", environ={name: "C"}).hosts()] == ["x1"]
+
+
+@pytest.mark.parametrize(
+    ("environ", "more"),
+    [
+        ({}, {}),
+        ({"LANG": "de_DE.UTF-8"}, {}),
+        ({"LC_ALL": "C.utf8", "LANG": "C"}, {}),
+        ({"LC_ALL": "POSIX", "LANG": "de_DE.UTF-8"}, {"LC_ALL": "C.UTF-8"}),
+        ({"LC_ALL": "", "LC_CTYPE": "de_DE"}, {"LC_ALL": "C.UTF-8"}),
+    ],
+)
+def test_a_locale_is_changed_only_where_ansible_would_refuse_it(environ, more) -> None:
+    assert locale_of(environ) == more
 
 
 def test_a_script_is_an_inventory(inventory: Make, tmp_path: Path) -> None:

@@ -210,8 +210,18 @@ def test_a_state_folder_may_have_any_name_and_a_run_that_went_well_leaves_nothin
     folder = tmp_path / "my state, 2 [old]: so"
     folder.mkdir()
     options = make_options(folder, {"good": LOCAL, "fine": LOCAL})
-    assert isinstance(observe(options)["good"], Observation)
+    commands: list[list[str]] = []
+
+    def look(_progress: Progress) -> None:
+        commands.extend(Path(f"/proc/{pid}/cmdline").read_text().split("\0") for pid in marked(options))
+
+    found = observe(options, look)
+    assert {host: type(one) for host, one in found.items()} == {"good": Observation, "fine": Observation}
     assert list(options.runs.iterdir()) == []
+    ansible = [words for words in commands if "--limit" in words]
+    assert ansible
+    for words in ansible:  # as many hosts as there may be: they have room, and `ps` shows none of them
+        assert not [word for word in words if "good" in word or "fine" in word]
 
 
 def test_what_the_inventory_names_by_a_relative_path_is_found_from_where_the_user_is(tmp_path: Path) -> None:

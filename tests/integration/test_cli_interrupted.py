@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""kill -9 of the controller in the middle of a change: nothing goes on, nothing is lost, the next apply converges."""
+"""A controller that is killed, or told to stop, in the middle of a change: nothing goes on, and nothing is lost."""
 
 import fcntl
 import json
 import os
 import signal
+import time
 
 import pytest
 
@@ -71,3 +72,22 @@ def test_a_controller_that_is_killed_in_the_middle_leaves_nothing_running_and_th
     before = {tuple(field["path"]): field["before"] for field in record["fields"]}
     assert before[QAT, "sriov", "num_vfs"] == 0, "what was there before us was not forgotten"
     assert at_work(console) == set()
+
+
+def test_the_loop_lets_a_wave_end_and_a_second_signal_breaks_it_off(console):
+    host = console["qat-1"]
+    console.declare("qat", device_selector={"product_id": "4940"}, sriov={"num_vfs": 4})
+    os.kill(host.pid, signal.SIGSTOP)
+    with console.process("run", "--yes") as loop:
+        wait_until(lambda: is_being_changed(host), 300)
+        loop.send_signal(signal.SIGTERM)
+        time.sleep(2)
+        assert loop.poll() is None
+        assert is_being_changed(host)
+        loop.send_signal(signal.SIGTERM)
+        assert loop.wait(60) == 130
+    assert not is_being_changed(host)
+    assert at_work(console) == set()
+    os.kill(host.pid, signal.SIGCONT)
+    (row,) = console.memory("history")
+    assert (row["status"], row["hosts"]) == ("interrupted", "qat-1 interrupted")

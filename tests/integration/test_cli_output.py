@@ -51,6 +51,13 @@ def test_what_a_host_reports_is_whole_for_people_and_json_for_programs(tmp_path)
         assert {event["host"] for event in console.memory("history", "--events")} == {"nic-1"}
 
 
+def test_what_a_host_calls_itself_is_shown_as_it_is(tmp_path):
+    with open_console(tmp_path, nic_1()) as console:
+        (console["nic-1"].root / "etc/os-release").write_text('ID=ubuntu\nVERSION_ID="12[/bold] :end:"\n')
+        answer = console.type("observe")
+    assert (answer.code, answer.output.split("   ")[:2]) == (0, ["nic-1", "ubuntu 12[/bold] :end:"])
+
+
 def test_colours_are_for_terminals_and_not_for_those_who_do_not_want_them(tmp_path):
     (tmp_path / "wrong.yml").write_text(WRONG)
     assert COLOUR.search(shown("validate", tmp_path))
@@ -67,6 +74,15 @@ def test_a_traceback_is_for_those_who_ask_for_it(tmp_path):
     plain = call(*words)
     assert "Traceback" not in plain.errors
     assert all(line.startswith(f"error: {wrong}:4: spec") for line in plain.errors.splitlines())
+
+
+@pytest.mark.parametrize("words", [["-ojson"], ["-o", "json"], ["--output", "json"], ["--output=json"], ["-yojson"]])
+def test_programs_get_an_error_as_json_however_they_ask_for_it(tmp_path, words):
+    (tmp_path / "wrong.yml").write_text(WRONG)
+    said = call("apply", *words, "-p", tmp_path, "--state", tmp_path / "state")
+    assert (said.code, said.data["error"]) == (1, "DeclarationsInvalidError")
+    usage = call("apply", *words, "--bogus")
+    assert (usage.code, usage.data["error"]) == (1, "Usage")
 
 
 def test_documents_for_programs_are_json(tmp_path):

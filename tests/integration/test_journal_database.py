@@ -241,6 +241,30 @@ def test_a_reader_reads_while_a_writer_writes(folder: Path) -> None:
         assert reader.controller().id == journal.controller().id
 
 
+READER = """
+import sys
+from pathlib import Path
+from cyborg_reconciler.adapters.database import open_reader
+with open_reader(Path(sys.argv[1])) as journal:
+    print(*(event.message for event in journal.events()))
+"""
+#: Root may write everywhere unless that is taken from him.
+WITHOUT_POWERS = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
+
+
+@pytest.mark.parametrize("is_writer_at_work", [False, True])
+def test_a_reader_needs_no_more_than_to_read(folder: Path, *, is_writer_at_work: bool) -> None:
+    with open_journal(folder) as journal, contextlib.ExitStack() as stack:
+        journal.record_event(Event(NOW, "seen", message="here?"))
+        if not is_writer_at_work:
+            journal.close()
+        folder.chmod(0o500)
+        stack.callback(folder.chmod, 0o700)
+        command = [*WITHOUT_POWERS, sys.executable, "-c", READER, folder]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("here?\n", "")
+
+
 def test_a_reader_needs_a_journal(folder: Path) -> None:
     with pytest.raises(JournalError, match="there is none"):
         open_reader(folder)

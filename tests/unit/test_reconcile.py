@@ -334,6 +334,18 @@ def test_a_policy_that_selects_nothing_is_told() -> None:
     assert World("a", policies=[VFS, idle]).look().unused_policies == ("idle",)
 
 
+def test_a_policy_may_select_what_is_out_of_sight_and_then_nothing_is_told_of_it() -> None:
+    here = {"name": "here", "sriov": {"num_vfs": 4}, "host_selector": {"names": ["a"]}}
+    there = {**here, "name": "there", "host_selector": {"names": ["b"]}}
+    none = {**here, "name": "none", "host_selector": {"names": ["c"]}}
+    world = World("a", "b", policies=[policy_of(spec, 1) for spec in (here, there, none)])
+    del world.observer.facts["b"]
+    assert world.look().unused_policies == ("none",)
+    limited = replace(YES, limited=True)
+    assert world.look(limited).unused_policies == ()
+    assert world.converge(limited).unused_policies == ()
+
+
 def test_a_host_in_two_pools_is_conflicted_and_others_go_on() -> None:
     other = pool_of()
     document = other.document.model_copy(update={"metadata": Metadata(name="q")})

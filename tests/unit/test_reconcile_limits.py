@@ -10,7 +10,7 @@ from cyborg_reconciler.core.state import Phase
 from cyborg_reconciler.documents.facts import Facts
 from cyborg_reconciler.documents.plan import RebootSegment, Segment
 from cyborg_reconciler.documents.pool import Reboot
-from cyborg_reconciler.errors import ExecutionError
+from cyborg_reconciler.errors import ExecutionError, JournalLockedError
 from cyborg_reconciler.reconcile import converge
 from cyborg_reconciler.survey import Options
 from cyborg_reconciler.testing import change_nothing, ignore_progress
@@ -84,3 +84,28 @@ def test_a_run_that_could_not_begin_is_closed_as_failed_and_counts() -> None:
         world.converge()
     assert [run.status for run in world.journal.runs()] == ["failed"]
     assert [history.failures for history in world.journal.memory.histories.values()] == [1]
+
+
+@pytest.mark.parametrize("trouble", [KeyboardInterrupt(), JournalLockedError(wanted="the journal", found="locked")])
+def test_a_run_that_is_broken_off_is_closed_at_once_and_its_hosts_with_it(trouble: BaseException) -> None:
+    def break_off(facts: Facts, segment: Segment):
+        raise trouble
+
+    world = World("a", react=break_off)
+    with pytest.raises(type(trouble)):
+        world.converge()
+    (run,) = world.journal.runs()
+    assert (run.status, run.ended_at, run.hosts) == ("interrupted", world.ports.clock.now(), {"a": "interrupted"})
+    assert world.cordon.cordoned == set()
+
+
+def test_a_run_that_cannot_even_be_closed_is_left_to_the_next_start_and_the_trouble_told() -> None:
+    def lose_the_disk(facts: Facts, segment: Segment):
+        world.journal.broken = JournalLockedError(wanted="the journal", found="locked")
+        raise KeyboardInterrupt
+
+    world = World("a", react=lose_the_disk)
+    with pytest.raises(KeyboardInterrupt):
+        world.converge()
+    world.journal.broken = None
+    assert [run.hosts for run in world.journal.reopened().open_runs()] == [{"a": "running"}]

@@ -21,7 +21,7 @@ import msgspec
 
 from cyborg_reconciler.adapters.ansible import processes
 from cyborg_reconciler.adapters.ansible.events import Ended, Ending, Message, encode_message, find_reason, parse_event
-from cyborg_reconciler.adapters.ansible.folder import ARTIFACTS, Job
+from cyborg_reconciler.adapters.ansible.folder import ARTIFACTS, HOSTS, Job
 
 #: How often ansible-runner asks whether it should stop.
 ASK_EVERY_S: Final = 0.5
@@ -99,7 +99,7 @@ class Child:
             project_dir=job.working_folder,
             ident=ARTIFACTS.name,
             playbook=job.playbook,
-            cmdline=shlex.join(job.arguments),
+            cmdline=shlex.join([*job.arguments, "--limit", hosts_pattern()]),
             quiet=True,
             fact_cache_type="memory",
             settings={"pexpect_timeout": ASK_EVERY_S},
@@ -134,6 +134,14 @@ class Child:
         except BrokenPipeError:
             if not self._stop.reason:
                 self._stop.begin("cancelled")
+
+
+def hosts_pattern() -> str:
+    """Return the pattern for the hosts of this run, whose folder is where this process is.
+
+    The path goes through /proc, since the folder's own may hold signs at which Ansible splits patterns, as spaces.
+    """
+    return f"@/proc/{os.getpid()}/cwd/{HOSTS}"
 
 
 def write_all(file: int, content: bytes) -> None:

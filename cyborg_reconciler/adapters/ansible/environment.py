@@ -7,6 +7,7 @@ Called before each start of Ansible. Reads the user's ansible.cfg; starts nothin
 import configparser
 import importlib.util
 import os
+import re
 import stat
 import sysconfig
 from collections.abc import Mapping
@@ -20,6 +21,9 @@ MARKER: Final = "CYBORG_RECONCILER_RUN"
 
 #: ansible-runner empties a result of more characters; its own limit is below the facts of 512 devices.
 LARGEST_RESULT: Final = "100000000"
+
+#: A locale that says nothing but its encoding. Source: glibc 2.35, NEWS; Debian and its kin have it for longer.
+UTF8_LOCALE: Final = "C.UTF-8"
 
 COLLECTION: Final = "ansible_collections.openstack.cyborg"
 
@@ -97,6 +101,15 @@ def host_key_checking(environ: Mapping[str, str], settings: Mapping[tuple[str, s
     return "True"
 
 
+def locale_of(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what makes the locale one in which Ansible starts: it refuses any whose encoding is not UTF-8.
+
+    Where nothing is set, Python takes UTF-8 by itself (PEP 538).
+    """
+    chosen = next((environ[name] for name in ("LC_ALL", "LC_CTYPE", "LANG") if environ.get(name)), UTF8_LOCALE)
+    return {} if re.search(r"utf-?8", chosen, re.IGNORECASE) else {"LC_ALL": UTF8_LOCALE}
+
+
 def base_environment(environ: Mapping[str, str], folder: Path) -> dict[str, str]:
     """Return the environment of any Ansible program that is started from *folder*."""
     config = find_config(environ, folder)
@@ -107,6 +120,7 @@ def base_environment(environ: Mapping[str, str], folder: Path) -> dict[str, str]
     return {
         **strict,
         **kept,
+        **locale_of(environ),
         **({"ANSIBLE_CONFIG": str(config)} if config else {}),
         "ANSIBLE_NOCOLOR": "True",
         # The interpreter's own programs: ansible-runner takes the ansible-playbook that it finds first.

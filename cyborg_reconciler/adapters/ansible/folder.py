@@ -23,6 +23,8 @@ ENDED: Final = "ended"
 KEPT: Final = 20
 #: What is kept of them: what Ansible printed. Everything else may hold plans, variables, or the environment.
 KEPT_FILES: Final = ("stdout", "stderr", "rc", "status")
+#: Which hosts the run is about, one a line: a command line has room for some thousand names, and all may read it.
+HOSTS: Final = "hosts"
 ARTIFACTS: Final = Path("artifacts/run")
 
 
@@ -30,7 +32,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """What the child of a run is to do.
 
     Attributes:
-        run: its uuid, also the name of its folder. arguments: of ansible-playbook, but for the playbook.
+        run: its uuid, also the name of its folder. arguments: of ansible-playbook, but for playbook and hosts.
         working_folder: where the user is; what his inventory names by a relative path is found from there.
     """
 
@@ -95,7 +97,7 @@ def make_folder(folder: Path, job: Job, hosts: list[str], variables: dict[str, A
         link.symlink_to(collection, target_is_directory=True)
         write_private(folder / "stderr", b"")
         write_private(folder / "job.json", msgspec.json.encode(job))
-        write_private(folder / "hosts", "".join(f"{host}\n" for host in hosts).encode())
+        write_private(folder / HOSTS, "".join(f"{host}\n" for host in hosts).encode())
         write_private(folder / "variables.json", msgspec.json.encode(variables))
     except OSError as exc:
         shutil.rmtree(folder, ignore_errors=True)

@@ -5,7 +5,6 @@ Called by observer and executor. Starts a process, reads what it says, and sees 
 """
 
 import os
-import re
 import select
 import subprocess
 import sys
@@ -28,8 +27,6 @@ from cyborg_reconciler.errors import ExecutionError
 CHILD: Final = "cyborg_reconciler.adapters.ansible.child"
 #: What the child needs beyond Ansible's grace to end what is left, before it is ended itself.
 CHILD_S: Final = processes.TERM_S + processes.KILL_S + 5.0
-#: Source: ansible-core, split_host_pattern.
-PATTERN_SIGNS: Final = re.compile(r"[\s:,\[\]]")
 READ_BYTES: Final = 1 << 16
 #: Of the child's last words: what comes last matters most.
 STDERR_CHARACTERS: Final = 400
@@ -49,8 +46,8 @@ class Run:
     ) -> None:
         name = uuid.uuid4().hex
         self._options, self._folder = options, options.runs / name
-        arguments = [*options.inventory_arguments(), "--limit", limit(self._folder / "hosts", hosts)]
-        arguments += ["--forks", str(options.forks), "--extra-vars", f"@{self._folder / 'variables.json'}"]
+        arguments = [*options.inventory_arguments(), "--forks", str(options.forks)]
+        arguments += ["--extra-vars", f"@{self._folder / 'variables.json'}"]
         self._job = Job(
             run=name,
             working_folder=str(options.folder),
@@ -148,14 +145,6 @@ class Run:
             except subprocess.TimeoutExpired:
                 processes.end(self._job.run)
                 self._process.kill()
-
-
-def limit(path: Path, hosts: Sequence[str]) -> str:
-    """Return the pattern for *hosts*, who are listed in the file at *path*.
-
-    A file takes any number of hosts. Where its path has signs at which Ansible splits patterns, the names serve.
-    """
-    return ",".join([*hosts, ""]) if PATTERN_SIGNS.search(str(path)) else f"@{path}"
 
 
 def read_lines(pipe: IO[bytes], deadline_s: float) -> Iterator[bytes]:

@@ -30,9 +30,12 @@ PRIMARY_CODE: Final = 0xFF
 
 def open_engine(path: Path, *, writes: bool, busy_timeout_s: float) -> Engine:
     """Return an engine for the SQLite database at *path*, which exists; nothing is opened yet."""
-    engine = create_engine(
-        URL.create("sqlite", database=str(path)), connect_args={"timeout": busy_timeout_s, "check_same_thread": False}
-    )
+    uri = f"{path.absolute().as_uri()}?{how_to_open(path, writes=writes)}"
+
+    def connect() -> sqlite3.Connection:
+        return sqlite3.connect(uri, uri=True, timeout=busy_timeout_s, check_same_thread=False)
+
+    engine = create_engine(URL.create("sqlite", database=str(path)), creator=connect)
 
     @event.listens_for(engine, "connect")
     def _set_up(connection: sqlite3.Connection, _record: object) -> None:
@@ -48,6 +51,18 @@ def open_engine(path: Path, *, writes: bool, busy_timeout_s: float) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if taken else "BEGIN")
 
     return engine
+
+
+def how_to_open(path: Path, *, writes: bool) -> str:
+    """Return SQLite's parameters for the database at *path*.
+
+    A reader writes too (who reads what, in the file beside the write-ahead log), unless he may not write into the
+    folder. Where there is no log either, nobody writes just now, and the database alone is all there is.
+    Source: https://www.sqlite.org/wal.html, "Read-Only Databases".
+    """
+    if writes or os.access(path.parent, os.W_OK):
+        return "mode=rw"
+    return "mode=ro" if Path(f"{path}-wal").exists() else "mode=ro&immutable=1"
 
 
 @contextmanager

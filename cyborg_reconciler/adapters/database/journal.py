@@ -196,7 +196,7 @@ class DatabaseJournal:
             run_rows.put_outcome(connection, {"run_uuid": run, "host": host, "ended_at": at}, outcome)
 
     def close_run(self, run: str, status: str, at: datetime) -> None:
-        """End a run."""
+        """End a run, and the outcomes that are still running."""
         with writing(self._engine) as connection:
             run_rows.end_run(connection, run, status, at)
 
@@ -205,10 +205,10 @@ class DatabaseJournal:
         with reading(self._engine) as connection:
             return run_rows.read_open(connection, self._controller.fencing_token)
 
-    def runs(self, limit: int = 50) -> Sequence[RunRecord]:
-        """Return the newest runs, newest first."""
+    def runs(self, host: str = "", limit: int = 50) -> Sequence[RunRecord]:
+        """Return the newest runs, newest first; of one host when *host* is given."""
         with reading(self._engine) as connection:
-            return run_rows.read_newest(connection, limit)
+            return run_rows.read_newest(connection, host, limit)
 
     def plan(self, uuid: str) -> PlanDocument | None:
         """Return the plan that was kept under *uuid*."""

@@ -43,9 +43,11 @@ def put_outcome(connection: Connection, row: dict[str, Any], outcome: Outcome) -
 
 
 def end_run(connection: Connection, run: str, status: str, at: datetime) -> None:
-    """End a run."""
+    """End a run, and the outcomes that are still running."""
     require_run(connection, run)
     connection.execute(update(runs).where(runs.c.uuid == run).values(status=status, ended_at=at))
+    still_open = (outcomes.c.run_uuid == run) & (outcomes.c.status == RUNNING)
+    connection.execute(update(outcomes).where(still_open).values(status=status, ended_at=at))
 
 
 def require_run(connection: Connection, run: str) -> None:
@@ -60,9 +62,12 @@ def read_open(connection: Connection, fencing_token: int) -> list[RunRecord]:
     return read_runs(connection, query.order_by(runs.c.number))
 
 
-def read_newest(connection: Connection, limit: int) -> list[RunRecord]:
-    """Return the newest runs, newest first."""
-    return read_runs(connection, select(runs).order_by(runs.c.number.desc()).limit(limit))
+def read_newest(connection: Connection, host: str, limit: int) -> list[RunRecord]:
+    """Return the newest runs, newest first; of one host when *host* is given."""
+    query = select(runs)
+    if host:
+        query = query.where(runs.c.uuid.in_(select(outcomes.c.run_uuid).where(outcomes.c.host == host)))
+    return read_runs(connection, query.order_by(runs.c.number.desc()).limit(limit))
 
 
 def read_runs(connection: Connection, query: Select[Any]) -> list[RunRecord]:
