@@ -129,6 +129,7 @@ def _act(
         reboot=terms.reboot.allowed,
         drift=drift,
         failures=terms.history.failures,
+        restored=frozenset(desired.restored),
     )
     actions: list[Action] = []
     for group in _groups(free):

@@ -99,6 +99,11 @@ class Subject:
             self._touched = found
         return self._touched.get(target, ())
 
+    def modules_of(self, device: reported.Device) -> list[str]:
+        """Return the names of the modules that drive *device*."""
+        names = [module_name(name) for name in (device.driver, device.function_driver) if isinstance(name, str)]
+        return [*names, *(one.name for one in self.modules.values() if device.address in one.devices)]
+
     def owns(self, target: str, feature: str) -> bool:
         """Return whether anything of *feature* on *target* is owned."""
         return feature in self.touched(target)

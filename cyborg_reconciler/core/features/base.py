@@ -18,7 +18,14 @@ from cyborg_reconciler.core.state import (
     Wait,
     words_of,
 )
-from cyborg_reconciler.core.subject import Subject, describe_holders, describe_protections, to_json
+from cyborg_reconciler.core.subject import (
+    Subject,
+    describe_holders,
+    describe_protections,
+    driver_proper,
+    module_name,
+    to_json,
+)
 from cyborg_reconciler.documents import facts as reported
 from cyborg_reconciler.documents.plan import Own
 from cyborg_reconciler.documents.policy import PolicySpec
@@ -75,6 +82,7 @@ class Setting:
         reboot: the plan may reboot this host.
         drift: the host was as desired under this generation.
         failures: attempts in a row that did not end verified.
+        restored: those of *desired* that no policy declares any more.
     """
 
     subject: Subject
@@ -82,6 +90,7 @@ class Setting:
     reboot: bool
     drift: bool
     failures: int = 0
+    restored: frozenset[FieldPath] = frozenset()
 
 
 class Feature(Protocol):
@@ -192,19 +201,58 @@ def module_use(module: reported.Module | None, subject: Subject) -> Trouble | No
 
 def leaving_module(device: reported.Device, setting: Setting) -> str:
     """Return the module that drives *device* and that the plan takes away; empty when none."""
-    catalogue = setting.subject.catalogue
-    for path, value in setting.desired.items():
-        if path[0] != HOST or value not in GONE:
-            continue
-        name = None
-        if path[1:3] == ("kernel_modules", "load"):
-            name = path[3]
-        elif path[1] == "driver" and path[3] == "state" and path[2] in catalogue:
-            name = catalogue[path[2]].kernel_module
-        module = setting.subject.module(name) if name else None
-        if module is not None and device in setting.subject.driven_by(module):
-            return module.name
+    return next((name for name in setting.subject.modules_of(device) if _taken_by(name, setting)), "")
+
+
+def module_conflict(name: str, setting: Setting, need: str = "") -> Trouble | None:
+    """Return who takes module *name* away while another needs it; None when nobody does the one, or the other.
+
+    Asked wherever a module goes, and with *need* by what needs it: neither is done, as each would undo the other.
+    """
+    taken = _taken_by(name, setting)
+    needed = (need or _needed_by(name, setting)) if taken else ""
+    return (Reason.CONFLICTED, f"{needed} needs {name}, and {taken}: drop one of them") if needed else None
+
+
+def _taken_by(name: str, setting: Setting) -> str:
+    """Return what takes module *name* away, in words; empty when nothing does."""
+    if setting.desired.get((HOST, "kernel_modules", "blacklist", name)) is True:
+        return "kernel_modules.blacklist keeps it out"
+    for driver in _drivers_of(name, setting.subject):
+        state = setting.desired.get((HOST, "driver", driver, "state"))
+        if state in GONE:
+            return f"driver {driver} is to be {'absent' if state is ABSENT else state}"
+    if setting.desired.get((HOST, "kernel_modules", "load", name)) is ABSENT:
+        return "kernel_modules.load, which is no longer declared, takes it away"
     return ""
+
+
+def _needed_by(name: str, setting: Setting) -> str:
+    """Return what is declared and needs module *name*; empty when nothing does. What merely goes back needs nothing."""
+    declared = {path: value for path, value in setting.desired.items() if path not in setting.restored}
+    if declared.get((HOST, "kernel_modules", "load", name)) is True:
+        return "kernel_modules.load"
+    for driver in _drivers_of(name, setting.subject):
+        if declared.get((HOST, "driver", driver, "state"), ABSENT) not in GONE:
+            return f"driver {driver}"
+    module = setting.subject.module(name)
+    devices = setting.subject.driven_by(module) if module else []
+    drivers = {name, *(module_name(str(driver_proper(device))) for device in devices)}
+    for path, value in declared.items():
+        if path[1:] == ("sriov", "num_vfs"):
+            asks = value != 0 and any(device.address == path[0] for device in devices)
+        else:
+            chosen = path[1:] == ("binding", "driver") or path[1:3] == ("sriov", "vf_driver")
+            asks = chosen and isinstance(value, str) and module_name(value) in drivers
+        if asks:
+            return f"{path[1]}.{path[2]} of {path[0]}"
+    return ""
+
+
+def _drivers_of(name: str, subject: Subject) -> list[str]:
+    """Return the drivers of the catalogue whose module is called *name*."""
+    found = subject.catalogue.items()
+    return [driver for driver, spec in found if spec.kernel_module and module_name(spec.kernel_module) == name]
 
 
 def iommu_trouble(kernel: reported.KernelFacts) -> Trouble | None:

@@ -18,6 +18,7 @@ from cyborg_reconciler.core.features.base import (
     iommu_trouble,
     is_boot,
     leaving_module,
+    module_conflict,
     own,
     reason_of,
     release,
@@ -44,6 +45,7 @@ from cyborg_reconciler.core.subject import (
     as_observed,
     driver_name,
     driver_proper,
+    module_name,
 )
 from cyborg_reconciler.documents import facts as reported
 from cyborg_reconciler.documents.plan import Step
@@ -152,7 +154,7 @@ def _arguments(address: str, changes: Sequence[Change], setting: Setting) -> dic
 def _trouble(changes: Sequence[Change], device: reported.Device, setting: Setting) -> Trouble | None:
     """Return why the device cannot be bound anew now; None when it can."""
     vfio = any(change.desired == VFIO for change in changes)
-    trouble = _vfio_trouble(device, setting) if vfio else None
+    trouble = _leaving_trouble(changes, setting) or (_vfio_trouble(device, setting) if vfio else None)
     if trouble is not None:
         return trouble
     for member in (device, *(_group(setting.subject, device) if vfio else ())):
@@ -161,6 +163,14 @@ def _trouble(changes: Sequence[Change], device: reported.Device, setting: Settin
         if trouble is not None:
             return trouble
     return None
+
+
+def _leaving_trouble(changes: Sequence[Change], setting: Setting) -> Trouble | None:
+    """Return who takes away the driver that is declared."""
+    declared = next((c for c in changes if c.path[2:] == ("driver",) and c.declared_by.policy), None)
+    if declared is None or not isinstance(declared.desired, str):
+        return None
+    return module_conflict(module_name(declared.desired), setting, f"binding.driver of {declared.target}")
 
 
 def _vfio_trouble(device: reported.Device, setting: Setting) -> Trouble | None:

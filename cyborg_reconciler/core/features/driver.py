@@ -18,6 +18,7 @@ from cyborg_reconciler.core.features.base import (
     Said,
     Setting,
     Trouble,
+    module_conflict,
     module_use,
     own,
     reason_of,
@@ -210,11 +211,10 @@ def _act_on(name: str, changes: list[Change], setting: Setting) -> Action | Wait
     spec = setting.subject.catalogue[name]
     module = setting.subject.module(spec.kernel_module or "")
     trouble = _role_trouble(action, spec, module) or _use_trouble(action, module, setting.subject)
-    if trouble is None and unloads and _is_declared_loaded(spec, setting):
-        text = f"driver {name} is to be absent, and kernel_modules.load wants {spec.kernel_module}: drop one of them"
-        trouble = Reason.CONFLICTED, text
+    if trouble is None:
+        trouble = module_conflict(module_name(spec.kernel_module or ""), setting, "" if unloads else f"driver {name}")
     if trouble is None and not unloads:
-        trouble = _install_trouble(action, name, spec, setting)
+        trouble = _install_trouble(action, spec, setting.subject)
     return action if trouble is None else wait(trouble, action)
 
 
@@ -278,13 +278,9 @@ def _use_trouble(action: Action, module: reported.Module | None, subject: Subjec
     return module_use(module, subject)
 
 
-def _install_trouble(action: Action, name: str, spec: DriverDocSpec, setting: Setting) -> Trouble | None:
+def _install_trouble(action: Action, spec: DriverDocSpec, subject: Subject) -> Trouble | None:
     """Return why the driver cannot be installed or bound now."""
-    subject, module = setting.subject, setting.subject.module(spec.kernel_module or "")
-    kept_out = setting.desired.get((HOST, "kernel_modules", "blacklist", module_name(spec.kernel_module or "")))
-    if kept_out is True:
-        text = f"driver {name} needs {spec.kernel_module}, which kernel_modules.blacklist keeps out: drop one of them"
-        return Reason.CONFLICTED, text
+    module = subject.module(spec.kernel_module or "")
     for rival in map(subject.module, spec.conflicts):
         if rival is not None and rival.loaded:
             text = f"{rival.name} is loaded: declare kernel_modules.blacklist: [{rival.name}]"

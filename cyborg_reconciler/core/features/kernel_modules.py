@@ -16,6 +16,7 @@ from cyborg_reconciler.core.features.base import (
     Said,
     Setting,
     Trouble,
+    module_conflict,
     module_use,
     own,
     reason_of,
@@ -250,9 +251,11 @@ def _trouble(changes: Sequence[Change], module: reported.Module | None, setting:
     kinds = {change.path[2]: change.desired for change in changes}
     goes = "blacklist" in kinds and kinds["blacklist"] is True
     if goes or kinds.get("load", True) is ABSENT:
-        return _stays_trouble(module, setting.subject, goes=goes)
+        return _stays_trouble(module, setting.subject, goes=goes) or module_conflict(module.name, setting)
     if "load" in kinds:
-        return _load_trouble(module, setting.subject.facts.kernel)
+        declared = any(change.path[2] == "load" and change.declared_by.policy for change in changes)
+        conflict = module_conflict(module.name, setting, f"{NAME}.load") if declared else None
+        return conflict or _load_trouble(module, setting.subject.facts.kernel)
     if "parameters" in kinds and module.builtin:
         names = ", ".join(f"{module.name}.{c.path[4]}: {c.desired}" for c in changes if c.path[2] == "parameters")
         text = f"{module.name} is built into the kernel, and reads no modprobe.d: declare kernel_args {{{names}}}"
