@@ -81,13 +81,15 @@ class Subject:
         """Return the module called *name*, with - or _; None when the facts do not list it."""
         return self.modules.get(module_name(name))
 
-    def driven_by(self, module: reported.Module) -> list[reported.Device]:
-        """Return the devices that *module* drives."""
+    def driven_by(self, name: str) -> list[reported.Device]:
+        """Return the devices that the module called *name* drives, by its own word or by theirs."""
+        module, name = self.module(name), module_name(name)
+        named = module.devices if module is not None else ()
         return [
             device
             for device in self.devices.values()
-            if device.address in module.devices
-            or module.name in {module_name(str(device.driver)), module_name(str(device.function_driver))}
+            if device.address in named
+            or name in {module_name(str(device.driver)), module_name(str(device.function_driver))}
         ]
 
     def touched(self, target: str) -> Collection[str]:

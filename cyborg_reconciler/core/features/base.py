@@ -69,6 +69,14 @@ NOT_LOADED: Final = "not loaded"
 GONE: Final = frozenset({ABSENT, NOT_LOADED})
 
 
+#: Options by which a module takes devices that have no driver: ``vendor:device[:subvendor[:subdevice[:…]]],…``.
+#: Source: Linux, drivers/vfio/pci/vfio_pci.c, vfio_pci_fill_ids; drivers/pci/pci-stub.c.
+CLAIMS: Final = frozenset({"vfio_pci.ids", "pci_stub.ids"})
+
+#: PCI_ANY_ID, as it is written in `CLAIMS`.
+ANY_ID: Final = "ffffffff"
+
+
 class DesireError(Exception):
     """The merged leaves of one target contradict each other; its text says how, and names the policies."""
 
@@ -158,13 +166,21 @@ def reason_of(changes: Iterable[Change]) -> str:
     return "; ".join(f"{change.field} is {words_of(change.observed)}" for change in changes)
 
 
-def use_of(name: str, device: reported.Device) -> Trouble | None:
-    """Return why *device*, called *name*, may not be reset now: protected or in use, or nobody knows."""
+def protection_of(name: str, device: reported.Device) -> Trouble | None:
+    """Return why *device*, called *name*, must never be touched; None when it may be."""
     if isinstance(device.protected, reported.Unknown):
         text = f"it could not be read whether {name} may be touched: {device.protected.unknown}"
         return Reason.PROTECTED_DEVICE, text
     if device.protected:
         return Reason.PROTECTED_DEVICE, f"{name} carries the {describe_protections(device.protected)}"
+    return None
+
+
+def use_of(name: str, device: reported.Device) -> Trouble | None:
+    """Return why *device*, called *name*, may not be reset now: protected or in use, or nobody knows."""
+    protection = protection_of(name, device)
+    if protection is not None:
+        return protection
     if isinstance(device.holders, reported.Unknown):
         return Reason.DEVICE_IN_USE, f"it could not be read who holds {name}: {device.holders.unknown}"
     if device.holders:
@@ -195,8 +211,37 @@ def module_use(module: reported.Module | None, subject: Subject) -> Trouble | No
     if module.refcount:
         text = f"{module.name} has a reference count of {module.refcount}, and the kernel does not say from whom"
         return Reason.MODULE_IN_USE, text
-    troubles = (driver_use(device.address, device) for device in subject.driven_by(module))
+    troubles = (driver_use(device.address, device) for device in subject.driven_by(module.name))
     return next((trouble for trouble in troubles if trouble is not None), None)
+
+
+def module_protection(name: str, subject: Subject) -> Trouble | None:
+    """Return which protected device the module called *name* drives; None when it drives none."""
+    module = subject.module(name)
+    if module is not None and module.protected:
+        text = f"{module.name} drives what carries the {describe_protections(module.protected)}"
+        return Reason.PROTECTED_DEVICE, text
+    troubles = (protection_of(device.address, device) for device in subject.driven_by(name))
+    return next((trouble for trouble in troubles if trouble is not None), None)
+
+
+def claim_trouble(option: str, value: Value, subject: Subject) -> Trouble | None:
+    """Return which protected device a module takes at boot when its *option* has *value*; None when it takes none."""
+    if module_name(option) not in CLAIMS or not isinstance(value, str):
+        return None
+    claimed = [words.split(":") for words in value.split(",")]
+    for device in subject.devices.values():
+        trouble = protection_of(device.address, device)
+        if trouble is not None and any(_is_claimed(device, words) for words in claimed):
+            return trouble[0], f"{option} takes {device.vendor_id}:{device.product_id}, and {trouble[1]}"
+    return None
+
+
+def _is_claimed(device: reported.Device, words: Sequence[str]) -> bool:
+    """Return whether the ids in *words* may be those of *device*; ids that nobody can read may be any."""
+    ids = (device.vendor_id, device.product_id, device.subsystem_vendor_id, device.subsystem_id)
+    known = [(word.lower(), one) for word, one in zip(words, ids, strict=False) if isinstance(one, str)]
+    return all(word == ANY_ID or word.removeprefix("0x").zfill(4) == one for word, one in known)
 
 
 def leaving_module(device: reported.Device, setting: Setting) -> str:
@@ -235,8 +280,7 @@ def _needed_by(name: str, setting: Setting) -> str:
     for driver in _drivers_of(name, setting.subject):
         if declared.get((HOST, "driver", driver, "state"), ABSENT) not in GONE:
             return f"driver {driver}"
-    module = setting.subject.module(name)
-    devices = setting.subject.driven_by(module) if module else []
+    devices = setting.subject.driven_by(name)
     drivers = {name, *(module_name(str(driver_proper(device))) for device in devices)}
     for path, value in declared.items():
         if path[1:] == ("sriov", "num_vfs"):

@@ -19,6 +19,7 @@ from cyborg_reconciler.core.features.base import (
     Setting,
     Trouble,
     module_conflict,
+    module_protection,
     module_use,
     own,
     reason_of,
@@ -41,7 +42,6 @@ from cyborg_reconciler.core.state import (
 from cyborg_reconciler.core.subject import (
     VFIO,
     Subject,
-    describe_protections,
     driver_proper,
     matches,
     module_name,
@@ -272,10 +272,7 @@ def _use_trouble(action: Action, module: reported.Module | None, subject: Subjec
     """Return who uses a module that would be unloaded, or a device of it."""
     if action.disruption is not Disruption.MODULE_RELOAD or module is None or not module.loaded:
         return None
-    if module.protected:
-        text = f"{module.name} drives what carries the {describe_protections(module.protected)}"
-        return Reason.PROTECTED_DEVICE, text
-    return module_use(module, subject)
+    return module_protection(module.name, subject) or module_use(module, subject)
 
 
 def _install_trouble(action: Action, spec: DriverDocSpec, subject: Subject) -> Trouble | None:

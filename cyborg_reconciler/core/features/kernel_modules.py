@@ -16,12 +16,13 @@ from cyborg_reconciler.core.features.base import (
     Said,
     Setting,
     Trouble,
+    claim_trouble,
     module_conflict,
+    module_protection,
     module_use,
     own,
     reason_of,
     release,
-    use_of,
     wait,
 )
 from cyborg_reconciler.core.state import (
@@ -40,7 +41,6 @@ from cyborg_reconciler.core.state import (
 from cyborg_reconciler.core.subject import (
     Subject,
     as_observed,
-    describe_protections,
     module_name,
 )
 from cyborg_reconciler.documents import facts as reported
@@ -196,7 +196,7 @@ def act(changes: Sequence[Change], setting: Setting) -> Iterable[Action | Wait]:
 def _act_on(name: str, changes: list[Change], setting: Setting, later: list[Change]) -> Iterable[Action | Wait]:
     """Return what can be done for one module now; what takes a reboot is added to *later*."""
     module = setting.subject.module(name)
-    trouble = _trouble(changes, module, setting)
+    trouble = _claim_trouble(changes, setting.subject) or _trouble(changes, module, setting)
     if trouble is not None:
         yield wait(trouble, _action(name, changes, changes, setting))
         return
@@ -210,7 +210,9 @@ def _act_on(name: str, changes: list[Change], setting: Setting, later: list[Chan
     rest = [c for c in changes if c not in stale and c not in theirs and not (held and c in unload)]
     if rest:
         yield _action(name, rest, [*rest, *unload], setting)
-    goes_with_reboot = held is not None and held[0] is not Reason.UNKNOWN and not theirs
+    # What hangs on a module that drives none of the devices, nobody can tell: it is not worth a reboot.
+    tells = held is not None and held[0] is not Reason.UNKNOWN and bool(setting.subject.driven_by(name))
+    goes_with_reboot = tells and not theirs
     if goes_with_reboot and setting.reboot and all(change.declared_by.policy for change in unload):
         later += unload  # kept out of the next boot now, gone with the reboot
     elif held:
@@ -244,6 +246,13 @@ def _action(name: str, changes: Sequence[Change], owned: Sequence[Change], setti
     return Action(HOST, NAME, tuple(changes), disruption, reason_of(changes), step, setting.drift)
 
 
+def _claim_trouble(changes: Sequence[Change], subject: Subject) -> Trouble | None:
+    """Return which protected device an option would give to another driver."""
+    options = (change for change in changes if change.path[2] in {"options", "parameters"})
+    troubles = (claim_trouble(".".join(change.path[3:]), change.desired, subject) for change in options)
+    return next((trouble for trouble in troubles if trouble is not None), None)
+
+
 def _trouble(changes: Sequence[Change], module: reported.Module | None, setting: Setting) -> Trouble | None:
     """Return why nothing at all can be done for a module; None when something can."""
     if module is None:
@@ -269,11 +278,7 @@ def _stays_trouble(module: reported.Module, subject: Subject, *, goes: bool) -> 
         return Reason.KERNEL_UNSUPPORTED, f"{module.name} is built into the kernel: it cannot be kept out"
     if not (goes or module.loaded):
         return None
-    if module.protected:
-        text = f"{module.name} drives what carries the {describe_protections(module.protected)}"
-        return Reason.PROTECTED_DEVICE, text
-    troubles = (use_of(device.address, device) for device in subject.driven_by(module) if device.protected)
-    return next((trouble for trouble in troubles if trouble is not None), None)
+    return module_protection(module.name, subject)
 
 
 def _load_trouble(module: reported.Module, kernel: reported.KernelFacts) -> Trouble | None:
