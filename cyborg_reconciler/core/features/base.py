@@ -69,6 +69,10 @@ NOT_LOADED: Final = "not loaded"
 GONE: Final = frozenset({ABSENT, NOT_LOADED})
 
 
+#: How a kernel that takes signed modules alone is locked down.
+#: Source: Linux, security/lockdown/lockdown.c, LOCKDOWN_MODULE_SIGNATURE.
+LOCKDOWNS: Final = frozenset({"integrity", "confidentiality"})
+
 #: Options by which a module takes devices that have no driver: ``vendor:device[:subvendor[:subdevice[:…]]],…``.
 #: Source: Linux, drivers/vfio/pci/vfio_pci.c, vfio_pci_fill_ids; drivers/pci/pci-stub.c.
 CLAIMS: Final = frozenset({"vfio_pci.ids", "pci_stub.ids"})
@@ -297,6 +301,22 @@ def _drivers_of(name: str, subject: Subject) -> list[str]:
     """Return the drivers of the catalogue whose module is called *name*."""
     found = subject.catalogue.items()
     return [driver for driver, spec in found if spec.kernel_module and module_name(spec.kernel_module) == name]
+
+
+def signature_trouble(module: reported.Module | None, kernel: reported.KernelFacts) -> Trouble | None:
+    """Return why *kernel* refuses *module* (None: it is not there yet) for its signature; None when it takes it."""
+    for asked, fact in (("Secure Boot is on", kernel.secure_boot), ("the kernel is locked down", kernel.lockdown)):
+        if isinstance(fact, reported.Unknown):
+            return Reason.UNKNOWN, f"it could not be read whether {asked}: {fact.unknown}"
+    if kernel.secure_boot is not True and kernel.lockdown not in LOCKDOWNS:
+        return None
+    if module is None or module.signer is None:
+        name = module.name if module else "the module"
+        text = f"Secure Boot or lockdown is on, and {name} is not signed: sign it with an enrolled key (mokutil)"
+        return Reason.SECURE_BOOT_UNSIGNED, text
+    if isinstance(module.signer, reported.Unknown):
+        return Reason.UNKNOWN, f"it could not be read who signed {module.name}: {module.signer.unknown}"
+    return None
 
 
 def iommu_trouble(kernel: reported.KernelFacts) -> Trouble | None:

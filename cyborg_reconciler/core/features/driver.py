@@ -24,6 +24,7 @@ from cyborg_reconciler.core.features.base import (
     own,
     reason_of,
     release,
+    signature_trouble,
     wait,
 )
 from cyborg_reconciler.core.state import (
@@ -56,8 +57,6 @@ SCOPE: Final = "host"
 
 PRESENT: Final = "present"
 UNBOUND: Final = "unbound"
-
-LOCKDOWNS: Final = frozenset({"integrity", "confidentiality"})
 
 
 def declare(spec: PolicySpec) -> Iterable[Said]:
@@ -283,9 +282,19 @@ def _install_trouble(action: Action, spec: DriverDocSpec, subject: Subject) -> T
             text = f"{rival.name} is loaded: declare kernel_modules.blacklist: [{rival.name}]"
             return Reason.MANUAL_ACTION_REQUIRED, text
     trouble = None if module is None or module.path is None else _device_trouble(action, spec, module, subject)
-    if trouble is None and spec.dkms is not None:
+    if trouble is not None:
+        return trouble
+    if spec.dkms is not None:
         return _dkms_trouble(action, spec, module, subject)
-    return trouble
+    return _load_trouble(action, module, subject.facts.kernel)
+
+
+def _load_trouble(action: Action, module: reported.Module | None, kernel: reported.KernelFacts) -> Trouble | None:
+    """Return why a module that the role is to load cannot be; whether one that it brings is signed, the role knows."""
+    observed = next((change.observed for change in action.changes if change.path[3] == "state"), PRESENT)
+    trouble = signature_trouble(module, kernel) if observed in GONE else None
+    known_by_role = trouble is not None and observed is ABSENT and trouble[0] is not Reason.UNKNOWN
+    return None if known_by_role else trouble
 
 
 def _device_trouble(action: Action, spec: DriverDocSpec, module: reported.Module, subject: Subject) -> Trouble | None:
@@ -309,12 +318,12 @@ def _dkms_trouble(
     if version != spec.version:
         text = f"version {version} is declared, and the catalogue's source is {spec.version}: make the two agree"
         return Reason.MANUAL_ACTION_REQUIRED, text
-    if isinstance(kernel.secure_boot, reported.Unknown):
-        return Reason.UNKNOWN, f"it could not be read whether Secure Boot is on: {kernel.secure_boot.unknown}"
-    signed = module is not None and isinstance(module.signer, str)
-    if (kernel.secure_boot is True or kernel.lockdown in LOCKDOWNS) and not signed:
-        text = "Secure Boot is on, and a module built on the host is not signed"
+    unsigned = signature_trouble(module, kernel)
+    if unsigned is not None and unsigned[0] is Reason.SECURE_BOOT_UNSIGNED:
+        text = "Secure Boot or lockdown is on, and a module built on the host is not signed"
         return Reason.SECURE_BOOT_UNSIGNED, f"{text}: enrol a key for DKMS (mokutil), or turn Secure Boot off"
+    if unsigned is not None:
+        return unsigned
     if not subject.facts.drivers.dkms_present:
         return Reason.MANUAL_ACTION_REQUIRED, "dkms is not installed on the host: install the package dkms"
     return _headers_trouble(kernel)

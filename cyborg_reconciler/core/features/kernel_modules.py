@@ -23,6 +23,7 @@ from cyborg_reconciler.core.features.base import (
     own,
     reason_of,
     release,
+    signature_trouble,
     wait,
 )
 from cyborg_reconciler.core.state import (
@@ -59,8 +60,6 @@ BOOLEANS: Final = {
 
 #: What a field is observed as whose configuration was changed by a run that was killed before it built the initramfs.
 UNBUILT: Final = "changed, the initramfs not built"
-
-LOCKDOWNS: Final = frozenset({"integrity", "confidentiality"})
 
 
 def declare(spec: PolicySpec) -> Iterable[Said]:
@@ -287,8 +286,4 @@ def _load_trouble(module: reported.Module, kernel: reported.KernelFacts) -> Trou
         return Reason.UNKNOWN, f"it could not be read where {module.name} lies: {module.path.unknown}"
     if module.path is None:
         return Reason.KERNEL_UNSUPPORTED, f"kernel {kernel.release} has no module {module.name}"
-    locked = kernel.secure_boot is True or kernel.lockdown in LOCKDOWNS
-    if locked and module.signer is None:
-        text = f"Secure Boot or lockdown is on, and {module.name} is not signed: sign it with an enrolled key (mokutil)"
-        return Reason.SECURE_BOOT_UNSIGNED, text
-    return None
+    return signature_trouble(module, kernel)
