@@ -107,6 +107,9 @@ def _observe_running(desired: Value, subject: Subject, device: reported.Device) 
 
 def _strays(subject: Subject, device: reported.Device) -> Observed | None:
     """Return what keeps the IOMMU group of *device* from being usable: members that are with drivers of their own."""
+    missing = _missing(subject, device)
+    if missing:
+        return Unknown(missing)
     found = [VFIO]
     for member in _group(subject, device):
         if isinstance(member.driver, reported.Unknown):
@@ -120,6 +123,12 @@ def _group(subject: Subject, device: reported.Device) -> list[reported.Device]:
     """Return the functions that vfio-pci takes together with *device*."""
     members = [subject.devices[address] for address in device.iommu_members if address in subject.devices]
     return [m for m in members if m.address != device.address and not m.class_id.startswith(BRIDGES)]
+
+
+def _missing(subject: Subject, device: reported.Device) -> str:
+    """Return which members of the IOMMU group of *device* the facts do not list, in words; empty when they list all."""
+    missing = [address for address in device.iommu_members if address not in subject.devices]
+    return f"{', '.join(missing)}, of the same IOMMU group: not among the devices that were reported" if missing else ""
 
 
 def act(changes: Sequence[Change], setting: Setting) -> Iterable[Action | Wait]:
@@ -182,6 +191,14 @@ def _vfio_trouble(device: reported.Device, setting: Setting) -> Trouble | None:
         return Reason.UNKNOWN, f"it could not be read which IOMMU group it is in: {device.iommu_group.unknown}"
     if device.iommu_group is None:
         return Reason.KERNEL_UNSUPPORTED, "vfio-pci needs an IOMMU group, and the device is in none"
+    return _group_trouble(device, setting)
+
+
+def _group_trouble(device: reported.Device, setting: Setting) -> Trouble | None:
+    """Return which member of the device's IOMMU group is not to go to vfio-pci, or is not known."""
+    missing = _missing(setting.subject, device)
+    if missing:
+        return Reason.UNKNOWN, missing
     for member in _group(setting.subject, device):
         other = setting.desired.get((member.address, NAME, "driver"), VFIO)
         if other != VFIO:
