@@ -101,6 +101,10 @@ class Subject:
             self._touched = found
         return self._touched.get(target, ())
 
+    def perhaps_driven_by(self, name: str) -> list[reported.Device]:
+        """Return the devices that the module called *name* may drive: what drives them could not be read."""
+        return [device for device in self.devices.values() if _may_be(device, module_name(name))]
+
     def modules_of(self, device: reported.Device) -> list[str]:
         """Return the names of the modules that drive *device*."""
         names = [module_name(name) for name in (device.driver, device.function_driver) if isinstance(name, str)]
@@ -158,6 +162,16 @@ def driver_name(name: str) -> str:
 def driver_proper(device: reported.Device) -> str | reported.Unknown | None:
     """Return what drives *device*: for a virtio function, the driver on the bus behind it, where there is one."""
     return device.function_driver if device.driver == VIRTIO_PCI else device.driver
+
+
+def _may_be(device: reported.Device, module: str) -> bool:
+    """Return whether the driver of *device* could not be read and may be that of *module*."""
+    if isinstance(device.function_driver, reported.Unknown):
+        return True
+    if not isinstance(device.driver, reported.Unknown):
+        return False
+    fitting = device.modules
+    return isinstance(fitting, reported.Unknown) or not fitting or module in map(module_name, fitting)
 
 
 def matches(device: reported.Device, rules: Iterable[Match]) -> bool:

@@ -220,12 +220,14 @@ def module_use(module: reported.Module | None, subject: Subject) -> Trouble | No
 
 
 def module_protection(name: str, subject: Subject) -> Trouble | None:
-    """Return which protected device the module called *name* drives; None when it drives none."""
+    """Return which protected device the module called *name* drives, or may drive; None when it drives none."""
     module = subject.module(name)
     if module is not None and module.protected:
         text = f"{module.name} drives what carries the {describe_protections(module.protected)}"
         return Reason.PROTECTED_DEVICE, text
-    troubles = (protection_of(device.address, device) for device in subject.driven_by(name))
+    certain = [(device.address, device) for device in subject.driven_by(name)]
+    perhaps = [(f"{one.address}, whose driver could not be read,", one) for one in subject.perhaps_driven_by(name)]
+    troubles = (protection_of(*called) for called in (*certain, *perhaps))
     return next((trouble for trouble in troubles if trouble is not None), None)
 
 
