@@ -165,17 +165,29 @@ def _parameter(module: reported.Module | None, option: str, desired: Value) -> O
 
 
 def _means(text: str, desired: Value) -> bool:
-    """Return whether *text* says what *desired* does: booleans and numbers can be written in several ways."""
-    if text == desired:
-        return True
+    """Return whether *text* says what *desired* does: booleans, numbers, and lists of them are written in many ways."""
     if not isinstance(desired, str):
         return False
+    said, wanted = text.split(","), desired.split(",")
+    return len(said) == len(wanted) and all(map(_means_one, said, wanted))
+
+
+def _means_one(text: str, desired: str) -> bool:
     if text.lower() in BOOLEANS and desired.lower() in BOOLEANS:
         return BOOLEANS[text.lower()] == BOOLEANS[desired.lower()]
+    return text == desired or (_number(text) is not None and _number(text) == _number(desired))
+
+
+def _number(text: str) -> int | None:
+    """Return the number that the kernel reads in *text*, 0x10, 020 and 16 being one; None when it is none.
+
+    Source: Linux, lib/kstrtox.c, _parse_integer_fixup_radix.
+    """
+    digits = text.lstrip("+-")
     try:
-        return int(text, 0) == int(desired, 0)
+        return int(text, 8 if digits.startswith("0") and digits.isdecimal() else 0)
     except ValueError:
-        return False
+        return None
 
 
 def act(changes: Sequence[Change], setting: Setting) -> Iterable[Action | Wait]:
