@@ -129,6 +129,7 @@ def _act(
         reboot=terms.reboot.allowed,
         drift=drift,
         failures=terms.history.failures,
+        restored=frozenset(desired.restored),
     )
     actions: list[Action] = []
     for group in _groups(free):
@@ -138,7 +139,7 @@ def _act(
             waits.append(wait(trouble, shown))
             continue
         for result in BY_NAME[shown.feature].act(group, setting):
-            held_up = result if isinstance(result, Wait) else _reboot_trouble(result, terms)
+            held_up = result if isinstance(result, Wait) else _reboot_trouble(result, subject, terms)
             if held_up is None:
                 actions.append(result)  # type: ignore[arg-type]  # it is no Wait
             else:
@@ -211,10 +212,12 @@ def _protected(shown: Action, subject: Subject) -> Trouble | None:
     return Reason.PROTECTED_DEVICE, f"the device carries the {describe_protections(device.protected)}"
 
 
-def _reboot_trouble(action: Action, terms: Terms) -> Wait | None:
+def _reboot_trouble(action: Action, subject: Subject, terms: Terms) -> Wait | None:
     """Return why a reboot may not be; None when it may, or when *action* is none."""
     if action.disruption is not Disruption.REBOOT:
         return None
+    if not subject.facts.kernel.boot_id:
+        return wait((Reason.UNKNOWN, "the host's boot id could not be read: a reboot could not be counted"), action)
     reboots = len(set(terms.history.boots))
     if reboots >= terms.reboot.max_attempts:
         text = f"still so after {reboots} reboots: {action.reason}; look for a boot configuration that overrides it"

@@ -81,13 +81,15 @@ class Subject:
         """Return the module called *name*, with - or _; None when the facts do not list it."""
         return self.modules.get(module_name(name))
 
-    def driven_by(self, module: reported.Module) -> list[reported.Device]:
-        """Return the devices that *module* drives."""
+    def driven_by(self, name: str) -> list[reported.Device]:
+        """Return the devices that the module called *name* drives, by its own word or by theirs."""
+        module, name = self.module(name), module_name(name)
+        named = module.devices if module is not None else ()
         return [
             device
             for device in self.devices.values()
-            if device.address in module.devices
-            or module.name in {module_name(str(device.driver)), module_name(str(device.function_driver))}
+            if device.address in named
+            or name in {module_name(str(device.driver)), module_name(str(device.function_driver))}
         ]
 
     def touched(self, target: str) -> Collection[str]:
@@ -98,6 +100,15 @@ class Subject:
                 found.setdefault(path[0], set()).add(path[1])
             self._touched = found
         return self._touched.get(target, ())
+
+    def perhaps_driven_by(self, name: str) -> list[reported.Device]:
+        """Return the devices that the module called *name* may drive: what drives them could not be read."""
+        return [device for device in self.devices.values() if _may_be(device, module_name(name))]
+
+    def modules_of(self, device: reported.Device) -> list[str]:
+        """Return the names of the modules that drive *device*."""
+        names = [module_name(name) for name in (device.driver, device.function_driver) if isinstance(name, str)]
+        return [*names, *(one.name for one in self.modules.values() if device.address in one.devices)]
 
     def owns(self, target: str, feature: str) -> bool:
         """Return whether anything of *feature* on *target* is owned."""
@@ -151,6 +162,16 @@ def driver_name(name: str) -> str:
 def driver_proper(device: reported.Device) -> str | reported.Unknown | None:
     """Return what drives *device*: for a virtio function, the driver on the bus behind it, where there is one."""
     return device.function_driver if device.driver == VIRTIO_PCI else device.driver
+
+
+def _may_be(device: reported.Device, module: str) -> bool:
+    """Return whether the driver of *device* could not be read and may be that of *module*."""
+    if isinstance(device.function_driver, reported.Unknown):
+        return True
+    if not isinstance(device.driver, reported.Unknown):
+        return False
+    fitting = device.modules
+    return isinstance(fitting, reported.Unknown) or not fitting or module in map(module_name, fitting)
 
 
 def matches(device: reported.Device, rules: Iterable[Match]) -> bool:

@@ -58,7 +58,7 @@ def test_facts_that_grew_old_while_a_person_thought_are_gathered_anew() -> None:
 def test_a_consent_to_an_unloading_is_none_to_a_reboot() -> None:
     keep_out = policy_of({"name": "no", "kernel_modules": {"blacklist": ["nouveau"]}}, 1)
     world = World("a", policies=[keep_out], pools=[pool_of(reboot=Reboot(allowed=True))], react=change_nothing)
-    loaded = {"hostname": "a", "modules": [{"name": "nouveau", "loaded": True}]}
+    loaded = {"hostname": "a", "device": {"driver": "nouveau"}, "modules": [{"name": "nouveau", "loaded": True}]}
     world.observer.facts["a"] = facts_of(loaded)
     first = world.look()
     assert not first.hosts["a"].plan.reboots

@@ -18,7 +18,14 @@ from cyborg_reconciler.core.state import (
     Wait,
     words_of,
 )
-from cyborg_reconciler.core.subject import Subject, describe_holders, describe_protections, to_json
+from cyborg_reconciler.core.subject import (
+    Subject,
+    describe_holders,
+    describe_protections,
+    driver_proper,
+    module_name,
+    to_json,
+)
 from cyborg_reconciler.documents import facts as reported
 from cyborg_reconciler.documents.plan import Own
 from cyborg_reconciler.documents.policy import PolicySpec
@@ -62,6 +69,18 @@ NOT_LOADED: Final = "not loaded"
 GONE: Final = frozenset({ABSENT, NOT_LOADED})
 
 
+#: How a kernel that takes signed modules alone is locked down.
+#: Source: Linux, security/lockdown/lockdown.c, LOCKDOWN_MODULE_SIGNATURE.
+LOCKDOWNS: Final = frozenset({"integrity", "confidentiality"})
+
+#: Options by which a module takes devices that have no driver: ``vendor:device[:subvendor[:subdevice[:…]]],…``.
+#: Source: Linux, drivers/vfio/pci/vfio_pci.c, vfio_pci_fill_ids; drivers/pci/pci-stub.c.
+CLAIMS: Final = frozenset({"vfio_pci.ids", "pci_stub.ids"})
+
+#: PCI_ANY_ID, as it is written in `CLAIMS`.
+ANY_ID: Final = "ffffffff"
+
+
 class DesireError(Exception):
     """The merged leaves of one target contradict each other; its text says how, and names the policies."""
 
@@ -75,6 +94,7 @@ class Setting:
         reboot: the plan may reboot this host.
         drift: the host was as desired under this generation.
         failures: attempts in a row that did not end verified.
+        restored: those of *desired* that no policy declares any more.
     """
 
     subject: Subject
@@ -82,6 +102,7 @@ class Setting:
     reboot: bool
     drift: bool
     failures: int = 0
+    restored: frozenset[FieldPath] = frozenset()
 
 
 class Feature(Protocol):
@@ -149,13 +170,21 @@ def reason_of(changes: Iterable[Change]) -> str:
     return "; ".join(f"{change.field} is {words_of(change.observed)}" for change in changes)
 
 
-def use_of(name: str, device: reported.Device) -> Trouble | None:
-    """Return why *device*, called *name*, may not be reset now: protected or in use, or nobody knows."""
+def protection_of(name: str, device: reported.Device) -> Trouble | None:
+    """Return why *device*, called *name*, must never be touched; None when it may be."""
     if isinstance(device.protected, reported.Unknown):
         text = f"it could not be read whether {name} may be touched: {device.protected.unknown}"
         return Reason.PROTECTED_DEVICE, text
     if device.protected:
         return Reason.PROTECTED_DEVICE, f"{name} carries the {describe_protections(device.protected)}"
+    return None
+
+
+def use_of(name: str, device: reported.Device) -> Trouble | None:
+    """Return why *device*, called *name*, may not be reset now: protected or in use, or nobody knows."""
+    protection = protection_of(name, device)
+    if protection is not None:
+        return protection
     if isinstance(device.holders, reported.Unknown):
         return Reason.DEVICE_IN_USE, f"it could not be read who holds {name}: {device.holders.unknown}"
     if device.holders:
@@ -186,25 +215,110 @@ def module_use(module: reported.Module | None, subject: Subject) -> Trouble | No
     if module.refcount:
         text = f"{module.name} has a reference count of {module.refcount}, and the kernel does not say from whom"
         return Reason.MODULE_IN_USE, text
-    troubles = (driver_use(device.address, device) for device in subject.driven_by(module))
+    troubles = (driver_use(device.address, device) for device in subject.driven_by(module.name))
     return next((trouble for trouble in troubles if trouble is not None), None)
+
+
+def module_protection(name: str, subject: Subject) -> Trouble | None:
+    """Return which protected device the module called *name* drives, or may drive; None when it drives none."""
+    module = subject.module(name)
+    if module is not None and module.protected:
+        text = f"{module.name} drives what carries the {describe_protections(module.protected)}"
+        return Reason.PROTECTED_DEVICE, text
+    certain = [(device.address, device) for device in subject.driven_by(name)]
+    perhaps = [(f"{one.address}, whose driver could not be read,", one) for one in subject.perhaps_driven_by(name)]
+    troubles = (protection_of(*called) for called in (*certain, *perhaps))
+    return next((trouble for trouble in troubles if trouble is not None), None)
+
+
+def claim_trouble(option: str, value: Value, subject: Subject) -> Trouble | None:
+    """Return which protected device a module takes at boot when its *option* has *value*; None when it takes none."""
+    if module_name(option) not in CLAIMS or not isinstance(value, str):
+        return None
+    claimed = [words.split(":") for words in value.split(",")]
+    for device in subject.devices.values():
+        trouble = protection_of(device.address, device)
+        if trouble is not None and any(_is_claimed(device, words) for words in claimed):
+            return trouble[0], f"{option} takes {device.vendor_id}:{device.product_id}, and {trouble[1]}"
+    return None
+
+
+def _is_claimed(device: reported.Device, words: Sequence[str]) -> bool:
+    """Return whether the ids in *words* may be those of *device*; ids that nobody can read may be any."""
+    ids = (device.vendor_id, device.product_id, device.subsystem_vendor_id, device.subsystem_id)
+    known = [(word.lower(), one) for word, one in zip(words, ids, strict=False) if isinstance(one, str)]
+    return all(word == ANY_ID or word.removeprefix("0x").zfill(4) == one for word, one in known)
 
 
 def leaving_module(device: reported.Device, setting: Setting) -> str:
     """Return the module that drives *device* and that the plan takes away; empty when none."""
-    catalogue = setting.subject.catalogue
-    for path, value in setting.desired.items():
-        if path[0] != HOST or value not in GONE:
-            continue
-        name = None
-        if path[1:3] == ("kernel_modules", "load"):
-            name = path[3]
-        elif path[1] == "driver" and path[3] == "state" and path[2] in catalogue:
-            name = catalogue[path[2]].kernel_module
-        module = setting.subject.module(name) if name else None
-        if module is not None and device in setting.subject.driven_by(module):
-            return module.name
+    return next((name for name in setting.subject.modules_of(device) if _taken_by(name, setting)), "")
+
+
+def module_conflict(name: str, setting: Setting, need: str = "") -> Trouble | None:
+    """Return who takes module *name* away while another needs it; None when nobody does the one, or the other.
+
+    Asked wherever a module goes, and with *need* by what needs it: neither is done, as each would undo the other.
+    """
+    taken = _taken_by(name, setting)
+    needed = (need or _needed_by(name, setting)) if taken else ""
+    return (Reason.CONFLICTED, f"{needed} needs {name}, and {taken}: drop one of them") if needed else None
+
+
+def _taken_by(name: str, setting: Setting) -> str:
+    """Return what takes module *name* away, in words; empty when nothing does."""
+    if setting.desired.get((HOST, "kernel_modules", "blacklist", name)) is True:
+        return "kernel_modules.blacklist keeps it out"
+    for driver in _drivers_of(name, setting.subject):
+        state = setting.desired.get((HOST, "driver", driver, "state"))
+        if state in GONE:
+            return f"driver {driver} is to be {'absent' if state is ABSENT else state}"
+    if setting.desired.get((HOST, "kernel_modules", "load", name)) is ABSENT:
+        return "kernel_modules.load, which is no longer declared, takes it away"
     return ""
+
+
+def _needed_by(name: str, setting: Setting) -> str:
+    """Return what is declared and needs module *name*; empty when nothing does. What merely goes back needs nothing."""
+    declared = {path: value for path, value in setting.desired.items() if path not in setting.restored}
+    if declared.get((HOST, "kernel_modules", "load", name)) is True:
+        return "kernel_modules.load"
+    for driver in _drivers_of(name, setting.subject):
+        if declared.get((HOST, "driver", driver, "state"), ABSENT) not in GONE:
+            return f"driver {driver}"
+    devices = setting.subject.driven_by(name)
+    drivers = {name, *(module_name(str(driver_proper(device))) for device in devices)}
+    for path, value in declared.items():
+        if path[1:] == ("sriov", "num_vfs"):
+            asks = value != 0 and any(device.address == path[0] for device in devices)
+        else:
+            chosen = path[1:] == ("binding", "driver") or path[1:3] == ("sriov", "vf_driver")
+            asks = chosen and isinstance(value, str) and module_name(value) in drivers
+        if asks:
+            return f"{path[1]}.{path[2]} of {path[0]}"
+    return ""
+
+
+def _drivers_of(name: str, subject: Subject) -> list[str]:
+    """Return the drivers of the catalogue whose module is called *name*."""
+    found = subject.catalogue.items()
+    return [driver for driver, spec in found if spec.kernel_module and module_name(spec.kernel_module) == name]
+
+
+def signature_trouble(module: reported.Module | None, kernel: reported.KernelFacts) -> Trouble | None:
+    """Return why *kernel* refuses *module* (None: it is not there yet) for its signature; None when it takes it."""
+    for asked, fact in (("Secure Boot is on", kernel.secure_boot), ("the kernel is locked down", kernel.lockdown)):
+        if isinstance(fact, reported.Unknown):
+            return Reason.UNKNOWN, f"it could not be read whether {asked}: {fact.unknown}"
+    if kernel.secure_boot is not True and kernel.lockdown not in LOCKDOWNS:
+        return None
+    if module is None or module.signer is None:
+        name = module.name if module else "the module"
+        text = f"Secure Boot or lockdown is on, and {name} is not signed: sign it with an enrolled key (mokutil)"
+        return Reason.SECURE_BOOT_UNSIGNED, text
+    if isinstance(module.signer, reported.Unknown):
+        return Reason.UNKNOWN, f"it could not be read who signed {module.name}: {module.signer.unknown}"
+    return None
 
 
 def iommu_trouble(kernel: reported.KernelFacts) -> Trouble | None:

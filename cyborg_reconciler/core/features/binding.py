@@ -18,6 +18,7 @@ from cyborg_reconciler.core.features.base import (
     iommu_trouble,
     is_boot,
     leaving_module,
+    module_conflict,
     own,
     reason_of,
     release,
@@ -44,6 +45,7 @@ from cyborg_reconciler.core.subject import (
     as_observed,
     driver_name,
     driver_proper,
+    module_name,
 )
 from cyborg_reconciler.documents import facts as reported
 from cyborg_reconciler.documents.plan import Step
@@ -105,6 +107,9 @@ def _observe_running(desired: Value, subject: Subject, device: reported.Device) 
 
 def _strays(subject: Subject, device: reported.Device) -> Observed | None:
     """Return what keeps the IOMMU group of *device* from being usable: members that are with drivers of their own."""
+    missing = _missing(subject, device)
+    if missing:
+        return Unknown(missing)
     found = [VFIO]
     for member in _group(subject, device):
         if isinstance(member.driver, reported.Unknown):
@@ -118,6 +123,12 @@ def _group(subject: Subject, device: reported.Device) -> list[reported.Device]:
     """Return the functions that vfio-pci takes together with *device*."""
     members = [subject.devices[address] for address in device.iommu_members if address in subject.devices]
     return [m for m in members if m.address != device.address and not m.class_id.startswith(BRIDGES)]
+
+
+def _missing(subject: Subject, device: reported.Device) -> str:
+    """Return which members of the IOMMU group of *device* the facts do not list, in words; empty when they list all."""
+    missing = [address for address in device.iommu_members if address not in subject.devices]
+    return f"{', '.join(missing)}, of the same IOMMU group: not among the devices that were reported" if missing else ""
 
 
 def act(changes: Sequence[Change], setting: Setting) -> Iterable[Action | Wait]:
@@ -152,7 +163,7 @@ def _arguments(address: str, changes: Sequence[Change], setting: Setting) -> dic
 def _trouble(changes: Sequence[Change], device: reported.Device, setting: Setting) -> Trouble | None:
     """Return why the device cannot be bound anew now; None when it can."""
     vfio = any(change.desired == VFIO for change in changes)
-    trouble = _vfio_trouble(device, setting) if vfio else None
+    trouble = _leaving_trouble(changes, setting) or (_vfio_trouble(device, setting) if vfio else None)
     if trouble is not None:
         return trouble
     for member in (device, *(_group(setting.subject, device) if vfio else ())):
@@ -161,6 +172,14 @@ def _trouble(changes: Sequence[Change], device: reported.Device, setting: Settin
         if trouble is not None:
             return trouble
     return None
+
+
+def _leaving_trouble(changes: Sequence[Change], setting: Setting) -> Trouble | None:
+    """Return who takes away the driver that is declared."""
+    declared = next((c for c in changes if c.path[2:] == ("driver",) and c.declared_by.policy), None)
+    if declared is None or not isinstance(declared.desired, str):
+        return None
+    return module_conflict(module_name(declared.desired), setting, f"binding.driver of {declared.target}")
 
 
 def _vfio_trouble(device: reported.Device, setting: Setting) -> Trouble | None:
@@ -172,6 +191,14 @@ def _vfio_trouble(device: reported.Device, setting: Setting) -> Trouble | None:
         return Reason.UNKNOWN, f"it could not be read which IOMMU group it is in: {device.iommu_group.unknown}"
     if device.iommu_group is None:
         return Reason.KERNEL_UNSUPPORTED, "vfio-pci needs an IOMMU group, and the device is in none"
+    return _group_trouble(device, setting)
+
+
+def _group_trouble(device: reported.Device, setting: Setting) -> Trouble | None:
+    """Return which member of the device's IOMMU group is not to go to vfio-pci, or is not known."""
+    missing = _missing(setting.subject, device)
+    if missing:
+        return Reason.UNKNOWN, missing
     for member in _group(setting.subject, device):
         other = setting.desired.get((member.address, NAME, "driver"), VFIO)
         if other != VFIO:

@@ -18,10 +18,13 @@ from cyborg_reconciler.core.features.base import (
     Said,
     Setting,
     Trouble,
+    module_conflict,
+    module_protection,
     module_use,
     own,
     reason_of,
     release,
+    signature_trouble,
     wait,
 )
 from cyborg_reconciler.core.state import (
@@ -40,7 +43,6 @@ from cyborg_reconciler.core.state import (
 from cyborg_reconciler.core.subject import (
     VFIO,
     Subject,
-    describe_protections,
     driver_proper,
     matches,
     module_name,
@@ -55,8 +57,6 @@ SCOPE: Final = "host"
 
 PRESENT: Final = "present"
 UNBOUND: Final = "unbound"
-
-LOCKDOWNS: Final = frozenset({"integrity", "confidentiality"})
 
 
 def declare(spec: PolicySpec) -> Iterable[Said]:
@@ -210,11 +210,10 @@ def _act_on(name: str, changes: list[Change], setting: Setting) -> Action | Wait
     spec = setting.subject.catalogue[name]
     module = setting.subject.module(spec.kernel_module or "")
     trouble = _role_trouble(action, spec, module) or _use_trouble(action, module, setting.subject)
-    if trouble is None and unloads and _is_declared_loaded(spec, setting):
-        text = f"driver {name} is to be absent, and kernel_modules.load wants {spec.kernel_module}: drop one of them"
-        trouble = Reason.CONFLICTED, text
+    if trouble is None:
+        trouble = module_conflict(module_name(spec.kernel_module or ""), setting, "" if unloads else f"driver {name}")
     if trouble is None and not unloads:
-        trouble = _install_trouble(action, name, spec, setting)
+        trouble = _install_trouble(action, spec, setting.subject)
     return action if trouble is None else wait(trouble, action)
 
 
@@ -272,27 +271,30 @@ def _use_trouble(action: Action, module: reported.Module | None, subject: Subjec
     """Return who uses a module that would be unloaded, or a device of it."""
     if action.disruption is not Disruption.MODULE_RELOAD or module is None or not module.loaded:
         return None
-    if module.protected:
-        text = f"{module.name} drives what carries the {describe_protections(module.protected)}"
-        return Reason.PROTECTED_DEVICE, text
-    return module_use(module, subject)
+    return module_protection(module.name, subject) or module_use(module, subject)
 
 
-def _install_trouble(action: Action, name: str, spec: DriverDocSpec, setting: Setting) -> Trouble | None:
+def _install_trouble(action: Action, spec: DriverDocSpec, subject: Subject) -> Trouble | None:
     """Return why the driver cannot be installed or bound now."""
-    subject, module = setting.subject, setting.subject.module(spec.kernel_module or "")
-    kept_out = setting.desired.get((HOST, "kernel_modules", "blacklist", module_name(spec.kernel_module or "")))
-    if kept_out is True:
-        text = f"driver {name} needs {spec.kernel_module}, which kernel_modules.blacklist keeps out: drop one of them"
-        return Reason.CONFLICTED, text
+    module = subject.module(spec.kernel_module or "")
     for rival in map(subject.module, spec.conflicts):
         if rival is not None and rival.loaded:
             text = f"{rival.name} is loaded: declare kernel_modules.blacklist: [{rival.name}]"
             return Reason.MANUAL_ACTION_REQUIRED, text
     trouble = None if module is None or module.path is None else _device_trouble(action, spec, module, subject)
-    if trouble is None and spec.dkms is not None:
+    if trouble is not None:
+        return trouble
+    if spec.dkms is not None:
         return _dkms_trouble(action, spec, module, subject)
-    return trouble
+    return _load_trouble(action, module, subject.facts.kernel)
+
+
+def _load_trouble(action: Action, module: reported.Module | None, kernel: reported.KernelFacts) -> Trouble | None:
+    """Return why a module that the role is to load cannot be; whether one that it brings is signed, the role knows."""
+    observed = next((change.observed for change in action.changes if change.path[3] == "state"), PRESENT)
+    trouble = signature_trouble(module, kernel) if observed in GONE else None
+    known_by_role = trouble is not None and observed is ABSENT and trouble[0] is not Reason.UNKNOWN
+    return None if known_by_role else trouble
 
 
 def _device_trouble(action: Action, spec: DriverDocSpec, module: reported.Module, subject: Subject) -> Trouble | None:
@@ -316,12 +318,12 @@ def _dkms_trouble(
     if version != spec.version:
         text = f"version {version} is declared, and the catalogue's source is {spec.version}: make the two agree"
         return Reason.MANUAL_ACTION_REQUIRED, text
-    if isinstance(kernel.secure_boot, reported.Unknown):
-        return Reason.UNKNOWN, f"it could not be read whether Secure Boot is on: {kernel.secure_boot.unknown}"
-    signed = module is not None and isinstance(module.signer, str)
-    if (kernel.secure_boot is True or kernel.lockdown in LOCKDOWNS) and not signed:
-        text = "Secure Boot is on, and a module built on the host is not signed"
+    unsigned = signature_trouble(module, kernel)
+    if unsigned is not None and unsigned[0] is Reason.SECURE_BOOT_UNSIGNED:
+        text = "Secure Boot or lockdown is on, and a module built on the host is not signed"
         return Reason.SECURE_BOOT_UNSIGNED, f"{text}: enrol a key for DKMS (mokutil), or turn Secure Boot off"
+    if unsigned is not None:
+        return unsigned
     if not subject.facts.drivers.dkms_present:
         return Reason.MANUAL_ACTION_REQUIRED, "dkms is not installed on the host: install the package dkms"
     return _headers_trouble(kernel)

@@ -14,7 +14,10 @@ from cyborg_reconciler.core.features.base import (
     LeafKey,
     Said,
     Setting,
+    Trouble,
+    claim_trouble,
     is_boot,
+    module_protection,
     own,
     reason_of,
     release,
@@ -40,6 +43,10 @@ from cyborg_reconciler.documents.policy import PolicySpec
 
 NAME: Final = "kernel_args"
 SCOPE: Final = "host"
+
+#: Arguments that keep modules out.
+#: Source: Linux, Documentation/admin-guide/kernel-parameters.txt; kmod, modprobe(8); dracut.cmdline(7).
+KEEP_OUT: Final = frozenset({"module_blacklist", "modprobe.blacklist", "rd.driver.blacklist"})
 
 
 def declare(spec: PolicySpec) -> Iterable[Said]:
@@ -100,6 +107,35 @@ def _value(arguments: Arguments | Unknown, name: str, desired: Value) -> Observe
 
 def act(changes: Sequence[Change], setting: Setting) -> Iterable[Action | Wait]:
     """Return the call that edits the boot configuration, and the reboot that makes it effective."""
+    refused: dict[Trouble, list[Change]] = {}
+    for change in changes:
+        trouble = _protection(change, setting.subject)
+        if trouble is not None:
+            refused.setdefault(trouble, []).append(change)
+    for trouble, theirs in refused.items():
+        shown = Action(HOST, NAME, tuple(theirs), Disruption.NONE, reason_of(theirs), None, setting.drift)
+        yield wait(trouble, shown)
+    kept = {change.path for theirs in refused.values() for change in theirs}
+    yield from _act_on([change for change in changes if change.path not in kept], setting)
+
+
+def _protection(change: Change, subject: Subject) -> Trouble | None:
+    """Return which protected device an argument would take the driver from; None when it takes none."""
+    name, value = module_name(change.path[-1]), change.desired
+    texts = value if isinstance(value, tuple) else (value,)
+    for text in texts:
+        if name in KEEP_OUT and isinstance(text, str):
+            troubles = (module_protection(module.strip(), subject) for module in text.split(","))
+            trouble = next((one for one in troubles if one is not None), None)
+        else:
+            trouble = claim_trouble(name, text, subject)
+        if trouble is not None:
+            return trouble
+    return None
+
+
+def _act_on(changes: Sequence[Change], setting: Setting) -> Iterable[Action | Wait]:
+    """Return the call and the reboot for *changes* that endanger nothing."""
     at_boot = [change for change in changes if is_boot(change.path)]
     running = [change for change in changes if not is_boot(change.path)]
     overridden = [change for change in at_boot if setting.failures and _is_configured(change, setting.subject)]

@@ -16,11 +16,14 @@ from cyborg_reconciler.core.features.base import (
     Said,
     Setting,
     Trouble,
+    claim_trouble,
+    module_conflict,
+    module_protection,
     module_use,
     own,
     reason_of,
     release,
-    use_of,
+    signature_trouble,
     wait,
 )
 from cyborg_reconciler.core.state import (
@@ -39,7 +42,6 @@ from cyborg_reconciler.core.state import (
 from cyborg_reconciler.core.subject import (
     Subject,
     as_observed,
-    describe_protections,
     module_name,
 )
 from cyborg_reconciler.documents import facts as reported
@@ -58,8 +60,6 @@ BOOLEANS: Final = {
 
 #: What a field is observed as whose configuration was changed by a run that was killed before it built the initramfs.
 UNBUILT: Final = "changed, the initramfs not built"
-
-LOCKDOWNS: Final = frozenset({"integrity", "confidentiality"})
 
 
 def declare(spec: PolicySpec) -> Iterable[Said]:
@@ -165,17 +165,29 @@ def _parameter(module: reported.Module | None, option: str, desired: Value) -> O
 
 
 def _means(text: str, desired: Value) -> bool:
-    """Return whether *text* says what *desired* does: booleans and numbers can be written in several ways."""
-    if text == desired:
-        return True
+    """Return whether *text* says what *desired* does: booleans, numbers, and lists of them are written in many ways."""
     if not isinstance(desired, str):
         return False
+    said, wanted = text.split(","), desired.split(",")
+    return len(said) == len(wanted) and all(map(_means_one, said, wanted))
+
+
+def _means_one(text: str, desired: str) -> bool:
     if text.lower() in BOOLEANS and desired.lower() in BOOLEANS:
         return BOOLEANS[text.lower()] == BOOLEANS[desired.lower()]
+    return text == desired or (_number(text) is not None and _number(text) == _number(desired))
+
+
+def _number(text: str) -> int | None:
+    """Return the number that the kernel reads in *text*, 0x10, 020 and 16 being one; None when it is none.
+
+    Source: Linux, lib/kstrtox.c, _parse_integer_fixup_radix.
+    """
+    digits = text.lstrip("+-")
     try:
-        return int(text, 0) == int(desired, 0)
+        return int(text, 8 if digits.startswith("0") and digits.isdecimal() else 0)
     except ValueError:
-        return False
+        return None
 
 
 def act(changes: Sequence[Change], setting: Setting) -> Iterable[Action | Wait]:
@@ -195,7 +207,7 @@ def act(changes: Sequence[Change], setting: Setting) -> Iterable[Action | Wait]:
 def _act_on(name: str, changes: list[Change], setting: Setting, later: list[Change]) -> Iterable[Action | Wait]:
     """Return what can be done for one module now; what takes a reboot is added to *later*."""
     module = setting.subject.module(name)
-    trouble = _trouble(changes, module, setting)
+    trouble = _claim_trouble(changes, setting.subject) or _trouble(changes, module, setting)
     if trouble is not None:
         yield wait(trouble, _action(name, changes, changes, setting))
         return
@@ -209,7 +221,9 @@ def _act_on(name: str, changes: list[Change], setting: Setting, later: list[Chan
     rest = [c for c in changes if c not in stale and c not in theirs and not (held and c in unload)]
     if rest:
         yield _action(name, rest, [*rest, *unload], setting)
-    goes_with_reboot = held is not None and held[0] is not Reason.UNKNOWN and not theirs
+    # What hangs on a module that drives none of the devices, nobody can tell: it is not worth a reboot.
+    tells = held is not None and held[0] is not Reason.UNKNOWN and bool(setting.subject.driven_by(name))
+    goes_with_reboot = tells and not theirs
     if goes_with_reboot and setting.reboot and all(change.declared_by.policy for change in unload):
         later += unload  # kept out of the next boot now, gone with the reboot
     elif held:
@@ -243,6 +257,13 @@ def _action(name: str, changes: Sequence[Change], owned: Sequence[Change], setti
     return Action(HOST, NAME, tuple(changes), disruption, reason_of(changes), step, setting.drift)
 
 
+def _claim_trouble(changes: Sequence[Change], subject: Subject) -> Trouble | None:
+    """Return which protected device an option would give to another driver."""
+    options = (change for change in changes if change.path[2] in {"options", "parameters"})
+    troubles = (claim_trouble(".".join(change.path[3:]), change.desired, subject) for change in options)
+    return next((trouble for trouble in troubles if trouble is not None), None)
+
+
 def _trouble(changes: Sequence[Change], module: reported.Module | None, setting: Setting) -> Trouble | None:
     """Return why nothing at all can be done for a module; None when something can."""
     if module is None:
@@ -250,9 +271,11 @@ def _trouble(changes: Sequence[Change], module: reported.Module | None, setting:
     kinds = {change.path[2]: change.desired for change in changes}
     goes = "blacklist" in kinds and kinds["blacklist"] is True
     if goes or kinds.get("load", True) is ABSENT:
-        return _stays_trouble(module, setting.subject, goes=goes)
+        return _stays_trouble(module, setting.subject, goes=goes) or module_conflict(module.name, setting)
     if "load" in kinds:
-        return _load_trouble(module, setting.subject.facts.kernel)
+        declared = any(change.path[2] == "load" and change.declared_by.policy for change in changes)
+        conflict = module_conflict(module.name, setting, f"{NAME}.load") if declared else None
+        return conflict or _load_trouble(module, setting.subject.facts.kernel)
     if "parameters" in kinds and module.builtin:
         names = ", ".join(f"{module.name}.{c.path[4]}: {c.desired}" for c in changes if c.path[2] == "parameters")
         text = f"{module.name} is built into the kernel, and reads no modprobe.d: declare kernel_args {{{names}}}"
@@ -266,11 +289,7 @@ def _stays_trouble(module: reported.Module, subject: Subject, *, goes: bool) -> 
         return Reason.KERNEL_UNSUPPORTED, f"{module.name} is built into the kernel: it cannot be kept out"
     if not (goes or module.loaded):
         return None
-    if module.protected:
-        text = f"{module.name} drives what carries the {describe_protections(module.protected)}"
-        return Reason.PROTECTED_DEVICE, text
-    troubles = (use_of(device.address, device) for device in subject.driven_by(module) if device.protected)
-    return next((trouble for trouble in troubles if trouble is not None), None)
+    return module_protection(module.name, subject)
 
 
 def _load_trouble(module: reported.Module, kernel: reported.KernelFacts) -> Trouble | None:
@@ -279,8 +298,4 @@ def _load_trouble(module: reported.Module, kernel: reported.KernelFacts) -> Trou
         return Reason.UNKNOWN, f"it could not be read where {module.name} lies: {module.path.unknown}"
     if module.path is None:
         return Reason.KERNEL_UNSUPPORTED, f"kernel {kernel.release} has no module {module.name}"
-    locked = kernel.secure_boot is True or kernel.lockdown in LOCKDOWNS
-    if locked and module.signer is None:
-        text = f"Secure Boot or lockdown is on, and {module.name} is not signed: sign it with an enrolled key (mokutil)"
-        return Reason.SECURE_BOOT_UNSIGNED, text
-    return None
+    return signature_trouble(module, kernel)

@@ -19,7 +19,7 @@ from cyborg_reconciler.core.features.base import (
     Trouble,
     iommu_trouble,
     is_boot,
-    leaving_module,
+    module_conflict,
     own,
     reason_of,
     release,
@@ -44,6 +44,7 @@ from cyborg_reconciler.core.subject import (
     Subject,
     as_observed,
     driver_name,
+    module_name,
     to_json,
 )
 from cyborg_reconciler.documents import facts as reported
@@ -173,7 +174,7 @@ def _unless(changes: Sequence[Change], call: Step, setting: Setting) -> Action |
     action = Action(changes[0].target, NAME, tuple(changes), disruption, reason_of(changes), call, setting.drift)
     if only_boot:
         return action
-    for trouble_of in (_count_trouble, _use_trouble, _vfio_trouble):
+    for trouble_of in (_count_trouble, _driver_trouble, _use_trouble, _vfio_trouble):
         trouble = trouble_of(changes, setting)
         if trouble is not None:
             return wait(trouble, action)
@@ -261,8 +262,11 @@ def _count_trouble(changes: Sequence[Change], setting: Setting) -> Trouble | Non
     words = _lack(wanted, device)
     if words:
         return Reason.UNSUPPORTED, words
-    leaving = leaving_module(device, setting)
-    return (Reason.CONFLICTED, f"VFs need {leaving}, which is to be taken away: keep one of them") if leaving else None
+    conflicts = (
+        module_conflict(name, setting, f"sriov.num_vfs of {device.address}")
+        for name in setting.subject.modules_of(device)
+    )
+    return next((conflict for conflict in conflicts if conflict is not None), None)
 
 
 def _lack(wanted: Value, device: reported.Device) -> str:
@@ -313,6 +317,17 @@ def _use_trouble(changes: Sequence[Change], setting: Setting) -> Trouble | None:
         )
         if trouble is not None:
             return trouble
+    return None
+
+
+def _driver_trouble(changes: Sequence[Change], setting: Setting) -> Trouble | None:
+    """Return which driver of VFs is to go."""
+    for change in changes:
+        if change.path[2] == "vf_driver" and change.declared_by.policy and isinstance(change.desired, str):
+            need = f"sriov.vf_driver of {change.target}"
+            conflict = module_conflict(module_name(change.desired), setting, need)
+            if conflict is not None:
+                return conflict
     return None
 
 
