@@ -53,10 +53,18 @@ class Match(Document):
 
 
 class Roles(Document):
-    """The roles that install and remove the driver, each given `cyborg_driver`. Without: nothing is installed."""
+    """The roles that install, verify and remove the driver, each given `cyborg_driver`. Without: nothing is installed.
+
+    One role may serve for all three: it is told the state, ``present``, ``verified`` or ``absent``.
+    """
 
     install: RoleName = Field(description="Makes the driver be there.")
-    uninstall: RoleName = Field(description="Takes it away. It may be the same role, which is told the state.")
+    verify: RoleName | None = Field(
+        None,
+        description="Runs after the installation, changes nothing, and fails where the driver is not well.",
+        examples=["openstack.cyborg.driver_module"],
+    )
+    uninstall: RoleName = Field(description="Takes it away.")
 
 
 class DkmsSource(Document):
@@ -89,7 +97,7 @@ class DriverDocSpec(Document):
     )
     roles: Roles | None = Field(
         None,
-        description="Who installs and removes it. With dkms and without roles: openstack.cyborg.driver_dkms.",
+        description="Who installs, verifies and removes it. With dkms and without roles: openstack.cyborg.driver_dkms.",
         examples=[{"install": "openstack.cyborg.driver_module", "uninstall": "openstack.cyborg.driver_module"}],
     )
     dkms: DkmsSource | None = Field(

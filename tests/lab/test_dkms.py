@@ -21,7 +21,7 @@ def test_a_dkms_driver_is_installed_bound_verified_and_taken_away(guest, tmp_pat
         match=[{"vendor_id": "1234", "product_id": ["11e8"]}],
         kernel_module="edu_lab",
         version="1.0",
-        roles={"install": "openstack.cyborg.driver_dkms", "uninstall": "openstack.cyborg.driver_dkms"},
+        roles=dict.fromkeys(("install", "verify", "uninstall"), "openstack.cyborg.driver_dkms"),
         dkms={"path": str(SOURCE), "package": "edu_lab"},
     )
     at.declare("edu", device_selector={"vendor_id": "1234"}, driver={"name": "edu-lab", "version": "1.0"})

@@ -191,12 +191,19 @@ def _next_kernel(spec: DriverDocSpec, desired: Value, subject: Subject) -> Obser
 
 # ----------------------------------------------------------------------------------------------------------------- act
 def act(changes: Sequence[Change], setting: Setting) -> Iterable[Action | Wait]:
-    """Return one role a driver, or why it waits."""
+    """Return one role a driver and, after one that installs, the role that verifies it; or why it waits."""
     by_driver: dict[str, list[Change]] = {}
     for change in changes:
         by_driver.setdefault(change.path[2], []).append(change)
     for name, ours in by_driver.items():
-        yield _act_on(name, ours, setting)
+        result = _act_on(name, ours, setting)
+        yield result
+        roles = setting.subject.catalogue[name].roles if name in setting.subject.catalogue else None
+        call = result.call if isinstance(result, Action) else None
+        if isinstance(call, RoleSegment) and not _unloads(call) and roles is not None and roles.verify is not None:
+            args = {**call.args, "state": "verified"}
+            verify = RoleSegment(id=f"{call.id} verified", role=roles.verify, args=args)
+            yield Action(HOST, NAME, (), Disruption.NONE, "the driver is installed", verify, setting.drift)
 
 
 def _act_on(name: str, changes: list[Change], setting: Setting) -> Action | Wait:
