@@ -52,6 +52,7 @@ def test_what_is_not_done_says_why_and_everything_else_goes_on(console):
     console.declare("fewer", **CROWD, sriov={"num_vfs": 2})
     console.declare("quiet", kernel_modules={"blacklist": ["pcspkr"]})
     console.declare("nobody", device_selector={"vendor_id": "ffff"}, sriov={"num_vfs": 1})
+    console.declare_pool(max_unavailable=5)
 
     plan = console.type("plan")
     assert plan.code == 1, "there is an error among it: not ours to change"
