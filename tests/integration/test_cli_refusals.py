@@ -47,11 +47,12 @@ def test_what_is_not_done_says_why_and_everything_else_goes_on(console):
     console.add_host("bare-1", ansible_connection="local", ansible_python_interpreter="/nonexistent/python3")
     network = {"host_selector": {"groups": ["network"]}, "binding": {"driver": "vfio-pci"}}
     console.declare("disk", **network, device_selector={"addresses": ["0000:02:00.0"]})
-    console.declare("route", **network, device_selector={"net_names": ["ens7f0"]})
+    console.declare("route", **network, device_selector={"addresses": ["0000:ca:00.0"]})
     console.declare("many", device_selector={"net_names": ["ens7f1"]}, sriov={"num_vfs": 99})
     console.declare("fewer", **CROWD, sriov={"num_vfs": 2})
     console.declare("quiet", kernel_modules={"blacklist": ["pcspkr"]})
-    console.declare("nobody", device_selector={"vendor_id": "ffff"}, sriov={"num_vfs": 1})
+    nobody = {"host_selector": {"names": ["qat-1"]}, "device_selector": {"vendor_id": "ffff"}}
+    console.declare("nobody", **nobody, sriov={"num_vfs": 1})
     console.declare_pool(max_unavailable=5)
 
     plan = console.type("plan")

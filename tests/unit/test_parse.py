@@ -89,6 +89,13 @@ def test_binding_excludes_vfs_of_the_same_device():
     assert wrong(text) == [f"a.yml:8: spec.binding: {said}"]
 
 
+def test_binding_is_not_for_a_device_that_is_selected_by_what_it_takes_away():
+    text = f"{HEAD}  device_selector: {{net_names: [ens7]}}\n  binding: {{driver: vfio-pci}}\n"
+    remedy = "select by addresses, or by vendor_id and product_id"
+    said = f"takes the net device away by whose name net_names selects; {remedy}"
+    assert wrong(text) == [f"a.yml:7: spec.binding: {said}"]
+
+
 @pytest.mark.parametrize(("selector", "said"), CASES["host_selector"])
 def test_a_host_selector_says_which_hosts_in_patterns_that_mean_something(selector, said):
     text = HEAD.replace("{groups: [all]}", selector) + "  kernel_args: {a: b}\n"
