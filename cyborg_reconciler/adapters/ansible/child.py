@@ -23,6 +23,7 @@ from cyborg_reconciler.adapters.ansible import processes
 from cyborg_reconciler.adapters.ansible.events import Ended, Ending, Message, encode_message, find_reason, parse_event
 from cyborg_reconciler.adapters.ansible.folder import ARTIFACTS, HOSTS, Job
 
+PLAYBOOK: Final = "cyborg_reconciler.adapters.ansible.playbook"
 #: How often ansible-runner asks whether it should stop.
 ASK_EVERY_S: Final = 0.5
 #: Lines of Ansible's output to remember for the case that it fails before any host does.
@@ -94,12 +95,13 @@ class Child:
 
     def _run(self) -> Ended:
         job = self._job
+        command = ["-P", "-m", PLAYBOOK, str(os.getpid()), *job.arguments, "--limit", hosts_pattern(), job.playbook]
         runner = ansible_runner.run(
             private_data_dir=str(self._folder),
             project_dir=job.working_folder,
             ident=ARTIFACTS.name,
-            playbook=job.playbook,
-            cmdline=shlex.join([*job.arguments, "--limit", hosts_pattern()]),
+            binary=sys.executable,
+            cmdline=shlex.join(command),
             quiet=True,
             fact_cache_type="memory",
             settings={"pexpect_timeout": ASK_EVERY_S},
