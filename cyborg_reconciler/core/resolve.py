@@ -13,13 +13,14 @@ from dataclasses import dataclass, field, replace
 
 from cyborg_reconciler.core import ranges
 from cyborg_reconciler.core.features import BY_NAME
+from cyborg_reconciler.core.features.base import Feature, RecordError
 from cyborg_reconciler.core.merge import Policy, Template, compile_policy, in_order, merge
 from cyborg_reconciler.core.select import selects_host
 from cyborg_reconciler.core.state import HOST, NO_LONGER_DECLARED, FieldPath, Host, Origin, Value
 from cyborg_reconciler.core.subject import Subject
 from cyborg_reconciler.documents.declared import Declared
 from cyborg_reconciler.documents.driver import DriverDocSpec
-from cyborg_reconciler.documents.facts import Device
+from cyborg_reconciler.documents.facts import ADDRESS, Device
 
 #: Merged by all the scopes of a function: a VF is no PF.
 _PF_SCOPES = ("device", "pf")
@@ -40,6 +41,7 @@ class Desired:
         conflicts: contradictions, each in words that name both policies. A host with one gets no plan.
         held: devices that a selector could not judge, and why: no action, no pruning.
         restored: the paths that no policy declares any more; they go back to what they were.
+        left: the paths that no policy declares any more and that cannot go back, and why.
         policies: the names of those that selected the host, or a device of it.
     """
 
@@ -48,6 +50,7 @@ class Desired:
     conflicts: tuple[str, ...] = ()
     held: Mapping[str, str] = field(default_factory=dict)
     restored: tuple[FieldPath, ...] = ()
+    left: Mapping[FieldPath, str] = field(default_factory=dict)
     policies: frozenset[str] = frozenset()
     _digest: str = ""
 
@@ -115,8 +118,8 @@ def resolve(compiled: Compiled, host: Host, subject: Subject) -> Desired:
     # What a policy might ask of the host, if only it were known whether it selects a device, is neither set nor undone.
     shielded = _merge(compiled, _HOST_SCOPES, tuple(sorted(doubtful))).at(HOST)
     fields = {path: value for path, value in desired.fields.items() if path not in shielded}
-    restored = _restore(subject, fields, desired.held, shielded) if compiled.policies else {}
-    return replace(desired, fields={**fields, **restored}, restored=tuple(restored))
+    restored, left = _restore(subject, fields, desired.held, shielded) if compiled.policies else ({}, {})
+    return replace(desired, fields={**fields, **restored}, restored=tuple(restored), left=left)
 
 
 def _remembered(compiled: Compiled, candidates: _Candidates, subject: Subject) -> Desired:
@@ -244,14 +247,27 @@ def _restore(
     declared: Mapping[FieldPath, Value],
     held: Mapping[str, str],
     shielded: Mapping[FieldPath, Value],
-) -> dict[FieldPath, Value]:
-    """Return what was there before, of every owned field that nothing declares any more."""
+) -> tuple[dict[FieldPath, Value], dict[FieldPath, str]]:
+    """Return what was there before, of every owned field that nothing declares any more; and why some cannot be so."""
     found: dict[FieldPath, Value] = {}
+    left: dict[FieldPath, str] = {}
     for path in subject.owned:
-        if path in declared or path in shielded:
+        target, feature = path[0], BY_NAME.get(path[1])
+        if path in declared or path in shielded or feature is None:
             continue
-        target, feature = path[:2]
-        there = target == HOST or (target in subject.devices and target not in held)
-        if there and feature in BY_NAME:
-            found.update(BY_NAME[feature].restore(path, declared, subject))
-    return found
+        misplaced = _misplaced(target, feature)
+        if misplaced:
+            left[path] = misplaced
+        elif target == HOST or (target in subject.devices and target not in held):
+            try:
+                found.update(feature.restore(path, declared, subject))
+            except RecordError as exc:
+                left[path] = str(exc)
+    return found, left
+
+
+def _misplaced(target: str, feature: Feature) -> str:
+    """Return why *target* has no such *feature*; empty when it may have it."""
+    if feature.SCOPE == "host":
+        return "" if target == HOST else f"{feature.NAME} belongs to the host, and the record has it at {target}"
+    return "" if re.match(ADDRESS, target) else f"{feature.NAME} belongs to a device, and the record has it at {target}"

@@ -17,7 +17,9 @@ from cyborg_reconciler.errors import FactsUnreadableError
 FACTS_VERSION: Final = 1
 
 #: A PCI function's address with its domain, which may be longer than four digits (VMD).
-Address = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{4,}:[0-9a-f]{2}:[0-1][0-9a-f]\.[0-7]$")]
+ADDRESS: Final = r"^[0-9a-f]{4,}:[0-9a-f]{2}:[0-1][0-9a-f]\.[0-7]$"
+
+Address = Annotated[str, msgspec.Meta(pattern=ADDRESS)]
 
 Scalar = str | int | bool | None
 

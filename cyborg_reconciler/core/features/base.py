@@ -85,6 +85,10 @@ class DesireError(Exception):
     """The merged leaves of one target contradict each other; its text says how, and names the policies."""
 
 
+class RecordError(Exception):
+    """A field of the host's record cannot go back to what it was; its text says why."""
+
+
 @dataclass(frozen=True, slots=True)
 class Setting:
     """What a feature may know when it turns changes into actions.
@@ -132,6 +136,9 @@ class Feature(Protocol):
         """Return the fields that go back to what they were, as the owned field at *path* is not in *declared*.
 
         Shape: nothing where *declared* says the same under another path, or where *path* is none of the feature's.
+
+        Raises:
+            RecordError: what was there before is nothing that the field can be.
         """
 
     def observe(self, path: FieldPath, desired: Value, subject: Subject) -> Observed:

@@ -14,6 +14,7 @@ from cyborg_reconciler.core.features.base import (
     Field,
     Leaf,
     LeafKey,
+    RecordError,
     Said,
     Setting,
     Trouble,
@@ -37,6 +38,7 @@ from cyborg_reconciler.core.state import (
     Unknown,
     Value,
     Wait,
+    words_of,
 )
 from cyborg_reconciler.core.subject import (
     BOUND_ON_PURPOSE,
@@ -120,10 +122,16 @@ def _grouped(groups: Leaf, count: Leaf | None) -> dict[int, Leaf]:
 def restore(
     path: FieldPath, declared: Mapping[FieldPath, Value], subject: Subject
 ) -> Iterable[tuple[FieldPath, Value]]:
-    """Return an owned field, or what no declared range covers of an owned range of VFs."""
+    """Return an owned field, or what no declared range covers of an owned range of VFs.
+
+    Raises:
+        RecordError: there was no number of VFs before.
+    """
     before = subject.before(path)
     match path[2:]:
         case ("num_vfs",) | ("boot", "num_vfs"):
+            if before is not ABSENT and (isinstance(before, bool) or not isinstance(before, int)):
+                raise RecordError(f"there were {words_of(before)} VFs before, which is no number")
             yield path, before
         case ("vf_driver", text) | ("boot", "vf_driver", text) if ranges.is_range(text):
             stem = path[:-1]
