@@ -95,5 +95,11 @@ class Record:
 
 def _is_same(one, other):
     """Say whether two records may be of one device: ids, and a serial where both tell one."""
-    (ids, _space, serial), (other_ids, _, other_serial) = one.partition(" "), other.partition(" ")
+    ids, serial = _parts(one)
+    other_ids, other_serial = _parts(other)
     return ids == other_ids and (not serial or not other_serial or serial == other_serial)
+
+
+def _parts(device):
+    words = device.split(" ", 1)
+    return words[0], words[1] if len(words) > 1 else ""
