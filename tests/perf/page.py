@@ -54,7 +54,9 @@ def page(document: dict[str, Any]) -> str:
     )
     how = (
         f"CPU seconds are those of all processes together, the least of {document['rounds']} measurements (of one for "
-        "100,000 hosts). On another machine the seconds differ; the ratios compare rows of the same run."
+        "100,000 hosts). On another machine the seconds differ; *ratio* compares a row with the one "
+        "that is named under *to*, of the same run. *aim* is what the row was to keep, and the last column says "
+        "whether it did."
     )
     notice = "<!-- Written by `python -m tests.perf --page docs/reference/performance.md`: measure, do not edit. -->"
     parts = ["# Performance", notice, where, how]
