@@ -14,7 +14,7 @@ import msgspec
 
 from cyborg_reconciler.core.diff import blind_spots, diff
 from cyborg_reconciler.core.features import BY_NAME, FEATURES
-from cyborg_reconciler.core.features.base import Setting, Trouble, wait
+from cyborg_reconciler.core.features.base import Setting, Trouble, kept_back_by, wait
 from cyborg_reconciler.core.interpret import interpret
 from cyborg_reconciler.core.resolve import Desired
 from cyborg_reconciler.core.state import (
@@ -129,7 +129,8 @@ def _act(
     """Return the actions that remove *changes*, and what of them waits."""
     drift = terms.history.was_synced
     free, waits = _allowed(changes, drift=drift)
-    kept_back = {change.path for change in changes} - {change.path for change in free}
+    allowed = {change.path for change in free}
+    kept_back = {change.path: change.declared_by for change in changes if change.path not in allowed}
     setting = Setting(
         subject,
         {path: value for path, value in desired.fields.items() if path not in kept_back},
@@ -137,6 +138,7 @@ def _act(
         drift=drift,
         failures=terms.history.failures,
         restored=frozenset(desired.restored),
+        kept_back=kept_back,
     )
     actions: list[Action] = []
     for group in _groups(free):
@@ -183,12 +185,7 @@ def _allowed(changes: Iterable[Change], *, drift: bool) -> tuple[list[Change], l
     waits = []
     for (target, feature, origin), ours in kept_back.items():
         action = Action(target, feature, tuple(ours), Disruption.NONE, "", None, drift)
-        if origin.suspended:
-            trouble = Reason.SUSPENDED, f"policy {origin.policy} is suspended"
-        else:
-            reason = Reason.MODE_WARN if origin.mode == "warn" else Reason.SUSPENDED
-            trouble = reason, f"policy {origin.policy} is in mode {origin.mode}"
-        waits.append(wait(trouble, action))
+        waits.append(wait(kept_back_by(origin), action))
     return free, waits
 
 

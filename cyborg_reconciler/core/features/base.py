@@ -2,7 +2,7 @@
 """What a feature is: the questions that `resolve`, `interpret` and `plan` ask of each. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple, Protocol
 
 from cyborg_reconciler.core.state import (
@@ -99,6 +99,7 @@ class Setting:
         drift: the host was as desired under this generation.
         failures: attempts in a row that did not end verified.
         restored: those of *desired* that no policy declares any more.
+        kept_back: who declares what is not so, and may not be made so now: `desired` is without it.
     """
 
     subject: Subject
@@ -107,6 +108,7 @@ class Setting:
     drift: bool
     failures: int = 0
     restored: frozenset[FieldPath] = frozenset()
+    kept_back: Mapping[FieldPath, Origin] = field(default_factory=dict)
 
 
 class Feature(Protocol):
@@ -165,6 +167,14 @@ def own(changes: Iterable[Change]) -> list[Own]:
 def release(changes: Iterable[Change], subject: Subject) -> list[list[str]]:
     """Return the owned paths that *changes* bring back to what they were."""
     return [list(c.path) for c in changes if not c.declared_by.policy and c.path in subject.owned]
+
+
+def kept_back_by(origin: Origin) -> Trouble:
+    """Return why a change that *origin* declares is not made: the policy's own wish."""
+    if origin.suspended:
+        return Reason.SUSPENDED, f"policy {origin.policy} is suspended"
+    reason = Reason.MODE_WARN if origin.mode == "warn" else Reason.SUSPENDED
+    return reason, f"policy {origin.policy} is in mode {origin.mode}"
 
 
 def wait(trouble: Trouble, action: Action) -> Wait:

@@ -20,6 +20,7 @@ from cyborg_reconciler.core.features.base import (
     Trouble,
     iommu_trouble,
     is_boot,
+    kept_back_by,
     module_conflict,
     own,
     reason_of,
@@ -182,7 +183,7 @@ def _unless(changes: Sequence[Change], call: Step, setting: Setting) -> Action |
     action = Action(changes[0].target, NAME, tuple(changes), disruption, reason_of(changes), call, setting.drift)
     if only_boot:
         return action
-    for trouble_of in (_count_trouble, _driver_trouble, _use_trouble, _vfio_trouble):
+    for trouble_of in (_kept_back, _count_trouble, _driver_trouble, _use_trouble, _vfio_trouble):
         trouble = trouble_of(changes, setting)
         if trouble is not None:
             return wait(trouble, action)
@@ -254,6 +255,17 @@ def _own(changes: Sequence[Change], subject: Subject, device: reported.Device) -
     return entries
 
 
+def _kept_back(changes: Sequence[Change], setting: Setting) -> Trouble | None:
+    """Return who keeps back the drivers of VFs that would be made: they are made with them, or not at all."""
+    if not any(change.path[2] == "num_vfs" and change.desired for change in changes):
+        return None
+    for path, origin in setting.kept_back.items():
+        if path[:3] == (changes[0].target, NAME, "vf_driver"):
+            reason, text = kept_back_by(origin)
+            return reason, f"{text}, and says what the VFs are bound to"
+    return None
+
+
 def _count_trouble(changes: Sequence[Change], setting: Setting) -> Trouble | None:
     """Return why the VFs that are asked for cannot be made."""
     device = setting.subject.devices[changes[0].target]
@@ -296,8 +308,15 @@ def _missing_trouble(changes: Sequence[Change], setting: Setting, device: report
         if "vf_driver" not in change.path:
             continue
         stop = ranges.parse_range(change.path[-1])[1]
-        declared = (change.target, NAME, "num_vfs") in setting.desired
-        if change.desired is not ABSENT and stop is not None and stop > len(device.vfs) and not declared:
+        count = (change.target, NAME, "num_vfs")
+        missing = change.desired is not ABSENT and stop is not None and stop > len(device.vfs)
+        if missing and count in setting.kept_back:
+            reason, text = kept_back_by(setting.kept_back[count])
+            return (
+                reason,
+                f"of VFs {change.path[-1]} only {len(device.vfs)} are there, and {text}, which declares num_vfs",
+            )
+        if missing and count not in setting.desired:
             return Reason.UNSUPPORTED, f"of VFs {change.path[-1]} only {len(device.vfs)} are there: declare num_vfs"
     return None
 
