@@ -232,10 +232,17 @@ class TestBinding:
     def test_a_native_driver_that_udev_binds_meanwhile_is_unbound_again(self, nic):
         nic.host.write("/sys/bus/pci/drivers/ice/unbind", NIC_PF)
         host, tries = quicker(nic, "ice")
-        given = {"address": NIC_PF, "state": "present", "driver": "vfio-pci", "persist": False}
+        given = {name: option.get("default") for name, option in binding.ARGUMENTS.items()}
+        given |= {"address": NIC_PF, "driver": "vfio-pci", "persist": False}
         made = binding.ensure(host, given)
         assert (made.before["driver"], made.after["driver"]) == (None, "vfio-pci")
         assert tries == ["bound"]
+
+    def test_vfio_takes_one_function_alone_where_it_is_told_to(self, gpu):
+        made = gpu.make(binding, address=GPU, driver="vfio-pci", persist=False, alone=True)
+        assert made.after == {"driver": "vfio-pci", "driver_override": "vfio-pci", "boot_driver": None}
+        assert gpu.read(binding, address=GPU_AUDIO)["driver"] == "snd_hda_intel"
+        assert not gpu.make(binding, address=GPU, driver="vfio-pci", persist=False, alone=True).changed
 
     def test_a_member_of_the_group_that_is_in_use_is_refused(self, gpu):
         pid = gpu.host.hold(GPU, "Xorg")

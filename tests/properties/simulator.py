@@ -133,7 +133,8 @@ class Host:
         device = self.device(address)
         if step.args["state"] == "present":
             driver = step.args["driver"]
-            for member in self._group(device) if driver == "vfio-pci" else [address]:
+            whole = driver == "vfio-pci" and not step.args.get("alone")
+            for member in self._group(device) if whole else [address]:
                 self._bind(member, driver)
             self._put(address, boot_driver=driver if step.args.get("persist", True) else None)
             return

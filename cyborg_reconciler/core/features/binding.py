@@ -156,7 +156,7 @@ def _arguments(address: str, changes: Sequence[Change], setting: Setting) -> dic
     if any(change.declared_by.policy for change in changes):
         return {"address": address, "state": "present", "driver": wanted}
     if wanted in BOUND_ON_PURPOSE:  # as somebody else had bound it before
-        return {"address": address, "state": "present", "driver": wanted, "persist": False}
+        return {"address": address, "state": "present", "driver": wanted, "persist": False, "alone": True}
     return {"address": address, "state": "absent"}
 
 

@@ -26,6 +26,7 @@ ARGUMENTS = {
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     "driver": {"type": "str"},
     "persist": {"type": "bool", "default": True},
+    "alone": {"type": "bool", "default": False},
 }
 
 
@@ -59,7 +60,8 @@ def _ensure_bound(host, args, driver):
     device = devices.read_present(host.tree, args["address"])
     on_virtio = virtio.is_virtio_driver(host, device, driver)
     pci_driver = virtio.PCI_DRIVER if on_virtio else driver
-    members = devices.group_of(host.tree, device) if devices.is_vfio(driver) else [device["address"]]
+    whole = devices.is_vfio(driver) and not args["alone"]
+    members = devices.group_of(host.tree, device) if whole else [device["address"]]
     moved = _moved(host.tree, device["address"], members, pci_driver)
     behind = on_virtio and device["function_driver"] != driver
     boot_wanted = dict(read_device(host.tree, device["address"]), driver=driver if args["persist"] else None)

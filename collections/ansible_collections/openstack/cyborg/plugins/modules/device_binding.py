@@ -50,6 +50,12 @@ options:
     description: Whether the next boot binds the function again. V(false) takes away what does.
     type: bool
     default: true
+  alone:
+    description:
+      - Whether a driver of VFIO gets this function and not the rest of its IOMMU group.
+      - A virtual machine cannot use the function then; it is for putting back what somebody had.
+    type: bool
+    default: false
 seealso:
   - module: openstack.cyborg.sriov_vfs
 """
