@@ -6,6 +6,8 @@
 The readers of devices, holders and protections share one `Topology` of a host, read once. Does I/O.
 """
 
+from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Unreadable
+
 PCI_DEVICES = "/sys/bus/pci/devices"
 
 
@@ -27,6 +29,8 @@ class Topology:
 
     def __init__(self, tree):
         self.tree = tree
+        if not tree.exists("/sys/bus"):  # a folder that nothing is mounted on, not a host without devices
+            raise Unreadable(f"{tree.root.rstrip('/')}/sys/bus: no such folder: this is no tree of a host")
         self.functions = tree.read_links(PCI_DEVICES)
         self.nets = tree.read_links("/sys/class/net")
         self.blocks = tree.read_links("/sys/class/block")

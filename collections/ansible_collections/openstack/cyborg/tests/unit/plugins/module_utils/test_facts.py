@@ -10,7 +10,7 @@ import pytest
 from ansible_collections.openstack.cyborg.plugins.module_utils.facts import gather
 from ansible_collections.openstack.cyborg.plugins.module_utils.ownership import RECORD
 from ansible_collections.openstack.cyborg.plugins.module_utils.persistence import device_file, render_device
-from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Unreadable
+from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Tree, Unreadable
 from ansible_collections.openstack.cyborg.tests.unit.host_tree import BRIDGE, GPU, NIC, HostTree
 
 PORT = "0000:3b:00.0"
@@ -49,6 +49,11 @@ def test_what_persists_is_told_of_each_device(host):
     assert (device["boot_num_vfs"], device["boot_vf_drivers"][0]["vfs"]) == (4, "0-3")
     host.file(device_file(PORT), "{")
     assert "unknown" in gather(host.tree)["devices"][1]["boot_num_vfs"]
+
+
+def test_an_empty_folder_is_no_host_without_devices(tmp_path):
+    with pytest.raises(Unreadable, match="sys/bus: no such folder: this is no tree of a host"):
+        gather(Tree(str(tmp_path)))
 
 
 def test_the_record_of_what_is_owned_is_told(host):
