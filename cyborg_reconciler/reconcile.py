@@ -61,7 +61,7 @@ def converge(ports: Ports, first: Survey, options: Options, on_progress: OnProgr
         again = survey(ports, options, on_progress, looked_at)
         hosts = {**seen.hosts, **_judged(again.hosts, outcomes, ports)}
         seen = replace(again, hosts=hosts, pool_sizes=first.pool_sizes, limited=first.limited)
-    return _with_unasked(seen, ports, options, shown)
+    return _with_reasons(seen, ports, options, shown)
 
 
 def _fresh(seen: Survey, ports: Ports, options: Options, on_progress: OnProgress) -> Survey:
@@ -72,17 +72,21 @@ def _fresh(seen: Survey, ports: Ports, options: Options, on_progress: OnProgress
     return replace(again, pool_sizes=seen.pool_sizes, limited=seen.limited)
 
 
-def _with_unasked(seen: Survey, ports: Ports, options: Options, shown: Mapping[str, frozenset[ShownChange]]) -> Survey:
-    """Return *seen* where hosts with something to do that no person was shown wait for approval, and note that."""
-    unasked = {
-        name: replace(view, phase=Phase.PENDING_APPROVAL)
-        for name, view in seen.hosts.items()
-        if view.phase is Phase.PLANNED and not approved(view, ports, options, shown[name])
-    }
-    if not unasked:
+def _with_reasons(seen: Survey, ports: Ports, options: Options, shown: Mapping[str, frozenset[ShownChange]]) -> Survey:
+    """Return *seen* where hosts whose turn has not come say why, and note that.
+
+    What no person was shown waits for approval; what was not begun, since an earlier wave went wrong, for its slot.
+    """
+    kept: dict[str, HostView] = {}
+    for name, view in seen.hosts.items():
+        if view.phase is Phase.PLANNED and not approved(view, ports, options, shown[name]):
+            kept[name] = replace(view, phase=Phase.PENDING_APPROVAL)
+        elif view.phase is Phase.PLANNED and view.outcome is None:
+            kept[name] = replace(view, phase=Phase.WAITING_FOR_SLOT)
+    if not kept:
         return seen
-    ports.journal.record_hosts([host_record(view, seen.observed_at) for view in unasked.values()])
-    return replace(seen, hosts={**seen.hosts, **unasked})
+    ports.journal.record_hosts([host_record(view, seen.observed_at) for view in kept.values()])
+    return replace(seen, hosts={**seen.hosts, **kept})
 
 
 def _roll_out(
@@ -120,8 +124,10 @@ def _apply_wave(
     """Carry out the plans of one wave in a run of its own, which is closed whatever happens meanwhile."""
     document = plan_document(views, declared, ports, options)
     names = [view.host.name for view in views]
-    run = ports.journal.open_run(document, ports.clock.now())
+    now = ports.clock.now()
+    run = ports.journal.open_run(document, now)
     try:
+        ports.journal.record_hosts([replace(host_record(view, now), phase=Phase.APPLYING) for view in views])
         outcomes = _carry_out(run, document, names, ports, on_progress)
     except BaseException as exc:
         nobody_asked = isinstance(exc, ExecutionError)

@@ -232,6 +232,8 @@ def host_record(view: HostView, now: datetime) -> HostRecord:
     if view.phase is Phase.PENDING_APPROVAL:
         text = f"`cyborg-reconciler approve --limit {view.host.name}` lets it go on; `apply` asks for itself"
         wait = Wait(Reason.PENDING_APPROVAL, text)
+    elif view.phase is Phase.WAITING_FOR_SLOT:
+        wait = Wait(Reason.WAITING_FOR_SLOT, "an earlier wave went wrong, or was the last: begun at the next pass")
     where = "" if wait is None or wait.target == HOST else f"{wait.target}: "
     return HostRecord(
         name=view.host.name,

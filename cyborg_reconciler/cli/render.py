@@ -12,6 +12,9 @@ from cyborg_reconciler.core.state import ABSENT, HOST, Action, Change, Disruptio
 from cyborg_reconciler.core.subject import to_json
 from cyborg_reconciler.survey import HostView, Survey
 
+#: Phases of hosts that have something to do, and not now.
+WAITING = frozenset({Phase.PENDING_APPROVAL, Phase.WAITING_FOR_SLOT})
+
 _STYLES = {"+": "green", "~": "yellow", "-": "red"}
 
 #: Columns before the value of a field, and before what stands at the right of it.
@@ -35,7 +38,7 @@ def host_text(view: HostView) -> Text:
     """Return one host's part of the plan."""
     text = Text().append(f"{view.host.name}   ", "bold")
     text.append(f"{view.verdict.sync}   pool {view.pool.metadata.name}")
-    text.append("   PendingApproval\n" if view.phase is Phase.PENDING_APPROVAL else "\n", "magenta")
+    text.append(f"   {view.phase}\n" if view.phase in WAITING else "\n", "magenta")
     blocked = [(wait.action, wait) for wait in view.plan.waits if wait.action is not None]
     shown: list[tuple[Action, Wait | None]] = [*((action, None) for action in view.plan.actions), *blocked]
     running = {change.path for action, _ in shown for change in action.changes if not is_boot(change.path)}

@@ -21,8 +21,8 @@ from cyborg_reconciler.cli.common import (
     with_state,
 )
 from cyborg_reconciler.cli.progress import shown
-from cyborg_reconciler.cli.render import footer
-from cyborg_reconciler.core.state import Phase, Sync
+from cyborg_reconciler.cli.render import WAITING, footer
+from cyborg_reconciler.core.state import Sync
 from cyborg_reconciler.errors import NextStep, ReconcilerError
 from cyborg_reconciler.reconcile import converge, resume
 from cyborg_reconciler.settings import Settings
@@ -128,7 +128,7 @@ def _tell(seen: Survey) -> None:
             wait = next(iter(view.plan.waits), None)
             count = len(view.plan.actions)
             why = f"{wait.reason}: {wait.message}" if wait else f"{count} action{'' if count == 1 else 's'}"
-            if view.phase is Phase.PENDING_APPROVAL:
+            if view.phase in WAITING:
                 why = f"{view.phase}: {why}"
             out.print(f"{view.host.name}: {view.verdict.sync}: {why}")
     out.print(footer(seen))

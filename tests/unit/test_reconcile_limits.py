@@ -8,7 +8,7 @@ import pytest
 
 from cyborg_reconciler.core.state import Phase
 from cyborg_reconciler.documents.facts import Facts
-from cyborg_reconciler.documents.plan import RebootSegment, Segment
+from cyborg_reconciler.documents.plan import Outcome, PlanDocument, RebootSegment, Segment
 from cyborg_reconciler.documents.pool import Reboot
 from cyborg_reconciler.errors import ExecutionError, JournalLockedError
 from cyborg_reconciler.reconcile import converge
@@ -109,3 +109,29 @@ def test_a_run_that_cannot_even_be_closed_is_left_to_the_next_start_and_the_trou
         world.converge()
     world.journal.broken = None
     assert [run.hosts for run in world.journal.reopened().open_runs()] == [{"a": "running"}]
+
+
+def test_a_host_whose_wave_was_not_begun_says_so() -> None:
+    world = World("a", "b")
+    world.executor.outcomes["a"] = Outcome(status="failed", message="broken")
+    seen = world.converge()
+    assert (seen.hosts["a"].phase, seen.hosts["b"].phase) == (Phase.PLANNED, Phase.WAITING_FOR_SLOT)
+    assert {record.name: record.reason for record in world.journal.hosts()}["b"] == "WaitingForSlot"
+
+
+def test_while_a_host_is_changed_the_journal_says_so() -> None:
+    world = World("a")
+    seen = []
+    plain_apply = world.executor.apply
+
+    class Watching:
+        def apply(self, plan: PlanDocument, on_progress):
+            seen.extend(record.phase for record in world.journal.hosts())
+            return plain_apply(plan, on_progress)
+
+        def settle(self) -> None:
+            """Nothing is left running here."""
+
+    world.ports = replace(world.ports, executor=Watching())
+    assert world.converge().hosts["a"].phase is Phase.IDLE
+    assert seen == [Phase.APPLYING]
