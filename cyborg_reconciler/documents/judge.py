@@ -231,7 +231,9 @@ def _example_remedy(verb: str, name: Key, spot: Spot | None) -> str:
     example = spot.example() if spot else None
     if example is None:
         return "remove it" if spot is None else f"it takes {spot.words()}"
-    return f"{verb}, e.g. {name}: {flow(example)}" if isinstance(name, str) else f"{verb}, e.g. {flow(example)}"
+    if isinstance(name, str):
+        return f"{verb}, e.g. {printable(name)}: {flow(example)}"
+    return f"{verb}, e.g. {flow(example)}"
 
 
 def _mended_name(spot: Spot | None, name: str) -> str:

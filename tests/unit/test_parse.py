@@ -89,6 +89,12 @@ def test_binding_excludes_vfs_of_the_same_device():
     assert wrong(text) == [f"a.yml:8: spec.binding: {said}"]
 
 
+def test_a_name_that_a_terminal_would_obey_is_not_repeated_to_it():
+    said = wrong(f'{HEAD}  kernel_args: {{"\\x1f": [null]}}\n')
+    assert [line for line in said if "write, e.g. \\x1f: " in line]
+    assert not [line for line in said if "\x1f" in line]
+
+
 def test_binding_is_not_for_a_device_that_is_selected_by_what_it_takes_away():
     text = f"{HEAD}  device_selector: {{net_names: [ens7]}}\n  binding: {{driver: vfio-pci}}\n"
     remedy = "select by addresses, or by vendor_id and product_id"
