@@ -60,7 +60,7 @@ command -v ssh >/dev/null || wanted="$wanted openssh-client"
 command -v zstd >/dev/null || wanted="$wanted zstd"
 command -v xz >/dev/null || wanted="$wanted xz-utils"
 if [ -z "$wanted" ] && qemu_installed; then
-    say "nothing to install: $(qemu-system-x86_64 --version | head -n 1)"
+    say "nothing to install: $(qemu-system-x86_64 --version | sed -n 1p)"
     exit 0
 fi
 
@@ -79,5 +79,5 @@ if ! qemu_installed; then
 fi
 # shellcheck disable=SC2086 # a list of package names
 apt ${suite:+-t "$suite"} install -y --no-install-recommends $wanted
-qemu_installed || fail "QEMU is still older than $QEMU_MAJOR: $(qemu-system-x86_64 --version | head -n 1)"
-say "ready: $(qemu-system-x86_64 --version | head -n 1)"
+qemu_installed || fail "QEMU is still older than $QEMU_MAJOR: $(qemu-system-x86_64 --version | sed -n 1p)"
+say "ready: $(qemu-system-x86_64 --version | sed -n 1p)"
