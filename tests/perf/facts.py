@@ -5,7 +5,7 @@ Called by `__main__`. Does I/O: writes trees of simulated hosts and runs `ansibl
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -89,6 +89,9 @@ def alone(plays: dict[str, tuple[Path, Path]], options: Options, work: Path) -> 
         f"{ALONE}, {what}": partial(run_payload, keep_payload(str(play), work / f"payload-{index}", root), work)
         for index, (what, (play, root)) in enumerate(plays.items())
     }
+    first = f"{ALONE}, {AIM_DEVICES} devices"
+    if first in things:
+        things[f"{first}, first look"] = partial(things[first], {"PYTHONDONTWRITEBYTECODE": "1"})
     costs = in_turns(things, options.rounds * MODULE_ROUNDS)
     base = f"{ALONE}, {NOTHING}"
     for name, cost in costs.items():
@@ -103,6 +106,6 @@ def alone(plays: dict[str, tuple[Path, Path]], options: Options, work: Path) -> 
         )
 
 
-def run_payload(payload: Path, work: Path) -> Cost:
+def run_payload(payload: Path, work: Path, extra: Mapping[str, str] | None = None) -> Cost:
     """Run the file that Ansible sends, and return what it cost."""
-    return measure([sys.executable, str(payload)], work)
+    return measure([sys.executable, str(payload)], work, extra)

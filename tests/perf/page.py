@@ -30,7 +30,8 @@ is a process of its own with one thread; *memory* is how far its resident set ro
 *pass* is `ansible-playbook` over all hosts, local connection, facts not gathered, as many forks as there are cores;
 CPU of the controller and of the modules together. Its ratio is of what each host after the first adds; *one host* is
 the same pass over that one alone: Ansible's start, and the module made ready to be sent, which every pass does once.
-*alone* is what runs on a host: the file that Ansible sends, by Python and nothing else. *memory* is the peak of the
+*alone* is what runs on a host: the file that Ansible sends, by Python and nothing else. `host_facts` finds its bytecode
+from an earlier look, as it does on every look but the first; *first look* finds none. *memory* is the peak of the
 largest process.""",
     "apply": """\
 Simulated hosts with a QAT device get four VFs, `vfio-pci` loaded with an option, and all of it kept over a reboot: by

@@ -34,8 +34,9 @@ class CommandFailedError(Exception):
 
 
 def environment() -> dict[str, str]:
-    """Return the environment of what is measured: ours, without what the user has set for Ansible."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+    """Return the environment of what is measured: ours, without what the user has set for Ansible and for bytecode."""
+    unwanted = ("ANSIBLE_", "PYTHONDONTWRITEBYTECODE")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
     path = os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", os.defpath)])
     return kept | {
         "PATH": path,
