@@ -45,6 +45,7 @@ def test_vfs_appear_survive_a_reboot_grow_and_go_when_undeclared(guest, console)
     at.declare("vfs", **FOUR_VFS)
     plan = at.plan()
     assert plan.code == 2, plan.errors
+    assert guest.ssh("sudo stat -c '%U %a' /root/.cache/openstack.cyborg").split() == ["root", "700"]
     at.must_apply()
     assert vf_drivers(guest) == ["vfio-pci"] * 4
 
