@@ -26,7 +26,7 @@ class Settings:
         inventory: what `-i` is when it is not given; several are separated by colons in the environment.
         policies: what `-p` is when it is not given.
         forks: hosts that Ansible works on at a time.
-        run_timeout_s: a run of Ansible that takes longer is ended.
+        run_timeout_s: a run of Ansible that takes longer is ended; reboots in it are given their own time on top.
         interval_s: between two looks of the loop at a host.
         facts_max_age_s: facts older than this never authorise a change.
     """

@@ -39,9 +39,6 @@ from cyborg_reconciler.documents.pool import Reboot
 #: Attempts in a row without a verified result after which a host waits for a person.
 MAX_FAILURES: Final = 5
 
-#: What comes of a field that no policy declares any more and that the host's record has wrong.
-LEFT: Final = "is left as it is, since the host's record (/var/lib/cyborg-reconciler/ownership.json) is to be put right"
-
 _ORDER: Final = {feature.NAME: place for place, feature in enumerate(FEATURES)}
 
 
@@ -76,7 +73,7 @@ def make_plan(host: str, desired: Desired, subject: Subject, terms: Terms) -> Pl
         return replace(empty, waits=(stop,), blind_spots=blind)
     waits = [Wait(Reason.UNKNOWN, f"not judged: {why}", address) for address, why in desired.held.items()]
     waits += [
-        Wait(Reason.MANUAL_ACTION_REQUIRED, f"{'.'.join(path[1:])} {LEFT}: {why}", path[0])
+        Wait(Reason.MANUAL_ACTION_REQUIRED, f"{'.'.join(path[1:])} is left as it is: {why}", path[0])
         for path, why in desired.left.items()
     ]
     actions = _releases(desired, subject, changes, blind)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from cyborg_reconciler.core import ranges
 from cyborg_reconciler.core.features import BY_NAME
-from cyborg_reconciler.core.features.base import Feature, RecordError
+from cyborg_reconciler.core.features.base import Feature, RecordError, RestoreError
 from cyborg_reconciler.core.merge import Policy, Template, compile_policy, in_order, merge
 from cyborg_reconciler.core.select import selects_host
 from cyborg_reconciler.core.state import HOST, NO_LONGER_DECLARED, FieldPath, Host, Origin, Value
@@ -257,11 +257,11 @@ def _restore(
             continue
         misplaced = _misplaced(target, feature)
         if misplaced:
-            left[path] = misplaced
+            left[path] = str(RecordError(misplaced))
         elif target == HOST or (target in subject.devices and target not in held):
             try:
                 found.update(feature.restore(path, declared, subject))
-            except RecordError as exc:
+            except RestoreError as exc:
                 left[path] = str(exc)
     return found, left
 

@@ -15,7 +15,15 @@ from cyborg_reconciler.adapters.ansible.events import Ended, HostEvent
 from cyborg_reconciler.adapters.ansible.observer import require_some
 from cyborg_reconciler.adapters.ansible.options import AnsibleOptions
 from cyborg_reconciler.adapters.ansible.run import Run, settle
-from cyborg_reconciler.documents.plan import ActionsSegment, HostPlan, Outcome, PlanDocument, StepOutcome, encode
+from cyborg_reconciler.documents.plan import (
+    ActionsSegment,
+    HostPlan,
+    Outcome,
+    PlanDocument,
+    RebootSegment,
+    StepOutcome,
+    encode,
+)
 from cyborg_reconciler.ports import OnProgress
 
 
@@ -38,9 +46,8 @@ class AnsibleExecutor:
         options = self._options
         # The plan has a reboot only where pool and person allow it: that was decided when it was made.
         variables = {"cyborg_plan": base64.b64encode(encode(plan)).decode("ascii"), "cyborg_allow_reboot": True}
-        run = Run(
-            options, options.apply_playbook, list(plan.hosts), timeout_s=options.run_timeout_s, variables=variables
-        )
+        timeout_s = options.run_timeout_s + longest_reboot_s(plan)
+        run = Run(options, options.apply_playbook, list(plan.hosts), timeout_s=timeout_s, variables=variables)
         stories = {host: Story(of_host) for host, of_host in plan.hosts.items()}
         with run:
             with self._lock:
@@ -57,7 +64,7 @@ class AnsibleExecutor:
                     self._running.discard(run)
             ended = run.ended or Ended(status="error")
             require_some(ended, heard=heard, playbook=options.apply_playbook)
-            outcomes = {host: story.outcome(ended, options.run_timeout_s) for host, story in stories.items()}
+            outcomes = {host: story.outcome(ended, timeout_s) for host, story in stories.items()}
             run.all_well = all(outcome.status == "applied" for outcome in outcomes.values())
         return outcomes
 
@@ -74,6 +81,14 @@ class AnsibleExecutor:
             ExecutionError: something would not end.
         """
         settle(self._options.runs, self._options.grace_s)
+
+
+def longest_reboot_s(plan: PlanDocument) -> int:
+    """Return how long the reboots of a host may take at most: a run that waits for one is not late yet."""
+    return max(
+        sum(one.timeout_s for one in of_host.segments if isinstance(one, RebootSegment))
+        for of_host in plan.hosts.values()
+    )
 
 
 def step_ids(plan: HostPlan) -> Iterator[str]:

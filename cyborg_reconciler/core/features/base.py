@@ -85,8 +85,19 @@ class DesireError(Exception):
     """The merged leaves of one target contradict each other; its text says how, and names the policies."""
 
 
-class RecordError(Exception):
-    """A field of the host's record cannot go back to what it was; its text says why."""
+class RestoreError(Exception):
+    """A field that no policy declares any more cannot go back to what it was; its text says why, and what to do."""
+
+
+class RecordError(RestoreError):
+    """The host's record has the field wrong.
+
+    Args:
+        why: what is wrong with it.
+    """
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"{why}: put the host's record right (/var/lib/cyborg-reconciler/ownership.json)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +151,7 @@ class Feature(Protocol):
         Shape: nothing where *declared* says the same under another path, or where *path* is none of the feature's.
 
         Raises:
-            RecordError: what was there before is nothing that the field can be.
+            RestoreError: the field cannot go back.
         """
 
     def observe(self, path: FieldPath, desired: Value, subject: Subject) -> Observed:

@@ -15,6 +15,7 @@ from cyborg_reconciler.core.features.base import (
     Field,
     Leaf,
     LeafKey,
+    RestoreError,
     Said,
     Setting,
     Trouble,
@@ -84,10 +85,16 @@ def desire(leaves: Mapping[LeafKey, Leaf]) -> Iterable[Field]:
 def restore(
     path: FieldPath, declared: Mapping[FieldPath, Value], subject: Subject
 ) -> Iterable[tuple[FieldPath, Value]]:
-    """Return the owned field."""
+    """Return the owned field.
+
+    Raises:
+        RestoreError: the catalogue does not know any more how the driver is taken away.
+    """
     del declared  # each of these is said in one way only
     match path[2:]:
-        case (_, "state" | "version" | "next_kernel"):
+        case (name, "state") if name not in subject.catalogue:
+            raise RestoreError(f"put the Driver document of {name} back until the driver is uninstalled")
+        case (name, "state" | "version" | "next_kernel") if name in subject.catalogue:
             yield path, subject.before(path)
 
 
@@ -327,8 +334,9 @@ def _dkms_trouble(
         return Reason.MANUAL_ACTION_REQUIRED, text
     unsigned = signature_trouble(module, kernel)
     if unsigned is not None and unsigned[0] is Reason.SECURE_BOOT_UNSIGNED:
-        text = "Secure Boot or lockdown is on, and a module built on the host is not signed"
-        return Reason.SECURE_BOOT_UNSIGNED, f"{text}: enrol a key for DKMS (mokutil), or turn Secure Boot off"
+        text = "Secure Boot or lockdown is on, and a module built on the host is not signed: enrol a key for DKMS"
+        how = "(mokutil --import /var/lib/dkms/mok.pub, reboot, confirm) and build it there once (dkms install)"
+        return Reason.SECURE_BOOT_UNSIGNED, f"{text} {how}, or turn Secure Boot off; a signed build is taken as it is"
     if unsigned is not None:
         return unsigned
     if not subject.facts.drivers.dkms_present:
