@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
+from cyborg_reconciler.core.conditions import Condition
 from cyborg_reconciler.core.state import Health, History, Host, Phase, Sync
 from cyborg_reconciler.documents.declared import Declared
 from cyborg_reconciler.documents.facts import Facts
@@ -136,7 +137,8 @@ class HostRecord:
 
     Attributes:
         reason, message: why it waits or failed; empty when it does neither.
-        waits: of its last plan, as plain data.
+        failed_in: the phase in which the last change failed; None but in the phase ``Failed``.
+        conditions: one of each type; empty when none were ever recorded.
     """
 
     name: str
@@ -150,6 +152,8 @@ class HostRecord:
     fingerprint: str = ""
     observed_at: datetime | None = None
     changed_at: datetime | None = None
+    failed_in: Phase | None = None
+    conditions: tuple[Condition, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +214,10 @@ class Journal(Protocol):
         """Keep what was declared, once per digest."""
 
     def record_hosts(self, records: Sequence[HostRecord]) -> None:
-        """Keep where hosts stand, in one transaction. *uuid* may be empty: the journal's own is kept."""
+        """Keep where hosts stand, in one transaction. *uuid* and *conditions* may be empty: the journal's own stay."""
+
+    def record_phases(self, hosts: Sequence[str], phase: Phase, failed_in: Phase | None = None) -> None:
+        """Keep that *hosts*, which the journal knows, are in *phase* now, in one transaction; all else stays."""
 
     def hosts(self) -> Sequence[HostRecord]:
         """Return every host ever seen, by name."""

@@ -7,7 +7,7 @@ is decided afresh from what is declared and observed, so that a pass may be brok
 
 import uuid
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -17,6 +17,7 @@ from cyborg_reconciler.core.state import Phase, Reason
 from cyborg_reconciler.documents.declared import Declared
 from cyborg_reconciler.documents.plan import PLAN_VERSION, HostPlan, Outcome, PlanDocument, RebootSegment
 from cyborg_reconciler.errors import ExecutionError, JournalError
+from cyborg_reconciler.phases import WavePhases, put_right
 from cyborg_reconciler.ports import Event, OnProgress
 from cyborg_reconciler.survey import (
     HostView,
@@ -58,8 +59,11 @@ def converge(ports: Ports, first: Survey, options: Options, on_progress: OnProgr
         done |= {(name, seen.hosts[name].plan.digest) for name in outcomes}
         tries.update(outcomes.keys())
         looked_at = [view.host for view in ready if view.host.name in outcomes or not stopped]
+        ports.journal.record_phases(
+            [name for name, out in outcomes.items() if out.status == "applied"], Phase.VALIDATING
+        )
         again = survey(ports, options, on_progress, looked_at)
-        hosts = {**seen.hosts, **_judged(again.hosts, outcomes, ports)}
+        hosts = {**seen.hosts, **_judged(again.hosts, outcomes, done, ports)}
         seen = replace(again, hosts=hosts, pool_sizes=first.pool_sizes, limited=first.limited)
     return _with_reasons(seen, ports, options, shown)
 
@@ -114,8 +118,13 @@ def _may_start(view: HostView, done: set[tuple[str, str]]) -> bool:
         return False
     if view.outcome is None or view.outcome.status == "applied":
         return True
-    reasons = {step.reason for step in view.outcome.steps if step.status == "refused"}
-    return view.outcome.status == "refused" and reasons == {Reason.FACTS_STALE}  # the facts are new by now
+    return _was_stale(view.outcome)  # the facts are new by now
+
+
+def _was_stale(outcome: Outcome) -> bool:
+    """Return whether the host refused its plan for no other reason than that it was made from old facts."""
+    reasons = {step.reason for step in outcome.steps if step.status == "refused"}
+    return outcome.status == "refused" and reasons == {Reason.FACTS_STALE}
 
 
 def _apply_wave(
@@ -127,13 +136,15 @@ def _apply_wave(
     now = ports.clock.now()
     run = ports.journal.open_run(document, now)
     try:
-        ports.journal.record_hosts([replace(host_record(view, now), phase=Phase.APPLYING) for view in views])
+        begun = [replace(view, phase=Phase.CORDONING, failed_in=None) for view in views]
+        ports.journal.record_hosts([host_record(view, now) for view in begun])
         outcomes = _carry_out(run, document, names, ports, on_progress)
     except BaseException as exc:
         nobody_asked = isinstance(exc, ExecutionError)
         with suppress(JournalError):  # what went wrong first is what is told; `resume` closes the run at the next start
             if nobody_asked:
                 ports.journal.record_verdicts(dict.fromkeys(names, False))
+            put_right(ports.journal, ports.clock.now())
             ports.journal.close_run(run, "failed" if nobody_asked else "interrupted", ports.clock.now())
         raise
     status = "applied" if all(outcome.status == "applied" for outcome in outcomes.values()) else "failed"
@@ -149,13 +160,18 @@ def _carry_out(
         for segment in plan.segments:
             if isinstance(segment, RebootSegment):
                 ports.journal.record_reboot(name, segment.boot_id, ports.clock.now())
-    ours = [name for name in names if ports.cordon.cordon(name)]
+    phases = WavePhases(ports.journal, names)
+    ours: list[str] = []
     try:
+        ours.extend(name for name in names if ports.cordon.cordon(name))  # one by one: some, when one cannot be
+        phases.enter(Phase.APPLYING)
         for name in names:
             ports.journal.record_event(Event(ports.clock.now(), "ApplyStarted", name, f"run {run}"))
-        outcomes = ports.executor.apply(document, on_progress)
+        outcomes = ports.executor.apply(document, phases.following(on_progress))
         for name in names:
             ports.journal.record_outcome(run, name, outcomes[name], ports.clock.now())
+        phases.fail([n for n in names if outcomes[n].status != "applied" and not _was_stale(outcomes[n])])
+        phases.enter(Phase.UNCORDONING)
     finally:
         for name in ours:
             ports.cordon.uncordon(name)
@@ -180,9 +196,18 @@ def plan_document(views: Sequence[HostView], declared: Declared, ports: Ports, o
     )
 
 
-def _judged(views: Mapping[str, HostView], outcomes: Mapping[str, Outcome], ports: Ports) -> Mapping[str, HostView]:
-    """Return *views* with their outcomes, and note in the journal which were verified."""
+def _judged(
+    views: Mapping[str, HostView], outcomes: Mapping[str, Outcome], done: Collection[tuple[str, str]], ports: Ports
+) -> Mapping[str, HostView]:
+    """Return *views* with their outcomes, and note in the journal which were verified.
+
+    A host that reported success and has the same thing to do as before (*done*), or cannot be observed, failed.
+    """
     judged = {name: replace(view, outcome=outcomes.get(name)) for name, view in views.items()}
+    for name, out in outcomes.items():
+        same = judged[name].plan.actions and (name, judged[name].plan.digest) in done
+        if out.status == "applied" and (same or judged[name].subject is None):
+            judged[name] = replace(judged[name], failed_in=Phase.VALIDATING)
     tried = [view for view in judged.values() if view.outcome is not None]
     stuck = [
         view.host.name
@@ -191,8 +216,14 @@ def _judged(views: Mapping[str, HostView], outcomes: Mapping[str, Outcome], port
     ]
     ports.journal.record_verdicts(dict.fromkeys(stuck, False))
     now = ports.clock.now()
-    changed = [view for view in tried if any(step.status == "changed" for step in outcomes[view.host.name].steps)]
-    ports.journal.record_hosts([replace(host_record(view, now), changed_at=now) for view in changed])
+    changed = {name for name, out in outcomes.items() if any(step.status == "changed" for step in out.steps)}
+    ports.journal.record_hosts(
+        [
+            replace(host_record(view, now), changed_at=now if view.host.name in changed else None)
+            for view in tried
+            if view.host.name in changed or view.failed_in
+        ]
+    )
     return judged
 
 
@@ -211,4 +242,5 @@ def resume(ports: Ports) -> Sequence[str]:
         message = f"run {run.uuid} was interrupted; looking again at {', '.join(names) or 'its hosts'}"
         ports.journal.record_event(Event(ports.clock.now(), "RunInterrupted", message=message))
         hosts += names
+    put_right(ports.journal, ports.clock.now())
     return tuple(dict.fromkeys(hosts))

@@ -6,15 +6,27 @@ changes anything, and by the commands that only look. All I/O goes through the p
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
+from cyborg_reconciler.core.conditions import UNDER_WAY, Condition, Standing, conditions_of
 from cyborg_reconciler.core.plan import Terms, make_plan
 from cyborg_reconciler.core.resolve import Desired, compile_policies, resolve
 from cyborg_reconciler.core.rollout import DEFAULT_POOL, TwoPoolsError, pool_of
 from cyborg_reconciler.core.select import selects_host
-from cyborg_reconciler.core.state import HOST, Disruption, FieldPath, Host, Phase, Plan, Reason, Value, Wait
+from cyborg_reconciler.core.state import (
+    HOST,
+    Disruption,
+    FieldPath,
+    History,
+    Host,
+    Phase,
+    Plan,
+    Reason,
+    Value,
+    Wait,
+)
 from cyborg_reconciler.core.subject import Subject, lay_out
 from cyborg_reconciler.core.verdict import Verdict, judge, unobserved
 from cyborg_reconciler.documents.declared import Declared
@@ -81,6 +93,8 @@ class HostView:
 
     Attributes:
         phase: ``Planned`` where something is to be done, ``PendingApproval`` where a person has to agree to it first.
+        conditions: as the journal has them.
+        failed_in: the phase in which the last change failed, until the host is seen as declared.
     """
 
     host: Host
@@ -91,6 +105,9 @@ class HostView:
     subject: Subject | None = None
     outcome: Outcome | None = None
     phase: Phase = Phase.IDLE
+    history: History = field(default_factory=History)
+    conditions: tuple[Condition, ...] = ()
+    failed_in: Phase | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +170,8 @@ def survey(ports: Ports, options: Options, on_progress: OnProgress, hosts: Seque
             )
             plan = make_plan(host.name, desired[host.name], subjects[host.name], terms)
             view = HostView(host, pool, plan, judge(plan), desired[host.name], subjects[host.name])
-            views[host.name] = replace(view, phase=_phase(view, ports, options))
-    _record(views.values(), ports, now)
+            views[host.name] = replace(view, phase=_phase(view, ports, options), history=histories[host.name])
+    views = _recorded(views, ports, now)
     sizes = Counter(view.pool.metadata.name for view in views.values())
     return Survey(declared, views, sizes, now, options.limited)
 
@@ -213,21 +230,38 @@ def approved(view: HostView, ports: Ports, options: Options, shown: frozenset[Sh
     return ports.journal.approved(view.host.name, view.plan.generation, view.plan.digest)
 
 
-def _record(views: Collection[HostView], ports: Ports, now: datetime) -> None:
-    """Keep where the hosts stand, and what has become of them since the last look."""
-    records = [host_record(view, now) for view in views]
+def _recorded(views: Mapping[str, HostView], ports: Ports, now: datetime) -> dict[str, HostView]:
+    """Keep where the hosts stand, and what became of them since the last look; return them as the journal has them.
+
+    What another process is at work on is its to record: it will have looked later than we did.
+    """
     before = {record.name: record for record in ports.journal.hosts()}
+    known = {name: _following(view, before.get(name)) for name, view in views.items()}
+    records = [host_record(view, now) for view in known.values() if view.phase not in UNDER_WAY]
     ports.journal.record_hosts(records)
-    ports.journal.record_verdicts({view.host.name: True for view in views if view.verdict.verified})
+    ports.journal.record_verdicts({name: True for name, view in known.items() if view.verdict.verified})
     for record in records:
         old = before.get(record.name)
         if old is None or (old.sync, old.reason) != (record.sync, record.reason):
             text = ": ".join(part for part in (record.reason, record.message) if part)
             ports.journal.record_event(Event(now, str(record.sync), record.name, text))
+    changed = {record.name: record.conditions for record in records if record.conditions}
+    return known | {name: replace(known[name], conditions=conditions) for name, conditions in changed.items()}
+
+
+def _following(view: HostView, old: HostRecord | None) -> HostView:
+    """Return *view* with what stays of *old*: a failure, or somebody's work, until the host is as declared."""
+    if old is None:
+        return view
+    if view.verdict.verified:
+        return replace(view, conditions=old.conditions)
+    at_work = old.phase in UNDER_WAY and old.phase is not Phase.VALIDATING
+    phase = old.phase if at_work else view.phase
+    return replace(view, phase=phase, failed_in=old.failed_in, conditions=old.conditions)
 
 
 def host_record(view: HostView, now: datetime) -> HostRecord:
-    """Return what the journal is to keep of where a host stands."""
+    """Return what the journal is to keep of where a host stands; conditions only where they are not as it has them."""
     wait = next(iter(view.plan.waits), None)
     if view.phase is Phase.PENDING_APPROVAL:
         text = f"`cyborg-reconciler approve --limit {view.host.name}` lets it go on; `apply` asks for itself"
@@ -235,15 +269,28 @@ def host_record(view: HostView, now: datetime) -> HostRecord:
     elif view.phase is Phase.WAITING_FOR_SLOT:
         wait = Wait(Reason.WAITING_FOR_SLOT, "an earlier wave went wrong, or was the last: begun at the next pass")
     where = "" if wait is None or wait.target == HOST else f"{wait.target}: "
+    standing = Standing(
+        view.plan,
+        view.verdict,
+        view.phase,
+        wait,
+        was_synced=view.history.was_synced,
+        failed_in=view.failed_in,
+        desired=view.desired,
+        subject=view.subject,
+    )
+    conditions = conditions_of(standing, view.conditions, now)
     return HostRecord(
         name=view.host.name,
         uuid="",
         generation=view.plan.generation,
         sync=view.verdict.sync,
         health=view.verdict.health,
-        phase=view.phase,
+        phase=Phase.FAILED if view.failed_in else view.phase,
         reason=wait.reason if wait else "",
         message=f"{where}{wait.message}" if wait else "",
         fingerprint=view.plan.fingerprint,
         observed_at=now if view.subject else None,
+        failed_in=view.failed_in,
+        conditions=() if conditions == view.conditions else conditions,
     )

@@ -183,6 +183,8 @@ class FakeExecutor:
             return Outcome(status="unreachable", message="no route to host")
         steps: list[StepOutcome] = []
         for segment in plan.segments:
+            if isinstance(segment, RebootSegment):
+                on_progress(Progress(host, "reboot", "started"))
             done, facts = self._react(self._observer.facts[host], segment)
             self._observer.facts[host] = facts
             steps += done
@@ -337,7 +339,13 @@ class FakeJournal:
             fingerprint=record.fingerprint or known.fingerprint,
             observed_at=record.observed_at or known.observed_at,
             changed_at=record.changed_at or known.changed_at,
+            conditions=record.conditions or known.conditions,
         )
+
+    def record_phases(self, hosts: Sequence[str], phase: Phase, failed_in: Phase | None = None) -> None:
+        """Keep in which phase *hosts* are."""
+        records = self._work().records
+        records.update({host: replace(records[host], phase=phase, failed_in=failed_in) for host in hosts})
 
     def hosts(self) -> Sequence[HostRecord]:
         """Return every host ever seen, by name."""

@@ -24,6 +24,7 @@ from cyborg_reconciler.cli.progress import shown
 from cyborg_reconciler.cli.render import WAITING, footer
 from cyborg_reconciler.core.state import Sync
 from cyborg_reconciler.errors import NextStep, ReconcilerError
+from cyborg_reconciler.phases import put_right
 from cyborg_reconciler.reconcile import converge, resume
 from cyborg_reconciler.settings import Settings
 from cyborg_reconciler.survey import Options, Ports, Survey, survey
@@ -106,6 +107,7 @@ def _turn(ports: Ports, options: Options) -> int:
     """
     out = errors_console()
     try:
+        put_right(ports.journal, ports.clock.now())  # of a turn that lost its journal
         with shown(out, quiet=True) as on_progress:
             seen = survey(ports, options, on_progress)
         _tell(seen)

@@ -51,12 +51,14 @@ class Template:
     Attributes:
         contradictions: what the policies disagree on, in words that name them.
         digest: of paths and values; it tells nothing of who declared them.
+        suspended: the policies that declare a field and are suspended.
     """
 
     fields: tuple[Field, ...]
     contradictions: tuple[str, ...]
     origins: Mapping[tuple[str, ...], Origin]
     digest: str
+    suspended: frozenset[str] = frozenset()
     _placed: dict[str, Mapping[FieldPath, Value]] = field(default_factory=dict)
 
     def at(self, target: str) -> Mapping[FieldPath, Value]:
@@ -120,7 +122,8 @@ def merge(policies: Iterable[Policy], scopes: tuple[str, ...]) -> Template:
             except DesireError as exc:
                 contradictions.append(str(exc))
     origins = {tail: origin for tail, _, origin in fields}
-    return Template(tuple(fields), tuple(contradictions), origins, _digest(fields))
+    suspended = frozenset(origin.policy for origin in origins.values() if origin.suspended)
+    return Template(tuple(fields), tuple(contradictions), origins, _digest(fields), suspended)
 
 
 def _digest(fields: Iterable[Field]) -> str:

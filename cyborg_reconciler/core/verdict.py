@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from cyborg_reconciler.core.state import Health, Plan, Reason, Sync, Wait
 
 #: Waits that are a person's own wish rather than trouble.
-_WISHED = frozenset({Reason.SUSPENDED, Reason.MODE_WARN})
+WISHED = frozenset({Reason.SUSPENDED, Reason.MODE_WARN})
 
 #: Waits that end by themselves, or by a person's consent.
-_PATIENT = frozenset(
-    {Reason.WAITING_FOR_SLOT, Reason.WINDOW_CLOSED, Reason.PENDING_APPROVAL, Reason.REBOOT_NOT_ALLOWED}
-)
+PATIENT = frozenset({Reason.WAITING_FOR_SLOT, Reason.WINDOW_CLOSED, Reason.PENDING_APPROVAL, Reason.REBOOT_NOT_ALLOWED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +38,9 @@ def judge(plan: Plan) -> Verdict:
         return Verdict(Sync.SYNCED, Health.HEALTHY)
     if not reasons:
         return Verdict(Sync.OUT_OF_SYNC, Health.PROGRESSING)
-    if reasons <= _WISHED and not plan.actions:
+    if reasons <= WISHED and not plan.actions:
         return Verdict(Sync.OUT_OF_SYNC, Health.SUSPENDED, plan.waits)
-    if reasons <= _WISHED | _PATIENT:
+    if reasons <= WISHED | PATIENT:
         return Verdict(Sync.OUT_OF_SYNC, Health.PROGRESSING, plan.waits)
     return Verdict(Sync.OUT_OF_SYNC, Health.DEGRADED, plan.waits)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cyborg_reconciler.adapters.database import open_journal
+from cyborg_reconciler.core.conditions import Condition, ConditionType, Status
 from cyborg_reconciler.core.state import Health, History, Host, Phase, Sync
 from cyborg_reconciler.documents.base import Metadata, Selector
 from cyborg_reconciler.documents.declared import Declared, Located
@@ -105,6 +106,11 @@ RECORD = HostRecord(
     fingerprint="f1",
     observed_at=NOON,
     changed_at=NOON,
+    failed_in=Phase.REBOOTING,
+    conditions=(
+        Condition(ConditionType.READY, Status.FALSE, "DeviceInUse", "VF 3 is held by qemu (pid 4711)", NOON, 3),
+        Condition(ConditionType.REBOOT_REQUIRED, Status.UNKNOWN, "Unknown", "{{ not a template }}", LATER, 2),
+    ),
 )
 
 
@@ -237,7 +243,19 @@ def test_a_record_keeps_the_journals_uuid_and_generation_and_what_it_leaves_empt
     bare = HostRecord("compute-1", "", 9, Sync.SYNCED, Health.HEALTHY, Phase.IDLE)
     journal.record_hosts([bare])
     kept = replace(bare, uuid=known.uuid, generation=1, fingerprint="f1", observed_at=NOON, changed_at=NOON)
-    assert journal.hosts() == [kept]
+    assert journal.hosts() == [replace(kept, conditions=RECORD.conditions)]
+
+
+def test_phases_of_many_hosts_are_recorded_at_once_and_all_else_stays(opener: Opener) -> None:
+    journal = opener()
+    names = [f"compute-{number:04}" for number in range(6000)]
+    journal.record_hosts([replace(RECORD, name=name) for name in names])
+    journal.record_phases(names[1:], Phase.APPLYING)
+    journal.record_phases(names[:-1:5999], Phase.FAILED, Phase.VALIDATING)
+    first, *others = opener().hosts()
+    assert (first.phase, first.failed_in) == (Phase.FAILED, Phase.VALIDATING)
+    assert {(record.phase, record.failed_in) for record in others} == {(Phase.APPLYING, None)}
+    assert replace(others[0], uuid="", name=RECORD.name, phase=RECORD.phase, failed_in=RECORD.failed_in) == RECORD
 
 
 def test_a_run_is_open_until_it_is_closed(opener: Opener) -> None:

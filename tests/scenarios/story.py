@@ -23,9 +23,9 @@ from typing import Any
 import msgspec
 
 from cyborg_reconciler.core.plan import Terms, make_plan
-from cyborg_reconciler.core.resolve import compile_policies, resolve
+from cyborg_reconciler.core.resolve import Desired, compile_policies, resolve
 from cyborg_reconciler.core.state import History, Host, Plan
-from cyborg_reconciler.core.subject import lay_out
+from cyborg_reconciler.core.subject import Subject, lay_out
 from cyborg_reconciler.documents.declared import Declared, Located
 from cyborg_reconciler.documents.driver import Driver
 from cyborg_reconciler.documents.facts import Facts
@@ -152,6 +152,11 @@ def vf_address(pf: str, index: int) -> str:
 
 def plan_of(given: dict[str, Any]) -> Plan:
     """Return the plan that the core makes of what a story gives."""
+    return looked_at(given)[2]
+
+
+def looked_at(given: dict[str, Any]) -> tuple[Desired, Subject, Plan]:
+    """Return what is desired of the host of a story, its facts, and the plan that the core makes of them."""
     policies = given.get("policies", [given["policy"]] if "policy" in given else [])
     declared = Declared(
         policies=tuple(policy_of(words, number) for number, words in enumerate(policies, 1)),
@@ -168,4 +173,5 @@ def plan_of(given: dict[str, Any]) -> Plan:
         now=NOW,
         observed_at=NOW - timedelta(seconds=given.get("facts_age_s", 0)),
     )
-    return make_plan(host.name, resolve(compiled, host, subject), subject, terms)
+    desired = resolve(compiled, host, subject)
+    return desired, subject, make_plan(host.name, desired, subject, terms)

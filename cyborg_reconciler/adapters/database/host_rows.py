@@ -9,16 +9,20 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
+import msgspec
 from sqlalchemy import ColumnElement, Connection, Row, ScalarSelect, and_, bindparam, delete, func, select, update
 
 from cyborg_reconciler.adapters.database.engine import upsert
 from cyborg_reconciler.adapters.database.schema import approvals, facts, histories, hosts, reboots
+from cyborg_reconciler.core.conditions import Condition
 from cyborg_reconciler.core.state import Health, History, Phase, Sync
 from cyborg_reconciler.documents.plan import PlanDocument
 from cyborg_reconciler.ports import HostRecord, Observation
 
 #: Names in one query. SQLite takes 32766 parameters, PostgreSQL 65535.
 NAMES_AT_ONCE: Final = 5000
+
+_conditions: Final = msgspec.json.Decoder(tuple[Condition, ...])
 
 
 def portions(names: Sequence[str]) -> Iterator[Sequence[str]]:
@@ -153,7 +157,7 @@ def put_records(connection: Connection, records: Sequence[HostRecord]) -> None:
 
 
 def _put_record(connection: Connection, record: HostRecord) -> None:
-    """Enter where a host stands. Its uuid and generation stay; so do a fingerprint and times that *record* lacks."""
+    """Enter where a host stands. Uuid and generation stay; so do fingerprint, times and conditions that it lacks."""
     values = {
         "sync": record.sync.value,
         "health": record.health.value,
@@ -163,9 +167,18 @@ def _put_record(connection: Connection, record: HostRecord) -> None:
         "fingerprint": record.fingerprint,
         "observed_at": record.observed_at,
         "changed_at": record.changed_at,
+        "failed_in": record.failed_in.value if record.failed_in else "",
+        "conditions": msgspec.json.encode(record.conditions).decode() if record.conditions else "",
     }
-    given = {key: value for key, value in values.items() if value or key in {"reason", "message"}}
+    given = {key: value for key, value in values.items() if value or key in {"reason", "message", "failed_in"}}
     connection.execute(update(hosts).where(hosts.c.name == record.name).values(given))
+
+
+def put_phases(connection: Connection, names: Sequence[str], phase: Phase, failed_in: Phase | None) -> None:
+    """Enter in which phase hosts are."""
+    for portion in portions(names):
+        values = {"phase": phase.value, "failed_in": failed_in.value if failed_in else ""}
+        connection.execute(update(hosts).where(hosts.c.name.in_(portion)).values(values))
 
 
 def read_records(connection: Connection) -> list[HostRecord]:
@@ -189,6 +202,8 @@ def parse_record(row: Row[Any]) -> HostRecord:
         fingerprint=row.fingerprint,
         observed_at=row.observed_at,
         changed_at=row.changed_at,
+        failed_in=Phase(row.failed_in) if row.failed_in else None,
+        conditions=_conditions.decode(row.conditions) if row.conditions else (),
     )
 
 

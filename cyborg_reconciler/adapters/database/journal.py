@@ -25,7 +25,7 @@ from cyborg_reconciler.adapters.database.engine import (
 )
 from cyborg_reconciler.adapters.database.folder import DATABASE_NAME, FolderLock, make_file, make_folder
 from cyborg_reconciler.adapters.database.schema import controllers, declarations, events
-from cyborg_reconciler.core.state import History
+from cyborg_reconciler.core.state import History, Phase
 from cyborg_reconciler.documents.declared import Declared, Located
 from cyborg_reconciler.documents.plan import Outcome, PlanDocument
 from cyborg_reconciler.errors import JournalError
@@ -156,6 +156,11 @@ class DatabaseJournal:
         """Keep where hosts stand."""
         with writing(self._engine) as connection:
             host_rows.put_records(connection, records)
+
+    def record_phases(self, hosts: Sequence[str], phase: Phase, failed_in: Phase | None = None) -> None:
+        """Keep in which phase *hosts* are."""
+        with writing(self._engine) as connection:
+            host_rows.put_phases(connection, hosts, phase, failed_in)
 
     def hosts(self) -> Sequence[HostRecord]:
         """Return every host ever seen, by name."""

@@ -73,11 +73,13 @@ hosts = Table(
     Column("sync", String(32), nullable=False, default="Unknown"),
     Column("health", String(32), nullable=False, default="Unknown"),
     Column("phase", String(32), nullable=False, default="Idle"),
+    Column("failed_in", String(32), nullable=False, default=""),
     Column("reason", String(64), nullable=False, default=""),
     Column("message", Text, nullable=False, default=""),
     Column("fingerprint", String(255), nullable=False, default=""),
     Column("observed_at", UtcDateTime),
     Column("changed_at", UtcDateTime),
+    Column("conditions", Text, nullable=False, default=""),
 )
 
 #: What is remembered of a host under each state that was desired of it, by the digest of that state.

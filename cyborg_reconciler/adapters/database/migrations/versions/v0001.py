@@ -60,11 +60,13 @@ def make_hosts() -> None:
         sa.Column("sync", sa.String(32), nullable=False),
         sa.Column("health", sa.String(32), nullable=False),
         sa.Column("phase", sa.String(32), nullable=False),
+        sa.Column("failed_in", sa.String(32), nullable=False),
         sa.Column("reason", sa.String(64), nullable=False),
         sa.Column("message", sa.Text, nullable=False),
         sa.Column("fingerprint", sa.String(255), nullable=False),
         sa.Column("observed_at", TIME),
         sa.Column("changed_at", TIME),
+        sa.Column("conditions", sa.Text, nullable=False),
         sa.PrimaryKeyConstraint("name", name="pk_hosts"),
         sa.UniqueConstraint("uuid", name="uq_hosts_uuid"),
     )
