@@ -7,7 +7,7 @@ Each module of `docs.pages` makes one page. Reads the source and writes below do
 import sys
 from pathlib import Path
 
-from docs.pages import commands, documents, errors, facts, modules, settings
+from docs.pages import commands, documents, errors, facts, modules, settings, standing
 
 REFERENCE = Path(__file__).resolve().parent / "reference"
 
@@ -21,6 +21,7 @@ def render_pages() -> dict[Path, str]:
         "facts.md": facts.render(),
         "modules.md": modules.render(),
         "settings.md": settings.render(),
+        "standing.md": standing.render(),
     }
     schemas = {f"schemas/{name}": text for name, text in documents.render_schemas().items()}
     return {REFERENCE / name: text for name, text in (pages | schemas).items()}

@@ -57,7 +57,8 @@ class Condition:
     Attributes:
         reason: why *status* is what it is, as one word in CamelCase for programs; never empty.
         message: the same for people; may be empty.
-        last_transition_time: when *status* became what it is. observed_generation: of the desired state judged by.
+        last_transition_time: when *status* became what it is.
+        observed_generation: which generation of the desired state it was judged by.
     """
 
     type: ConditionType

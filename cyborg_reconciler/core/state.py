@@ -278,3 +278,20 @@ class Phase(enum.StrEnum):
     VALIDATING = "Validating"
     UNCORDONING = "Uncordoning"
     FAILED = "Failed"
+
+
+#: What each phase means; the reference page is made from it.
+PHASES: Final[Mapping[Phase, str]] = {
+    Phase.IDLE: "nothing is to be done, or all that is waits for what the reason names",
+    Phase.PLANNED: "something is to be done, and may be: at its turn in this pass, or in the next one",
+    Phase.PENDING_APPROVAL: "a person is to agree to the plan first",
+    Phase.WAITING_FOR_SLOT: "an earlier wave went wrong, or was the last of its pass: begun at the next one",
+    Phase.CORDONING: "new work is being kept off the host; this release has no scheduler to tell, so it takes no time",
+    Phase.DRAINING: "work is being moved away. Nothing drains yet: no host is ever in this phase",
+    Phase.APPLYING: "its plan is being carried out",
+    Phase.REBOOTING: "its reboot has begun, and it is waited for",
+    Phase.UNCORDONING: "new work is let come again, where it was kept off by us",
+    Phase.VALIDATING: "its plan was carried out, and it is being observed again",
+    Phase.FAILED: "the last change failed, or was broken off, in the phase that is told with it: `Failed (Applying)`. "
+    "It is tried again as policies and pools let it; the phase stays until the host is seen as declared",
+}

@@ -53,6 +53,7 @@ def test_a_controller_that_is_killed_in_the_middle_leaves_nothing_running_and_th
     with console.process("apply", "--yes") as controller:
         wait_until(lambda: is_being_changed(host), 300)
         assert console.memory("history")[0]["status"] == "running"
+        assert console.status("qat-1")["phase"] == "Applying"
         second = console.type("apply", "--yes")
         assert second.code == 1
         assert f"process {controller.pid} works with it; wait for it" in second.last_error
@@ -68,6 +69,7 @@ def test_a_controller_that_is_killed_in_the_middle_leaves_nothing_running_and_th
     assert "qat-1: an earlier run was interrupted; it is looked at again" in done.errors
     assert [row["status"] for row in console.memory("history")] == ["applied", "interrupted"]
     assert host.read(COUNT) == "4"
+    assert (console.status("qat-1")["phase"], console.status("qat-1")["failed_in"]) == ("Idle", None)
     record = json.loads(host.read("/var/lib/cyborg-reconciler/ownership.json"))
     before = {tuple(field["path"]): field["before"] for field in record["fields"]}
     assert before[QAT, "sriov", "num_vfs"] == 0, "what was there before us was not forgotten"
@@ -91,3 +93,4 @@ def test_the_loop_lets_a_wave_end_and_a_second_signal_breaks_it_off(console):
     os.kill(host.pid, signal.SIGCONT)
     (row,) = console.memory("history")
     assert (row["status"], row["hosts"]) == ("interrupted", "qat-1 interrupted")
+    assert (console.status("qat-1")["phase"], console.status("qat-1")["failed_in"]) == ("Failed", "Applying")

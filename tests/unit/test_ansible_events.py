@@ -283,3 +283,29 @@ def test_an_outcome_that_cannot_be_read_is_a_failure() -> None:
     status, _, message = tell(HostEvent(host="h", happened="ok", outcome={"status": "perhaps"}))
     assert status == "failed"
     assert "cannot read" in message
+
+
+@pytest.mark.parametrize(
+    ("line", "happened"),
+    [
+        ("openstack.cyborg reboots compute-1", "started"),
+        ("openstack.cyborg rebooted compute-1\r\n", "changed"),
+        ("openstack.cyborg could not reboot compute-1", "failed"),
+        ("openstack.cyborg reboots two words", None),
+        ("[WARNING]: openstack.cyborg reboots compute-1", None),
+        ("", None),
+    ],
+)
+def test_a_reboot_inside_of_a_task_is_told_by_what_is_printed(line: str, happened: str | None) -> None:
+    found = parse_event({"event": "verbose", "stdout": line, "event_data": {}})
+    assert (found and found.progress()) == (Progress("compute-1", "reboot", happened) if happened else None)
+    assert parse_event({"event": "warning", "stdout": line, "event_data": {}}) is None
+
+
+def test_a_reboot_that_failed_leaves_the_words_to_the_task_that_it_was_a_part_of() -> None:
+    story = Story(HostPlan(generation=1, digest="d", fingerprint="f", segments=[]))
+    for name, result in (("verbose", None), ("runner_on_failed", {"msg": "the boot id is still b1"})):
+        event = recorded(name, result) | {"stdout": "openstack.cyborg could not reboot compute-1"}
+        if found := parse_event(event):
+            story.add(found)
+    assert story.outcome(ENDED, 60).message == "the boot id is still b1"

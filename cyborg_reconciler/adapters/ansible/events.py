@@ -26,6 +26,13 @@ STEPS: Final = {
     "ansible.builtin.reboot": "reboot",
 }
 
+#: What the collection's `apply_plan` prints of a reboot, which is a part of its task and has no events of its own.
+REBOOT: Final = re.compile(r"^openstack\.cyborg (reboots|rebooted|could not reboot) (\S+)\s*$")
+REBOOT_HAPPENED: Final[dict[str, Happened]] = {
+    "reboots": "started",
+    "rebooted": "changed",
+    "could not reboot": "failed",
+}
 ERROR: Final = re.compile(r"(?:\[ERROR\]:|ERROR!)\s*(.+)")
 #: What Ansible prints when it has come to its end.
 RECAP: Final = "PLAY RECAP"
@@ -91,6 +98,8 @@ def decode_message(line: bytes) -> Message:
 
 def parse_event(event: dict[str, Any]) -> HostEvent | None:
     """Return what *event* says of a host, or None when it says nothing that matters."""
+    if event.get("event") == "verbose" and (said := REBOOT.match(event.get("stdout") or "")):
+        return HostEvent(host=said[2], happened=REBOOT_HAPPENED[said[1]], action="ansible.builtin.reboot")
     data = event.get("event_data") or {}
     result = data.get("res") or {}
     happened = parse_happened(event.get("event"), data, result)

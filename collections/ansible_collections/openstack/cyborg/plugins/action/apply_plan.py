@@ -15,6 +15,7 @@ import shlex
 from ansible.errors import AnsibleConnectionFailure
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
 
 from ansible_collections.openstack.cyborg.plugins.plugin_utils import plan as plans
 
@@ -41,6 +42,10 @@ systemctl is-system-running --wait
 udevadm settle
 while systemctl list-units --no-legend --state=activating "cyborg-device@*" | grep -q .; do sleep 1; done
 ' >/dev/null 2>&1; true"""
+#: Said of a reboot while it goes on, for it may take long. The controller reads these lines too.
+REBOOTS = "openstack.cyborg reboots %s"
+REBOOTED = "openstack.cyborg rebooted %s"
+NOT_REBOOTED = "openstack.cyborg could not reboot %s"
 CHECK_MODE = "check mode: a reboot is not tried, nor what comes after it"
 
 
@@ -203,14 +208,19 @@ class ActionModule(ActionBase):
             return plans.step_outcome(segment["id"], plans.REFUSED, reason="RebootNotAllowed", message=message)
         if self._task.check_mode:
             return plans.step_outcome(segment["id"], "skipped", message=CHECK_MODE)
+        self._say(REBOOTS)
         problem = self._reboot(segment["timeout_s"])
         after = "" if problem else self._boot_id()
         if not problem and after == before:
             problem = "the reboot ended, and the boot id is still %s" % before
+        self._say(NOT_REBOOTED if problem else REBOOTED)
         if problem:
             return plans.step_outcome(segment["id"], plans.FAILED, message=problem)
         states = {"before": {"boot_id": before}, "after": {"boot_id": after}}
         return plans.step_outcome(segment["id"], "changed", **states)
+
+    def _say(self, words):
+        Display().display(words % self._task_vars.get("inventory_hostname", ""))
 
     def _boot_id(self):
         done = self._low_level_execute_command("cat %s" % shlex.quote(self._inside(BOOT_ID)))
