@@ -31,7 +31,7 @@ from cyborg_reconciler.core.state import (
     Unknown,
     Wait,
 )
-from cyborg_reconciler.core.subject import Subject, describe_protections, identity, to_json
+from cyborg_reconciler.core.subject import Subject, describe_protections, identity, matches, to_json
 from cyborg_reconciler.documents import facts as reported
 from cyborg_reconciler.documents.plan import ActionsSegment, HostPlan, Own, RebootSegment, RoleSegment, Segment, Step
 from cyborg_reconciler.documents.pool import Reboot
@@ -140,7 +140,7 @@ def _act(
     actions: list[Action] = []
     for group in _groups(free):
         shown = Action(group[0].target, group[0].feature, tuple(group), Disruption.NONE, "", None, drift)
-        trouble = _unreadable(shown, blind) or _protected(shown, subject)
+        trouble = _unreadable(shown, blind) or _protected(shown, subject) or _unlisted(shown, subject)
         if trouble is not None:
             waits.append(wait(trouble, shown))
             continue
@@ -211,6 +211,27 @@ def _protected(shown: Action, subject: Subject) -> Trouble | None:
         text = f"it could not be read whether the device may be touched: {device.protected.unknown}"
         return Reason.PROTECTED_DEVICE, text
     return Reason.PROTECTED_DEVICE, f"the device carries the {describe_protections(device.protected)}"
+
+
+def _unlisted(shown: Action, subject: Subject) -> Trouble | None:
+    """Return which drivers are for the device and do not list the feature; None when one does, or none lists any.
+
+    What goes back to what it was is asked of no driver.
+    """
+    device = subject.devices.get(shown.target)
+    declared = next((change.declared_by for change in shown.changes if change.declared_by.policy), None)
+    if device is None or declared is None:
+        return None
+    drivers = {
+        name: spec.features
+        for name, spec in subject.catalogue.items()
+        if spec.match and spec.features and matches(device, spec.match)
+    }
+    if not drivers or any(shown.feature in features for features in drivers.values()):
+        return None
+    listed = "; ".join(f"driver {name} lists {', '.join(features)}" for name, features in drivers.items())
+    text = f"{shown.feature} is declared by policy {declared.place}, and {listed} for such devices"
+    return Reason.UNSUPPORTED, f"{text}: change the policy, or the features of the driver"
 
 
 def _reboot_trouble(action: Action, subject: Subject, terms: Terms) -> Wait | None:

@@ -90,7 +90,10 @@ class DriverDocSpec(Document):
     )
     version: Version | None = Field(None, description="The version that the roles install.", examples=["1.0"])
     features: tuple[Feature, ...] = Field(
-        (), description="What can be declared for its devices.", examples=[("driver", "sriov")]
+        (),
+        description="What can be declared for the devices that `match` names: of sriov and binding, what is not listed "
+        "waits as Unsupported. Without: anything.",
+        examples=[("driver", "sriov")],
     )
     conflicts: tuple[ModuleName, ...] = Field(
         (), description="Modules that must not hold the devices.", examples=[("nouveau",)]
