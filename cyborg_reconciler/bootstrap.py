@@ -68,15 +68,16 @@ def open_ports(settings: Settings, target: Target, *, exclusive: bool) -> Iterat
             forks=settings.forks,
             run_timeout_s=settings.run_timeout_s,
         )
+        clock = SystemClock()
         declarations: Declarations = declarations_of(target.policies)
         yield Ports(
             declarations=declarations,
             inventory=AnsibleInventory(options),
-            observer=AnsibleObserver(options),
+            observer=AnsibleObserver(options, clock),
             executor=AnsibleExecutor(options),
             journal=journal,
             cordon=NoScheduler(),
-            clock=SystemClock(),
+            clock=clock,
             controller=journal.controller(),
         )
 

@@ -18,10 +18,16 @@ from cyborg_reconciler.documents.plan import Outcome, PlanDocument
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What a host reported: *document* is the JSON that *facts* was decoded from."""
+    """What a host reported.
+
+    Attributes:
+        document: the JSON that *facts* was decoded from.
+        received_at: when it came in; of many hosts that are looked at together, the first may be older by far.
+    """
 
     facts: Facts
     document: bytes
+    received_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +210,7 @@ class Journal(Protocol):
     def retry(self, host: str) -> None:
         """Forget the failures and the reboots of *host* under its present generation."""
 
-    def record_observations(self, observed: Mapping[str, Observation | Unobserved], at: datetime) -> None:
+    def record_observations(self, observed: Mapping[str, Observation | Unobserved]) -> None:
         """Keep the newest facts of each host, in one transaction; an unchanged fingerprint only moves the time."""
 
     def facts(self, hosts: Sequence[str]) -> Mapping[str, tuple[bytes, datetime]]:

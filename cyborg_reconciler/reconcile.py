@@ -9,7 +9,7 @@ import uuid
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from cyborg_reconciler.core.plan import to_document
 from cyborg_reconciler.core.rollout import waves
@@ -36,50 +36,63 @@ from cyborg_reconciler.survey import (
 MAX_PASSES = 4
 
 
+@dataclass
+class _Tried:
+    """What one call of `converge` showed, and what it has done since.
+
+    Attributes:
+        shown: what a person agreed to, by host.
+        plans: host and digest of each plan that was carried out.
+        passes: how often each host was changed.
+        pools: those in which something went wrong; nothing more is begun there.
+    """
+
+    shown: Mapping[str, frozenset[ShownChange]]
+    plans: set[tuple[str, str]] = field(default_factory=set)
+    passes: Counter[str] = field(default_factory=Counter)
+    pools: set[str] = field(default_factory=set)
+
+    def allows(self, view: HostView, ports: Ports, options: Options) -> bool:
+        """Return whether the host has something to do that may be begun."""
+        name = view.host.name
+        if self.passes[name] >= MAX_PASSES or view.pool.metadata.name in self.pools:
+            return False
+        return _may_start(view, self.plans) and approved(view, ports, options, self.shown[name])
+
+    def note(self, views: Mapping[str, HostView], outcomes: Mapping[str, Outcome]) -> None:
+        """Take in what came out for the hosts of a wave."""
+        for name, outcome in outcomes.items():
+            self.plans.add((name, views[name].plan.digest))
+            self.passes[name] += 1
+            if outcome.status not in {"applied", "refused"}:
+                self.pools.add(views[name].pool.metadata.name)
+
+
 def converge(ports: Ports, first: Survey, options: Options, on_progress: OnProgress) -> Survey:
     """Carry out what *first* plans, wave by wave, and return where the hosts stand afterwards, observed again.
 
     A host goes on to a further pass only when the last one left it with something new to do, and then only with what
     *first* showed already, unless its pool needs no approval.
     """
-    seen, stopped = first, False
-    shown = {name: shown_changes(view) for name, view in first.hosts.items()}
-    done: set[tuple[str, str]] = set()
-    tries: Counter[str] = Counter()
-    while not (stopped or options.stop()):
-        seen = _fresh(seen, ports, options, on_progress)
-        ready = [
-            view
-            for name, view in seen.hosts.items()
-            if tries[name] < MAX_PASSES and _may_start(view, done) and approved(view, ports, options, shown[name])
-        ]
-        if not ready:
-            break
-        outcomes, stopped = _roll_out(ready, seen, ports, options, on_progress)
-        done |= {(name, seen.hosts[name].plan.digest) for name in outcomes}
-        tries.update(outcomes.keys())
-        looked_at = [view.host for view in ready if view.host.name in outcomes or not stopped]
+    seen = first
+    tried = _Tried({name: shown_changes(view, waits=not options.saved) for name, view in first.hosts.items()})
+    while True:
+        seen, outcomes = _roll_out(seen, tried, ports, options, on_progress)
+        if not outcomes:
+            return _with_reasons(seen, ports, options, tried.shown)
         ports.journal.record_phases(
             [name for name, out in outcomes.items() if out.status == "applied"], Phase.VALIDATING
         )
-        again = survey(ports, options, on_progress, looked_at)
-        hosts = {**seen.hosts, **_judged(again.hosts, outcomes, done, ports)}
+        again = survey(ports, options, on_progress, [seen.hosts[name].host for name in outcomes])
+        hosts = {**seen.hosts, **_judged(again.hosts, outcomes, tried.plans, ports)}
         seen = replace(again, hosts=hosts, pool_sizes=first.pool_sizes, limited=first.limited)
-    return _with_reasons(seen, ports, options, shown)
-
-
-def _fresh(seen: Survey, ports: Ports, options: Options, on_progress: OnProgress) -> Survey:
-    """Return *seen*, looked at again where its facts have become too old: a person may think for a long time."""
-    if ports.clock.now() - seen.observed_at <= options.facts_max_age:
-        return seen
-    again = survey(ports, options, on_progress, [view.host for view in seen.hosts.values()])
-    return replace(again, pool_sizes=seen.pool_sizes, limited=seen.limited)
 
 
 def _with_reasons(seen: Survey, ports: Ports, options: Options, shown: Mapping[str, frozenset[ShownChange]]) -> Survey:
     """Return *seen* where hosts whose turn has not come say why, and note that.
 
-    What no person was shown waits for approval; what was not begun, since an earlier wave went wrong, for its slot.
+    What no person was shown waits for approval; what was not begun, since an earlier wave of its pool went wrong, waits
+    for its slot.
     """
     kept: dict[str, HostView] = {}
     for name, view in seen.hosts.items():
@@ -89,27 +102,43 @@ def _with_reasons(seen: Survey, ports: Ports, options: Options, shown: Mapping[s
             kept[name] = replace(view, phase=Phase.WAITING_FOR_SLOT)
     if not kept:
         return seen
-    ports.journal.record_hosts([host_record(view, seen.observed_at) for view in kept.values()])
+    now = ports.clock.now()
+    ports.journal.record_hosts([host_record(view, now) for view in kept.values()])
     return replace(seen, hosts={**seen.hosts, **kept})
 
 
 def _roll_out(
-    ready: Sequence[HostView], seen: Survey, ports: Ports, options: Options, on_progress: OnProgress
-) -> tuple[Mapping[str, Outcome], bool]:
-    """Carry out the plans of *ready* in waves; return the outcomes, and whether trouble stopped the waves.
+    seen: Survey, tried: _Tried, ports: Ports, options: Options, on_progress: OnProgress
+) -> tuple[Survey, Mapping[str, Outcome]]:
+    """Carry out what may be begun, in waves; return what it began with, and the outcomes: none where nothing may be.
 
-    What went wrong on one host is not tried on the next wave's. Where the waves took so long that the facts are too
-    old, the hosts that are left are looked at again first.
+    What went wrong on one host is not tried on those of its pool that come later.
     """
     outcomes: dict[str, Outcome] = {}
-    pools = {view.host.name: view.pool for view in ready}
+    pools = {name: view.pool for name, view in seen.hosts.items() if tried.allows(view, ports, options)}
     for wave in waves(pools, pools, seen.pool_sizes):
-        if options.stop() or (outcomes and ports.clock.now() - seen.observed_at > options.facts_max_age):
+        if options.stop():
             break
-        outcomes |= _apply_wave([seen.hosts[name] for name in wave], seen.declared, ports, options, on_progress)
-        if any(outcomes[name].status not in {"applied", "refused"} for name in wave):
-            return outcomes, True
-    return outcomes, False
+        seen = _fresh(seen, wave, ports, options, on_progress)
+        views = {name: seen.hosts[name] for name in wave if tried.allows(seen.hosts[name], ports, options)}
+        if views:
+            done = _apply_wave(list(views.values()), seen.declared, ports, options, on_progress)
+            tried.note(views, done)
+            outcomes |= done
+    return seen, outcomes
+
+
+def _fresh(seen: Survey, wave: Sequence[str], ports: Ports, options: Options, on_progress: OnProgress) -> Survey:
+    """Return *seen*, with a new look at the hosts of *wave* where facts of theirs are too old to be acted on.
+
+    They may be: a person thinks for a long time before he agrees, and other waves and a long look take their time.
+    """
+    oldest = ports.clock.now() - options.facts_max_age
+    if all((seen.hosts[name].observed_at or oldest) >= oldest for name in wave):
+        return seen
+    again = survey(ports, options, on_progress, [seen.hosts[name].host for name in wave])
+    hosts = {**seen.hosts, **again.hosts}
+    return replace(again, hosts=hosts, pool_sizes=seen.pool_sizes, limited=seen.limited)
 
 
 def _may_start(view: HostView, done: set[tuple[str, str]]) -> bool:

@@ -8,7 +8,7 @@ changes anything, and by the commands that only look. All I/O goes through the p
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from cyborg_reconciler.core.conditions import UNDER_WAY, Condition, Standing, conditions_of
 from cyborg_reconciler.core.plan import Terms, make_plan
@@ -48,9 +48,6 @@ from cyborg_reconciler.ports import (
     Unobserved,
 )
 
-#: When a survey was made that nobody made: its facts are too old for anything.
-NEVER = datetime.min.replace(tzinfo=UTC)
-
 #: A field, what it is to be, and whether that takes a reboot: what a person's consent is to.
 ShownChange = tuple[FieldPath, Value, bool]
 
@@ -75,12 +72,14 @@ class Options:
 
     Attributes:
         consent: a person approved what is planned; without it, pools with manual approval wait.
+        saved: the consent is to a saved plan: to what it does, and to nothing that waited when it was made.
         allow_reboot: reboots are allowed whatever the pools say.
         stop: asked before each wave; nothing more is begun once it says so.
         limited: it is about some hosts of the inventory alone.
     """
 
     consent: bool = False
+    saved: bool = False
     allow_reboot: bool = False
     facts_max_age: timedelta = timedelta(minutes=15)
     stop: Callable[[], bool] = lambda: False
@@ -108,6 +107,7 @@ class HostView:
     history: History = field(default_factory=History)
     conditions: tuple[Condition, ...] = ()
     failed_in: Phase | None = None
+    observed_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,6 @@ class Survey:
     declared: Declared
     hosts: Mapping[str, HostView]
     pool_sizes: Mapping[str, int] = field(default_factory=dict)
-    observed_at: datetime = NEVER
     limited: bool = False
 
     @property
@@ -147,7 +146,7 @@ def survey(ports: Ports, options: Options, on_progress: OnProgress, hosts: Seque
     observed = ports.observer.observe(hosts, modules_of(declared), on_progress)
     now = ports.clock.now()
     ports.journal.record_declarations(declared, now)
-    ports.journal.record_observations(observed, now)
+    ports.journal.record_observations(observed)
     compiled = compile_policies(declared)
     subjects = {
         name: lay_out(o.facts, compiled.catalogue) for name, o in observed.items() if isinstance(o, Observation)
@@ -165,15 +164,24 @@ def survey(ports: Ports, options: Options, on_progress: OnProgress, hosts: Seque
             views[host.name] = _stuck(host, pool, Wait(reason, found.message))
         else:
             reboot = reboot_terms(pool, options)
-            terms = Terms(
-                ports.controller.id, reboot, histories[host.name], ports.clock.now(), now, options.facts_max_age
-            )
+            # As of when the facts came in. Whether they are still new enough is asked when something is begun.
+            at = found.received_at
+            terms = Terms(ports.controller.id, reboot, histories[host.name], at, at, options.facts_max_age)
             plan = make_plan(host.name, desired[host.name], subjects[host.name], terms)
-            view = HostView(host, pool, plan, judge(plan), desired[host.name], subjects[host.name])
-            views[host.name] = replace(view, phase=_phase(view, ports, options), history=histories[host.name])
+            view = HostView(
+                host,
+                pool,
+                plan,
+                judge(plan),
+                desired[host.name],
+                subjects[host.name],
+                history=histories[host.name],
+                observed_at=at,
+            )
+            views[host.name] = replace(view, phase=_phase(view, ports, options))
     views = _recorded(views, ports, now)
     sizes = Counter(view.pool.metadata.name for view in views.values())
-    return Survey(declared, views, sizes, now, options.limited)
+    return Survey(declared, views, sizes, options.limited)
 
 
 def _pool(host: Host, declared: Declared) -> tuple[RolloutPool, Wait | None]:
@@ -211,9 +219,9 @@ def reboot_terms(pool: RolloutPool, options: Options) -> Reboot:
     return pool.spec.reboot.model_copy(update={"allowed": pool.spec.reboot.allowed or options.allow_reboot})
 
 
-def shown_changes(view: HostView) -> frozenset[ShownChange]:
-    """Return what a host's plan shows to a person: what would be done, and what waits."""
-    waiting = [wait.action for wait in view.plan.waits if wait.action is not None]
+def shown_changes(view: HostView, *, waits: bool = True) -> frozenset[ShownChange]:
+    """Return what a host's plan shows to a person: what would be done and, with *waits*, what waits."""
+    waiting = [wait.action for wait in view.plan.waits if wait.action is not None and waits]
     return frozenset(
         (change.path, change.desired, action.disruption is Disruption.REBOOT)
         for action in (*view.plan.actions, *waiting)
@@ -225,7 +233,7 @@ def approved(view: HostView, ports: Ports, options: Options, shown: frozenset[Sh
     """Return whether the host's plan needs no approval, or has it; a consent is to what was *shown*."""
     if view.pool.spec.approval == "automatic":
         return True
-    if options.consent and (shown is None or shown_changes(view) <= shown):
+    if options.consent and (shown is None or shown_changes(view, waits=False) <= shown):
         return True
     return ports.journal.approved(view.host.name, view.plan.generation, view.plan.digest)
 
@@ -267,7 +275,9 @@ def host_record(view: HostView, now: datetime) -> HostRecord:
         text = f"`cyborg-reconciler approve --limit {view.host.name}` lets it go on; `apply` asks for itself"
         wait = Wait(Reason.PENDING_APPROVAL, text)
     elif view.phase is Phase.WAITING_FOR_SLOT:
-        wait = Wait(Reason.WAITING_FOR_SLOT, "an earlier wave went wrong, or was the last: begun at the next pass")
+        wait = Wait(
+            Reason.WAITING_FOR_SLOT, "an earlier wave of its pool went wrong, or was the last: begun at the next pass"
+        )
     where = "" if wait is None or wait.target == HOST else f"{wait.target}: "
     standing = Standing(
         view.plan,
@@ -290,7 +300,7 @@ def host_record(view: HostView, now: datetime) -> HostRecord:
         reason=wait.reason if wait else "",
         message=f"{where}{wait.message}" if wait else "",
         fingerprint=view.plan.fingerprint,
-        observed_at=now if view.subject else None,
+        observed_at=view.observed_at,
         failed_in=view.failed_in,
         conditions=() if conditions == view.conditions else conditions,
     )

@@ -34,6 +34,7 @@ from cyborg_reconciler.documents.plan import (
 )
 from cyborg_reconciler.errors import ExecutionError, InventoryUnreadableError, JournalError, ReconcilerError
 from cyborg_reconciler.ports import (
+    Clock,
     Controller,
     Event,
     HostRecord,
@@ -101,8 +102,13 @@ class RecordedObserver:
         broken: when set, no host can be asked at all.
     """
 
-    def __init__(self, facts: Mapping[str, Facts], unobserved: Mapping[str, Unobserved] | None = None) -> None:
-        self.facts, self.unobserved = dict(facts), dict(unobserved or {})
+    def __init__(
+        self,
+        facts: Mapping[str, Facts],
+        unobserved: Mapping[str, Unobserved] | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.facts, self.unobserved, self.clock = dict(facts), dict(unobserved or {}), clock or FixedClock()
         self.asked: list[tuple[str, ...]] = []
         self.broken: ExecutionError | None = None
 
@@ -128,7 +134,7 @@ class RecordedObserver:
             return Unobserved("Missing", "the run ended without a word of this host")
         on_progress(Progress(host, "observe", "ok"))
         facts = self.facts[host]
-        return Observation(facts, msgspec.json.encode(facts, order="sorted"))
+        return Observation(facts, msgspec.json.encode(facts, order="sorted"), self.clock.now())
 
 
 #: What a segment does to a host: the outcome of its steps, and the facts that the host then reports.
@@ -302,15 +308,15 @@ class FakeJournal:
         """Forget the failures and the reboots of *host* under its present generation."""
         self._remember(host, boots=(), failures=0)
 
-    def record_observations(self, observed: Mapping[str, Observation | Unobserved], at: datetime) -> None:
+    def record_observations(self, observed: Mapping[str, Observation | Unobserved]) -> None:
         """Keep the newest facts of each host; one that was not observed keeps what it has."""
         for host, found in observed.items():
             self._ensure(host)
             if isinstance(found, Observation):
-                fingerprint, document, _ = self.memory.facts.get(host, ("", b"", at))
+                fingerprint, document, _ = self.memory.facts.get(host, ("", b"", found.received_at))
                 same = fingerprint == found.facts.fingerprint
                 kept = document if same else found.document
-                self.memory.facts[host] = (found.facts.fingerprint, kept, at)
+                self.memory.facts[host] = (found.facts.fingerprint, kept, found.received_at)
 
     def facts(self, hosts: Sequence[str]) -> Mapping[str, tuple[bytes, datetime]]:
         """Return the newest facts of *hosts* and when they were received."""

@@ -67,7 +67,7 @@ def apply(  # noqa: PLR0913 - the options of a command
       cyborg-reconciler apply -i inventory/ -p policies/ --limit compute-7 --allow-reboot --yes
     """
     target = target_of(settings, inventory, limit, policies)
-    options = options_of(settings, limit, consent=True, allow_reboot=allow_reboot)
+    options = options_of(settings, limit, consent=True, saved=saved is not None, allow_reboot=allow_reboot)
     plan = read_plan(saved) if saved else None
     quiet = is_quiet(output)
     with open_ports(settings, target, exclusive=True) as ports:

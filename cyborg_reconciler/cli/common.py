@@ -124,9 +124,12 @@ def settings_with(**given: Any) -> Settings:  # noqa: ANN401 - a setting's value
     return Settings(**{**{name: getattr(settings, name) for name in Settings.__slots__}, **changed})
 
 
-def options_of(settings: Settings, limit: str, *, consent: bool = False, allow_reboot: bool = False) -> Options:
+def options_of(
+    settings: Settings, limit: str, *, consent: bool = False, saved: bool = False, allow_reboot: bool = False
+) -> Options:
     """Return what the caller allows, how old facts may be, and whether there is a limit."""
-    return Options(consent, allow_reboot, timedelta(seconds=settings.facts_max_age_s), limited=bool(limit))
+    age = timedelta(seconds=settings.facts_max_age_s)
+    return Options(consent, saved, allow_reboot, age, limited=bool(limit))
 
 
 def target_of(settings: Settings, inventory: tuple[str, ...], limit: str, policies: str | None) -> Target:

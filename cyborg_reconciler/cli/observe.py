@@ -69,7 +69,7 @@ def _look(settings: Settings, target: Target, output: str) -> tuple[Observed, di
         hosts = ports.inventory.hosts()
         with timed("Observed", quiet=is_quiet(output)) as on_progress:
             observed = ports.observer.observe(hosts, modules_of(declared), on_progress)
-        ports.journal.record_observations(observed, ports.clock.now())
+        ports.journal.record_observations(observed)
     catalogue = compile_policies(declared).catalogue
     return observed, {
         host: lay_out(found.facts, catalogue) for host, found in observed.items() if isinstance(found, Observation)

@@ -285,7 +285,7 @@ PHASES: Final[Mapping[Phase, str]] = {
     Phase.IDLE: "nothing is to be done, or all that is waits for what the reason names",
     Phase.PLANNED: "something is to be done, and may be: at its turn in this pass, or in the next one",
     Phase.PENDING_APPROVAL: "a person is to agree to the plan first",
-    Phase.WAITING_FOR_SLOT: "an earlier wave went wrong, or was the last of its pass: begun at the next one",
+    Phase.WAITING_FOR_SLOT: "an earlier wave of its pool went wrong, or was the last of its pass: begun in the next",
     Phase.CORDONING: "new work is being kept off the host; this release has no scheduler to tell, so it takes no time",
     Phase.DRAINING: "work is being moved away. Nothing drains yet: no host is ever in this phase",
     Phase.APPLYING: "its plan is being carried out",

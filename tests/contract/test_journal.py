@@ -26,7 +26,7 @@ from cyborg_reconciler.documents.plan import (
 from cyborg_reconciler.documents.policy import AcceleratorPolicy, PolicySpec
 from cyborg_reconciler.errors import JournalError
 from cyborg_reconciler.ports import Event, HostRecord, Journal, Observation, RunRecord, Unobserved
-from cyborg_reconciler.testing import FakeJournal, RecordedObserver, ignore_progress
+from cyborg_reconciler.testing import FakeJournal, FixedClock, RecordedObserver, ignore_progress
 
 NOON = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
 LATER = NOON + timedelta(minutes=5)
@@ -67,8 +67,8 @@ def make_facts(host: str, fingerprint: str = "f1", boot_id: str = "b1") -> Facts
     )
 
 
-def observe(*facts: Facts) -> dict[str, Observation]:
-    observer = RecordedObserver({found.hostname: found for found in facts})
+def observe(*facts: Facts, at: datetime = NOON) -> dict[str, Observation]:
+    observer = RecordedObserver({found.hostname: found for found in facts}, clock=FixedClock(at))
     return dict(observer.observe([Host(found.hostname) for found in facts], (), ignore_progress))
 
 
@@ -189,7 +189,7 @@ def test_a_retry_forgets_failures_and_reboots(opener: Opener) -> None:
 
 def test_facts_come_back_as_they_were_received(opener: Opener) -> None:
     one, two = make_facts("compute-1"), make_facts("compute-2", "f2")
-    opener().record_observations(observe(one, two), NOON)
+    opener().record_observations(observe(one, two))
     found = opener().facts(["compute-2", "compute-1", "compute-3"])
     assert {host: (decode_facts(document), at) for host, (document, at) in found.items()} == {
         "compute-1": (one, NOON),
@@ -198,31 +198,31 @@ def test_facts_come_back_as_they_were_received(opener: Opener) -> None:
 
 
 def test_an_unchanged_fingerprint_only_moves_the_time(journal: Journal) -> None:
-    journal.record_observations(observe(make_facts("compute-1", boot_id="b1")), NOON)
-    journal.record_observations(observe(make_facts("compute-1", boot_id="b2")), LATER)
+    journal.record_observations(observe(make_facts("compute-1", boot_id="b1")))
+    journal.record_observations(observe(make_facts("compute-1", boot_id="b2"), at=LATER))
     ((document, at),) = journal.facts(["compute-1"]).values()
     assert (decode_facts(document).kernel.boot_id, at) == ("b1", LATER)
 
 
 def test_a_changed_fingerprint_brings_the_new_facts(journal: Journal) -> None:
-    journal.record_observations(observe(make_facts("compute-1", boot_id="b1")), NOON)
-    journal.record_observations(observe(make_facts("compute-1", "f2", boot_id="b2")), LATER)
+    journal.record_observations(observe(make_facts("compute-1", boot_id="b1")))
+    journal.record_observations(observe(make_facts("compute-1", "f2", boot_id="b2"), at=LATER))
     ((document, at),) = journal.facts(["compute-1"]).values()
     assert (decode_facts(document).kernel.boot_id, at) == ("b2", LATER)
 
 
 def test_a_host_that_does_not_answer_is_known_and_keeps_its_facts(journal: Journal) -> None:
-    journal.record_observations(observe(make_facts("compute-1")), NOON)
+    journal.record_observations(observe(make_facts("compute-1")))
     silent = Unobserved("Unreachable", "no route to host")
-    journal.record_observations({"compute-1": silent, "compute-2": silent}, LATER)
+    journal.record_observations({"compute-1": silent, "compute-2": silent})
     assert [at for _, at in journal.facts(["compute-1", "compute-2"]).values()] == [NOON]
     assert [record.name for record in journal.hosts()] == ["compute-1", "compute-2"]
 
 
 def test_many_hosts_are_recorded_at_once(journal: Journal) -> None:
     fleet = [make_facts(f"compute-{number:05}") for number in range(6000)]
-    journal.record_observations(observe(*fleet), NOON)
-    journal.record_observations(observe(*fleet), LATER)
+    journal.record_observations(observe(*fleet))
+    journal.record_observations(observe(*fleet, at=LATER))
     found = journal.facts([facts.hostname for facts in fleet])
     assert len(found) == 6000
     assert {at for _, at in found.values()} == {LATER}

@@ -16,7 +16,7 @@ from cyborg_reconciler.adapters.ansible.observer import AnsibleObserver
 from cyborg_reconciler.adapters.ansible.options import AnsibleOptions
 from cyborg_reconciler.documents.plan import ActionsSegment, HostPlan, PlanDocument, Step
 from cyborg_reconciler.ports import Observation, OnProgress, Unobserved
-from cyborg_reconciler.testing import ignore_progress
+from cyborg_reconciler.testing import FixedClock, ignore_progress
 
 LOCAL = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, "cyborg_become": False}
 CLOSED = {"ansible_host": "127.0.0.1", "ansible_port": 1, "ansible_python_interpreter": sys.executable}
@@ -58,7 +58,7 @@ def make_root(folder: Path) -> Path:
 
 def observe(options: AnsibleOptions, on_progress: OnProgress = ignore_progress) -> dict[str, Observation | Unobserved]:
     """Observe all hosts of the inventory."""
-    return dict(AnsibleObserver(options).observe(AnsibleInventory(options).hosts(), (), on_progress))
+    return dict(AnsibleObserver(options, FixedClock()).observe(AnsibleInventory(options).hosts(), (), on_progress))
 
 
 def make_plan(root: Path, *hosts: str) -> PlanDocument:

@@ -39,7 +39,7 @@ def main(folder: Path, name: str) -> None:
                 fingerprint=mark,
             )
             observed = RecordedObserver({host: facts}).observe([Host(host)], (), ignore_progress)
-            journal.record_observations(observed, now)
+            journal.record_observations(observed)
             acknowledge("facts", host, mark)
             plan = PlanDocument(
                 plan_version=1,

@@ -18,7 +18,7 @@ from cyborg_reconciler.core.state import Host
 from cyborg_reconciler.documents.facts import Device, Drivers, Facts, KernelFacts
 from cyborg_reconciler.errors import ExecutionError
 from cyborg_reconciler.ports import Observation, Progress, Unobserved
-from cyborg_reconciler.testing import ignore_progress
+from cyborg_reconciler.testing import FixedClock, ignore_progress
 from tests.integration.ansible_support import (
     CLOSED,
     LOCAL,
@@ -172,14 +172,14 @@ def test_a_child_that_cannot_start_is_an_error(tmp_path: Path) -> None:
     hosts = AnsibleInventory(options).hosts()
     broken = make_options(tmp_path, {"good": LOCAL}, environ={"PYTHONHOME": "/nonexistent"})
     with pytest.raises(ExecutionError, match="encodings"):
-        AnsibleObserver(broken).observe(hosts, (), ignore_progress)
+        AnsibleObserver(broken, FixedClock()).observe(hosts, (), ignore_progress)
 
 
 def test_a_run_needs_room_on_the_disk(tmp_path: Path) -> None:
     options = make_options(tmp_path, {"good": LOCAL})
     options.runs.write_text("a file where the folder should be")
     with pytest.raises(ExecutionError, match="the run's folder"):
-        AnsibleObserver(options).observe([Host("good")], (), ignore_progress)
+        AnsibleObserver(options, FixedClock()).observe([Host("good")], (), ignore_progress)
 
 
 # ------------------------------------------------------------------------------------------------------------- applying

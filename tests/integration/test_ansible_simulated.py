@@ -14,7 +14,7 @@ from cyborg_reconciler.adapters.ansible.options import AnsibleOptions
 from cyborg_reconciler.documents.plan import ActionsSegment, HostPlan, PlanDocument, RebootSegment, Step
 from cyborg_reconciler.ports import Observation, Progress, Unobserved
 from cyborg_reconciler.simulation import SimulatedHosts, demo_machines
-from cyborg_reconciler.testing import ignore_progress
+from cyborg_reconciler.testing import FixedClock, ignore_progress
 
 
 @pytest.fixture
@@ -31,7 +31,11 @@ def make_options(hosts: SimulatedHosts, folder: Path) -> AnsibleOptions:
 
 
 def observe(options: AnsibleOptions) -> dict[str, Observation | Unobserved]:
-    return dict(AnsibleObserver(options).observe(AnsibleInventory(options).hosts(), ("vfio_pci",), ignore_progress))
+    return dict(
+        AnsibleObserver(options, FixedClock()).observe(
+            AnsibleInventory(options).hosts(), ("vfio_pci",), ignore_progress
+        )
+    )
 
 
 def make_plan(**segments: list[ActionsSegment | RebootSegment]) -> PlanDocument:

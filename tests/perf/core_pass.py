@@ -163,7 +163,8 @@ class Decoding(RecordedObserver):
         on_progress: OnProgress,  # noqa: ARG002 - nobody watches
     ) -> Mapping[str, Observation | Unobserved]:
         """Return what every host reported."""
-        return {host.name: Observation(decode_facts(self.reports[host.name]), b"") for host in hosts}
+        now = self.clock.now()
+        return {host.name: Observation(decode_facts(self.reports[host.name]), b"", now) for host in hosts}
 
 
 def whole(templates: Mapping[str, fleet.Template], request: Mapping[str, Any]) -> dict[str, float]:

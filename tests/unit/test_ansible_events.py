@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the adapter makes of events; those below were recorded from ansible-core 2.19 under ansible-runner 2.4."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -22,6 +23,7 @@ from cyborg_reconciler.documents.plan import ActionsSegment, HostPlan, RebootSeg
 from cyborg_reconciler.errors import ExecutionError
 from cyborg_reconciler.ports import Observation, Progress, Unobserved
 
+NOW = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
 ENDED = Ended(status="failed", rc=2)
 
 
@@ -72,7 +74,7 @@ NO_PYTHON_OVER_SSH = {
 def observe(event: dict[str, Any]) -> Observation | Unobserved | None:
     parsed = parse_event(event)
     assert parsed
-    return parse_observation(parsed)
+    return parse_observation(parsed, NOW)
 
 
 def test_facts_are_kept_as_canonical_json() -> None:
@@ -128,7 +130,7 @@ def test_a_plan_that_lost_its_host_half_way_says_unreachable() -> None:
 def test_a_failure_that_the_playbook_ignores_is_none() -> None:
     parsed = parse_event(recorded("runner_on_failed", {"msg": "no"}, ignore_errors=True))
     assert parsed
-    assert (parsed.happened, parse_observation(parsed)) == ("ok", None)
+    assert (parsed.happened, parse_observation(parsed, NOW)) == ("ok", None)
 
 
 @pytest.mark.parametrize("name", ["playbook_on_start", "playbook_on_task_start", "runner_on_skipped", "verbose"])

@@ -17,7 +17,7 @@ from cyborg_reconciler.ports import HostRecord, Progress, Unobserved
 from cyborg_reconciler.reconcile import converge, resume
 from cyborg_reconciler.survey import Options, survey
 from cyborg_reconciler.testing import FakeJournal, change_nothing, ignore_progress
-from tests.unit.test_reconcile import ARGS, YES, World, obey, pool_of
+from tests.unit.world import ARGS, YES, World, obey, pool_of
 
 REBOOTS = {"policies": [ARGS], "pools": [pool_of(reboot=Reboot(allowed=True))]}
 

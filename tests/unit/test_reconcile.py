@@ -2,17 +2,15 @@
 """The sentence over the fakes: what it asks of each port, in which order, and what it refuses."""
 
 from dataclasses import replace
-from datetime import timedelta
 
 import msgspec
 import pytest
 
-from cyborg_reconciler.core.state import Health, Host, Reason, Sync
-from cyborg_reconciler.documents.base import Metadata, Selector
-from cyborg_reconciler.documents.declared import Declared, Located
+from cyborg_reconciler.core.state import Health, Reason, Sync
+from cyborg_reconciler.documents.base import Metadata
+from cyborg_reconciler.documents.declared import Located
 from cyborg_reconciler.documents.facts import Facts
 from cyborg_reconciler.documents.plan import (
-    ActionsSegment,
     HostPlan,
     Outcome,
     PlanDocument,
@@ -20,82 +18,18 @@ from cyborg_reconciler.documents.plan import (
     Segment,
     StepOutcome,
 )
-from cyborg_reconciler.documents.pool import PoolSpec, Reboot, RolloutPool
+from cyborg_reconciler.documents.pool import Reboot
 from cyborg_reconciler.ports import Unobserved
 from cyborg_reconciler.reconcile import converge, resume
-from cyborg_reconciler.survey import Options, Ports, survey
+from cyborg_reconciler.survey import Options
 from cyborg_reconciler.testing import (
     FakeExecutor,
-    FakeJournal,
-    FixedClock,
-    FixedDeclarations,
-    FixedInventory,
-    RecordedObserver,
     RecordingCordon,
     change_nothing,
     ignore_progress,
 )
 from tests.scenarios.story import facts_of, policy_of
-
-ADDRESS = "0000:6b:00.0"
-VFS = policy_of({"name": "qat", "sriov": {"num_vfs": 4}}, 1)
-ARGS = policy_of({"name": "args", "kernel_args": {"iommu": "pt"}}, 1)
-YES = Options(consent=True)
-
-
-def obey(facts: Facts, segment: Segment) -> tuple[list[StepOutcome], Facts]:
-    """Do to the facts what sriov_vfs, kernel_args and a reboot do to a host."""
-    if isinstance(segment, RebootSegment):
-        kernel = msgspec.structs.replace(facts.kernel, boot_id="boot-2", args_running=facts.kernel.args_next_boot)
-        return [StepOutcome(id=segment.id, status="changed")], msgspec.structs.replace(facts, kernel=kernel)
-    assert isinstance(segment, ActionsSegment)
-    for step in segment.steps:
-        if step.module == "sriov_vfs":
-            count = step.args["num_vfs"]
-            made = facts_of({"device": {"vf_devices": [{}] * count, "boot_num_vfs": count}})
-            facts = msgspec.structs.replace(facts, devices=made.devices)
-        if step.module == "kernel_args":
-            words = [f"{name}={value}" for name, value in step.args["args"].items()]
-            kernel = msgspec.structs.replace(facts.kernel, args_next_boot=words)
-            facts = msgspec.structs.replace(facts, kernel=kernel)
-    return [StepOutcome(id=step.id, status="changed") for step in segment.steps], facts
-
-
-def pool_of(**spec) -> Located[RolloutPool]:
-    whole = PoolSpec(host_selector=Selector(groups=("all",)), **spec)
-    document = RolloutPool(api_version="cyborg/v1", kind="RolloutPool", metadata=Metadata(name="p"), spec=whole)
-    return Located(document, "pool.yml", {})
-
-
-class World:
-    """Hosts that report a QAT card without VFs, and everything around them."""
-
-    def __init__(self, *names: str, policies=(VFS,), pools=(), react=obey) -> None:
-        self.observer = RecordedObserver({name: facts_of({"hostname": name}) for name in names})
-        self.executor = FakeExecutor(self.observer, react)
-        self.journal = FakeJournal()
-        self.cordon = RecordingCordon()
-        self.declarations = FixedDeclarations(Declared(policies=tuple(policies), pools=tuple(pools), digest="d"))
-        self.ports = Ports(
-            declarations=self.declarations,
-            inventory=FixedInventory([Host(name) for name in names]),
-            observer=self.observer,
-            executor=self.executor,
-            journal=self.journal,
-            cordon=self.cordon,
-            clock=FixedClock(),
-            controller=self.journal.controller(),
-        )
-
-    def look(self, options: Options = YES):
-        return survey(self.ports, options, ignore_progress)
-
-    def converge(self, options: Options = YES):
-        return converge(self.ports, self.look(options), options, ignore_progress)
-
-
-def waits_of(seen, name: str) -> list[Reason]:
-    return [wait.reason for wait in seen.hosts[name].plan.waits]
+from tests.unit.world import ARGS, VFS, YES, World, obey, pool_of, waits_of
 
 
 def test_a_host_is_made_as_declared_and_looked_at_again() -> None:
@@ -136,60 +70,6 @@ def test_a_host_that_cannot_be_observed_gets_no_action_and_others_go_on() -> Non
     assert seen.hosts["a"].verdict.health is Health.MISSING
     assert seen.hosts["b"].verdict.verified
     assert [set(plan.hosts) for plan in world.executor.applied] == [{"b"}]
-
-
-def test_a_wave_is_as_wide_as_the_pool_says() -> None:
-    world = World("a", "b", "c", "d", pools=[pool_of(max_unavailable="50%")])
-    world.converge()
-    assert [sorted(plan.hosts) for plan in world.executor.applied] == [["a", "b"], ["c", "d"]]
-
-
-def test_without_a_pool_hosts_go_one_at_a_time() -> None:
-    world = World("a", "b")
-    world.converge()
-    assert [sorted(plan.hosts) for plan in world.executor.applied] == [["a"], ["b"]]
-
-
-def test_a_failure_stops_the_waves_after_it() -> None:
-    world = World("a", "b")
-    world.executor.outcomes["a"] = Outcome(status="failed", message="broken")
-    seen = world.converge()
-    assert [sorted(plan.hosts) for plan in world.executor.applied] == [["a"]]
-    assert not seen.hosts["b"].verdict.verified
-    assert [run.status for run in world.journal.runs()] == ["failed"]
-
-
-def test_waves_that_come_late_are_looked_at_again_first() -> None:
-    world = World("a", "b", "c")
-    options = replace(YES, facts_max_age=timedelta(minutes=10))
-
-    def slowly(facts: Facts, segment: Segment):
-        world.ports.clock.move(1000)
-        return obey(facts, segment)
-
-    world.ports = replace(world.ports, executor=FakeExecutor(world.observer, slowly))
-    seen = converge(world.ports, world.look(options), options, ignore_progress)
-    assert all(view.verdict.verified for view in seen.hosts.values())
-    assert world.observer.asked == [("a", "b", "c"), ("a", "b", "c"), ("b", "c"), ("c",)]
-
-
-def test_a_refusal_does_not_stop_the_waves_after_it() -> None:
-    world = World("a", "b")
-    world.executor.outcomes["a"] = Outcome(status="refused", message="VF 1 is held")
-    assert world.converge().hosts["b"].verdict.verified
-
-
-def test_manual_approval_waits_and_binds_the_very_actions() -> None:
-    world = World("a")
-    options = Options()
-    seen = world.converge(options)
-    assert world.executor.applied == []
-    plan = seen.hosts["a"].plan
-    world.journal.approve("a", plan.generation, "another digest", world.ports.clock.now())
-    world.converge(options)
-    assert world.executor.applied == []
-    world.journal.approve("a", plan.generation, plan.digest, world.ports.clock.now())
-    assert world.converge(options).hosts["a"].verdict.verified
 
 
 def test_a_host_that_waits_for_approval_says_so_until_it_has_it() -> None:

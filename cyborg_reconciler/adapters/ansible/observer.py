@@ -2,6 +2,7 @@
 """What do the hosts report? Runs the playbook `observe` on all of them, and reads the facts in its events."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 import msgspec
 
@@ -11,14 +12,14 @@ from cyborg_reconciler.adapters.ansible.run import Run
 from cyborg_reconciler.core.state import Host
 from cyborg_reconciler.documents.facts import decode_facts
 from cyborg_reconciler.errors import ExecutionError, FactsUnreadableError
-from cyborg_reconciler.ports import Observation, OnProgress, Unobserved
+from cyborg_reconciler.ports import Clock, Observation, OnProgress, Unobserved
 
 
 class AnsibleObserver:
     """Facts through Ansible."""
 
-    def __init__(self, options: AnsibleOptions) -> None:
-        self._options = options
+    def __init__(self, options: AnsibleOptions, clock: Clock) -> None:
+        self._options, self._clock = options, clock
 
     def observe(
         self, hosts: Sequence[Host], modules: Sequence[str], on_progress: OnProgress
@@ -40,7 +41,7 @@ class AnsibleObserver:
             for event in run.messages():
                 heard = True
                 on_progress(event.progress())
-                if said := parse_observation(event):
+                if said := parse_observation(event, self._clock.now()):
                     found[event.host] = said
             ended = run.ended or Ended(status="error")
             require_some(ended, heard=heard, playbook=options.observe_playbook)
@@ -50,12 +51,12 @@ class AnsibleObserver:
         return result
 
 
-def parse_observation(event: HostEvent) -> Observation | Unobserved | None:
-    """Return what *event* says of its host's facts; None when it says nothing of them."""
+def parse_observation(event: HostEvent, at: datetime) -> Observation | Unobserved | None:
+    """Return what *event*, which came in *at* that time, says of its host's facts; None when it says nothing."""
     if event.facts is not None:
         document = msgspec.json.encode(event.facts, order="sorted")
         try:
-            return Observation(decode_facts(document), document)
+            return Observation(decode_facts(document), document, at)
         except FactsUnreadableError as exc:
             return Unobserved("Unreadable", exc.line())
     if event.happened == "unreachable":

@@ -118,7 +118,7 @@ def set_verdicts(connection: Connection, verified: Mapping[str, bool]) -> None:
     forget_reboots(connection, [host for host, is_verified in verified.items() if is_verified])
 
 
-def put_facts(connection: Connection, observed: Mapping[str, Observation], at: datetime) -> None:
+def put_facts(connection: Connection, observed: Mapping[str, Observation]) -> None:
     """Enter the facts of many hosts; those with the fingerprint that is there only move its time."""
     ensure(connection, list(observed))
     there: dict[str, str] = {}
@@ -128,9 +128,14 @@ def put_facts(connection: Connection, observed: Mapping[str, Observation], at: d
     same = [host for host, seen in observed.items() if there.get(host) == seen.facts.fingerprint]
     if same:
         touch = update(facts).where(facts.c.host == bindparam("touched")).values(received_at=bindparam("at"))
-        connection.execute(touch, [{"touched": host, "at": at} for host in same])
+        connection.execute(touch, [{"touched": host, "at": observed[host].received_at} for host in same])
     rows_new = [
-        {"host": host, "fingerprint": seen.facts.fingerprint, "document": seen.document.decode(), "received_at": at}
+        {
+            "host": host,
+            "fingerprint": seen.facts.fingerprint,
+            "document": seen.document.decode(),
+            "received_at": seen.received_at,
+        }
         for host, seen in observed.items()
         if there.get(host) != seen.facts.fingerprint
     ]

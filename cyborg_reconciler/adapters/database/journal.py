@@ -140,12 +140,12 @@ class DatabaseJournal:
         with writing(self._engine) as connection:
             host_rows.forget(connection, host)
 
-    def record_observations(self, observed: Mapping[str, Observation | Unobserved], at: datetime) -> None:
+    def record_observations(self, observed: Mapping[str, Observation | Unobserved]) -> None:
         """Keep the newest facts of each host; one that was not observed keeps what it has."""
         seen = {host: found for host, found in observed.items() if isinstance(found, Observation)}
         with writing(self._engine) as connection:
             host_rows.ensure(connection, list(observed))
-            host_rows.put_facts(connection, seen, at)
+            host_rows.put_facts(connection, seen)
 
     def facts(self, hosts: Sequence[str]) -> Mapping[str, tuple[bytes, datetime]]:
         """Return the newest facts of *hosts* and when they were received."""

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which hosts are changed together, with whose consent, and what trouble and time do to those that come later."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import msgspec
+import pytest
+
+from cyborg_reconciler.core.state import Phase, Reason
+from cyborg_reconciler.documents.facts import Facts
+from cyborg_reconciler.documents.plan import (
+    Outcome,
+    Segment,
+)
+from cyborg_reconciler.ports import Progress, Unobserved
+from cyborg_reconciler.reconcile import converge
+from cyborg_reconciler.survey import Options, survey
+from cyborg_reconciler.testing import (
+    FakeExecutor,
+    ignore_progress,
+)
+from tests.scenarios.story import facts_of
+from tests.unit.world import ARGS, VFS, YES, World, obey, pool_of, waits_of
+
+
+def test_a_wave_is_as_wide_as_the_pool_says() -> None:
+    world = World("a", "b", "c", "d", pools=[pool_of(max_unavailable="50%")])
+    world.converge()
+    assert [sorted(plan.hosts) for plan in world.executor.applied] == [["a", "b"], ["c", "d"]]
+
+
+def test_without_a_pool_hosts_go_one_at_a_time() -> None:
+    world = World("a", "b")
+    world.converge()
+    assert [sorted(plan.hosts) for plan in world.executor.applied] == [["a"], ["b"]]
+
+
+def test_a_failure_stops_the_waves_after_it() -> None:
+    world = World("a", "b")
+    world.executor.outcomes["a"] = Outcome(status="failed", message="broken")
+    seen = world.converge()
+    assert [sorted(plan.hosts) for plan in world.executor.applied] == [["a"]]
+    assert not seen.hosts["b"].verdict.verified
+    assert [run.status for run in world.journal.runs()] == ["failed"]
+
+
+def test_waves_that_come_late_are_looked_at_again_first() -> None:
+    world = World("a", "b", "c")
+    options = replace(YES, facts_max_age=timedelta(minutes=10))
+
+    def slowly(facts: Facts, segment: Segment):
+        world.ports.clock.move(1000)
+        return obey(facts, segment)
+
+    world.ports = replace(world.ports, executor=FakeExecutor(world.observer, slowly))
+    seen = converge(world.ports, world.look(options), options, ignore_progress)
+    assert all(view.verdict.verified for view in seen.hosts.values())
+    assert world.observer.asked == [("a", "b", "c"), ("b",), ("c",), ("a", "b", "c")]
+
+
+def test_each_host_has_the_age_of_its_own_facts() -> None:
+    world = World("a", "b", pools=[pool_of(approval="automatic", max_unavailable=1)])
+
+    def slowly(progress: Progress) -> None:
+        if (progress.step, progress.status) == ("observe", "ok"):
+            world.ports.clock.move(500)
+
+    begun = world.ports.clock.now()
+    first = survey(world.ports, YES, slowly)
+    ages = [(view.observed_at - begun).total_seconds() for view in first.hosts.values()]
+    assert ages == [500, 1000]
+    assert [record.observed_at for record in world.journal.hosts()] == [v.observed_at for v in first.hosts.values()]
+    world.observer.asked.clear()
+    world.ports.clock.move(450)
+    converge(world.ports, first, replace(YES, facts_max_age=timedelta(seconds=900)), ignore_progress)
+    assert world.observer.asked == [("a",), ("a", "b")]
+
+
+def test_what_is_too_old_even_when_it_is_looked_at_anew_is_not_acted_on() -> None:
+    world = World("a")
+    first = world.look()
+    world.ports.clock.move(3600)
+    world.observer.unobserved["a"] = Unobserved("Unreachable", "no route to host")
+    seen = converge(world.ports, first, YES, ignore_progress)
+    assert world.executor.applied == []
+    assert waits_of(seen, "a") == [Reason.UNREACHABLE]
+
+
+def test_trouble_in_one_pool_stops_no_other() -> None:
+    pools = [pool_of("p", ["a", "b"], max_unavailable=1), pool_of("q", ["c", "d"], max_unavailable=1)]
+    world = World("a", "b", "c", "d", pools=pools)
+    world.executor.outcomes["a"] = Outcome(status="failed", message="broken")
+    seen = world.converge()
+    assert [sorted(plan.hosts) for plan in world.executor.applied] == [["a", "c"], ["d"]]
+    assert [name for name, view in seen.hosts.items() if view.verdict.verified] == ["c", "d"]
+    assert seen.hosts["b"].phase is Phase.WAITING_FOR_SLOT
+
+
+@pytest.mark.parametrize(("saved", "applied"), [(False, 2), (True, 1)])
+def test_a_consent_to_a_saved_plan_is_not_to_what_waited_when_it_was_made(saved, applied) -> None:
+    def free(facts: Facts, segment: Segment):
+        steps, facts = obey(facts, segment)
+        devices = [msgspec.structs.replace(device, holders=[]) for device in facts.devices]
+        return steps, msgspec.structs.replace(facts, devices=devices)
+
+    world = World("a", policies=[VFS, ARGS], react=free)
+    holder = {"kind": "process", "name": "qemu", "pid": 7}
+    world.observer.facts["a"] = facts_of({"hostname": "a", "device": {"vf_devices": [{"holders": [holder]}, {}]}})
+    options = replace(YES, saved=saved)
+    first = world.look(options)
+    assert Reason.DEVICE_IN_USE in waits_of(first, "a")
+    seen = converge(world.ports, first, options, ignore_progress)
+    assert len(world.executor.applied) == applied
+    assert (seen.hosts["a"].phase is Phase.PENDING_APPROVAL) == saved
+
+
+def test_a_refusal_does_not_stop_the_waves_after_it() -> None:
+    world = World("a", "b")
+    world.executor.outcomes["a"] = Outcome(status="refused", message="VF 1 is held")
+    assert world.converge().hosts["b"].verdict.verified
+
+
+def test_manual_approval_waits_and_binds_the_very_actions() -> None:
+    world = World("a")
+    options = Options()
+    seen = world.converge(options)
+    assert world.executor.applied == []
+    plan = seen.hosts["a"].plan
+    world.journal.approve("a", plan.generation, "another digest", world.ports.clock.now())
+    world.converge(options)
+    assert world.executor.applied == []
+    world.journal.approve("a", plan.generation, plan.digest, world.ports.clock.now())
+    assert world.converge(options).hosts["a"].verdict.verified
