@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""update-grub, grubby, update-initramfs, dracut and reboot of a simulated host. Listed in `tools`; I/O on the tree.
+"""update-grub, grubby, kernel-install, update-initramfs, dracut and reboot of a simulated host. I/O on its tree.
 
-Source: update-grub(8), grubby(8), update-initramfs(8), dracut(8).
+Listed in `tools`.
+Source: update-grub(8), grubby(8), kernel-install(8), update-initramfs(8), dracut(8).
 """
 
 from cyborg_reconciler.simulation import depmod, grub, initramfs
@@ -39,6 +40,18 @@ def grubby(kernel: Kernel, words: list[str]) -> Result:
         add, remove = (grub.split_words(options.get(name, "")) for name in ("--args", "--remove-args"))
         changed = grub.change_options(entries[release]["options"], add, remove)
         _rewrite(kernel, entries[release], changed)
+        if which == "ALL" and release == default and kernel.machine.grubby_syncs:
+            kernel.tree.replace(grub.NEW_KERNELS, f"{changed}\n")
+    return Result()
+
+
+def kernel_install(kernel: Kernel, words: list[str]) -> Result:
+    """Make the entry of a kernel that has been unpacked (``add RELEASE``), and have it boot next."""
+    if words[:1] != ["add"] or len(words) < len(("add", "RELEASE")):
+        return Result(1, stderr="Usage: kernel-install add KERNEL-VERSION [KERNEL-IMAGE]\n")
+    identity, release = kernel.tree.text("/etc/machine-id"), words[1]
+    grub.write_entry(kernel.tree, identity, release, grub.read_new_options(kernel.tree))
+    kernel.tree.replace(grub.ENVIRONMENT, f"# GRUB Environment Block\nsaved_entry={identity}-{release}\n")
     return Result()
 
 

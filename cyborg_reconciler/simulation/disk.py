@@ -44,7 +44,7 @@ COMMON_TOOLS: Final = (
 )
 FAMILY_TOOLS: Final = {
     "debian": ("update-grub", "update-initramfs", "lsinitramfs"),
-    "redhat": ("grubby", "dracut", "lsinitrd"),
+    "redhat": ("grubby", "kernel-install", "dracut", "lsinitrd"),
 }
 #: Each tool is this: a shell that starts Python without its site packages, which takes the words to the kernel.
 TOOL: Final = """#!/bin/sh
@@ -154,7 +154,8 @@ def write_boot_loader(tree: Tree, machine: Machine) -> None:
     tree.write(grub.SETTINGS, f'GRUB_TIMEOUT=5\nGRUB_ENABLE_BLSCFG=true\nGRUB_CMDLINE_LINUX="{machine.grub_args}"\n')
     tree.write(grub.ENTRIES_MENU, grub.ENTRIES_MENU_TEXT)
     identity = machine_id(machine)
+    options = f"{grub.ROOT_ARGUMENT} ro {machine.grub_args}".rstrip()
+    tree.write(grub.NEW_KERNELS, f"{options}\n")
     for kernel in machine.kernels:
-        options = f"{grub.ROOT_ARGUMENT} ro {machine.grub_args}".rstrip()
         grub.write_entry(tree, identity, kernel, options)
     tree.write(grub.ENVIRONMENT, f"# GRUB Environment Block\nsaved_entry={identity}-{machine.kernels[0]}\n")

@@ -6,6 +6,7 @@ Called by `boot` and by the tools. Does I/O on the tree; Debian's settings are s
 Source: GNU GRUB manual, "Simple configuration handling"; grub-mkconfig and its 10_linux; the Boot Loader Specification.
 """
 
+import os
 import re
 import subprocess
 from typing import Final
@@ -20,6 +21,8 @@ ENTRIES: Final = "/boot/loader/entries"
 ENTRIES_MENU: Final = "/boot/grub2/grub.cfg"
 ENTRIES_MENU_TEXT: Final = 'load_env\nset default="${saved_entry}"\ninsmod blscfg\nblscfg\n'
 ENVIRONMENT: Final = "/boot/grub2/grubenv"
+#: What kernel-install takes the arguments of a new entry from, where it is.
+NEW_KERNELS: Final = "/etc/kernel/cmdline"
 ROOT_ARGUMENT: Final = "root=UUID=5f2f9f5e-1f6b-4a3e-9b61-0d2c5a7e4b10"
 NAMES: Final = ("GRUB_DEFAULT", "GRUB_CMDLINE_LINUX", "GRUB_CMDLINE_LINUX_DEFAULT", "GRUB_DISTRIBUTOR", "GRUB_TIMEOUT")
 #: Sources the files that it is given in order, and prints the variables, each ended by a NUL.
@@ -134,6 +137,22 @@ def write_entry(tree: Tree, machine_id: str, release: str, options: str) -> None
         "grub_class rocky",
     ]
     tree.replace(f"{ENTRIES}/{machine_id}-{release}.conf", "\n".join(lines) + "\n")
+
+
+def read_new_options(tree: Tree) -> str:
+    """Return the arguments of an entry that is made now; a file that is older than the settings is made anew first.
+
+    Source: 20-grub.install and 10_linux of the RHEL family's grub2; without the file, what the kernel runs with counts.
+    """
+    if not tree.exists(NEW_KERNELS):
+        words = split_words(tree.text("/proc/cmdline"))
+        return " ".join(word for word in words if not word.startswith(("BOOT_IMAGE=", "initrd=")))
+    ages = [os.stat(tree.path(name)).st_mtime_ns for name in (NEW_KERNELS, SETTINGS)]
+    if ages[0] < ages[1]:
+        settings = read_settings(tree)
+        everyday = f"{settings['GRUB_CMDLINE_LINUX']} {settings['GRUB_CMDLINE_LINUX_DEFAULT']}"
+        tree.replace(NEW_KERNELS, " ".join(f"{ROOT_ARGUMENT} ro {everyday}".split()) + "\n")
+    return " ".join(tree.text(NEW_KERNELS).split())
 
 
 def split_words(text: str) -> list[str]:

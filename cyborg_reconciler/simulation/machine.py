@@ -145,6 +145,7 @@ class Machine:
         iommu: ``on``; ``argument``: needs intel_iommu=on or amd_iommu=on; ``absent``.
         secure_boot: None is a machine without UEFI.
         family: ``debian`` (update-grub, initramfs-tools) or ``redhat`` (grubby, dracut).
+        grubby_syncs: grubby keeps ``/etc/kernel/cmdline`` in step with the entries, as only some of its versions do.
         files: further files, path → text.
         groups, labels: how the inventory lists it.
     """
@@ -160,6 +161,7 @@ class Machine:
     iommu: Literal["on", "argument", "absent"] = "on"
     secure_boot: bool | None = None
     family: Literal["debian", "redhat"] = "debian"
+    grubby_syncs: bool = True
     files: dict[str, str] = field(default_factory=dict)
     groups: tuple[str, ...] = ()
     labels: dict[str, str] = field(default_factory=dict)

@@ -23,6 +23,7 @@ BRIEF: Final[dict[str, Tool]] = {
     "depmod": module_tools.depmod,
     "update-grub": boot_tools.update_grub,
     "grubby": boot_tools.grubby,
+    "kernel-install": boot_tools.kernel_install,
     "update-initramfs": boot_tools.update_initramfs,
     "dracut": boot_tools.dracut,
     "lsinitramfs": boot_tools.list_initramfs,

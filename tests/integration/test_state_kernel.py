@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from ansible_collections.openstack.cyborg.plugins.module_utils import bootargs, kernel_modules
-from ansible_collections.openstack.cyborg.plugins.module_utils.facts import gather_drivers
+from ansible_collections.openstack.cyborg.plugins.module_utils.facts import gather_drivers, gather_kernel
 from ansible_collections.openstack.cyborg.plugins.module_utils.host import Failure
 from cyborg_reconciler.simulation import Module, SimulatedHosts, gpu_1, qat_1
 from tests.integration.state_support import Subject
@@ -24,10 +24,18 @@ def gpu(tmp_path):
         yield Subject(hosts["gpu-1"])
 
 
-@pytest.fixture
-def rhel(tmp_path):
-    with SimulatedHosts(tmp_path, [replace(qat_1("rhel-1"), family="redhat")]) as hosts:
+@pytest.fixture(params=[True, False], ids=["grubby-syncs", "grubby-does-not"])
+def rhel(request, tmp_path):
+    with SimulatedHosts(tmp_path, [replace(qat_1("rhel-1"), family="redhat", grubby_syncs=request.param)]) as hosts:
         yield Subject(hosts["rhel-1"])
+
+
+def upgrade(host, release="6.1.0-99-amd64"):
+    """Install another kernel, as its package does, and boot it."""
+    for place in ("boot/vmlinuz-", "lib/modules/"):
+        (host.root / f"{place}{release}").symlink_to("vmlinuz-6.1.0-28-amd64" if "boot" in place else "6.1.0-28-amd64")
+    assert host.run("kernel-install", "add", release).rc == 0
+    host.reboot()
 
 
 class TestSecureBoot:
@@ -237,3 +245,65 @@ class TestKernelArgumentsOfRhel:
         assert rhel.make(bootargs, args={"iommu": "nopt"}).after["next_boot"] == {"iommu": "nopt"}
         assert rhel.make(bootargs, absent=["iommu"]).after["next_boot"] == {"iommu": "off"}
         assert rhel.read(bootargs, args={"quiet": True})["next_boot"] == {"quiet": True}
+
+
+class TestKernelsToComeOfRhel:
+    FILE = "/etc/kernel/cmdline"
+
+    def test_a_kernel_that_is_installed_later_boots_with_them(self, rhel):
+        made = rhel.make(bootargs, args=WANTED)
+        assert made.before["new_kernels"] == {"intel_iommu": None, "iommu": None}
+        assert made.after["new_kernels"] == WANTED
+        assert gather_kernel(rhel.tree)["args_configured"][-2:] == ["intel_iommu=on", "iommu=pt"]
+        upgrade(rhel.host)
+        assert rhel.host.run("uname", "-r").stdout == "6.1.0-99-amd64\n"
+        again = rhel.make(bootargs, args=WANTED)
+        assert (again.changed, again.after["running"]) == (False, WANTED)
+
+    def test_what_the_operator_has_there_stays_and_what_ours_replaced_comes_back(self, rhel):
+        (rhel.host.root / self.FILE[1:]).write_text("root=UUID=1 ro\n# mine\niommu=off crashkernel=1G\n")
+        rhel.make(bootargs, args=WANTED)
+        if not rhel.host.machine.grubby_syncs:
+            assert "\n# mine\ncrashkernel=1G intel_iommu=on iommu=pt" in rhel.host.read(self.FILE)
+        gone = rhel.make(bootargs, absent=list(WANTED))
+        assert gone.after["new_kernels"] == {"intel_iommu": None, "iommu": "off"}
+        assert gone.after["next_boot"] == {"intel_iommu": None, "iommu": None}
+
+    def test_one_that_was_taken_out_by_hand_is_put_back(self, rhel):
+        rhel.make(bootargs, args=WANTED)
+        file = rhel.host.root / self.FILE[1:]
+        file.write_text("root=UUID=1 ro iommu=pt\n")
+        checked = rhel.make(bootargs, check=True, args=WANTED)
+        made = rhel.make(bootargs, args=WANTED)
+        assert (checked.after, made.changed) == (made.after, True)
+        assert made.before["new_kernels"] == {"intel_iommu": None, "iommu": "pt"}
+        assert not rhel.make(bootargs, args=WANTED).changed
+
+    def test_one_that_the_operator_gave_the_entries_alone_is_given_to_kernels_to_come(self, rhel):
+        text = rhel.host.read(self.FILE)
+        rhel.host.run("grubby", "--update-kernel=ALL", "--args=iommu=pt")
+        (rhel.host.root / self.FILE[1:]).write_text(text)
+        made = rhel.make(bootargs, args={"iommu": "pt"})
+        assert (made.changed, made.reboot_required) == (True, True)
+        assert (made.before["next_boot"], made.before["new_kernels"]) == ({"iommu": "pt"}, {"iommu": None})
+        assert rhel.make(bootargs, absent=["iommu"]).after["next_boot"] == {"iommu": "pt"}
+
+    def test_without_the_file_none_is_made(self, rhel):
+        (rhel.host.root / self.FILE[1:]).unlink()
+        made = rhel.make(bootargs, args=WANTED)
+        assert "new_kernels" not in made.before
+        assert rhel.host.exists(self.FILE) == rhel.host.machine.grubby_syncs
+        assert not rhel.make(bootargs, args=WANTED).changed
+        assert rhel.make(bootargs, absent=list(WANTED)).after["next_boot"] == {"intel_iommu": None, "iommu": None}
+        if rhel.host.exists(self.FILE):
+            assert "iommu" not in rhel.host.read(self.FILE)
+
+    def test_one_that_cannot_be_read_is_unknown_and_nothing_is_changed(self, rhel):
+        file = rhel.host.root / self.FILE[1:]
+        file.unlink()
+        file.mkdir()
+        entries = rhel.host.run("grubby", "--info=ALL").stdout
+        assert gather_kernel(rhel.tree)["args_configured"] == {"unknown": "/etc/kernel/cmdline: Is a directory"}
+        with pytest.raises(Failure, match=r"\(new_kernels\) cannot be read: /etc/kernel/cmdline: Is a directory"):
+            rhel.make(bootargs, args=WANTED)
+        assert rhel.host.run("grubby", "--info=ALL").stdout == entries

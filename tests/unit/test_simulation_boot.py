@@ -2,6 +2,7 @@
 """The simulated host boots from what lies on its disk, and forgets the rest."""
 
 import json
+import os
 import threading
 from dataclasses import replace
 
@@ -105,6 +106,25 @@ def test_on_the_red_hat_family_grubby_changes_the_entries(tmp_path):
     run(kernel, ["grubby", "--update-kernel=DEFAULT", "--remove-args=hugepagesz=2M"])
     run(kernel, ["reboot"])
     assert kernel.tree.text("/proc/cmdline").endswith(' ro intel_iommu=off hugepagesz=1G dyndbg="file a.c +p"')
+
+
+@pytest.mark.parametrize(
+    ("file", "is_older", "words"),
+    [("root=a ro b=1\n", False, "root=a ro b=1"), ("root=a ro b=1\n", True, "ro c=2"), (None, False, "ro")],
+)
+def test_a_new_kernel_takes_its_arguments_from_a_file_unless_the_settings_are_newer(tmp_path, file, is_older, words):
+    kernel = boot(rocky(qat_1()), tmp_path)
+    run(kernel, ["grubby", "--update-kernel=ALL", "--args=a=0"])  # entries that exist do not count
+    kernel.tree.replace("/etc/default/grub", 'GRUB_CMDLINE_LINUX="c=2"\n')
+    path = tmp_path / "etc/kernel/cmdline"
+    path.unlink()
+    if file is not None:
+        path.write_text(file)
+        os.utime(path, ns=(0, 0)) if is_older else os.utime(tmp_path / "etc/default/grub", ns=(0, 0))
+    assert run(kernel, ["kernel-install", "add", "5.14.0-999.el9.x86_64"]).rc == 0
+    entry = f"/boot/loader/entries/{kernel.tree.text('/etc/machine-id')}-5.14.0-999.el9.x86_64.conf"
+    options = next(line for line in kernel.tree.text(entry).splitlines() if line.startswith("options "))
+    assert options.endswith(f" {words}")
 
 
 # --------------------------------------------------------------------------------------------------------------- reboot

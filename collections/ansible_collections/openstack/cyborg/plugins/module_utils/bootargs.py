@@ -10,7 +10,7 @@ a list says that each occurrence counts. Called by the module `kernel_args` and 
 
 from ansible_collections.openstack.cyborg.plugins.module_utils import grub_dropin, grubby, kernel_words
 from ansible_collections.openstack.cyborg.plugins.module_utils.host import Failure, Refusal, Result, has_tool
-from ansible_collections.openstack.cyborg.plugins.module_utils.kernel import read_arguments, read_os
+from ansible_collections.openstack.cyborg.plugins.module_utils.kernel import has_later, read_arguments, read_os
 from ansible_collections.openstack.cyborg.plugins.module_utils.tree import is_unknown
 
 ARGUMENTS = {
@@ -39,18 +39,22 @@ class _Asked:
 
 
 def _states(tree, asked):
-    """Return the values of the asked names in the next boot and in the running kernel."""
-    found = {"next_boot": {}, "running": {}}
-    facts, _entry = read_arguments(tree, read_os(tree)["os_family"])
-    for state, fact in (("next_boot", "args_next_boot"), ("running", "args_running")):
-        words = facts[fact]
+    """Return the values of the asked names in the next boot, in the running kernel, and in kernels to come.
+
+    Those are told where a file of their own says it (`kernel_cmdline`). Raises: Failure.
+    """
+    family = read_os(tree)["os_family"]
+    facts, _entry = read_arguments(tree, family)
+    given = {"next_boot": facts["args_next_boot"], "running": facts["args_running"]}
+    if has_later(tree, family):
+        given["new_kernels"] = facts["args_configured"]
+    found = {}
+    for state, words in given.items():
         if is_unknown(words):
             raise Failure("what the kernel is started with (%s) cannot be read: %s" % (state, words["unknown"]))
-        for name in asked.names():
-            values = kernel_words.values_of(words, name)
-            found[state][name] = (
-                values if isinstance(asked.wanted.get(name), list) and values else kernel_words.effective(values)
-            )
+        found[state] = {
+            name: _shown(kernel_words.values_of(words, name), asked.wanted.get(name)) for name in asked.names()
+        }
     return found
 
 
@@ -60,26 +64,31 @@ def ensure(host, args):
     before = _states(host.tree, asked)
     loader = _loader_of(host)
     change = loader.plan(host.tree, asked.wanted, asked.absent)
-    goal = {
-        name: _shown(values, asked.wanted.get(name)) for name, values in change.values.items() if values is not None
-    }
-    if not change.is_needed and _is_reached(goal, before):
+    goal = {"next_boot": _goal(change.values, asked)}
+    if change.later:
+        goal["new_kernels"] = _goal(change.later, asked)
+    if not change.is_needed and all(_is_reached(goal[state], before[state]) for state in goal):
         return Result(before, before, changed=False, reboot_required=_waits(before))
     if not host.announce(before):
-        after = dict(before, next_boot=dict(before["next_boot"], **goal))
+        after = dict(before, **{state: dict(before[state], **values) for state, values in goal.items()})
         return Result(before, after, changed=True, reboot_required=_waits(after))
     loader.make(host, change)
     after = _states(host.tree, asked)
-    _verify(goal, after, loader)
+    for state, values in goal.items():
+        _verify(values, after[state], loader)
     return Result(before, after, changed=True, reboot_required=_waits(after))
+
+
+def _goal(planned, asked):
+    return {name: _shown(values, asked.wanted.get(name)) for name, values in planned.items() if values is not None}
 
 
 def _shown(values, wanted):
     return values if isinstance(wanted, list) and values else kernel_words.effective(values)
 
 
-def _is_reached(goal, states):
-    return all(states["next_boot"][name] == value for name, value in goal.items())
+def _is_reached(goal, found):
+    return all(found[name] == value for name, value in goal.items())
 
 
 def _waits(states):
@@ -98,7 +107,6 @@ def _loader_of(host):
 
 def _verify(goal, after, loader):
     for name, value in goal.items():
-        found = after["next_boot"][name]
-        if found != value:
+        if after[name] != value:
             message = "%s ended well, and the next boot would still have %s=%s instead of %s: another file decides"
-            raise Failure(message % (loader.TOOL, name, found, value))
+            raise Failure(message % (loader.TOOL, name, after[name], value))

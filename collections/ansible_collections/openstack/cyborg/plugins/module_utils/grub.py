@@ -16,6 +16,8 @@ from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Unrea
 DEFAULTS = "/etc/default/grub"
 #: Read after `DEFAULTS` by the grub-mkconfig of the Debian family, and by no other.
 DROPINS = "/etc/default/grub.d"
+#: Where there are no drop-ins, and this file is there, it tells the words of kernels to come: see `kernel_cmdline`.
+LATER = "/etc/kernel/cmdline"
 FOLDERS = ("/boot/grub", "/boot/grub2")
 #: Where RHEL 7 and 8 have it on a machine with UEFI, in a folder that is called as the distribution is.
 EFI_FOLDER = "/boot/efi/EFI"
@@ -47,7 +49,12 @@ def parse_words(text):
     >>> parse_words('quiet dyndbg="file a.c +p"')
     ['quiet', 'dyndbg=file a.c +p']
     """
-    return [word.replace('"', "") for word in re.findall(_WORD, text)] if '"' in text else text.split()
+    return [word.replace('"', "") for word in split_words(text)] if '"' in text else text.split()
+
+
+def split_words(text):
+    """Return the words of a command line as they are written, with their quotes."""
+    return re.findall(_WORD, text)
 
 
 def render_words(words):

@@ -4,17 +4,19 @@
 """How are arguments of the kernel set on the RHEL family, whose boot entries are files that grubby edits?
 
 There is no place for ours alone: what they replaced is kept in a file of ours, and put back when they go. Entries of
-kernels to come are made from /etc/default/grub, which is kept in step. Called by `bootargs`. Does I/O through `Host`.
-Source: grubby(8); the Boot Loader Specification.
+kernels to come are made from /etc/default/grub, or from /etc/kernel/cmdline where there is one; both are kept in step,
+since grubby itself does that in some versions only. Called by `bootargs`. Does I/O through `Host`.
+Source: grubby(8); the Boot Loader Specification; `kernel_cmdline`.
 """
 
 import json
 import re
 
-from ansible_collections.openstack.cyborg.plugins.module_utils import kernel_words
+from ansible_collections.openstack.cyborg.plugins.module_utils import kernel_cmdline, kernel_words
 from ansible_collections.openstack.cyborg.plugins.module_utils.grub import (
     ARGUMENTS,
     DEFAULTS,
+    LATER,
     configured_words,
     parse_defaults,
     parse_words,
@@ -41,43 +43,95 @@ class Plan(kernel_words.Plan):
     Attributes:
         names: of the arguments that are set anew or go. replaced: by name, what stood there before ours did.
         words: what is set anew. defaults: what /etc/default/grub is to hold, None where it is left as it is.
+        later_replaced, later_names, later_words: the same of /etc/kernel/cmdline, of all that is or was ours.
     """
 
     def __init__(self, args, values, *, is_needed):
         super().__init__(args, values, is_needed=is_needed)
         self.names, self.replaced, self.words, self.defaults = [], {}, [], None
+        self.later_replaced, self.later_names, self.later_words = {}, [], []
 
 
 def _read_record(tree):
+    """Return what is ours, and by name what that replaced in the entries and in /etc/kernel/cmdline."""
     text = tree.read_text(RECORD)
     try:
         record = json.loads(text) if text else {}
-        return kernel_words.checked_args(record.get("args", {})), dict(record.get("replaced", {}))
+        ours = kernel_words.checked_args(record.get("args", {}))
+        return ours, dict(record.get("replaced", {})), dict(record.get("later", {}))
     except (ValueError, AttributeError, TypeError) as exc:
         raise Unreadable("%s: %s" % (RECORD, exc)) from exc
 
 
 def plan(tree, wanted, absent):
     """Return what grubby must be told. Raises: Unreadable; Refusal, where /etc/default/grub cannot be kept in step."""
-    ours, replaced = _read_record(tree)
+    ours, replaced, later_replaced = _read_record(tree)
+    text = kernel_cmdline.read(tree)
+    later = None if text is None else kernel_cmdline.parse(text)
     _loader, entry = read_next_entry(tree)
     words = [] if entry is None else entry.words
     others = [word for word in words if not kernel_words.find(ours, word.partition("=")[0])]
     for name, values in replaced.items():
         others.extend(name if one is True else "%s=%s" % (name, one) for one in values)
-    args, values = kernel_words.merge(ours, wanted, absent, others)
+    args, values = kernel_words.merge(ours, wanted, absent, _lasting(others, later, wanted))
     change = Plan(args, values, is_needed=args != ours)
     both = [*ours, *args]
     change.names = [name for name in [*wanted, *absent] if kernel_words.find(both, name)]
     for name in {**ours, **args}:
         known = kernel_words.find(replaced, name)
         change.replaced[name] = replaced[known] if known else kernel_words.values_of(others, name)
-    given = {name: _value_after(change, name) for name in change.names}
-    change.words = [
-        one for name, value in given.items() if value is not None for one in kernel_words.words_for(name, value)
-    ]
+    change.words = _words_after(change, change.names, change.replaced)
     change.defaults = _planned_defaults(tree, change)
+    _plan_later(change, ours, later, later_replaced)
+    if later is not None:
+        change.later = {name: _later_values(change, name, later) for name in [*wanted, *absent]}
     return change
+
+
+def _lasting(others, later, wanted):
+    """Return *others* without those words that are wanted and that kernels to come would not get: ours are set then."""
+    if later is None:
+        return others
+    passing = [
+        name for name, value in wanted.items() if not kernel_words.says(kernel_words.values_of(later, name), value)
+    ]
+    return [word for word in others if not kernel_words.find(passing, word.partition("=")[0])]
+
+
+def _plan_later(change, ours, later, replaced):
+    """Enter what /etc/kernel/cmdline is to hold, whose words are *later* (None: it is not there, grubby may make it).
+
+    What is ours and not known to have replaced something there was set before the file was: the entries' words count.
+    """
+    for name in {**ours, **change.args}:
+        known = kernel_words.find(replaced, name)
+        if known:
+            change.later_replaced[name] = replaced[known]
+        elif later is None or kernel_words.find(ours, name):
+            change.later_replaced[name] = change.replaced[name]
+        else:
+            change.later_replaced[name] = kernel_words.values_of(later, name)
+    change.later_names = list(change.later_replaced)
+    change.later_words = _words_after(change, change.later_names, change.later_replaced)
+    if later is not None and not all(
+        kernel_words.says(kernel_words.values_of(later, name), value) for name, value in change.args.items()
+    ):
+        change.is_needed = True
+
+
+def _words_after(change, names, replaced):
+    """Return the words that the arguments of these *names* come down to: ours, or else what they replaced."""
+    words = []
+    for name in names:
+        known = kernel_words.find(change.args, name)
+        value = change.args[known] if known else replaced.get(name)
+        words.extend(kernel_words.words_for(name, value) if value else ())
+    return words
+
+
+def _later_values(change, name, later):
+    known = kernel_words.find(change.later_names, name)
+    return kernel_words.values_of(parse_words(" ".join(change.later_words)) if known else later, name)
 
 
 def _planned_defaults(tree, change):
@@ -95,28 +149,34 @@ def _planned_defaults(tree, change):
 
 
 def make(host, change):
-    """Tell grubby and /etc/default/grub; what is replaced is kept first. Raises: Failure."""
-    _write_record(host, {**change.args, **dict.fromkeys(change.names, True)}, change.replaced)
+    """Tell grubby and the files that kernels to come are set up from; what is replaced is kept first.
+
+    Raises: Failure, Unreadable.
+    """
+    _write_record(host, change, {**change.args, **dict.fromkeys(change.names, True)})
     if change.names:
         host.run(TOOL, "--update-kernel=ALL", "--remove-args=" + " ".join(change.names))
     if change.words:
         host.run(TOOL, "--update-kernel=ALL", "--args=" + " ".join(change.words))
     if change.defaults is not None:
         host.write_file(DEFAULTS, change.defaults)
-    _write_record(host, change.args, change.replaced)
+    text = kernel_cmdline.read(host.tree)  # grubby may have written it, or made it
+    if text is not None:
+        edited = kernel_cmdline.edit(text, change.later_names, change.later_words)
+        host.write_file(LATER, edited)  # even the same: it must not be older than the defaults
+    _write_record(host, change, change.args)
 
 
-def _value_after(change, name):
-    known = kernel_words.find(change.args, name)
-    return change.args[known] if known else change.replaced.get(name) or None
-
-
-def _write_record(host, args, replaced):
-    kept = {name: values for name, values in replaced.items() if kernel_words.find(args, name)}
-    if args:
-        host.write_file(RECORD, json.dumps({"version": 1, "args": args, "replaced": kept}, indent=2) + "\n")
-    else:
+def _write_record(host, change, args):
+    if not args:
         host.remove_file(RECORD)
+        return
+    kept, later = (
+        {name: values for name, values in replaced.items() if kernel_words.find(args, name)}
+        for replaced in (change.replaced, change.later_replaced)
+    )
+    record = {"version": 1, "args": args, "replaced": kept, "later": later}
+    host.write_file(RECORD, json.dumps(record, indent=2) + "\n")
 
 
 def edit_defaults(text, names, words):

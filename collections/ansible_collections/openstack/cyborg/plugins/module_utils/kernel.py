@@ -64,8 +64,17 @@ def read_arguments(tree, family):
     return arguments, entry
 
 
+def has_later(tree, family):
+    """Say whether kernels to come get their arguments from `grub.LATER`. Raises: Unreadable."""
+    return family != "debian" and tree.exists(grub.LATER)
+
+
 def _read_configured(tree, family):
     try:
+        if has_later(tree, family):
+            from ansible_collections.openstack.cyborg.plugins.module_utils import kernel_cmdline
+
+            return [clean(word) for word in kernel_cmdline.parse(tree.read_text(grub.LATER) or "")]
         settings = grub.read_defaults(tree, dropins=family == "debian")
         if settings is None:
             return unknown(f"{grub.DEFAULTS}: no such file; only GRUB 2 is understood")

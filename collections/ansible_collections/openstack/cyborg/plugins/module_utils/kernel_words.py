@@ -76,6 +76,11 @@ def effective(values):
     return values[-1] if values else None
 
 
+def says(values, wanted):
+    """Say whether *values*, as `values_of` gives them, are what is *wanted*: of a list all count, else the last."""
+    return values == wanted if isinstance(wanted, list) else bool(values) and values[-1] == wanted
+
+
 def words_for(name, value):
     """Return *name* and *value* as words of a command line, quoted where GRUB or the kernel would see more than one."""
     words = []
@@ -92,11 +97,12 @@ class Plan:
 
     Attributes:
         args: everything of ours afterwards. values: of each name that was asked for, what the next boot will have; None
-            where that cannot be said before. is_needed: whether ours changes.
+            where that cannot be said before. later: the same of kernels to come, empty where no file of its own says
+            it. is_needed: whether ours changes.
     """
 
     def __init__(self, args, values, *, is_needed):
-        self.args, self.values, self.is_needed = args, values, is_needed
+        self.args, self.values, self.later, self.is_needed = args, values, {}, is_needed
 
 
 def merge(ours, wanted, absent, others):
@@ -108,7 +114,7 @@ def merge(ours, wanted, absent, others):
     values = {name: None if others is None else values_of(others, name) for name in absent}
     for name, value in wanted.items():
         theirs, known = values_of(others or [], name), find(args, name)
-        if known is None and _says(theirs, value):
+        if known is None and says(theirs, value):
             values[name] = theirs
             continue
         if known is not None and known != name:
@@ -116,7 +122,3 @@ def merge(ours, wanted, absent, others):
         args[name] = value
         values[name] = value if isinstance(value, list) else [value]
     return args, values
-
-
-def _says(values, wanted):
-    return values == wanted if isinstance(wanted, list) else bool(values) and values[-1] == wanted

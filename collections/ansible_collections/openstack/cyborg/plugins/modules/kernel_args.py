@@ -8,7 +8,8 @@ module: kernel_args
 short_description: Set arguments of the kernel for the next boot
 description:
   - Sets arguments in the configuration of GRUB 2, on the Debian family in a drop-in of its own (and C(update-grub)),
-    on the RHEL family with C(grubby) and in C(/etc/default/grub).
+    on the RHEL family with C(grubby), in C(/etc/default/grub) and, where it exists, in C(/etc/kernel/cmdline), from
+    which kernels that are installed later take theirs.
   - An argument that the operator configured himself with the value that is wanted is left alone. Another value of his
     gives way, and counts again once the argument is no longer wanted here.
   - Arguments of other names that were set by an earlier call stay until O(absent) names them.
@@ -65,7 +66,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 before:
-  description: What the next boot and the running kernel had of the arguments that were asked for; null is none.
+  description:
+    - What the next boot and the running kernel had of the arguments that were asked for; null is none.
+    - C(new_kernels) says what kernels get that are installed later; it is there where C(/etc/kernel/cmdline) is.
   returned: success
   type: dict
   sample: {next_boot: {intel_iommu: null}, running: {intel_iommu: null}}

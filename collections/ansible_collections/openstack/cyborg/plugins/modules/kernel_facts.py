@@ -73,7 +73,8 @@ ansible_facts:
           type: str
           returned: always
         args_configured:
-          description: Kernel arguments as configured for GRUB 2.
+          description: Kernel arguments as configured for GRUB 2, for kernels that are installed later too. Those of
+            C(/etc/kernel/cmdline) where it exists, except on the Debian family.
           type: list
           elements: str
           returned: always

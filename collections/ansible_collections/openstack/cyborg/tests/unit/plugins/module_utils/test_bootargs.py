@@ -9,9 +9,15 @@ import subprocess
 
 import pytest
 
-from ansible_collections.openstack.cyborg.plugins.module_utils import grub, grub_dropin, grubby, kernel_words
+from ansible_collections.openstack.cyborg.plugins.module_utils import (
+    grub,
+    grub_dropin,
+    grubby,
+    kernel_cmdline,
+    kernel_words,
+)
 from ansible_collections.openstack.cyborg.plugins.module_utils.host import Host
-from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Tree
+from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Tree, Unreadable
 
 DEFAULTS = 'GRUB_CMDLINE_LINUX="{linux}"\nGRUB_CMDLINE_LINUX_DEFAULT="{default}"\n'
 
@@ -180,3 +186,55 @@ class TestDefaultsOfRhel:
         Host(Tree(str(tmp_path))).write_file(grubby.DEFAULTS, change.defaults)
         assert defaults.read_bytes() == b'# caf\xe9\nGRUB_CMDLINE_LINUX="rhgb iommu=pt"\n'
         assert defaults.stat().st_mode & 0o777 == 0o600
+
+
+class TestKernelsToCome:
+    @pytest.mark.parametrize(
+        ("text", "edited"),
+        [
+            ("root=UUID=1 ro iommu=off quiet\n", "root=UUID=1 ro quiet iommu=pt\n"),
+            ("root=UUID=1  ro\n", "root=UUID=1  ro iommu=pt\n"),
+            ('dyndbg="file a +p" iommu=off', 'dyndbg="file a +p" iommu=pt\n'),
+            ("root=UUID=1\n# iommu=off\n", "root=UUID=1 iommu=pt\n# iommu=off\n"),
+            ("root=UUID=1\niommu=off\nro\n", "root=UUID=1\n\nro iommu=pt\n"),
+            ("# nothing\n", "# nothing\niommu=pt\n"),
+            ("", "iommu=pt\n"),
+        ],
+    )
+    def test_words_take_the_place_of_those_of_their_names(self, text, edited):
+        assert kernel_cmdline.edit(text, ["iommu"], ["iommu=pt"]) == edited
+        assert kernel_cmdline.edit(edited, ["iommu"], ["iommu=pt"]) == edited
+
+    def test_a_comment_is_no_argument(self):
+        assert kernel_cmdline.parse('ro dyndbg="file a +p"\n# iommu=off\nquiet\n') == [
+            "ro",
+            "dyndbg=file a +p",
+            "quiet",
+        ]
+
+    def plan(self, tmp_path, text, wanted, absent=(), record=None):
+        for path, content in ((grub.LATER, text), (grubby.RECORD, record)):
+            if content is not None:
+                (tmp_path / path[1:]).parent.mkdir(parents=True, exist_ok=True)
+                (tmp_path / path[1:]).write_text(content)
+        return grubby.plan(Tree(str(tmp_path)), wanted, list(absent))
+
+    def test_what_ours_replaces_there_is_kept_apart_from_what_it_replaces_in_the_entries(self, tmp_path):
+        change = self.plan(tmp_path, "ro iommu=off iommu=soft\n", {"iommu": "pt"})
+        assert (change.later_words, change.later_replaced) == (["iommu=pt"], {"iommu": ["off", "soft"]})
+        assert (change.replaced, change.later) == ({"iommu": []}, {"iommu": ["pt"]})
+
+    def test_what_is_ours_and_missing_there_is_needed(self, tmp_path):
+        record = '{"version": 1, "args": {"iommu": "pt"}, "replaced": {"iommu": []}}'
+        assert self.plan(tmp_path, "ro\n", {}, record=record).is_needed
+        assert not self.plan(tmp_path, "iommu=off ro iommu=pt\n", {}, record=record).is_needed
+
+    def test_what_was_set_before_the_file_was_there_leaves_what_the_entries_had(self, tmp_path):
+        record = '{"version": 1, "args": {"iommu": "pt"}, "replaced": {"iommu": ["off"]}}'
+        change = self.plan(tmp_path, "ro iommu=pt\n", {}, ["iommu"], record=record)
+        assert (change.later_words, change.later) == (["iommu=off"], {"iommu": ["off"]})
+
+    def test_one_that_cannot_be_read_is_not_overwritten(self, tmp_path):
+        (tmp_path / "etc/kernel/cmdline").mkdir(parents=True)
+        with pytest.raises(Unreadable, match="/etc/kernel/cmdline: Is a directory"):
+            grubby.plan(Tree(str(tmp_path)), {"iommu": "pt"}, [])
