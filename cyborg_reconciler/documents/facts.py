@@ -133,6 +133,9 @@ class Module(msgspec.Struct, frozen=True, kw_only=True):
     disk_srcversion: str | Unknown | None = None
     path: str | Unknown | None = None  # the file that modprobe would load
     signer: str | Unknown | None = None
+    package: str | Unknown | None = None  # that installed the file; None also where nobody asked (``packages``)
+    installed_version: str | Unknown | None = None
+    installed_by: str | Unknown | None = None  # dpkg, rpm or dkms
     parameters: dict[str, str | Unknown] = {}  # running values, /sys/module/*/parameters
     devices: list[str] = []  # addresses bound to its driver
     protected: list[Protection] = []  # it drives a protected device

@@ -34,6 +34,7 @@ FOLDERS: Final = (
     "/usr/sbin",
     "/usr/src",
     "/var/lib/dkms",
+    "/var/lib/dpkg/info",
     OWN_FOLDER,
 )
 MERGED: Final = {"/bin": "/usr/bin", "/lib": "/usr/lib", "/sbin": "/usr/sbin"}
@@ -44,7 +45,7 @@ COMMON_TOOLS: Final = (
 )
 FAMILY_TOOLS: Final = {
     "debian": ("update-grub", "update-initramfs", "lsinitramfs"),
-    "redhat": ("grubby", "kernel-install", "dracut", "lsinitrd"),
+    "redhat": ("grubby", "kernel-install", "dracut", "lsinitrd", "rpm"),
 }
 #: Each tool is this: a shell that starts Python without its site packages, which takes the words to the kernel.
 TOOL: Final = """#!/bin/sh
@@ -67,6 +68,7 @@ PLATFORM_ID="platform:el9"
 PRETTY_NAME="Rocky Linux 9.4 (Blue Onyx)"
 """,
 }
+PACKAGE_VERSION: Final = "6.1.119-1"
 GRUB_SETTINGS: Final = """# Run 'update-grub' after a change of this file.
 
 GRUB_DEFAULT=0
@@ -100,6 +102,8 @@ def install(tree: Tree, machine: Machine) -> None:
     for kernel in machine.kernels:
         write_kernel(tree, machine, kernel)
         depmod.write_lists(tree, drivers, kernel)
+    if machine.family == "debian":
+        write_packages(tree, machine)
     for path, text in machine.files.items():
         tree.write(path, text)
     for kernel in machine.kernels:
@@ -143,6 +147,17 @@ def write_kernel(tree: Tree, machine: Machine, kernel: str) -> None:
     headers = f"/usr/src/linux-headers-{kernel}"
     tree.write(f"{headers}/Makefile", f"# Headers of {kernel}.\n")
     tree.link(f"/usr/lib/modules/{kernel}/build", headers)
+
+
+def write_packages(tree: Tree, machine: Machine) -> None:
+    """Write what dpkg keeps of the kernels' packages. Source: dpkg(1); deb-control(5)."""
+    stanzas = []
+    for kernel in machine.kernels:
+        package = f"linux-image-{kernel}"
+        stanzas.append(f"Package: {package}\nStatus: install ok installed\nVersion: {PACKAGE_VERSION}\n")
+        files = [f"/boot/vmlinuz-{kernel}", *(f"/lib/modules/{kernel}/{module.path}" for module in machine.modules)]
+        tree.write(f"/var/lib/dpkg/info/{package}.list", "\n".join(["/.", *files]) + "\n")
+    tree.write("/var/lib/dpkg/status", "\n".join(stanzas))
 
 
 def write_boot_loader(tree: Tree, machine: Machine) -> None:

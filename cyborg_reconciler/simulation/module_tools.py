@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""modprobe, insmod, rmmod, lsmod, modinfo and depmod of a simulated host. Listed in `tools`. Does I/O on the tree.
+"""modprobe, insmod, rmmod, lsmod, modinfo, depmod and rpm of a simulated host. Listed in `tools`. Does I/O on the tree.
 
-Source: modprobe(8), rmmod(8), modinfo(8), depmod(8); the messages are kmod's.
+Source: modprobe(8), rmmod(8), modinfo(8), depmod(8), rpm(8); the messages are kmod's.
 """
 
 import errno
 import os
+import re
 from collections.abc import Callable
 
 from cyborg_reconciler.simulation import depmod as lists
@@ -155,3 +156,16 @@ def depmod(kernel: Kernel, words: list[str]) -> Result:
         return Result(1, stderr=f"depmod: ERROR: could not open directory /lib/modules/{release}\n")
     lists.write_lists(kernel.tree, kernel.drivers, release)
     return Result()
+
+
+def rpm(kernel: Kernel, words: list[str]) -> Result:
+    """Say by name and version which package each file is of: what lies below kernel/ came with the kernel."""
+    _, paths = split_options(words, ("--queryformat",))
+    lines = []
+    for path in paths:
+        match = re.fullmatch(r"/lib/modules/(?P<version>[^/]+?)(\.x86_64)?/kernel/.+", path)
+        if match and kernel.tree.exists(path):
+            lines.append(f"kernel-modules-core\t{match['version']}")
+        else:
+            lines.append(f"file {path} is not owned by any package")
+    return Result(int(any("\t" not in line for line in lines)), stdout="".join(f"{line}\n" for line in lines))

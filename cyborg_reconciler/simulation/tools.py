@@ -21,6 +21,7 @@ BRIEF: Final[dict[str, Tool]] = {
     "lsmod": module_tools.lsmod,
     "modinfo": module_tools.modinfo,
     "depmod": module_tools.depmod,
+    "rpm": module_tools.rpm,
     "update-grub": boot_tools.update_grub,
     "grubby": boot_tools.grubby,
     "kernel-install": boot_tools.kernel_install,

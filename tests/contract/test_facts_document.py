@@ -43,7 +43,7 @@ def test_what_the_collection_writes_the_controller_reads(roots, name):
 
 @pytest.mark.parametrize("name", MACHINES)
 def test_the_controller_keeps_every_word_that_the_collection_says(roots, name):
-    written = gather(Tree(str(roots / name)), connection="local")
+    written = gather(Tree(str(roots / name)), connection="local", packages=True)
     kept = msgspec.to_builtins(decode_facts(json.dumps(written)))
     assert _lost(written, kept) == []
 
@@ -64,7 +64,7 @@ def fields_of(struct):
 def test_both_sides_name_the_same_fields(roots):
     tree = Tree(str(roots / "gpu-1"))
     document = gather(tree, connection="local")
-    drivers = gather_drivers(tree, modules=["dca"])
+    drivers = gather_drivers(tree, modules=["dca"], packages=True)
     assert set(document) == fields_of(documents.Facts)
     assert set(gather_devices(tree)[0]) == fields_of(documents.Device)
     assert set(drivers) == fields_of(documents.Drivers)
@@ -122,6 +122,17 @@ def test_a_hostile_serial_number_arrives_as_harmless_data(tmp_path):
     assert isinstance(device.serial, str)
     assert device.serial.isprintable()
     assert len(device.serial) <= 1024
+
+
+def test_facts_that_name_no_packages_are_read_and_those_that_do_are_others(roots):
+    bare, full = read(roots / "nic-1"), read(roots / "nic-1", packages=True)
+    assert {module.package for module in bare.drivers.modules} == {None}
+    nvme = next(module for module in full.drivers.modules if module.name == "nvme")
+    assert (nvme.package, nvme.installed_version, nvme.installed_by) == (
+        "linux-image-6.1.0-28-amd64",
+        "6.1.119-1",
+        "dpkg",
+    )
 
 
 def test_facts_of_another_version_are_refused(roots):

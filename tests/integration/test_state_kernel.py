@@ -11,7 +11,7 @@ import pytest
 from ansible_collections.openstack.cyborg.plugins.module_utils import bootargs, kernel_modules
 from ansible_collections.openstack.cyborg.plugins.module_utils.facts import gather_drivers, gather_kernel
 from ansible_collections.openstack.cyborg.plugins.module_utils.host import Failure
-from cyborg_reconciler.simulation import Module, SimulatedHosts, gpu_1, qat_1
+from cyborg_reconciler.simulation import Module, SimulatedHosts, gpu_1, qat_1, rocky
 from tests.integration.state_support import Subject
 
 GPU = "0000:3b:00.0"
@@ -175,6 +175,23 @@ class TestModules:
     def test_an_option_that_would_be_more_than_one_is_refused(self, gpu, options):
         with pytest.raises(ValueError, match="no option of a module"):
             gpu.make(kernel_modules, name="vfio_pci", options=options)
+
+
+class TestPackages:
+    @pytest.mark.parametrize(
+        ("machine", "package"),
+        [
+            (qat_1(), ("linux-image-6.1.0-28-amd64", "6.1.119-1", "dpkg")),
+            (rocky(qat_1()), ("kernel-modules-core", "5.14.0-427.13.1.el9_4", "rpm")),
+        ],
+        ids=["debian", "rhel"],
+    )
+    def test_a_module_is_known_by_the_package_that_brought_it(self, tmp_path, machine, package):
+        with SimulatedHosts(tmp_path, [machine]) as hosts:
+            tree = Subject(hosts["qat-1"]).tree
+            modules = {one["name"]: one for one in gather_drivers(tree, packages=True)["modules"]}
+        found = modules["qat_4xxx"]
+        assert (found["package"], found["installed_version"], found["installed_by"]) == package
 
 
 class TestKernelArguments:

@@ -26,14 +26,15 @@ OWNERSHIP_RECORD = "/var/lib/cyborg-reconciler/ownership.json"
 NOTHING_AT_BOOT = {"boot_num_vfs": None, "boot_vf_drivers": [], "boot_driver": None}
 
 
-def gather(tree, *, modules=(), connection=None, peer=None):
+def gather(tree, *, modules=(), connection=None, peer=None, packages=False):
     """Return the whole facts document. Raises: Unreadable, where not even the list of functions can be read.
 
-    Shape: fields of devices and of modules that hold nothing are left out, since most hold nothing and Ansible spends
-    longer on handing a field over than it took to read it.
+    Shape: *packages* says whether to ask which package installed each module. Fields of devices and of modules that
+    hold nothing are left out, since most hold nothing and Ansible spends longer on handing a field over than it took
+    to read it.
     """
     devices, carrying = gather_protected(tree, connection=connection, peer=peer)
-    drivers = read_drivers(tree, read_release(tree), devices, modules, carrying)
+    drivers = _read_drivers(tree, devices, carrying, modules, packages=packages)
     drivers["modules"] = _without_empty(drivers["modules"])
     hostname = tree.fact("/proc/sys/kernel/hostname")
     document = {
@@ -82,10 +83,20 @@ def gather_protected(tree, *, connection=None, peer=None):
     return list(devices.values()), carrying
 
 
-def gather_drivers(tree, *, modules=()):
+def gather_drivers(tree, *, modules=(), packages=False):
     """Return the Drivers section of the facts. Raises: Unreadable."""
     devices, carrying = gather_protected(tree)
-    return read_drivers(tree, read_release(tree), devices, modules, carrying)
+    return _read_drivers(tree, devices, carrying, modules, packages=packages)
+
+
+def _read_drivers(tree, devices, carrying, modules, *, packages):
+    release = read_release(tree)
+    drivers = read_drivers(tree, release, devices, modules, carrying)
+    if packages:
+        from ansible_collections.openstack.cyborg.plugins.module_utils.packages import add_packages
+
+        add_packages(tree, release, drivers)
+    return drivers
 
 
 def gather_kernel(tree):

@@ -8,9 +8,9 @@ module: driver_facts
 short_description: Read the kernel modules behind the devices of a host
 version_added: 0.1.0
 description:
-  - Reads the kernel modules that are bound to PCI functions or match them, as they are loaded and as they lie on
-    disk, with versions, parameters, signers and users; the state of DKMS for each kernel; and what modprobe.d and
-    modules-load.d say.
+  - Reads the kernel modules that are bound to PCI functions or match them, as they are loaded, as they lie on disk and
+    as they were installed, with versions, parameters, signers and users; the state of DKMS for each kernel; and what
+    modprobe.d and modules-load.d say.
   - Reads only; nothing is loaded or written.
   - What is absent is null. What could not be read is a dictionary with the key C(unknown), which says why; it is never
     taken for absent.
@@ -30,6 +30,12 @@ options:
     type: list
     elements: str
     default: []
+  packages:
+    description:
+      - Whether to say which package of the distribution, or of DKMS, installed each module, and in which version.
+      - It takes some milliseconds with dpkg, whose files are read, and a call of C(rpm) elsewhere.
+    type: bool
+    default: true
 attributes:
   check_mode:
     support: full
@@ -77,6 +83,33 @@ ansible_facts:
           type: list
           elements: dict
           returned: always
+          contains:
+            name:
+              description: The module, with underscores.
+              type: str
+              returned: always
+            loaded_version:
+              description: What the loaded module says of its version.
+              type: str
+              returned: always
+            disk_version:
+              description: What the file says that would be loaded.
+              type: str
+              returned: always
+            package:
+              description: The package that installed that file; null where none did.
+              type: str
+              returned: when O(packages=true)
+              sample: linux-image-6.1.0-28-amd64
+            installed_version:
+              description: The version of that package.
+              type: str
+              returned: when O(packages=true)
+              sample: 6.1.119-1
+            installed_by:
+              description: What installed it, V(dpkg), V(rpm) or V(dkms).
+              type: str
+              returned: when O(packages=true)
         dkms:
           description: Builds of DKMS, for each kernel.
           type: list
@@ -116,13 +149,14 @@ def main():
         argument_spec={
             "root": {"type": "path", "default": "/"},
             "modules": {"type": "list", "elements": "str", "default": []},
+            "packages": {"type": "bool", "default": True},
         },
         supports_check_mode=True,
     )
     options = module.params
     try:
         tree = Tree(options["root"])
-        found = gather_drivers(tree, modules=options["modules"])
+        found = gather_drivers(tree, modules=options["modules"], packages=options["packages"])
     except (Unreadable, OSError) as exc:
         module.fail_json(msg=f"{exc}")
     module.exit_json(ansible_facts={"cyborg_drivers": found})

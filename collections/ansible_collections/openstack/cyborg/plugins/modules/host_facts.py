@@ -30,6 +30,12 @@ options:
     type: list
     elements: str
     default: []
+  packages:
+    description:
+      - Whether to say which package of the distribution, or of DKMS, installed each module, and in which version.
+      - Off here, since nothing is decided by it and it costs a call of C(rpm) where there is no dpkg.
+    type: bool
+    default: false
 attributes:
   check_mode:
     support: full
@@ -115,17 +121,18 @@ def main():
             "connection": {"type": "str", "choices": ["ssh", "local"]},
             "peer": {"type": "str"},
             "modules": {"type": "list", "elements": "str", "default": []},
+            "packages": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
-    options = module.params
+    options = dict(module.params)
     with remembered("host_facts"):
         from ansible_collections.openstack.cyborg.plugins.module_utils.facts import gather
         from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Tree, Unreadable
 
         try:
-            tree = Tree(options["root"])
-            found = gather(tree, modules=options["modules"], connection=options["connection"], peer=options["peer"])
+            tree = Tree(options.pop("root"))
+            found = gather(tree, **options)
         except (Unreadable, OSError) as exc:
             module.fail_json(msg=f"{exc}")
     module.exit_json(ansible_facts={"cyborg_facts": found})
