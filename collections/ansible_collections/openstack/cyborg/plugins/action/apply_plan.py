@@ -106,7 +106,7 @@ class ActionModule(ActionBase):
             self._outcome = plans.outcome(plans.FAILED, self._outcome["steps"], message)
             ending = {"unreachable": True, "msg": message}
         roles = plans.role_calls(segments, start) if self._outcome["status"] == plans.APPLIED else []
-        return dict(self._ending(), cyborg_roles=roles, **ending)
+        return dict(self._ending(), cyborg_roles=roles, cyborg_link=self._link(), **ending)
 
     def _ending(self):
         steps = self._outcome["steps"]
@@ -167,6 +167,11 @@ class ActionModule(ActionBase):
             raise Stopped
 
     # --------------------------------------------------------------------------------------------------------- actions
+    def _link(self):
+        """Return how the host is reached, as options of a module: what is not known is left out."""
+        found = {"connection": TRANSPORTS.get(self._connection.transport), "peer": self._wanted["peer"]}
+        return {name: value for name, value in found.items() if value}
+
     def _apply(self, steps, own=(), release=()):
         """Have the host apply *steps*, in one call of one module."""
         arguments = {
@@ -177,8 +182,7 @@ class ActionModule(ActionBase):
             "fencing_token": self._plan["fencing_token"],
             "root": self._wanted["root"],
             "lock_timeout_s": self._wanted["lock_timeout_s"],
-            "connection": TRANSPORTS.get(self._connection.transport),
-            "peer": self._wanted["peer"],
+            **self._link(),
         }
         done = self._execute_module(
             module_name="openstack.cyborg.apply_actions", module_args=arguments, task_vars=self._task_vars

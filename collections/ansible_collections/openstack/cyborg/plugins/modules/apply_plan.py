@@ -106,6 +106,13 @@ cyborg_roles:
       description: Its arguments; they reach it as C(cyborg_driver).
       type: dict
       returned: always
+cyborg_link:
+  description:
+    - How the host is reached, as options of the modules that change it. The role P(openstack.cyborg.apply#role) makes
+      it their default inside the roles of drivers, so that what carries the connection is protected there too.
+  returned: when the plan could be read
+  type: dict
+  sample: {connection: ssh, peer: 192.0.2.1}
 reboot_required:
   description: Whether a step that was applied takes effect with a boot only.
   returned: always
