@@ -150,8 +150,13 @@ class TestModules:
 
     def test_another_file_that_has_the_last_word_is_named(self, gpu):
         (gpu.host.root / "etc/modprobe.d/zz.conf").write_text("options vfio_pci ids=1:2\n")
-        with pytest.raises(Failure, match=r"/etc/modprobe\.d/zz\.conf sets ids=1:2 after our file"):
-            gpu.make(kernel_modules, name="vfio_pci", options={"ids": "10de:1eb8"})
+        for _time in ("written", "found written"):
+            with pytest.raises(Failure, match=r"/etc/modprobe\.d/zz\.conf sets ids=1:2 after our file"):
+                gpu.make(kernel_modules, name="vfio_pci", options={"ids": "10de:1eb8"})
+
+    def test_one_option_in_two_spellings_is_refused(self, gpu):
+        with pytest.raises(ValueError, match="given twice"):
+            gpu.make(kernel_modules, name="vfio_pci", options={"disable_vga": 1, "disable-vga": 0})
 
     @pytest.mark.parametrize("check", [True, False])
     def test_another_file_that_keeps_out_or_loads_what_shall_not_be_so_is_named(self, gpu, check):

@@ -51,8 +51,8 @@ from cyborg_reconciler.documents.policy import PolicySpec
 NAME: Final = "kernel_modules"
 SCOPE: Final = "host"
 
-#: How the kernel reads booleans; it writes Y and N.
-#: Source: Linux, lib/kstrtox.c, kstrtobool; kernel/params.c, param_get_bool.
+#: How the kernel reads booleans; it writes Y and N. An option without a value is one that is set.
+#: Source: Linux, lib/kstrtox.c, kstrtobool; kernel/params.c, param_set_bool, param_get_bool.
 BOOLEANS: Final = {
     **dict.fromkeys(("1", "y", "t", "on", "true"), "Y"),
     **dict.fromkeys(("0", "n", "f", "off", "false"), "N"),
@@ -168,8 +168,8 @@ def _means(text: str, desired: Value) -> bool:
     """Return whether *text* says what *desired* does: booleans, numbers, and lists of them are written in many ways."""
     if not isinstance(desired, str):
         return False
-    said, wanted = text.split(","), desired.split(",")
-    return len(said) == len(wanted) and all(map(_means_one, said, wanted))
+    said, wanted = ((value or "Y").split(",") for value in (text, desired))
+    return text == desired or (len(said) == len(wanted) and all(map(_means_one, said, wanted)))
 
 
 def _means_one(text: str, desired: str) -> bool:

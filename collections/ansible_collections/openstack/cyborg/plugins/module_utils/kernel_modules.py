@@ -33,6 +33,11 @@ ARGUMENTS = {
 }
 OPTION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\Z")
 VALUE = re.compile(r"[^\x00-\x1f\x7f\"\\#]{0,512}\Z")
+#: How the kernel reads booleans; it shows Y and N. An option without a value is one that is set.
+#: Source: Linux, lib/kstrtox.c, ``kstrtobool``; kernel/params.c, ``param_set_bool``.
+BOOLEANS = dict(
+    dict.fromkeys(("1", "y", "t", "on", "true"), "Y"), **dict.fromkeys(("0", "n", "f", "off", "false"), "N")
+)
 
 
 class Configuration:
@@ -41,7 +46,7 @@ class Configuration:
     Attributes:
         blacklisted, options, boot: what counts. own_blacklisted, own_options, own_boot: what our files say.
         blacklisted_by, boot_by: who else says it, "" for nobody. said_by: the files of the options. other_options: what
-            stands in files that are not ours.
+            stands in files that are not ours. Names of options have underscores, as all that the kernel says.
     """
 
     def __init__(self, tree, name):
@@ -64,6 +69,7 @@ class Configuration:
         self.boot = self.own_boot or bool(self.boot_by)
 
     def _add(self, path, blacklisted, options):
+        options = {canonical(option): value for option, value in options.items()}
         self.options.update(options)
         self.said_by.update(dict.fromkeys(options, path))
         if path == self.own_modprobe:
@@ -102,7 +108,7 @@ class _Wanted:
         for option, value in self.asked.items():
             if value is None:
                 self.options.pop(option, None)
-            elif configured.options.get(option) != value or option in self.options:
+            elif not means(self.options.get(option, configured.options.get(option)), value):
                 self.options[option] = value
 
     def changes_modprobe(self, configured):
@@ -113,10 +119,11 @@ class _Wanted:
 
     def after(self, before, configured):
         """Return what *before* becomes, in the words of the module's RETURN: what other files say stays."""
-        left = {
-            name: configured.other_options.get(name) if value is None else value for name, value in self.asked.items()
-        }
-        options = {name: value for name, value in dict(before["options"], **left).items() if value is not None}
+        options = dict(before["options"])
+        for option, value in self.asked.items():
+            theirs = configured.other_options if value is None else configured.options
+            options[option] = self.options.get(option, theirs.get(option))
+        options = {option: value for option, value in options.items() if value is not None}
         return {
             "loaded": before["loaded"] if self.loaded is None else self.loaded,
             "boot": self.boot or bool(configured.boot_by),
@@ -140,8 +147,39 @@ def _checked_options(options):
             raise ValueError(
                 "%r=%r is no option of a module: no quotes, backslashes, # or control characters" % (option, value)
             )
-        checked[option] = text
+        if canonical(option) in checked:
+            raise ValueError("%s is given twice: - and _ are the same in names of options" % option)
+        checked[canonical(option)] = text
     return checked
+
+
+def means(text, wanted):
+    """Say whether *text* says what is *wanted*: booleans, numbers, and lists of them are written in many ways.
+
+    None, an option that is not there, says nothing.
+    """
+    if text is None:
+        return False
+    said, asked = ((value or "Y").split(",") for value in (text, wanted))
+    return text == wanted or (len(said) == len(asked) and all(map(_means_one, said, asked)))
+
+
+def _means_one(text, wanted):
+    if text.lower() in BOOLEANS and wanted.lower() in BOOLEANS:
+        return BOOLEANS[text.lower()] == BOOLEANS[wanted.lower()]
+    return text == wanted or (_number(text) is not None and _number(text) == _number(wanted))
+
+
+def _number(text):
+    """Return the number that the kernel reads, 0x10, 020 and 16 being one; None when it is none.
+
+    Source: Linux, lib/kstrtox.c, ``_parse_integer_fixup_radix``.
+    """
+    digits = text.lstrip("+-")
+    try:
+        return int(text, 8 if digits.startswith("0") and digits.isdecimal() else 0)
+    except ValueError:
+        return None
 
 
 def ensure(host, args):
@@ -154,6 +192,7 @@ def ensure(host, args):
     rewrites = wanted.changes_modprobe(configured)
     image = args["update_initramfs"] == "auto" and initramfs.is_open(host.tree, name)
     if not (moves or rewrites or image or wanted.changes_load(configured)):
+        _verify_options(configured, wanted)
         return Result(before, before, changed=False, reboot_required=_waits(host.tree, name, args, before))
     _refuse(host, name, wanted, before, moves)
     if not host.announce(before):
@@ -166,7 +205,7 @@ def ensure(host, args):
     if args["update_initramfs"] == "auto" and (rewrites or image):
         initramfs.update(host, name)
     after = read(host.tree, args)
-    _verify(host.tree, name, wanted, after)
+    _verify(Configuration(host.tree, name), wanted, after)
     return Result(before, after, changed=True, reboot_required=_waits(host.tree, name, args, after))
 
 
@@ -219,30 +258,24 @@ def _waits(tree, name, args, state):
     if args["blacklisted"] and state["blacklisted"]:
         return True
     for option, value in _checked_options(args["options"]).items():
-        running = tree.read_text("/sys/module/%s/parameters/%s" % (name, canonical(option)))
-        if value is not None and running is not None and not _means(running, value):
+        running = tree.read_text("/sys/module/%s/parameters/%s" % (name, option))
+        if value is not None and running is not None and not means(running, value):
             return True
     return False
 
 
-def _means(running, wanted):
-    """Say whether a running parameter is what was *wanted*. Source: Linux, kernel/params.c, ``param_get_bool``."""
-    if running in ("Y", "N"):
-        return (running == "Y") == (wanted.lower() in ("1", "y", "on", "true", ""))
-    try:
-        return int(running, 0) == int(wanted, 0)  # 0x1f is shown as 31
-    except ValueError:
-        return running == wanted
-
-
-def _verify(tree, name, wanted, after):
+def _verify(configured, wanted, after):
     """Fail when another file of modprobe.d overrides ours, or the module did not move. Raises: Failure."""
-    configured = Configuration(tree, name)
-    for option, value in wanted.asked.items():
-        if value is not None and after["options"].get(option) != value:
-            found, path = after["options"].get(option), configured.said_by.get(option)
-            raise Failure("%s: %s sets %s=%s after our file: take it out there" % (name, path, option, found))
+    _verify_options(configured, wanted)
     if wanted.loaded is not None and after["loaded"] != wanted.loaded:
         found = "not loaded" if wanted.loaded else "loaded"
         why = ": %s keeps it out" % configured.blacklisted_by if wanted.loaded and configured.blacklisted_by else ""
-        raise Failure("%s: modprobe ended well, and the module is %s%s" % (name, found, why))
+        raise Failure("%s: modprobe ended well, and the module is %s%s" % (configured.name, found, why))
+
+
+def _verify_options(configured, wanted):
+    for option, value in wanted.asked.items():
+        found = configured.options.get(option)
+        if value is not None and not means(found, value):
+            message = "%s: %s sets %s=%s after our file: take it out there"
+            raise Failure(message % (configured.name, configured.said_by.get(option), option, found))

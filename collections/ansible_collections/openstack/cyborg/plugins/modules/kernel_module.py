@@ -47,7 +47,10 @@ options:
     description: Whether it shall be kept from being loaded for a device. As it is when it is left out.
     type: bool
   options:
-    description: Options by name. One that is null is no longer set here.
+    description:
+      - Options by name. One that is null is no longer set here. In names C(-) and C(_) are the same.
+      - Values are compared as the kernel reads them, V(Y), V(1) and V(on), or V(16) and V(0x10), being one, also in
+        lists. What is configured and means the same is left as it is written.
     type: dict
     default: {}
   update_initramfs:
