@@ -4,8 +4,11 @@
 """How is a list of steps applied on one host, and what is said of each?
 
 Called by the module `apply_actions`, under the host's lock. Each step runs the `ensure` of its state module; the first
-that is refused or fails ends the list. Does I/O through `Host`.
+that is refused or fails ends the list. What a module says of itself is not taken on trust: whether a step changed
+anything is told by what is read before and after it. Does I/O through `Host`.
 """
+
+import os
 
 from ansible_collections.openstack.cyborg.plugins.module_utils import unfinished
 from ansible_collections.openstack.cyborg.plugins.module_utils.host import Failure, Host, Refusal
@@ -14,6 +17,9 @@ from ansible_collections.openstack.cyborg.plugins.module_utils.record import Rec
 from ansible_collections.openstack.cyborg.plugins.module_utils.tree import ToolMissing, Unreadable, clean
 
 NOTHING = (None, "", [], {}, "none")
+#: What is written there is bookkeeping, and changes nothing of the host.
+RECORDS = "/var/lib/cyborg-reconciler/"
+AS_BEFORE = "%s said that it changed something, and all that it tells of is as it was before"
 
 
 class Request:
@@ -70,21 +76,59 @@ def _end(outcome, step):
 def _apply_step(tree, record, request, step, check):
     """Return the outcome of one step. One without a module forgets fields that are already as they were before."""
     if not step.get("module"):
-        record.strike(step.get("release") or [])
-        return _outcome(step["id"], "changed" if step.get("release") else "unchanged")
+        return _outcome(step["id"], "changed" if record.strike(step.get("release") or []) else "unchanged")
     entry, feature, args = _Entry(record, step), None, {}
     try:
         feature = _feature_of(request, step)
         args = request.validated(feature, step.get("args") or {})
-        result = feature.ensure(Host(tree, check=check, on_change=entry.on_change, link=request.link), args)
+        host = _Watched(tree, check=check, on_change=entry.on_change, link=request.link)
+        result = feature.ensure(host, args)
+        after = feature.read(tree, args) if host.was_touched else result.after
     except Exception as exc:  # noqa: BLE001 -- what the steps before have done must reach the controller in any case
         if entry.new and not isinstance(exc, Refusal):
             entry.withdraw_unless_written(feature, tree, args)
         return _ended(step["id"], exc)
-    if not check:
-        record.strike(step.get("release") or [])
-    states = {"before": result.before, "after": result.after, "reboot_required": result.reboot_required}
-    return _outcome(step["id"], "changed" if result.changed else "unchanged", **states)
+    # In check mode *after* is what would be, and the module alone knows what it would write.
+    changed = result.changed if check else after != result.before or (result.changed and host.was_configured)
+    is_true = changed or not result.changed
+    if is_true and not check:
+        record.strike(step.get("release") or [])  # what did not move is not back at what it was, either
+    states = {"before": result.before, "after": after, "reboot_required": result.reboot_required}
+    message = "" if is_true else AS_BEFORE % step["module"]
+    return _outcome(step["id"], "changed" if changed else "unchanged", message=message, **states)
+
+
+class _Watched(Host):
+    """A host that knows what was done to it.
+
+    Attributes:
+        was_touched: whether anything was written or run. was_configured: whether a file was written or removed that
+            says how the host shall be.
+    """
+
+    was_touched = was_configured = False
+
+    def write_attribute(self, name, value, subject):
+        self.was_touched = True
+        super().write_attribute(name, value, subject)
+
+    def write_file(self, name, text, mode=None):
+        super().write_file(name, text, mode)
+        self._note(name)
+
+    def remove_file(self, name):
+        was_there = os.path.lexists(self.tree.path(name, follow=False))
+        super().remove_file(name)
+        if was_there:
+            self._note(name)
+
+    def run(self, tool, *arguments, timeout_s=600):
+        self.was_touched = True
+        return super().run(tool, *arguments, timeout_s=timeout_s)
+
+    def _note(self, name):
+        self.was_touched = True
+        self.was_configured = self.was_configured or not name.startswith(RECORDS)
 
 
 def _feature_of(request, step):

@@ -93,6 +93,7 @@ def _state(tree, name, configured):
         "boot": configured.boot,
         "blacklisted": configured.blacklisted,
         "options": dict(sorted(configured.options.items())),
+        "initramfs_due": initramfs.is_open(tree, name),
     }
 
 
@@ -101,6 +102,7 @@ class _Wanted:
 
     def __init__(self, args, configured):
         self.loaded = {"loaded": True, "unloaded": False}.get(args["state"])
+        self.builds = args["update_initramfs"] == "auto"
         self.boot = _own(args["boot"], configured.boot, configured.own_boot)
         self.blacklisted = _own(args["blacklisted"], configured.blacklisted, configured.own_blacklisted)
         self.options = dict(configured.own_options)
@@ -129,6 +131,7 @@ class _Wanted:
             "boot": self.boot or bool(configured.boot_by),
             "blacklisted": self.blacklisted or bool(configured.blacklisted_by),
             "options": dict(sorted(options.items())),
+            "initramfs_due": before["initramfs_due"] and not self.builds,
         }
 
 
@@ -190,19 +193,19 @@ def ensure(host, args):
     _refuse_others(name, args, configured)
     moves = wanted.loaded is not None and wanted.loaded != before["loaded"]
     rewrites = wanted.changes_modprobe(configured)
-    image = args["update_initramfs"] == "auto" and initramfs.is_open(host.tree, name)
+    image = wanted.builds and before["initramfs_due"]
     if not (moves or rewrites or image or wanted.changes_load(configured)):
         _verify_options(configured, wanted)
         return Result(before, before, changed=False, reboot_required=_waits(host.tree, name, args, before))
     _refuse(host, name, wanted, before, moves)
     if not host.announce(before):
         return Result(before, wanted.after(before, configured), changed=True)
-    if rewrites and args["update_initramfs"] == "auto":
+    if rewrites and wanted.builds:
         initramfs.begin(host, name)
     _configure(host, configured, wanted)
     if moves:
         (modules.load if wanted.loaded else modules.unload)(host, name)
-    if args["update_initramfs"] == "auto" and (rewrites or image):
+    if wanted.builds and (rewrites or image):
         initramfs.update(host, name)
     after = read(host.tree, args)
     _verify(Configuration(host.tree, name), wanted, after)

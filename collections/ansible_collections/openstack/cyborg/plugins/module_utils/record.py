@@ -74,12 +74,14 @@ class Record:
         return new
 
     def strike(self, paths):
-        """Forget the fields at *paths*."""
+        """Forget the fields at *paths*; return whether one of them was known."""
         gone = {tuple(path) for path in paths}
         kept = [field for field in self.fields if tuple(field["path"]) not in gone]
-        if len(kept) != len(self.fields):
+        found = len(kept) != len(self.fields)
+        if found:
             self.fields = kept
             self._write()
+        return found
 
     def _write(self):
         if self._host.check:

@@ -121,6 +121,8 @@ cyborg_outcome:
     steps:
       description:
         - The outcome of each step, with C(status) V(changed), V(unchanged), V(refused), V(failed) or V(skipped).
+        - A step is V(changed) when what was read after it differs from what was before, or a file of configuration was
+          written. Where its module says so and neither is true it is V(unchanged), with a message.
       type: list
       elements: dict
       returned: always

@@ -82,15 +82,16 @@ EXAMPLES = r"""
 
 RETURN = r"""
 before:
-  description: What was there.
+  description:
+    - What was there. C(initramfs_due) says that an earlier run was cut short before it had built the initial RAM disk.
   returned: success
   type: dict
-  sample: {loaded: true, boot: false, blacklisted: false, options: {}}
+  sample: {loaded: true, boot: false, blacklisted: false, options: {}, initramfs_due: false}
 after:
   description: What is there now; in check mode, what would be.
   returned: success
   type: dict
-  sample: {loaded: false, boot: false, blacklisted: true, options: {}}
+  sample: {loaded: false, boot: false, blacklisted: true, options: {}, initramfs_due: false}
 reboot_required:
   description: Whether what is configured takes effect with a boot only.
   returned: success

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
@@ -46,6 +47,24 @@ class Light:
         return Result(before, self.read(host.tree, args), changed=True)
 
 
+class Liar(Light):
+    """The same, made by a module that tells something else than it did."""
+
+    def ensure(self, host, args):
+        before = self.read(host.tree, args)
+        host.announce(before)
+        if args["level"] == "idle":
+            host.run("true")
+            return Result(before, args, changed=True)
+        host.write_file(self.NAME, args["level"])
+        if args["level"] == "again":
+            host.write_file(self.NAME, before["level"])
+        if args["level"] == "lost":
+            os.unlink(host.tree.path(self.NAME))
+            os.mkdir(host.tree.path(self.NAME))
+        return Result(before, before, changed=args["level"] != "shy")
+
+
 @pytest.fixture
 def tree(tmp_path):
     (tmp_path / "etc").mkdir()
@@ -61,7 +80,7 @@ def step(level, **more):
 def run(tree, *steps, check=False, controller_id="one", fencing_token=7, **more):
     params = {"own": [], "release": [], **more}
     params.update(steps=list(steps), controller_id=controller_id, fencing_token=fencing_token)
-    request = Request(params, {"lamp": Light()}, lambda _feature, args: args)
+    request = Request(params, {"lamp": Light(), "liar": Liar()}, lambda _feature, args: args)
     return apply(tree, request, check=check)[0]
 
 
@@ -118,6 +137,44 @@ def test_something_else_than_the_plan_was_made_from_is_refused(tree):
 
 def test_a_plan_whose_end_is_reached_already_is_no_matter_of_what_it_was_made_from(tree):
     assert statuses(run(tree, step("0", observed={"level": "1"}))) == ["unchanged"]
+
+
+class TestTruth:
+    """What a step is said to have done is told by what is read before and after it."""
+
+    def tool(self, tmp_path):
+        (tmp_path / "usr/bin").mkdir(parents=True)
+        (tmp_path / "usr/bin/true").write_text("#!/bin/sh\n")
+        (tmp_path / "usr/bin/true").chmod(0o700)
+
+    def test_a_change_that_left_everything_as_it_was_is_none_and_says_so(self, tree, tmp_path):
+        self.tool(tmp_path)
+        (made,) = run(tree, step("idle", module="liar"))["steps"]
+        assert (made["status"], made["before"], made["after"]) == ("unchanged", {"level": "0"}, {"level": "0"})
+        assert made["message"] == "liar said that it changed something, and all that it tells of is as it was before"
+
+    def test_what_did_not_move_is_not_back_at_what_it_was_and_stays_owned(self, tree, tmp_path):
+        self.tool(tmp_path)
+        run(tree, step("1", own=own(0, 1)))
+        run(tree, step("idle", module="liar", release=[PATH]))
+        assert record(tree)["fields"] == own(0, 1)
+
+    def test_a_change_that_a_module_does_not_speak_of_is_one(self, tree):
+        (made,) = run(tree, step("shy", module="liar"))["steps"]
+        assert (made["status"], made["after"]) == ("changed", {"level": "shy"})
+
+    def test_a_file_that_was_written_is_a_change_whatever_the_states_say(self, tree):
+        assert statuses(run(tree, step("again", module="liar"))) == ["changed"]
+
+    def test_an_end_that_cannot_be_read_is_no_success(self, tree):
+        outcome = run(tree, step("lost", module="liar", own=own(0, 1)))
+        assert (statuses(outcome), outcome["message"]) == (["failed"], "/etc/lamp: Is a directory")
+        assert record(tree)["fields"] == own(0, 1)
+
+    def test_forgetting_what_is_not_known_changes_nothing(self, tree):
+        run(tree, step("1", own=own(0, 1)))
+        forget = {"id": "release", "module": "", "release": [PATH]}
+        assert statuses(run(tree, forget, forget)) == ["changed", "unchanged"]
 
 
 class TestFencing:
