@@ -27,7 +27,7 @@ from cyborg_reconciler.cli.common import (
 from cyborg_reconciler.core.export import describe
 from cyborg_reconciler.core.resolve import compile_policies
 from cyborg_reconciler.core.select import device_type
-from cyborg_reconciler.core.subject import Subject, describe_holders, lay_out
+from cyborg_reconciler.core.subject import Subject, describe_holders, ids_of, lay_out
 from cyborg_reconciler.documents.facts import Device, Unknown
 from cyborg_reconciler.ports import Observation, Unobserved
 from cyborg_reconciler.settings import Settings
@@ -56,9 +56,9 @@ def observe(*, inventory: tuple[str, ...], limit: str, output: str, settings: Se
         out = console()
         for host, subject in subjects.items():
             kernel = subject.facts.kernel
-            iommu = "IOMMU on" if kernel.iommu_enabled is True else "IOMMU off"
-            system = f"{kernel.os_id} {kernel.os_version}   kernel {kernel.release}   {iommu}"
-            out.print(Text.assemble((host, "bold"), "   ", system))
+            iommu = "on" if kernel.iommu_enabled is True else "off" if kernel.iommu_enabled is False else "unknown"
+            system = f"{_words(kernel.os_id)} {_words(kernel.os_version)}   kernel {_words(kernel.release)}"
+            out.print(Text.assemble((host, "bold"), f"   {system}   IOMMU {iommu}"))
             out.print(_table(subject, everything=everything))
     return _say_unobserved(observed)
 
@@ -96,7 +96,7 @@ def _table(subject: Subject, *, everything: bool) -> Table:
         table.add_column(name, no_wrap=name not in {"used by", "protected"})
     for device in subject.facts.devices:
         kind = device_type(device, subject.catalogue)
-        if device.physfn is None and (everything or kind != "GENERIC"):
+        if not isinstance(device.physfn, str) and (everything or kind != "GENERIC"):
             table.add_row(*map(Text, _row(device, kind, subject)))
     return table
 
@@ -112,7 +112,7 @@ def _row(device: Device, kind: str, subject: Subject) -> tuple[str, ...]:
         protected = "unknown"
     else:
         protected = ", ".join(dict.fromkeys(reason.reason.replace("_", " ") for reason in device.protected))
-    ids = f"{device.vendor_id}:{device.product_id}"
+    ids = ids_of(device)
     numa = "" if device.numa_node is None else _words(device.numa_node)
     return device.address, kind, ids, " → ".join(drivers), vfs, numa, used, protected
 

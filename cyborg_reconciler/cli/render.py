@@ -9,7 +9,7 @@ from rich.text import Text
 from cyborg_reconciler.core.features.base import is_boot
 from cyborg_reconciler.core.select import device_type
 from cyborg_reconciler.core.state import ABSENT, HOST, Action, Change, Disruption, FieldPath, Phase, Sync, Value, Wait
-from cyborg_reconciler.core.subject import to_json
+from cyborg_reconciler.core.subject import ids_of, to_json
 from cyborg_reconciler.survey import HostView, Survey
 
 #: Phases of hosts that have something to do, and not now.
@@ -79,7 +79,7 @@ def _target(view: HostView, action: Action) -> str:
     if device is None or view.subject is None:
         return action.feature
     kind = device_type(device, view.subject.catalogue)
-    return f"{action.target}  {kind} {device.vendor_id}:{device.product_id}"
+    return f"{action.target}  {kind} {ids_of(device)}"
 
 
 def sign_of(action: Action) -> str:

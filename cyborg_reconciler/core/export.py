@@ -22,6 +22,7 @@ from cyborg_reconciler.core.subject import (
     Subject,
     as_observed,
     driver_proper,
+    lacks_ids,
     matches,
     module_name,
     parse_arguments,
@@ -221,7 +222,7 @@ def _by_devices(subject: Subject, notes: list[str]) -> Iterator[Spec]:
     """Yield a spec for each way that devices of the host are set."""
     alike: dict[str, list[reported.Device]] = {}
     for device in subject.facts.devices:
-        if device.physfn is not None:  # a VF is described with its PF
+        if isinstance(device.physfn, str):  # a VF is described with its PF
             continue
         part, why = _binding(device, subject) if device.num_vfs in {0, None} else _sriov(device, subject)
         if why:
@@ -230,7 +231,7 @@ def _by_devices(subject: Subject, notes: list[str]) -> Iterator[Spec]:
             alike.setdefault(json.dumps(part, sort_keys=True), []).append(device)
     for key, devices in alike.items():
         part = json.loads(key)
-        functions = [one for one in subject.facts.devices if one.physfn is None or "binding" in part]
+        functions = [one for one in subject.facts.devices if not isinstance(one.physfn, str) or "binding" in part]
         for selector in _selectors(devices, functions):
             yield {"device_selector": selector, **part}
 
@@ -269,9 +270,12 @@ def _binding(device: reported.Device, subject: Subject) -> tuple[Spec, str]:
 def _selectors(devices: Sequence[reported.Device], functions: Sequence[reported.Device]) -> Iterator[Spec]:
     """Yield selectors of just *devices* among the host's *functions*: by their ids where these suffice."""
     wanted = {device.address for device in devices}
-    for vendor in sorted({device.vendor_id for device in devices}):
+    if any(map(lacks_ids, functions)):
+        yield {"addresses": sorted(wanted)}
+        return
+    for vendor in sorted({str(device.vendor_id) for device in devices}):
         ours = [device for device in devices if device.vendor_id == vendor]
-        products = sorted({device.product_id for device in ours})
+        products = sorted({str(device.product_id) for device in ours})
         same = {one.address for one in functions if one.vendor_id == vendor and one.product_id in products}
         if same <= wanted:
             yield {"vendor_id": vendor, "product_id": products}

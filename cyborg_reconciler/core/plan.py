@@ -238,8 +238,11 @@ def _reboot_trouble(action: Action, subject: Subject, terms: Terms) -> Wait | No
     """Return why a reboot may not be; None when it may, or when *action* is none."""
     if action.disruption is not Disruption.REBOOT:
         return None
-    if not subject.facts.kernel.boot_id:
-        return wait((Reason.UNKNOWN, "the host's boot id could not be read: a reboot could not be counted"), action)
+    boot_id = subject.facts.kernel.boot_id
+    if isinstance(boot_id, reported.Unknown) or not boot_id:
+        why = f" ({boot_id.unknown})" if isinstance(boot_id, reported.Unknown) else ""
+        text = f"the host's boot id could not be read{why}: a reboot could not be counted"
+        return wait((Reason.UNKNOWN, text), action)
     reboots = len(set(terms.history.boots))
     if reboots >= terms.reboot.max_attempts:
         text = f"still so after {reboots} reboots: {action.reason}; look for a boot configuration that overrides it"
@@ -313,7 +316,8 @@ def to_document(plan: Plan, subject: Subject, reboot: Reboot) -> HostPlan:
     if steps:
         segments.append(ActionsSegment(steps=steps))
     if plan.reboots:
-        segments.append(RebootSegment(id="reboot", boot_id=subject.facts.kernel.boot_id, timeout_s=reboot.timeout_s))
+        boot_id = str(subject.facts.kernel.boot_id)  # known, or no reboot would be planned
+        segments.append(RebootSegment(id="reboot", boot_id=boot_id, timeout_s=reboot.timeout_s))
     return HostPlan(generation=plan.generation, digest=plan.digest, fingerprint=plan.fingerprint, segments=segments)
 
 

@@ -76,8 +76,8 @@ class Compiled:
     catalogue: Mapping[str, DriverDocSpec]
     name_patterns: Mapping[int, re.Pattern[str]]
     hosts: dict[tuple[object, ...], "_Candidates"] = field(default_factory=dict)
-    layouts: dict[tuple[object, ...], Desired] = field(default_factory=dict)
-    choices: dict[tuple[object, ...], tuple[int, ...]] = field(default_factory=dict)
+    layouts: dict[tuple[object, ...], tuple[Desired, frozenset[int]]] = field(default_factory=dict)
+    choices: dict[tuple[object, ...], tuple[tuple[int, ...], tuple[int, ...], str]] = field(default_factory=dict)
     merged: dict[tuple[tuple[str, ...], tuple[int, ...]], Template] = field(default_factory=dict)
 
 
@@ -109,10 +109,8 @@ def resolve(compiled: Compiled, host: Host, subject: Subject) -> Desired:
     What is owned on the host and no longer declared goes back to what it was; without one valid policy, nothing does.
     """
     candidates = _select(compiled, host)
-    if candidates.by_identity:
-        desired, doubtful = _declared(compiled, candidates, subject)
-    else:
-        desired, doubtful = _remembered(compiled, candidates, subject), frozenset()
+    declared = _declared if candidates.by_identity else _remembered
+    desired, doubtful = declared(compiled, candidates, subject)
     if not doubtful and subject.owned.keys() <= desired.fields.keys():
         return desired
     # What a policy might ask of the host, if only it were known whether it selects a device, is neither set nor undone.
@@ -122,8 +120,8 @@ def resolve(compiled: Compiled, host: Host, subject: Subject) -> Desired:
     return replace(desired, fields={**fields, **restored}, restored=tuple(restored), left=left)
 
 
-def _remembered(compiled: Compiled, candidates: _Candidates, subject: Subject) -> Desired:
-    """Return what is declared for a host with such devices: most hosts of a fleet are built like many others."""
+def _remembered(compiled: Compiled, candidates: _Candidates, subject: Subject) -> tuple[Desired, frozenset[int]]:
+    """Return `_declared` of a host with such devices: most hosts of a fleet are built like many others."""
     kinds = tuple(
         (d.address, d.vendor_id, d.product_id, d.class_id, d.physfn, d.vf_index) for d in subject.facts.devices
     )
@@ -132,7 +130,7 @@ def _remembered(compiled: Compiled, candidates: _Candidates, subject: Subject) -
     if found is None:
         if len(compiled.layouts) >= _LAYOUTS:
             compiled.layouts.clear()
-        found = compiled.layouts[key] = _declared(compiled, candidates, subject)[0]
+        found = compiled.layouts[key] = _declared(compiled, candidates, subject)
     return found
 
 
@@ -149,7 +147,9 @@ def _declared(compiled: Compiled, candidates: _Candidates, subject: Subject) -> 
             held[device.address] = why
         elif chosen:
             active.update(chosen)
-            templates[device.address] = _merge(compiled, _VF_SCOPES if device.physfn else _PF_SCOPES, chosen)
+            templates[device.address] = _merge(
+                compiled, _VF_SCOPES if isinstance(device.physfn, str) else _PF_SCOPES, chosen
+            )
     if active:
         templates[HOST] = _merge(compiled, _HOST_SCOPES, tuple(sorted(active)))
     fields: dict[FieldPath, Value] = {}
@@ -187,18 +187,19 @@ def _choose(
 ) -> tuple[tuple[int, ...], tuple[int, ...], str]:
     """Return which *candidates* select *device*, which of them cannot tell, and why."""
     key = (candidates.by_kind, device.vendor_id, device.product_id, device.class_id)
-    chosen = compiled.choices.get(key)
-    if chosen is None:
-        chosen = compiled.choices[key] = tuple(_choose_among(compiled, candidates.by_kind, device, touched=())[0])
+    found = compiled.choices.get(key)
+    if found is None:
+        found = compiled.choices[key] = _choose_among(compiled, candidates.by_kind, device, touched=())
     if not candidates.by_identity:
-        return chosen, (), ""
-    more, unclear, why = _choose_among(compiled, candidates.by_identity, device, touched=touched)
-    return (tuple(sorted((*chosen, *more))) if more else chosen), tuple(unclear), why
+        return found
+    chosen, unclear, why = found
+    more, further, also = _choose_among(compiled, candidates.by_identity, device, touched=touched)
+    return (tuple(sorted((*chosen, *more))) if more else chosen), (*unclear, *further), why or also
 
 
 def _choose_among(
     compiled: Compiled, among: Sequence[int], device: Device, *, touched: Collection[str]
-) -> tuple[list[int], list[int], str]:
+) -> tuple[tuple[int, ...], tuple[int, ...], str]:
     chosen: list[int] = []
     unclear: list[int] = []
     why = ""
@@ -212,7 +213,7 @@ def _choose_among(
         elif choice.unknown:
             unclear.append(index)
             why = why or f"policy {policy.name} selects by {choice.unknown}"
-    return chosen, unclear, why
+    return tuple(chosen), tuple(unclear), why
 
 
 def _merge(compiled: Compiled, scopes: tuple[str, ...], chosen: tuple[int, ...]) -> Template:
@@ -231,7 +232,7 @@ def _conflicts(subject: Subject, templates: Mapping[str, Template]) -> Iterator[
             yield text if target == HOST else f"{target}: {text}"
         binding = template.origins.get(("binding", "driver"))
         device = subject.devices.get(target) if binding else None
-        if binding is None or device is None or device.physfn is None or device.vf_index is None:
+        if binding is None or device is None or not isinstance(device.physfn, str) or device.vf_index is None:
             continue
         wanted = template.at(target)[target, "binding", "driver"]
         pf = templates.get(device.physfn)

@@ -118,11 +118,21 @@ class Subject:
 def identity(device: reported.Device) -> str:
     """Return which device this is, wherever it stands: its ids and, where it tells one, its serial."""
     serial = f" {device.serial}" if isinstance(device.serial, str) else ""
-    return f"{device.vendor_id}:{device.product_id}{serial}"
+    return f"{ids_of(device)}{serial}"
+
+
+def ids_of(device: reported.Device) -> str:
+    """Return vendor and product of *device* as people write them: ``8086:4940``."""
+    return ":".join(one if isinstance(one, str) else "unknown" for one in (device.vendor_id, device.product_id))
 
 
 def is_same(recorded: str, device: reported.Device) -> bool:
-    """Return whether *device* may be the one whose `identity` was *recorded*; a serial counts where both tell one."""
+    """Return whether *device* may be the one whose `identity` was *recorded*.
+
+    A serial counts where both tell one; a device that does not tell its ids may be any.
+    """
+    if isinstance(device.vendor_id, reported.Unknown) or isinstance(device.product_id, reported.Unknown):
+        return True
     ids, _, serial = recorded.partition(" ")
     ids_now, _, serial_now = identity(device).partition(" ")
     return ids == ids_now and (not serial or not serial_now or serial == serial_now)
@@ -174,14 +184,27 @@ def _may_be(device: reported.Device, module: str) -> bool:
     return isinstance(fitting, reported.Unknown) or not fitting or module in map(module_name, fitting)
 
 
-def matches(device: reported.Device, rules: Iterable[Match]) -> bool:
-    """Return whether one of a driver's match *rules* is for *device*."""
+def matches(device: reported.Device, rules: Iterable[Match], *, perhaps: bool = False) -> bool:
+    """Return whether one of a driver's match *rules* is for *device*; with *perhaps*, unknown ids may be any."""
     return any(
-        (rule.vendor_id is None or rule.vendor_id == device.vendor_id)
-        and (not rule.product_id or device.product_id in rule.product_id)
-        and (rule.class_id is None or device.class_id.startswith(rule.class_id))
+        (rule.vendor_id is None or _fits(device.vendor_id, (rule.vendor_id,), perhaps=perhaps))
+        and (not rule.product_id or _fits(device.product_id, rule.product_id, perhaps=perhaps))
+        and (rule.class_id is None or _fits(device.class_id, (rule.class_id,), perhaps=perhaps))
         for rule in rules
     )
+
+
+def _fits(fact: str | reported.Unknown, beginnings: tuple[str, ...], *, perhaps: bool) -> bool:
+    return fact.startswith(beginnings) if isinstance(fact, str) else perhaps
+
+
+def lacks_ids(device: reported.Device) -> str:
+    """Return which id of *device* could not be read, and why; empty when all are known."""
+    for name in ("vendor_id", "product_id", "class_id"):
+        fact = getattr(device, name)
+        if isinstance(fact, reported.Unknown):
+            return f"{name}, which could not be read: {fact.unknown}"
+    return ""
 
 
 def as_observed(fact: str | int | bool | reported.Unknown | None) -> Observed:  # noqa: FBT001 - a fact may be a boolean

@@ -70,22 +70,22 @@ class MdevType(msgspec.Struct, frozen=True):
     """A type of mediated device that a function offers."""
 
     type_id: str
-    name: str | None = None
+    name: str | Unknown | None = None
     available: int | Unknown | None = None
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True):
-    """One PCI function.
+    """One PCI function. Of one that could not be looked into everything is unknown, and it counts as protected.
 
     Source: Linux, Documentation/ABI/testing/sysfs-bus-pci and sysfs-kernel-iommu_groups.
     """
 
     address: Address
-    vendor_id: str
-    product_id: str
+    vendor_id: str | Unknown
+    product_id: str | Unknown
     subsystem_vendor_id: str | Unknown | None = None
     subsystem_id: str | Unknown | None = None
-    class_id: str  # six digits: base class, subclass, programming interface
+    class_id: str | Unknown  # six digits: base class, subclass, programming interface
     revision: str | Unknown | None = None
     driver: str | Unknown | None = None  # what the function itself is bound to
     function_driver: str | Unknown | None = None  # the driver on the virtio bus behind a virtio-pci function
@@ -94,23 +94,23 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     modules: list[str] | Unknown = []  # modules on disk that match the modalias, best first
     numa_node: int | Unknown | None = None
     iommu_group: int | Unknown | None = None
-    iommu_members: list[str] = []  # all functions of the group, this one included
-    physfn: str | None = None  # a VF's PF
+    iommu_members: list[str] = []  # all functions of the group, this one included; none where that is unknown
+    physfn: str | Unknown | None = None  # a VF's PF
     vf_index: int | None = None
     total_vfs: int | Unknown | None = None
     num_vfs: int | Unknown | None = None
-    vfs: list[str] = []  # addresses, by index
+    vfs: list[str] = []  # addresses, by index; none where num_vfs is unknown
     boot_num_vfs: int | Unknown | None = None  # what the persistence on the host makes at boot
     boot_vf_drivers: list[VfDriver] | Unknown = []
     boot_driver: str | Unknown | None = None  # the binding that persists
-    mdev_types: list[MdevType] = []
+    mdev_types: list[MdevType] | Unknown = []
     net_names: list[str] = []
-    macs: list[str] = []
-    nvme_names: list[str] = []
+    macs: list[str] | Unknown = []
+    nvme_names: list[str] | Unknown = []
     block_names: list[str] = []
     serial: str | Unknown | None = None
     part_number: str | Unknown | None = None
-    slot: str | None = None
+    slot: str | Unknown | None = None
     link_speed: str | Unknown | None = None
     link_width: int | Unknown | None = None
     link_speed_max: str | Unknown | None = None
@@ -123,8 +123,8 @@ class Module(msgspec.Struct, frozen=True, kw_only=True):
     """A kernel module: as loaded, as it lies on disk for the running kernel, as it is configured."""
 
     name: str  # with underscores, as the kernel says it
-    loaded: bool
-    builtin: bool = False
+    loaded: bool | Unknown
+    builtin: bool | Unknown = False
     refcount: int | Unknown | None = None
     holders: list[Holder] | Unknown = []
     loaded_version: str | Unknown | None = None
@@ -137,17 +137,21 @@ class Module(msgspec.Struct, frozen=True, kw_only=True):
     installed_version: str | Unknown | None = None
     installed_by: str | Unknown | None = None  # dpkg, rpm or dkms
     parameters: dict[str, str | Unknown] = {}  # running values, /sys/module/*/parameters
+    parameters_unknown: str | None = None  # why they could not be listed
     devices: list[str] = []  # addresses bound to its driver
     protected: list[Protection] = []  # it drives a protected device
 
 
 class DkmsBuild(msgspec.Struct, frozen=True):
-    """One line of ``dkms status``; *kernel* is None for a source that is merely added."""
+    """One line of ``dkms status``; *kernel* is None for a source that is merely added, or broken: gone.
+
+    Where *state* is unknown, more of the package may be so; *version* is None where not even that could be read.
+    """
 
     name: str
-    version: str
+    version: str | None
     kernel: str | None
-    state: str  # added, built or installed
+    state: str | Unknown  # added, built, installed or broken
 
 
 class Drivers(msgspec.Struct, frozen=True, kw_only=True):
@@ -175,9 +179,9 @@ class Kernel(msgspec.Struct, frozen=True, kw_only=True):
 class KernelFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What `kernel_facts` gathers. Arguments are the words of the command line, in their order."""
 
-    release: str
-    architecture: str
-    boot_id: str
+    release: str | Unknown
+    architecture: str | Unknown
+    boot_id: str | Unknown
     boot_loader: str | Unknown | None = None  # grub, grub-bls
     args_configured: list[str] | Unknown = []
     args_next_boot: list[str] | Unknown = []
@@ -186,9 +190,9 @@ class KernelFacts(msgspec.Struct, frozen=True, kw_only=True):
     iommu_enabled: bool | Unknown = False
     secure_boot: bool | Unknown | None = None  # None: no UEFI
     lockdown: str | Unknown | None = None
-    os_family: str = ""  # debian, redhat, suse, …
-    os_id: str = ""
-    os_version: str = ""
+    os_family: str | Unknown = ""  # debian, redhat, suse, …
+    os_id: str | Unknown = ""
+    os_version: str | Unknown = ""
 
 
 class OwnedField(msgspec.Struct, frozen=True):
@@ -215,7 +219,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that one host reports in one pass."""
 
     facts_version: int
-    hostname: str
+    hostname: str | Unknown
     machine_id: str | Unknown | None = None
     system_uuid: str | Unknown | None = None
     devices: list[Device]

@@ -18,6 +18,7 @@ from cyborg_reconciler.simulation.hosts import write_tree
 
 MACHINES = {machine.name: machine for machine in samples.demo_machines()}
 PORT = "0000:ca:00.1"
+MODULES = f"/lib/modules/{MACHINES['nic-1'].kernels[0]}"
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +102,16 @@ def test_what_persists_arrives_as_ranges(tmp_path):
         ("/proc/cmdline", lambda facts: facts.kernel.args_running),
         ("/etc/default/grub", lambda facts: facts.kernel.args_configured),
         ("/boot/grub/grub.cfg", lambda facts: facts.kernel.args_next_boot),
+        (f"/sys/bus/pci/devices/{PORT}/modalias", lambda facts: facts.device(PORT).modalias),
+        ("/proc/modules", lambda facts: facts.drivers.modules[0].loaded),
+        (f"{MODULES}/modules.dep", lambda facts: facts.drivers.modules[0].path),
+        (f"{MODULES}/modules.alias", lambda facts: facts.device(PORT).modules),
+        ("/usr/lib/os-release", lambda facts: facts.kernel.os_family),
+        ("/proc/sys/kernel/osrelease", lambda facts: facts.kernel.release),
+        ("/proc/sys/kernel/random/boot_id", lambda facts: facts.kernel.boot_id),
+        ("/proc/sys/kernel/hostname", lambda facts: facts.hostname),
+        ("/proc/sys/kernel/arch", lambda facts: facts.kernel.architecture),
+        ("/sys/kernel/security/lockdown", lambda facts: facts.kernel.lockdown),
     ],
 )
 def test_what_cannot_be_read_arrives_as_unknown(tmp_path, path, fact):
@@ -110,6 +121,21 @@ def test_what_cannot_be_read_arrives_as_unknown(tmp_path, path, fact):
     place.unlink()
     place.mkdir()  # root reads every file; a folder in its place nobody reads
     assert isinstance(fact(read(tmp_path)), Unknown)
+
+
+def test_a_function_that_cannot_be_looked_into_arrives_as_unknown_among_the_others(tmp_path):
+    write_tree(MACHINES["nic-1"], tmp_path)
+    there = {device.address for device in read(tmp_path).devices}
+    link = tmp_path / f"sys/bus/pci/devices/{PORT}"
+    link.unlink()
+    link.write_text("in the place of a folder: nobody lists it, root neither")
+    facts = read(tmp_path, connection="local")
+    blind = facts.device(PORT)
+    assert {device.address for device in facts.devices} == there
+    for fact in (blind.vendor_id, blind.product_id, blind.class_id, blind.physfn, blind.nvme_names, blind.mdev_types):
+        assert isinstance(fact, Unknown)
+    assert isinstance(blind.protected, list)
+    assert blind.protected[0].reason == "unknown"
 
 
 def test_a_hostile_serial_number_arrives_as_harmless_data(tmp_path):

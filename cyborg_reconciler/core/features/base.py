@@ -23,6 +23,7 @@ from cyborg_reconciler.core.subject import (
     describe_holders,
     describe_protections,
     driver_proper,
+    ids_of,
     module_name,
     to_json,
 )
@@ -232,11 +233,15 @@ def driver_use(name: str, device: reported.Device) -> Trouble | None:
 
 def module_use(module: reported.Module | None, subject: Subject) -> Trouble | None:
     """Return who keeps *module* from being unloaded while the kernel runs; None when nobody does."""
-    if module is None or not module.loaded:
+    if module is None or module.loaded is False:
         return None
-    if isinstance(module.holders, reported.Unknown):
-        return Reason.MODULE_IN_USE, f"it could not be read who holds {module.name}: {module.holders.unknown}"
-    if module.holders:
+    for asked, fact in (
+        (f"whether {module.name} is loaded", module.loaded),
+        (f"who holds {module.name}", module.holders),
+    ):
+        if isinstance(fact, reported.Unknown):
+            return Reason.MODULE_IN_USE, f"it could not be read {asked}: {fact.unknown}"
+    if module.holders and not isinstance(module.holders, reported.Unknown):
         return Reason.MODULE_IN_USE, f"{module.name} is held by {describe_holders(module.holders)}"
     if isinstance(module.refcount, reported.Unknown):
         return Reason.MODULE_IN_USE, f"it could not be read how often {module.name} is used: {module.refcount.unknown}"
@@ -267,7 +272,7 @@ def claim_trouble(option: str, value: Value, subject: Subject) -> Trouble | None
     for device in subject.devices.values():
         trouble = protection_of(device.address, device)
         if trouble is not None and any(_is_claimed(device, words) for words in claimed):
-            return trouble[0], f"{option} takes {device.vendor_id}:{device.product_id}, and {trouble[1]}"
+            return trouble[0], f"{option} takes {ids_of(device)}, and {trouble[1]}"
     return None
 
 

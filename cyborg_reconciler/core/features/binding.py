@@ -122,7 +122,7 @@ def _strays(subject: Subject, device: reported.Device) -> Observed | None:
 def _group(subject: Subject, device: reported.Device) -> list[reported.Device]:
     """Return the functions that vfio-pci takes together with *device*."""
     members = [subject.devices[address] for address in device.iommu_members if address in subject.devices]
-    return [m for m in members if m.address != device.address and not m.class_id.startswith(BRIDGES)]
+    return [m for m in members if m.address != device.address and not str(m.class_id).startswith(BRIDGES)]
 
 
 def _missing(subject: Subject, device: reported.Device) -> str:

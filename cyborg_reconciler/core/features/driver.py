@@ -44,7 +44,9 @@ from cyborg_reconciler.core.state import (
 from cyborg_reconciler.core.subject import (
     VFIO,
     Subject,
+    as_observed,
     driver_proper,
+    lacks_ids,
     matches,
     module_name,
 )
@@ -118,8 +120,9 @@ def observe(path: FieldPath, desired: Value, subject: Subject) -> Observed:
 
 
 def _state(spec: DriverDocSpec, module: reported.Module, subject: Subject) -> Observed:
-    if isinstance(module.path, reported.Unknown):
-        return Unknown(module.path.unknown)
+    for fact in (module.path, module.loaded, module.builtin):
+        if isinstance(fact, reported.Unknown):
+            return Unknown(fact.unknown)
     if module.path is None and not module.builtin and not module.loaded:
         return ABSENT
     if not module.loaded and not module.builtin:
@@ -129,7 +132,14 @@ def _state(spec: DriverDocSpec, module: reported.Module, subject: Subject) -> Ob
             return Unknown(f"{device.address}: {device.driver.unknown}")
         if not _is_bound(device, module):
             return UNBOUND
-    return PRESENT
+    return _doubt(spec, subject) or PRESENT
+
+
+def _doubt(spec: DriverDocSpec, subject: Subject) -> Unknown | None:
+    """Return which device may be one of the driver's, since its ids could not be read."""
+    perhaps = (device for device in subject.facts.devices if matches(device, spec.match, perhaps=True))
+    words = (f"{one.address} may be one of its devices: {lacks_ids(one)}" for one in perhaps if lacks_ids(one))
+    return next(map(Unknown, words), None)
 
 
 def _devices(spec: DriverDocSpec, subject: Subject) -> list[reported.Device]:
@@ -149,7 +159,7 @@ def _is_bound(device: reported.Device, module: reported.Module) -> bool:
 def _version(spec: DriverDocSpec, module: reported.Module, subject: Subject) -> Observed:
     """Return the version when what is loaded, on disk and installed agree, else all of them in words."""
     on_disk, loaded = module.disk_version, module.loaded_version
-    for said in (on_disk, loaded, module.disk_srcversion, module.loaded_srcversion):
+    for said in (on_disk, loaded, module.disk_srcversion, module.loaded_srcversion, module.loaded):
         if isinstance(said, reported.Unknown):
             return Unknown(said.unknown)
     installed = _installed(spec, subject)
@@ -167,27 +177,40 @@ def _version(spec: DriverDocSpec, module: reported.Module, subject: Subject) -> 
 
 def _installed(spec: DriverDocSpec, subject: Subject) -> str | Unknown | None:
     """Return the version that DKMS has installed for the running kernel; None when it has none, or is not asked."""
-    builds, release_ = subject.facts.drivers.dkms, subject.facts.kernel.release
     if spec.dkms is None:
         return None
+    release_, builds = subject.facts.kernel.release, _builds(spec.dkms.package, subject)
+    if isinstance(release_, reported.Unknown):
+        return Unknown(release_.unknown)
+    if isinstance(builds, Unknown):
+        return builds
+    installed = (build for build in builds if build.state == "installed")
+    return next((build.version for build in installed if build.kernel == release_), None)
+
+
+def _builds(package: str, subject: Subject) -> Sequence[reported.DkmsBuild] | Unknown:
+    """Return what DKMS has of *package*."""
+    builds = subject.facts.drivers.dkms
     if isinstance(builds, reported.Unknown):
         return Unknown(builds.unknown)
-    of_package = (build for build in builds if build.name == spec.dkms.package and build.state == "installed")
-    return next((build.version for build in of_package if build.kernel == release_), None)
+    ours = [build for build in builds if build.name == package]
+    unclear = (Unknown(build.state.unknown) for build in ours if isinstance(build.state, reported.Unknown))
+    return next(unclear, ours)
 
 
 def _next_kernel(spec: DriverDocSpec, desired: Value, subject: Subject) -> Observed:
     """Return whether a DKMS driver is built for the kernel of the next boot; an in-tree one comes with it."""
-    kernels, builds = subject.facts.kernel.kernels, subject.facts.drivers.dkms
     if spec.dkms is None:
         return desired
-    if isinstance(kernels, reported.Unknown):
-        return Unknown(kernels.unknown)
-    if isinstance(builds, reported.Unknown):
-        return Unknown(builds.unknown)
-    built = {build.kernel for build in builds if build.name == spec.dkms.package and build.state == "installed"}
+    kernels, release_ = subject.facts.kernel.kernels, subject.facts.kernel.release
+    if isinstance(kernels, reported.Unknown) or isinstance(release_, reported.Unknown):
+        return as_observed(kernels if isinstance(kernels, reported.Unknown) else release_)
+    builds = _builds(spec.dkms.package, subject)
+    if isinstance(builds, Unknown):
+        return builds
+    built = {build.kernel for build in builds if build.state == "installed"}
     for kernel in kernels:
-        if kernel.release in {subject.facts.kernel.release, *built}:
+        if kernel.release in {release_, *built}:
             continue
         if isinstance(kernel.next_boot, reported.Unknown):
             return Unknown(f"whether {kernel.release} boots next: {kernel.next_boot.unknown}")
@@ -276,14 +299,14 @@ def _role_trouble(action: Action, spec: DriverDocSpec, module: reported.Module |
     if action.call is None:
         text = f"the driver has no role that installs or removes {name}: declare kernel_modules.load or .blacklist"
         return Reason.MANUAL_ACTION_REQUIRED, text
-    if _unloads(action.call) and module is not None and module.builtin:
+    if _unloads(action.call) and module is not None and module.builtin is True:
         return Reason.KERNEL_UNSUPPORTED, f"{name} is built into the kernel: it cannot be taken away"
     return None
 
 
 def _use_trouble(action: Action, module: reported.Module | None, subject: Subject) -> Trouble | None:
     """Return who uses a module that would be unloaded, or a device of it."""
-    if action.disruption is not Disruption.MODULE_RELOAD or module is None or not module.loaded:
+    if action.disruption is not Disruption.MODULE_RELOAD or module is None or module.loaded is False:
         return None
     return module_protection(module.name, subject) or module_use(module, subject)
 
@@ -292,6 +315,8 @@ def _install_trouble(action: Action, spec: DriverDocSpec, subject: Subject) -> T
     """Return why the driver cannot be installed or bound now."""
     module = subject.module(spec.kernel_module or "")
     for rival in map(subject.module, spec.conflicts):
+        if rival is not None and isinstance(rival.loaded, reported.Unknown):
+            return Reason.UNKNOWN, f"it could not be read whether {rival.name} is loaded: {rival.loaded.unknown}"
         if rival is not None and rival.loaded:
             text = f"{rival.name} is loaded: declare kernel_modules.blacklist: [{rival.name}]"
             return Reason.MANUAL_ACTION_REQUIRED, text
@@ -348,6 +373,8 @@ def _headers_trouble(kernel: reported.KernelFacts) -> Trouble | None:
     """Return which kernel a module cannot be built for: of the one that runs and the one of the next boot."""
     if isinstance(kernel.kernels, reported.Unknown):
         return Reason.UNKNOWN, f"it could not be read which kernels are installed: {kernel.kernels.unknown}"
+    if isinstance(kernel.release, reported.Unknown):
+        return Reason.UNKNOWN, f"it could not be read which kernel runs: {kernel.release.unknown}"
     needed = (k for k in kernel.kernels if k.release == kernel.release or k.next_boot is True)
     bare = [k.release for k in needed if not k.headers]
     if not bare:

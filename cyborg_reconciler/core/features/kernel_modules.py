@@ -134,7 +134,10 @@ def _loaded(name: str, subject: Subject) -> Observed:
     module = subject.module(name)
     if module is None:
         return Unknown(f"the facts do not speak of module {name}")
-    return True if module.loaded or module.builtin else ABSENT
+    if module.loaded is True or module.builtin is True:
+        return True
+    unclear = next((fact for fact in (module.loaded, module.builtin) if isinstance(fact, reported.Unknown)), None)
+    return ABSENT if unclear is None else Unknown(unclear.unknown)
 
 
 def _listed(name: str, names: list[str] | reported.Unknown) -> Observed:
@@ -158,7 +161,11 @@ def _option(name: str, option: str, desired: Value, drivers: reported.Drivers) -
 
 def _parameter(module: reported.Module | None, option: str, desired: Value) -> Observed:
     """Return a running parameter; *desired* where it means the same, or the module is not there or does not tell."""
-    if module is None or not (module.loaded or module.builtin) or option not in module.parameters:
+    if module is None or (module.loaded is False and module.builtin is False):
+        return desired
+    if module.parameters_unknown is not None:
+        return Unknown(module.parameters_unknown)
+    if option not in module.parameters:
         return desired
     observed = as_observed(module.parameters[option])
     return desired if isinstance(observed, str) and _means(observed, desired) else observed
@@ -276,7 +283,7 @@ def _trouble(changes: Sequence[Change], module: reported.Module | None, setting:
         declared = any(change.path[2] == "load" and change.declared_by.policy for change in changes)
         conflict = module_conflict(module.name, setting, f"{NAME}.load") if declared else None
         return conflict or _load_trouble(module, setting.subject.facts.kernel)
-    if "parameters" in kinds and module.builtin:
+    if "parameters" in kinds and module.builtin is True:
         names = ", ".join(f"{module.name}.{c.path[4]}: {c.desired}" for c in changes if c.path[2] == "parameters")
         text = f"{module.name} is built into the kernel, and reads no modprobe.d: declare kernel_args {{{names}}}"
         return Reason.KERNEL_UNSUPPORTED, text
@@ -285,7 +292,7 @@ def _trouble(changes: Sequence[Change], module: reported.Module | None, setting:
 
 def _stays_trouble(module: reported.Module, subject: Subject, *, goes: bool) -> Trouble | None:
     """Return why *module* can neither be unloaded nor kept out of the next boot."""
-    if module.builtin:
+    if module.builtin is True:
         return Reason.KERNEL_UNSUPPORTED, f"{module.name} is built into the kernel: it cannot be kept out"
     if not (goes or module.loaded):
         return None

@@ -64,7 +64,7 @@ def read_present(tree, address):
 def group_of(tree, device):
     """Return the addresses of the IOMMU group of *device* that VFIO takes: all but bridges."""
     names = tree.listdir("%s/%s/iommu_group/devices" % (PCI_DEVICES, device["address"])) or [device["address"]]
-    kinds = {name: (read_function(tree, name) or {}).get("class_id", "") for name in names}
+    kinds = {name: str((read_function(tree, name) or {}).get("class_id", "")) for name in names}
     return [name for name in names if name == device["address"] or not kinds[name].startswith(BRIDGES)]
 
 

@@ -6,7 +6,7 @@
 `kmod` calls this. Does I/O. DKMS's own tree is read, since `dkms status` costs a second of CPU; that is asked only
 where the tree lies elsewhere.
 Source: dkms(8); its tree holds NAME/VERSION/source, NAME/VERSION/KERNEL/ARCH/module, and a link NAME/kernel-KERNEL-ARCH
-that leads to the build which is installed.
+that leads to the build which is installed. A package whose source is gone is broken, as DKMS calls it.
 """
 
 import re
@@ -15,12 +15,14 @@ import stat
 from ansible_collections.openstack.cyborg.plugins.module_utils.tree import ToolMissing, Unreadable, clean, unknown
 
 TREE = "/var/lib/dkms"
+#: Beside the versions: the modules that the kernel came with.
+SAVED = "original_module"
 STATUS_TIMEOUT_S = 60
 #: dkms 2: ``name, version, kernel, arch: state``; dkms 3: ``name/version, kernel, arch: state``; both without the
 #: kernel when the source is merely added.
 STATUS = (
     r"(?P<name>[^,/\s]+)(?:/|, )(?P<version>[^,:\s]+)(?:, (?P<kernel>[^,\s]+), [^,:\s]+)?: "
-    r"(?P<state>added|built|installed)"
+    r"(?P<state>added|built|installed|broken)"
 )
 
 
@@ -30,12 +32,19 @@ def read_dkms(tree, *, present):
         names = tree.listdir(TREE)
         if names is None:
             return _ask_status(tree) if present else []
-        builds = []
-        for name in names:
-            for version in tree.listdir(f"{TREE}/{name}") or () if _is_folder(tree, f"{TREE}/{name}") else ():
-                builds.extend(_read_builds(tree, name, version))
     except Unreadable as exc:
         return unknown(exc.reason)
+    return [build for name in names for build in _read_package(tree, name)]
+
+
+def _read_package(tree, name):
+    """Return the builds of one package; the last has an unknown state where it could not be read to its end."""
+    builds, version = [], None
+    try:
+        for version in tree.listdir(f"{TREE}/{name}") or () if _is_folder(tree, f"{TREE}/{name}") else ():
+            builds.extend(_read_builds(tree, name, version))
+    except Unreadable as exc:
+        builds.append(_build(name, version, None, unknown(exc.reason)))
     return builds
 
 
@@ -46,9 +55,9 @@ def _is_folder(tree, name):
 
 def _read_builds(tree, name, version):
     folder = f"{TREE}/{name}/{version}"
-    if not _is_folder(tree, folder) or not tree.exists(f"{folder}/source"):
+    if version == SAVED or not _is_folder(tree, folder):
         return []
-    builds = []
+    builds = [] if tree.exists(f"{folder}/source") else [_build(name, version, None, "broken")]
     for kernel in tree.listdir(folder) or ():
         if kernel in ("source", "build") or not _is_folder(tree, f"{folder}/{kernel}"):
             continue
@@ -61,7 +70,12 @@ def _read_builds(tree, name, version):
 
 
 def _build(name, version, kernel, state):
-    return {"name": clean(name), "version": clean(version), "kernel": kernel and clean(kernel), "state": state}
+    return {
+        "name": clean(name),
+        "version": version and clean(version),
+        "kernel": kernel and clean(kernel),
+        "state": state,
+    }
 
 
 def _ask_status(tree):

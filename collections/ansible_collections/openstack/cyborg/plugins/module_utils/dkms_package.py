@@ -49,8 +49,11 @@ def read(tree, args):
     if is_unknown(builds):
         raise Failure("what DKMS has built cannot be read: %s" % builds["unknown"])
     kept = [{"version": one["version"], "kernel": one["kernel"], "state": one["state"]} for one in builds]
-    names = [one["name"] for one in builds]
-    return {"builds": [one for one, name in zip(kept, names) if name == args["name"]]}
+    kept = [one for one, build in zip(kept, builds) if build["name"] == args["name"]]
+    for one in kept:
+        if is_unknown(one["state"]):
+            raise Failure("what DKMS has built of %s cannot be read: %s" % (args["name"], one["state"]["unknown"]))
+    return {"builds": kept}
 
 
 def ensure(host, args):
@@ -70,7 +73,7 @@ def _ensure_present(host, args):
     name, version = args["name"], args["version"]
     before, ours = read(host.tree, args), _read_record(host.tree)
     kernels = _kernels(host.tree, args)
-    is_new = ours.get(_key(name, version)) != args["digest"]
+    is_new = ours.get(_key(name, version)) != args["digest"] or _is_broken(before, version)
     installed = {one["kernel"] for one in before["builds"] if (one["version"], one["state"]) == (version, "installed")}
     missing = [release for release in kernels if is_new or release not in installed]
     others = sorted({one["version"] for one in before["builds"]} - {version})
@@ -93,6 +96,11 @@ def _ensure_present(host, args):
     return Result(before, after, changed=True)
 
 
+def _is_broken(found, version):
+    """Say whether DKMS has the *version* and its source is gone."""
+    return any((one["version"], one["state"]) == (version, "broken") for one in found["builds"])
+
+
 def _build(version, release):
     return {"version": version, "kernel": release, "state": "installed"}
 
@@ -105,6 +113,8 @@ def _kernels(tree, args):
                 raise ValueError("%r is no release of a kernel" % release)
         return list(args["kernels"])
     facts = read_kernel(tree)
+    if is_unknown(facts["release"]):
+        raise Failure("which kernel runs is not known: %s" % facts["release"]["unknown"])
     known = [] if is_unknown(facts["kernels"]) else facts["kernels"]
     following = [one["release"] for one in known if one["next_boot"] is True and one["headers"]]
     return [facts["release"], *(release for release in following if release != facts["release"])]
@@ -135,6 +145,7 @@ def _put_source(host, args, ours):
     _write_record(host, ours)
     _forget_builds(host, name, version)
     source_archive.unpack(host, args["archive"], args["digest"], folder)
+    _forget_builds(host, name, version)  # those whose source was gone: before it is back, dkms touches nothing
     ours[_key(name, version)] = args["digest"]
     _write_record(host, ours)
 
@@ -172,8 +183,8 @@ def _remove(host, name, version, ours):
 
 
 def _forget_builds(host, name, version):
-    known = read(host.tree, {"name": name})["builds"]
-    if any(one["version"] == version for one in known):
+    known = read(host.tree, {"name": name})
+    if any(one["version"] == version for one in known["builds"]) and not _is_broken(known, version):
         host.run("dkms", "remove", "-m", name, "-v", version, "--all", timeout_s=TIMEOUT_S)
 
 

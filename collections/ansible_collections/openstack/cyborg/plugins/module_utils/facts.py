@@ -9,14 +9,14 @@ Does I/O. In every fact None is "is not there" and ``{"unknown": reason}`` is "c
 
 from ansible_collections.openstack.cyborg.plugins.module_utils.fingerprint import fingerprint
 from ansible_collections.openstack.cyborg.plugins.module_utils.holders import read_holders
-from ansible_collections.openstack.cyborg.plugins.module_utils.kernel import read_kernel, read_release
-from ansible_collections.openstack.cyborg.plugins.module_utils.kmod import read_aliases, read_drivers
+from ansible_collections.openstack.cyborg.plugins.module_utils.kernel import read_kernel, read_own, read_release
+from ansible_collections.openstack.cyborg.plugins.module_utils.kmod import or_why, read_aliases, read_drivers
 from ansible_collections.openstack.cyborg.plugins.module_utils.mounts import read_mounts
 from ansible_collections.openstack.cyborg.plugins.module_utils.network import read_addresses, read_routes
 from ansible_collections.openstack.cyborg.plugins.module_utils.pci import read_devices
 from ansible_collections.openstack.cyborg.plugins.module_utils.protection import Surroundings, read_protections
 from ansible_collections.openstack.cyborg.plugins.module_utils.topology import Topology
-from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Unreadable
+from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Unreadable, spelled
 
 FACTS_VERSION = 1
 #: Where the state modules leave their records. Both readers are imported where there is something to read: a module is
@@ -36,10 +36,9 @@ def gather(tree, *, modules=(), connection=None, peer=None, packages=False):
     devices, carrying = gather_protected(tree, connection=connection, peer=peer)
     drivers = _read_drivers(tree, devices, carrying, modules, packages=packages)
     drivers["modules"] = _without_empty(drivers["modules"])
-    hostname = tree.fact("/proc/sys/kernel/hostname")
     document = {
         "facts_version": FACTS_VERSION,
-        "hostname": hostname if isinstance(hostname, str) else "",
+        "hostname": read_own(tree, "hostname", "nodename"),
         "machine_id": tree.fact("/etc/machine-id"),
         "system_uuid": tree.fact("/sys/class/dmi/id/product_uuid"),
         "devices": _without_empty(devices),
@@ -47,6 +46,7 @@ def gather(tree, *, modules=(), connection=None, peer=None, packages=False):
         "kernel": gather_kernel(tree),
         **_ownership(tree),
     }
+    document = spelled(document)
     document["fingerprint"] = fingerprint(document)
     return document
 
@@ -57,7 +57,7 @@ def _without_empty(items):
 
 def gather_devices(tree, *, connection=None, peer=None):
     """Return the facts of every PCI function, by address: the first half of `gather_protected`. Raises: Unreadable."""
-    return gather_protected(tree, connection=connection, peer=peer)[0]
+    return spelled(gather_protected(tree, connection=connection, peer=peer)[0])
 
 
 def gather_protected(tree, *, connection=None, peer=None):
@@ -68,7 +68,7 @@ def gather_protected(tree, *, connection=None, peer=None):
     topology = Topology(tree)
     devices = read_devices(tree, topology)
     surroundings = Surroundings(
-        _or_why(read_mounts, tree, topology), _or_why(read_routes, tree), _or_why(read_addresses, tree)
+        or_why(read_mounts, tree, topology), or_why(read_routes, tree), or_why(read_addresses, tree)
     )
     surroundings.connection, surroundings.peer = connection, peer
     holders = read_holders(topology, devices, surroundings)
@@ -86,7 +86,7 @@ def gather_protected(tree, *, connection=None, peer=None):
 def gather_drivers(tree, *, modules=(), packages=False):
     """Return the Drivers section of the facts. Raises: Unreadable."""
     devices, carrying = gather_protected(tree)
-    return _read_drivers(tree, devices, carrying, modules, packages=packages)
+    return spelled(_read_drivers(tree, devices, carrying, modules, packages=packages))
 
 
 def _read_drivers(tree, devices, carrying, modules, *, packages):
@@ -102,13 +102,6 @@ def _read_drivers(tree, devices, carrying, modules, *, packages):
 def gather_kernel(tree):
     """Return the KernelFacts section of the facts."""
     return read_kernel(tree)
-
-
-def _or_why(read, *arguments):
-    try:
-        return read(*arguments)
-    except Unreadable as exc:
-        return exc
 
 
 def _read_aliases(tree, devices):
@@ -133,7 +126,7 @@ def _text(modalias):
 
 
 def _read_boot_facts(tree, devices):
-    if _is_absent(tree, BOOT_RECORDS):
+    if tree.is_absent(BOOT_RECORDS):
         return {}
     from ansible_collections.openstack.cyborg.plugins.module_utils.persistence import read_boot_facts
 
@@ -141,7 +134,7 @@ def _read_boot_facts(tree, devices):
 
 
 def _ownership(tree):
-    if _is_absent(tree, OWNERSHIP_RECORD):
+    if tree.is_absent(OWNERSHIP_RECORD):
         return {"ownership": None, "ownership_unknown": None}
     from ansible_collections.openstack.cyborg.plugins.module_utils.ownership import read_ownership
 
@@ -149,10 +142,3 @@ def _ownership(tree):
         return {"ownership": read_ownership(tree), "ownership_unknown": None}
     except Unreadable as exc:
         return {"ownership": None, "ownership_unknown": exc.reason}
-
-
-def _is_absent(tree, name):
-    try:
-        return not tree.exists(name)
-    except Unreadable:
-        return False  # the reader says what is wrong

@@ -13,7 +13,7 @@ import os
 import re
 
 from ansible_collections.openstack.cyborg.plugins.module_utils.topology import PCI_DEVICES
-from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Unreadable, clean, unknown
+from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Unreadable, clean, is_unknown, unknown
 
 #: Where nodes of a class lie below /dev. Source: systemd's and the kernel's devtmpfs names.
 NODE_FOLDERS = {"drm": "dri/", "vfio": "vfio/", "vfio-dev": "vfio/devices/", "infiniband_verbs": "infiniband/"}
@@ -30,7 +30,9 @@ def holder(kind, name, pid=None, detail=""):
 def read_holders(topology, devices, surroundings):
     """Return ``{address: [holders] | {"unknown": reason}}`` for all *devices*; *surroundings* as in `protection`."""
     found = {address: [] for address in devices}
-    blind = {}  # address → why its holders are not known
+    # Address → why its holders are not known. Which nodes are whose goes by group and driver.
+    needed = [(address, device[fact]) for address, device in devices.items() for fact in ("iommu_group", "driver")]
+    blind = {address: fact for address, fact in needed if is_unknown(fact)}
     for look in (_held_blocks, _held_nets, _open_nodes):
         try:
             look(topology, devices, surroundings, found)
@@ -89,7 +91,11 @@ def _net_holders(topology, device, addresses, names):
         for name in names:
             held.extend(holder("net", name, detail=ip) for ip in addresses.get(name, ()))
             held.extend(holder("net", above, detail=name) for above in topology.upper_nets(name))
-        if not names and device["class_id"].startswith(NETWORK_CLASS) and _moved_away(topology.tree, device["address"]):
+        if (
+            not names
+            and str(device["class_id"]).startswith(NETWORK_CLASS)
+            and _moved_away(topology.tree, device["address"])
+        ):
             held.append(holder("namespace", "another network namespace", detail="its net device"))
     except Unreadable as exc:
         raise _Blind([device["address"]], exc.reason) from exc

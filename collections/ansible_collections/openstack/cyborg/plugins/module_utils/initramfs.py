@@ -59,7 +59,10 @@ def update(host, name):
 def _next_release(tree):
     kernels = read_kernel(tree)["kernels"]
     found = [] if is_unknown(kernels) else [one["release"] for one in kernels if one["next_boot"] is True]
-    return found[0] if found else read_release(tree)
+    release = found[0] if found else read_release(tree)
+    if is_unknown(release):
+        raise Failure("which kernel boots next is not known: %s" % release["unknown"])
+    return release
 
 
 def _images(release):

@@ -12,7 +12,8 @@ import os
 from ansible_collections.openstack.cyborg.plugins.module_utils import grub
 from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Unreadable, clean, is_unknown, unknown
 
-EFI = "/sys/firmware/efi"
+FIRMWARE, KERNEL, SECURITY = "/sys/firmware", "/sys/kernel", "/sys/kernel/security"
+EFI = f"{FIRMWARE}/efi"
 #: The first four bytes are the variable's attributes, then comes its value.
 SECURE_BOOT = f"{EFI}/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 KERNEL_NAMES = ("vmlinuz", "vmlinux", "linux", "kernel")
@@ -30,20 +31,28 @@ FAMILIES = {
 
 
 def read_release(tree):
-    """Return the running kernel's release, "" where a tree does not say."""
-    found = tree.fact("/proc/sys/kernel/osrelease")
-    return found if isinstance(found, str) else os.uname().release if tree.is_live else ""
+    """Return the running kernel's release as a fact."""
+    return read_own(tree, "osrelease", "release")
+
+
+def read_own(tree, name, asked=None):
+    """Return what the running kernel says of itself in ``/proc/sys/kernel``, or a live one when it is *asked*."""
+    found = tree.fact(f"/proc/sys/kernel/{name}")
+    if isinstance(found, str) and found:
+        return found
+    if asked and tree.is_live:
+        return clean(getattr(os.uname(), asked))
+    return found or unknown(f"/proc/sys/kernel/{name}: it is not said there")
 
 
 def read_os(tree):
     """Return ``{"os_family": …, "os_id": …, "os_version": …}``; "" is what is not said. Source: os-release(5)."""
-    fields = {}
-    for name in ("/etc/os-release", "/usr/lib/os-release"):
-        text = tree.fact(name, str)
-        if isinstance(text, str):
-            pairs = (line.partition("=") for line in text.splitlines())
-            fields = {key.strip(): clean(value.strip().strip("\"'"), 128) for key, equals, value in pairs if equals}
-            break
+    text = tree.fact("/etc/os-release", str)
+    text = tree.fact("/usr/lib/os-release", str) if text is None else text
+    if not isinstance(text, str):
+        return dict.fromkeys(("os_family", "os_id", "os_version"), text or unknown("/etc/os-release: no such file"))
+    pairs = (line.partition("=") for line in text.splitlines())
+    fields = {key.strip(): clean(value.strip().strip("\"'"), 128) for key, equals, value in pairs if equals}
     known = [fields.get("ID", ""), *fields.get("ID_LIKE", "").split()]
     family = next((FAMILIES[name] for name in known if name in FAMILIES), known[0])
     return {"os_family": family, "os_id": known[0], "os_version": fields.get("VERSION_ID", "")}
@@ -70,6 +79,8 @@ def has_later(tree, family):
 
 
 def _read_configured(tree, family):
+    if is_unknown(family):
+        return family
     try:
         if has_later(tree, family):
             from ansible_collections.openstack.cyborg.plugins.module_utils import kernel_cmdline
@@ -94,18 +105,16 @@ def read_kernel(tree):
     found = read_os(tree)
     arguments, entry = read_arguments(tree, found["os_family"])
     next_release = None if entry is None else release_of(entry.kernel)
-    architecture = tree.fact("/proc/sys/kernel/arch")
-    boot_id = tree.fact("/proc/sys/kernel/random/boot_id")
     return dict(
         found,
         **arguments,
         release=read_release(tree),
-        architecture=architecture if isinstance(architecture, str) else os.uname().machine if tree.is_live else "",
-        boot_id=boot_id if isinstance(boot_id, str) else "",
+        architecture=read_own(tree, "arch", "machine"),
+        boot_id=read_own(tree, "random/boot_id"),
         kernels=_read_kernels(tree, next_release, arguments["args_next_boot"]),
         iommu_enabled=_read_iommu(tree),
         secure_boot=_read_secure_boot(tree),
-        lockdown=tree.fact("/sys/kernel/security/lockdown", parse_lockdown),
+        lockdown=_read_lockdown(tree),
     )
 
 
@@ -121,6 +130,7 @@ def release_of(path):
 
 def _read_kernels(tree, next_release, next_boot):
     try:
+        _require(tree, "/boot")
         files = set(tree.listdir("/boot") or ())
         releases = {release_of(name) for name in files if not name.endswith((".hmac", ".old"))}
         releases.update(
@@ -139,8 +149,15 @@ def _read_kernels(tree, next_release, next_boot):
         return unknown(exc.reason)
 
 
+def _require(tree, folder):
+    """Raise Unreadable where a *folder* is missing that each host has: what would be in it is not known."""
+    if not tree.exists(folder):
+        raise Unreadable(f"{folder}: no such folder")
+
+
 def _read_iommu(tree):
     try:
+        _require(tree, KERNEL)
         return bool(tree.listdir("/sys/kernel/iommu_groups") or tree.listdir("/sys/class/iommu"))
     except Unreadable as exc:
         return unknown(exc.reason)
@@ -148,6 +165,7 @@ def _read_iommu(tree):
 
 def _read_secure_boot(tree):
     try:
+        _require(tree, FIRMWARE)
         if not tree.exists(EFI):
             return None
         value = tree.read_bytes(SECURE_BOOT)
@@ -155,6 +173,18 @@ def _read_secure_boot(tree):
             # An empty folder is one where efivarfs is not mounted; a firmware without the variable has no Secure Boot.
             return False if tree.listdir(f"{EFI}/efivars") else unknown(f"{EFI}/efivars: efivarfs is not mounted")
         return value[4:5] == b"\1"
+    except Unreadable as exc:
+        return unknown(exc.reason)
+
+
+def _read_lockdown(tree):
+    found = tree.fact(f"{SECURITY}/lockdown", parse_lockdown)
+    if found is not None:
+        return found
+    try:
+        _require(tree, KERNEL)
+        # A kernel without lockdown shows other files there; one without securityfs has not even the folder.
+        return unknown(f"{SECURITY}: securityfs is not mounted") if tree.listdir(SECURITY) == [] else None
     except Unreadable as exc:
         return unknown(exc.reason)
 

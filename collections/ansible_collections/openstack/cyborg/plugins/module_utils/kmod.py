@@ -36,7 +36,9 @@ ALIAS_LIMIT_BYTES = 64 * 1024 * 1024
 
 
 def modules_folder(release):
-    """Return where the modules for the kernel *release* lie."""
+    """Return where the modules for the kernel *release* lie. Raises: Unreadable, where that is unknown."""
+    if is_unknown(release):
+        raise Unreadable(release["unknown"])
     return f"/lib/modules/{release}"
 
 
@@ -51,9 +53,9 @@ def parse_loaded(text):
 
 
 def read_loaded(tree):
-    """Return `parse_loaded` of the host; a kernel without modules has none. Raises: Unreadable."""
+    """Return `parse_loaded` of the host. Raises: Unreadable."""
     try:
-        return parse_loaded(tree.read_text("/proc/modules") or "")
+        return parse_loaded("\n".join(_lines(tree, "/proc/modules")))
     except (IndexError, ValueError) as exc:
         raise Unreadable(f"/proc/modules: {exc}") from exc
 
@@ -61,9 +63,9 @@ def read_loaded(tree):
 # ----------------------------------------------------------------------------------------------------------- on disk
 def read_aliases(tree, release, modaliases):
     """Return ``{modalias: [modules on disk that match, best first]}``, ``{"unknown": reason}`` where unreadable."""
-    name = f"{modules_folder(release)}/modules.alias"
     try:
-        data = b"\n" + (tree.read_bytes(name, ALIAS_LIMIT_BYTES) or b"")
+        name = f"{modules_folder(release)}/modules.alias"
+        data = b"\n" + _there(name, tree.read_bytes(name, ALIAS_LIMIT_BYTES))
     except Unreadable as exc:
         return {modalias: unknown(exc.reason) for modalias in modaliases}
     return {modalias: match_aliases(data, modalias) for modalias in modaliases}
@@ -113,13 +115,26 @@ def _prefixes(modalias):
     return [prefix.encode("ascii", "replace") for prefix in prefixes + ([f"{bus}:{second}d*"] if second else [])]
 
 
-def _read_files(tree, release):
-    """Return ``{module: path}`` of the modules on disk and the set of those that are built in. Raises: Unreadable."""
+def _there(name, found):
+    if found is None:
+        raise Unreadable(f"{name}: no such file")
+    return found
+
+
+def _lines(tree, name):
+    return _there(name, tree.read_text(name)).splitlines()
+
+
+def read_builtin(tree, release):
+    """Return the modules that are built into the kernel *release*. Raises: Unreadable."""
+    return set(map(module_of_file, _lines(tree, f"{modules_folder(release)}/modules.builtin")))
+
+
+def read_paths(tree, release):
+    """Return ``{module: path}`` of the modules on disk. Raises: Unreadable."""
     folder = modules_folder(release)
-    lines = (tree.read_text(f"{folder}/modules.dep") or "").splitlines()
-    paths = (line.partition(":")[0] for line in lines)
-    builtin = {module_of_file(line) for line in (tree.read_text(f"{folder}/modules.builtin") or "").splitlines()}
-    return {module_of_file(path): path if path[:1] == "/" else f"{folder}/{path}" for path in paths}, builtin
+    paths = [line.partition(":")[0] for line in _lines(tree, f"{folder}/modules.dep")]
+    return {module_of_file(path): path if path[:1] == "/" else f"{folder}/{path}" for path in paths}
 
 
 # --------------------------------------------------------------------------------------------------------- the drivers
@@ -213,21 +228,42 @@ def _bound(tree, devices):
 
 
 def _read_modules(tree, release, names, bound):
-    loaded = read_loaded(tree)
-    files, builtin = _read_files(tree, release)
-    infos = read_modinfo(tree, {name: files[name] for name in names if name in files})
+    loaded, builtin = or_why(read_loaded, tree), or_why(read_builtin, tree, release)
+    paths = or_why(read_paths, tree, release)
+    if isinstance(paths, Unreadable):
+        on_disk = {name: dict.fromkeys(("path", *NOTHING), unknown(paths.reason)) for name in names}
+    else:
+        infos = read_modinfo(tree, {name: paths[name] for name in names if name in paths})
+        on_disk = {name: dict(info, path=clean(paths[name])) for name, info in infos.items()}
     found = [
         {
             "name": clean(name),
-            "builtin": name in builtin or (name not in loaded and tree.exists(f"/sys/module/{name}")),
-            "path": clean(files[name]) if name in files else None,
-            **infos.get(name, NOTHING),
+            "builtin": _is_builtin(tree, name, loaded, builtin),
+            **on_disk.get(name, dict(NOTHING, path=None)),
             **_running(tree, name, loaded, bound.get(name, [])),
         }
         for name in names
     ]
     _name_openers(tree, [module for module in found if _is_unexplained(module)])
     return found
+
+
+def or_why(read, *arguments):
+    """Return what *read* returns, or the `Unreadable` that it raises."""
+    try:
+        return read(*arguments)
+    except Unreadable as exc:
+        return exc
+
+
+def _is_builtin(tree, name, loaded, builtin):
+    if not isinstance(builtin, Unreadable) and name in builtin:
+        return True
+    if not isinstance(loaded, Unreadable) and name in loaded:
+        return False
+    if tree.exists(f"/sys/module/{name}"):  # then it is one or the other
+        return unknown(loaded.reason) if isinstance(loaded, Unreadable) else True
+    return unknown(builtin.reason) if isinstance(builtin, Unreadable) else False
 
 
 def _is_unexplained(module):
@@ -253,16 +289,17 @@ def _name_openers(tree, modules):
 
 
 def _running(tree, name, loaded, devices):
-    refcount, users = loaded.get(name, (None, []))
-    is_loaded = name in loaded
+    why = unknown(loaded.reason) if isinstance(loaded, Unreadable) else None
+    refcount, users = (why, ()) if why else loaded.get(name, (None, ()))
+    is_loaded = why or name in loaded
     base = f"/sys/module/{name}"
     fact = {
         "loaded": is_loaded,
         "refcount": refcount,
-        "holders": [holder("module", user) for user in users],
+        "holders": why or [holder("module", user) for user in users],
         "loaded_version": tree.fact(f"{base}/version") if is_loaded else None,
         "loaded_srcversion": tree.fact(f"{base}/srcversion") if is_loaded else None,
-        "parameters": _read_parameters(tree, base),
+        **_read_parameters(tree, base),
         "devices": [device["address"] for device in devices],
         "protected": [],
     }
@@ -282,10 +319,11 @@ def _running(tree, name, loaded, devices):
 def _read_parameters(tree, base):
     try:
         names = tree.listdir(f"{base}/parameters") or ()
-    except Unreadable:
-        return {}
+    except Unreadable as exc:
+        return {"parameters": {}, "parameters_unknown": exc.reason}
     values = {name: tree.fact(f"{base}/parameters/{name}", _short) for name in names}
-    return {clean(name): value for name, value in values.items() if value is not None}
+    known = {clean(name): value for name, value in values.items() if value is not None}
+    return {"parameters": known, "parameters_unknown": None}
 
 
 def _short(text):

@@ -9,6 +9,8 @@ Source: modprobe.d(5), modules-load.d(5).
 
 import re
 
+from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Unreadable
+
 #: A file of an earlier folder hides those of the same name in later ones; what remains is read in the order of names.
 FOLDERS = ("/etc", "/run", "/usr/local/lib", "/usr/lib", "/lib")
 MODPROBE, LOAD = "modprobe.d", "modules-load.d"
@@ -64,8 +66,10 @@ def _keeps_out(words):
 
 def read_blacklist_arguments(tree):
     """Return ``{module: word}`` of what the running kernel's command line keeps out. Raises: Unreadable."""
-    words = (tree.read_text("/proc/cmdline") or "").split()
-    found = (word.partition("=") for word in words if word.partition("=")[0] in BLACKLIST_ARGUMENTS)
+    text = tree.read_text("/proc/cmdline")
+    if text is None:
+        raise Unreadable("/proc/cmdline: no such file")
+    found = (word.partition("=") for word in text.split() if word.partition("=")[0] in BLACKLIST_ARGUMENTS)
     return {canonical(name): f"{key}={names}" for key, _equals, names in found for name in names.split(",") if name}
 
 

@@ -12,8 +12,13 @@ import re
 from ansible_collections.openstack.cyborg.plugins.module_utils import guards
 from ansible_collections.openstack.cyborg.plugins.module_utils.host import Failure, Refusal
 from ansible_collections.openstack.cyborg.plugins.module_utils.kernel import read_kernel, read_release
-from ansible_collections.openstack.cyborg.plugins.module_utils.kmod import modules_folder, read_aliases, read_loaded
-from ansible_collections.openstack.cyborg.plugins.module_utils.modinfo import module_of_file, read_modinfo
+from ansible_collections.openstack.cyborg.plugins.module_utils.kmod import (
+    read_aliases,
+    read_builtin,
+    read_loaded,
+    read_paths,
+)
+from ansible_collections.openstack.cyborg.plugins.module_utils.modinfo import read_modinfo
 from ansible_collections.openstack.cyborg.plugins.module_utils.modprobe import canonical, read_blacklist_arguments
 from ansible_collections.openstack.cyborg.plugins.module_utils.tree import is_unknown
 
@@ -42,15 +47,10 @@ def is_loaded(tree, name):
 
 def read_on_disk(tree, name):
     """Return ``builtin``, the path of the module's file for the running kernel, or None. Raises: Unreadable."""
-    folder = modules_folder(read_release(tree))
-    for line in (tree.read_text("%s/modules.builtin" % folder) or "").splitlines():
-        if module_of_file(line) == canonical(name):
-            return "builtin"
-    for line in (tree.read_text("%s/modules.dep" % folder) or "").splitlines():
-        path = line.partition(":")[0]
-        if module_of_file(path) == canonical(name):
-            return path if path.startswith("/") else "%s/%s" % (folder, path)
-    return None
+    release = read_release(tree)
+    if canonical(name) in read_builtin(tree, release):
+        return "builtin"
+    return read_paths(tree, release).get(canonical(name))
 
 
 def is_on_disk(tree, name):
@@ -137,7 +137,7 @@ def unload(host, name):
 def refuse_unload(host, name):
     """Refuse to unload what is built in, in use, or carries what is protected. Raises: Refusal."""
     module = guards.read_module(host, name)
-    if module["builtin"]:
+    if module["builtin"] is True:
         raise Refusal("Unsupported", "%s is built into the kernel: it can be neither unloaded nor blacklisted" % name)
     if not module["loaded"]:
         return

@@ -24,8 +24,6 @@ from ansible_collections.openstack.cyborg.plugins.module_utils.tree import (
 VPD_CLASSES = ("02", "03", "0b", "10", "12", "0108")
 VPD_LIMIT_BYTES = 2048
 VPD_TIME_S = 5
-#: What a function that does not answer reads as. Source: PCI Local Bus Specification 3.0, section 6.1.
-NO_ID = "ffff"
 #: All ids in one read. Source: Linux, drivers/pci/pci-driver.c, `pci_uevent`.
 MODALIAS = "pci:v0000....d0000....sv0000....sd0000....bc..sc..i.."
 IDS = {
@@ -77,6 +75,14 @@ LINK_ATTRIBUTES = (
 )
 
 EVERY_ATTRIBUTE = ATTRIBUTES + LINK_ATTRIBUTES
+#: What a function is, and what it cannot be touched without: it counts as protected where one of these is unknown.
+WEIGHTY = ("vendor_id", "product_id", "class_id", "iommu_group", "physfn")
+#: All that is unknown of a function that cannot be looked into.
+EVERY_FACT = (
+    *(fact for fact, _attribute, _parse in EVERY_ATTRIBUTE),
+    *(*IDS, "class_id", "driver", "iommu_group", "physfn", "mdev_types", "nvme_names"),
+    *("function_driver", "function_modalias"),
+)
 
 
 def read_devices(tree, topology):
@@ -92,10 +98,10 @@ def read_devices(tree, topology):
         device, names = _read_function(tree, address)
         if device is None:
             continue  # it went away since it was listed: a VF, or a card that was unplugged
-        device["net_names"] = on_nets.get(address, [])
+        device["net_names"] = list(map(clean, on_nets.get(address, [])))
         device["block_names"] = on_blocks.get(address, [])
-        device["slot"] = slots.get(address[:-2])
-        device["macs"] = [mac for mac in (_read_mac(tree, name) for name in device["net_names"]) if mac]
+        device["slot"] = slots if is_unknown(slots) else slots.get(address[:-2])
+        device["macs"] = _read_macs(tree, on_nets.get(address, []))
         devices[address] = device
         _read_identity(tree, device, reading_until if "vpd" in names else None)
     _relate(devices)
@@ -103,12 +109,27 @@ def read_devices(tree, topology):
 
 
 def read_function(tree, address):
-    """Return what the function's own attributes say, None where there is no such function. Raises: Unreadable."""
+    """Return what the function's own attributes say, None where there is no such function."""
     return _read_function(tree, address)[0]
 
 
 def _read_function(tree, address):
+    """Return the facts, and the names of the attributes; None for a function that is not there, or not any more."""
     base = f"{PCI_DEVICES}/{address}"
+    try:
+        device, names = _look_into(tree, base)
+    except Unreadable as exc:
+        device, names = dict.fromkeys(EVERY_FACT, unknown(exc.reason)), frozenset()
+        device["vfs"] = []
+    if device is None or (any(map(is_unknown, device.values())) and tree.is_absent(base)):
+        return None, names
+    missing = [device[fact]["unknown"] for fact in WEIGHTY if is_unknown(device[fact])]
+    device["protected"] = [{"reason": "unknown", "via": why} for why in missing[:1]]
+    device["address"] = address
+    return device, names
+
+
+def _look_into(tree, base):
     folder = tree.open_folder(base)
     if folder is None:
         return None, frozenset()
@@ -116,7 +137,7 @@ def _read_function(tree, address):
         names = folder.names
         if "modalias" not in names and not tree.exists(base):
             return None, names
-        physfn = tree.link_name(f"{base}/physfn") if "physfn" in names else None
+        physfn = tree.link_fact(f"{base}/physfn") if "physfn" in names else None
         wanted = ATTRIBUTES if physfn else EVERY_ATTRIBUTE
         texts = folder.read_attributes([attribute for _fact, attribute, _parse in wanted if attribute in names])
     device = {
@@ -124,18 +145,23 @@ def _read_function(tree, address):
     }
     virtfns = sorted(int(name[6:]) for name in names if name.startswith("virtfn") and name[6:].isdigit())
     device.update(
-        address=address,
         driver=tree.link_fact(f"{base}/driver") if "driver" in names else None,
         iommu_group=tree.link_fact(f"{base}/iommu_group", int) if "iommu_group" in names else None,
         physfn=physfn,
         vfs=[tree.link_name(f"{base}/virtfn{index}") or "" for index in virtfns],
         mdev_types=_read_mdev_types(tree, base) if "mdev_supported_types" in names else [],
-        nvme_names=tree.listdir(f"{base}/nvme") or [] if "nvme" in names else [],
-        protected=[],
+        nvme_names=_list(tree, f"{base}/nvme") if "nvme" in names else [],
         **_read_virtio(tree, base, names),
     )
     device.update(_ids(tree, base, device["modalias"]))
     return device, names
+
+
+def _list(tree, name):
+    try:
+        return tree.listdir(name) or []
+    except Unreadable as exc:
+        return unknown(exc.reason)
 
 
 def _fact(name, text, parse):
@@ -150,13 +176,8 @@ def _ids(tree, base, modalias):
         return dict(ids, class_id=said[44:46] + said[48:50] + said[51:53])
     ids = {fact: tree.fact(f"{base}/{attribute}", parse_hex) for fact, attribute in IDS.items()}
     ids["class_id"] = tree.fact(f"{base}/class", parse_hex)
-    protected = []
-    for fact, nothing in (("vendor_id", NO_ID), ("product_id", NO_ID), ("class_id", NO_ID + "ff")):
-        if not isinstance(ids[fact], str):
-            why = ids[fact]["unknown"] if ids[fact] else f"{base}: no {fact}"
-            protected = [{"reason": "unknown", "via": why}]
-            ids[fact] = nothing
-    return dict(ids, protected=protected)
+    nothing = {fact: unknown(f"{base}: no {fact}") for fact in WEIGHTY if fact in ids and ids[fact] is None}
+    return dict(ids, **nothing)
 
 
 def _read_virtio(tree, base, names):
@@ -170,46 +191,61 @@ def _read_virtio(tree, base, names):
 
 def _read_mdev_types(tree, base):
     folder = f"{base}/mdev_supported_types"
+    names = _list(tree, folder)
+    if is_unknown(names):
+        return names
     return [
         {
             "type_id": clean(name),
-            "name": _known(tree.fact(f"{folder}/{name}/name")),
+            "name": tree.fact(f"{folder}/{name}/name"),
             "available": tree.fact(f"{folder}/{name}/available_instances", int),
         }
-        for name in tree.listdir(folder) or ()
+        for name in names
     ]
 
 
 def _read_slots(tree):
     """Return ``{"0000:3b:00": "4"}``, the names of the slots on the board."""
-    slots = {}
-    for name in tree.listdir("/sys/bus/pci/slots") or ():
+    slots, names = {}, _list(tree, "/sys/bus/pci/slots")
+    if is_unknown(names):
+        return names
+    for name in names:
         address = tree.fact(f"/sys/bus/pci/slots/{name}/address")
         if isinstance(address, str):
             slots.setdefault(address, clean(name))
     return slots
 
 
-def _read_mac(tree, name):
-    # A port of a bond has the bond's address; its own is the identity.
-    mac = tree.fact(f"/sys/class/net/{name}/bonding_slave/perm_hwaddr")
-    mac = mac if isinstance(mac, str) else _known(tree.fact(f"/sys/class/net/{name}/address"))
-    return None if mac in (None, "", "00:00:00:00:00:00") else mac
+def _read_macs(tree, names):
+    macs = []
+    for name in names:
+        # A port of a bond has the bond's address; its own is the identity.
+        mac = tree.fact(f"/sys/class/net/{name}/bonding_slave/perm_hwaddr")
+        mac = mac or tree.fact(f"/sys/class/net/{name}/address")
+        if is_unknown(mac):
+            return mac
+        if mac not in (None, "", "00:00:00:00:00:00"):
+            macs.append(mac)
+    return macs
 
 
 def _read_identity(tree, device, reading_until):
     """Add serial and part number: of the NVMe controller, else of the Vital Product Data where they are worth it."""
-    device["serial"] = device["part_number"] = None
-    if device["physfn"]:
+    nvme, class_id = device["nvme_names"], device["class_id"]
+    device["serial"] = device["part_number"] = nvme if is_unknown(nvme) else None
+    if isinstance(device["physfn"], str) or is_unknown(nvme):
         return  # what a VF has of its own is its PF's
-    if device["nvme_names"]:
-        device["serial"] = tree.fact(
-            f"/sys/class/nvme/{device['nvme_names'][0]}/serial", lambda text: clean(text.strip())
-        )
-    if device["serial"] is not None or not reading_until or not device["class_id"].startswith(VPD_CLASSES):
+    if nvme:
+        device["serial"] = tree.fact(f"/sys/class/nvme/{nvme[0]}/serial", lambda text: clean(text.strip()))
+    if not reading_until:
+        return
+    name = f"{PCI_DEVICES}/{device['address']}/vpd"
+    if device["serial"] is not None or not str(class_id).startswith(VPD_CLASSES):
+        device["part_number"] = unknown(f"{name}: not read: that is slow, and seldom worth it of such a function")
+        device["serial"] = device["serial"] or device["part_number"]
         return
     try:
-        found = _read_vpd(tree, f"{PCI_DEVICES}/{device['address']}/vpd", reading_until)
+        found = _read_vpd(tree, name, reading_until)
         device["serial"], device["part_number"] = found.get("SN"), found.get("PN")
     except (Unreadable, ValueError) as exc:
         device["serial"] = device["part_number"] = unknown(f"{exc}")
@@ -234,7 +270,3 @@ def _relate(devices):
         for index, address in enumerate(device["vfs"]):
             if address in devices:
                 devices[address]["vf_index"] = index
-
-
-def _known(fact):
-    return None if is_unknown(fact) else fact

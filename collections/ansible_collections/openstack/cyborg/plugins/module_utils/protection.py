@@ -73,7 +73,7 @@ class _Marks:
             return
         device = self.devices[address]
         lead = THIS_CONNECTION if via.startswith(THIS_CONNECTION) else ""
-        if device["physfn"] in self.devices:
+        if isinstance(device["physfn"], str) and device["physfn"] in self.devices:
             self.mark(device["physfn"], reason, f"{lead}{device['physfn']} is the PF of {address}")
         for member in device["iommu_members"]:
             if member != address:
@@ -89,7 +89,7 @@ class _Marks:
             named = (STORAGE_CLASS in classes and device["block_names"]) or (
                 NETWORK_CLASS in classes and device["net_names"]
             )
-            if named or device["class_id"].startswith(classes):
+            if named or str(device["class_id"]).startswith(classes):
                 self.mark(address, UNKNOWN, reason)
 
     def _add(self, address, reason, via):

@@ -10,7 +10,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.openstack.cyborg.plugins.module_utils import unfinished
 from ansible_collections.openstack.cyborg.plugins.module_utils.host import Failure, Host, Lock, Refusal
-from ansible_collections.openstack.cyborg.plugins.module_utils.tree import ToolMissing, Tree, Unreadable
+from ansible_collections.openstack.cyborg.plugins.module_utils.tree import ToolMissing, Tree, Unreadable, spelled
 
 #: Of every module that changes a host. The doc fragment `host` describes them.
 ARGUMENTS = {
@@ -32,13 +32,8 @@ def run(feature, **more):
                 unfinished.restore_all(host)
             result = feature.ensure(host, module.params)
     except Refusal as exc:
-        module.fail_json(msg=exc.message, reason=exc.reason, holders=exc.holders)
+        module.fail_json(**spelled({"msg": exc.message, "reason": exc.reason, "holders": exc.holders}))
     except (Failure, Unreadable, ToolMissing, ValueError) as exc:
-        module.fail_json(msg=str(exc))
-    module.exit_json(
-        changed=result.changed,
-        before=result.before,
-        after=result.after,
-        reboot_required=result.reboot_required,
-        diff={"before": result.before, "after": result.after},
-    )
+        module.fail_json(**spelled({"msg": str(exc)}))
+    states = spelled({"before": result.before, "after": result.after})
+    module.exit_json(changed=result.changed, reboot_required=result.reboot_required, diff=states, **states)

@@ -1,6 +1,7 @@
 # Copyright (c) 2026 Cyborg Reconciler contributors
 # Simplified BSD License (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
+# long: one class, which every reader needs; a host compiles each file anew on each look
 """Where does a path of the host lie, what stands there, and how is a kernel attribute written?
 
 Every reader and every state module reaches the host through a `Tree`: the live system, or a tree of files that looks
@@ -41,11 +42,20 @@ class ToolMissing(Exception):  # noqa: N818 -- reads as what it says
 
 
 def clean(text, limit=TEXT_LIMIT):
-    """Return *text* without control characters (they become escapes), at most *limit* characters long."""
+    r"""Return *text* without control characters, which become escapes, as bytes that are no UTF-8 become ``\xNN``.
+
+    Shape: at most *limit* characters.
+    """
     text = text[: limit + 1]
     if not text.isprintable():
-        text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+        text = "".join(c if c.isprintable() else _escape(c) for c in text)
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _escape(sign):
+    if "\udc80" <= sign <= "\udcff":
+        return "\\x%02x" % (ord(sign) - 0xDC00)
+    return sign.encode("unicode_escape").decode("ascii")
 
 
 def unknown(reason):
@@ -59,6 +69,21 @@ def parsed(name, text, parse):
         return None if text is None else parse(text)
     except ValueError:
         return unknown(f"{name}: {text[:80]!r} is not what stands there by the kernel's rules")
+
+
+def spelled(facts):
+    """Return *facts*, or what else goes out as JSON, with what is no text in UTF-8 spelled as `clean` spells it."""
+    import json
+
+    return _spell(facts) if "\\ud" in json.dumps(facts) else facts
+
+
+def _spell(value):
+    if isinstance(value, dict):
+        return {_spell(key): _spell(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_spell(item) for item in value]
+    return "".join(_escape(c) if "\ud800" <= c <= "\udfff" else c for c in value) if isinstance(value, str) else value
 
 
 def is_unknown(fact):
@@ -145,6 +170,8 @@ class Tree:
         except FileNotFoundError:
             return None
         except OSError as exc:
+            if exc.errno == errno.ENODEV and self.is_absent(name):
+                return None  # what it belonged to went away meanwhile
             raise Unreadable(_why(name, exc)) from exc
 
     def open_read(self, name):
@@ -159,14 +186,15 @@ class Tree:
             return os.open(self.path(name), READ_FLAGS)
 
     def read_text(self, name, limit=READ_LIMIT_BYTES):
-        r"""Return the text of *name* without trailing white space and NULs, None where it is absent.
+        """Return the text of *name* without trailing white space and NULs, None where it is absent.
 
-        Bytes that are no UTF-8 come as ``\xNN``. Raises: Unreadable for everything but ENOENT, a longer text included.
+        Bytes that are no UTF-8 come as surrogates, as in names of files; `clean` and `spelled` say how they go out.
+        Raises: Unreadable for everything but ENOENT, a longer text included.
         """
         data = self.read_bytes(name, limit + 1)
         if data is not None and len(data) > limit:
             raise Unreadable("%s is longer than %d bytes" % (name, limit))
-        return None if data is None else data.decode("utf-8", "backslashreplace").rstrip("\0\n\t \r")
+        return None if data is None else decoded(data).rstrip("\0\n\t \r")
 
     def open_folder(self, name):
         """Return the `Folder` *name* of the kernel's attributes, None where it is absent. Raises: Unreadable."""
@@ -237,6 +265,13 @@ class Tree:
     def exists(self, name):
         """Say whether *name* is there, links followed. Raises: Unreadable."""
         return self.mode(name) is not None
+
+    def is_absent(self, name):
+        """Say whether *name* is certainly not there."""
+        try:
+            return not self.exists(name)
+        except Unreadable:
+            return False
 
     def mode(self, name):
         """Return the mode of *name* (see `stat`), links followed; None where it is absent. Raises: Unreadable."""
@@ -327,7 +362,7 @@ class Tree:
             timeout=timeout_s,
             check=False,
         )
-        return done.returncode, _decoded(done.stdout), _decoded(done.stderr)
+        return done.returncode, decoded(done.stdout), decoded(done.stderr)
 
 
 class Folder:
@@ -360,7 +395,7 @@ class Folder:
                     data = os.read(handle, ATTRIBUTE_BYTES)
                 finally:
                     os.close(handle)
-                found[name] = data.decode("utf-8", "backslashreplace").rstrip("\0\n\t \r")
+                found[name] = decoded(data).rstrip("\0\n\t \r")
             except FileNotFoundError:  # noqa: PERF203 -- each attribute may fail for itself
                 found[name] = None
             except OSError as exc:
@@ -368,8 +403,9 @@ class Folder:
         return found
 
 
-def _decoded(output):
-    return output.decode("utf-8", "backslashreplace")
+def decoded(data):
+    """Return *data* as text, with surrogates for the bytes that are no UTF-8, as Python has them in names of files."""
+    return data.decode("utf-8", "surrogateescape")
 
 
 def _normal(name):

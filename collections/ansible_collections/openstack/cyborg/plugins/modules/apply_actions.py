@@ -153,7 +153,7 @@ from ansible_collections.openstack.cyborg.plugins.module_utils import (
 )
 from ansible_collections.openstack.cyborg.plugins.module_utils.apply import Request, apply
 from ansible_collections.openstack.cyborg.plugins.module_utils.host import Failure, Lock
-from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Tree, Unreadable
+from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Tree, Unreadable, spelled
 
 FEATURES = {
     "device_binding": binding,
@@ -196,6 +196,7 @@ def main():
             outcome, diffs = apply(tree, request, check=module.check_mode)
     except (Failure, Unreadable) as exc:
         outcome, diffs = {"status": "failed", "steps": [], "message": str(exc)}, []
+    outcome, diffs = spelled([outcome, diffs])
     result = {
         "changed": any(step["status"] == "changed" for step in outcome["steps"]),
         "cyborg_outcome": outcome,

@@ -37,7 +37,11 @@ class HostTree:
         self.file("/proc/net/route", ROUTES_HEAD)
         self.file("/proc/self/mountinfo", "1 0 0:2 / / rw - rootfs none rw\n")
         self.file("/proc/cmdline", "quiet\n")
-        self.folder("/sys/bus/pci/devices")
+        self.file("/proc/modules")
+        for name in ("dep", "alias", "builtin"):
+            self.file(f"/lib/modules/{RELEASE}/modules.{name}")
+        for folder in ("/boot", "/sys/bus/pci/devices", "/sys/firmware", "/sys/kernel"):
+            self.folder(folder)
 
     @property
     def tree(self):

@@ -6,8 +6,11 @@ import os
 
 import pytest
 
-from ansible_collections.openstack.cyborg.plugins.module_utils.dkms import parse_status
+from ansible_collections.openstack.cyborg.plugins.module_utils import dkms_package
+from ansible_collections.openstack.cyborg.plugins.module_utils.dkms import parse_status, read_dkms
 from ansible_collections.openstack.cyborg.plugins.module_utils.facts import gather_drivers
+from ansible_collections.openstack.cyborg.plugins.module_utils.host import Failure
+from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Tree, Unreadable
 from ansible_collections.openstack.cyborg.tests.unit.host_tree import HostTree, simulate
 
 KERNEL = "6.1.0-28-amd64"
@@ -61,6 +64,46 @@ def test_a_build_is_not_installed_when_another_version_is(host):
     assert states == {"535.1": "built", "550.2": "installed"}
 
 
+def test_a_package_whose_source_is_gone_is_broken_with_what_was_built_of_it(host):
+    build(host, "edu", "1.0", KERNEL)
+    install(host, "edu", "1.0", KERNEL)
+    host.folder("/var/lib/dkms/edu/original_module")
+    os.rmdir(host.real("/usr/src/edu-1.0"))
+    assert gather_drivers(host.tree)["dkms"] == [
+        {"name": "edu", "version": "1.0", "kernel": None, "state": "broken"},
+        {"name": "edu", "version": "1.0", "kernel": KERNEL, "state": "installed"},
+    ]
+
+
+class Failing(Tree):
+    """The tree of a host that has a disk error at *place*."""
+
+    def __init__(self, root, place):
+        super().__init__(root)
+        self._place = place
+
+    def listdir(self, name):
+        if name == self._place:
+            raise Unreadable(f"{name}: Input/output error")
+        return super().listdir(name)
+
+
+@pytest.mark.parametrize(("place", "version"), [("/var/lib/dkms/edu", None), ("/var/lib/dkms/edu/1.0", "1.0")])
+def test_a_package_that_cannot_be_read_is_told_and_the_others_too(host, place, version):
+    build(host, "edu", "1.0", KERNEL)
+    build(host, "nvidia", "535.1")
+    tree = Failing(host.root, place)
+    why = {"unknown": f"{place}: Input/output error"}
+    assert read_dkms(tree, present=True) == [
+        {"name": "edu", "version": version, "kernel": None, "state": why},
+        {"name": "nvidia", "version": "535.1", "kernel": None, "state": "added"},
+    ]
+    args = {"name": "edu", "version": "1.0"}
+    with pytest.raises(Failure, match="what DKMS has built of edu cannot be read"):
+        dkms_package.read(tree, args)
+    assert dkms_package.read(tree, dict(args, name="nvidia"))["builds"][0]["state"] == "added"
+
+
 def test_a_dkms_whose_tree_lies_elsewhere_is_asked(host):
     simulate(host.root)
     program(host, f"echo 'edu/1.0, {KERNEL}, x86_64: installed'")
@@ -80,6 +123,7 @@ def test_a_dkms_that_fails_is_unknown(host):
         ("edu/1.0, 6.1.0, x86_64: built", ("edu", "1.0", "6.1.0", "built")),
         ("edu, 1.0: added", ("edu", "1.0", None, "added")),
         ("edu/1.0: added", ("edu", "1.0", None, "added")),
+        ("edu/1.0: broken", ("edu", "1.0", None, "broken")),
         ("edu/1.0, 6.1.0, x86_64: installed (WARNING! Diff between built and installed module!)",
          ("edu", "1.0", "6.1.0", "installed")),
     ],

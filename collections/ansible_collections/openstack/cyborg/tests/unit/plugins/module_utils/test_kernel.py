@@ -2,6 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
+import os
+
 import pytest
 
 from ansible_collections.openstack.cyborg.plugins.module_utils.facts import gather_kernel
@@ -274,6 +276,45 @@ def test_lockdown_is_the_word_in_brackets(host):
     assert gather_kernel(host.tree)["lockdown"] is None
     host.file("/sys/kernel/security/lockdown", "none [integrity] confidentiality\n")
     assert gather_kernel(host.tree)["lockdown"] == "integrity"
+
+
+def test_lockdown_is_unknown_where_securityfs_is_not_mounted_and_none_without_it(host):
+    security = host.folder("/sys/kernel/security")
+    assert "securityfs" in gather_kernel(host.tree)["lockdown"]["unknown"]
+    host.file(f"{security}/lsm", "capability\n")
+    assert gather_kernel(host.tree)["lockdown"] is None
+
+
+@pytest.mark.parametrize(
+    ("folder", "facts"),
+    [("/sys/kernel", ["lockdown", "iommu_enabled"]), ("/sys/firmware", ["secure_boot"]), ("/boot", ["kernels"])],
+)
+def test_what_would_be_in_a_folder_that_each_host_has_is_unknown_without_it(host, folder, facts):
+    os.rmdir(host.real(folder))
+    found = gather_kernel(host.tree)
+    assert [found[fact] for fact in facts] == [{"unknown": f"{folder}: no such folder"}] * len(facts)
+
+
+@pytest.mark.parametrize(
+    ("name", "fact"), [("osrelease", "release"), ("arch", "architecture"), ("random/boot_id", "boot_id")]
+)
+def test_what_the_kernel_does_not_say_of_itself_is_unknown(host, name, fact):
+    host.file(f"/proc/sys/kernel/{name}", "said\n")
+    assert gather_kernel(host.tree)[fact] == "said"
+    os.unlink(host.real(f"/proc/sys/kernel/{name}"))
+    assert gather_kernel(host.tree)[fact] == {"unknown": f"/proc/sys/kernel/{name}: it is not said there"}
+
+
+def test_without_os_release_the_system_is_unknown_and_with_it_which_files_configure_it(host):
+    os.unlink(host.real("/etc/os-release"))
+    host.file("/etc/default/grub", 'GRUB_CMDLINE_LINUX="quiet"\n')
+    why = {"unknown": "/etc/os-release: no such file"}
+    found = gather_kernel(host.tree)
+    assert [found[fact] for fact in ("os_family", "os_id", "os_version", "args_configured")] == [why] * 4
+    host.file("/usr/lib/os-release", "ID=debian\n")
+    assert gather_kernel(host.tree)["os_family"] == "debian"
+    host.folder("/etc/os-release")  # it is there, and only where it is not the other counts
+    assert "Is a directory" in gather_kernel(host.tree)["os_family"]["unknown"]
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,12 @@ import struct
 import pytest
 
 from ansible_collections.openstack.cyborg.plugins.module_utils import kernel_modules
-from ansible_collections.openstack.cyborg.plugins.module_utils.facts import gather_drivers
+from ansible_collections.openstack.cyborg.plugins.module_utils.facts import gather_devices, gather_drivers
 from ansible_collections.openstack.cyborg.plugins.module_utils.host import Failure, Host
 from ansible_collections.openstack.cyborg.plugins.module_utils.kmod import match_aliases, parse_loaded
 from ansible_collections.openstack.cyborg.plugins.module_utils.modinfo import parse_modinfo, parse_signer
+from ansible_collections.openstack.cyborg.plugins.module_utils.modules import is_loaded, read_on_disk
+from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Unreadable
 from ansible_collections.openstack.cyborg.tests.unit.host_tree import NIC, RELEASE, HostTree, simulate
 
 MODULES = f"/lib/modules/{RELEASE}"
@@ -218,10 +220,59 @@ def test_loaded_modules_without_unloading_have_no_refcount():
     assert parse_loaded("a 1 - - Live 0x0\nb 1 2 [permanent],c, Live 0x0 (OE)\n") == {"a": (None, []), "b": (2, ["c"])}
 
 
-def test_a_list_of_modules_that_makes_no_sense_fails_the_reading(host):
-    host.file("/proc/modules", "rubbish\n")
-    with pytest.raises(Exception, match="/proc/modules"):
-        gather_drivers(host.tree)
+@pytest.mark.parametrize("text", ["rubbish\n", None])
+def test_without_a_list_of_modules_that_makes_sense_it_is_unknown_what_is_loaded(host, text):
+    if text:
+        host.file("/proc/modules", text)
+    else:
+        os.unlink(host.real("/proc/modules"))
+    found = module(host, "igb")
+    for fact in ("loaded", "refcount", "holders", "builtin"):
+        assert found[fact]["unknown"].startswith("/proc/modules: ")
+    assert (found["disk_version"], found["devices"]) == ("5.6", ["0000:3b:00.0"])
+    with pytest.raises(Unreadable, match="/proc/modules"):
+        is_loaded(host.tree, "igb")
+
+
+def test_without_modules_dep_it_is_unknown_what_lies_on_disk(host):
+    os.unlink(host.real(f"{MODULES}/modules.dep"))
+    found = module(host, "igb")
+    for fact in ("path", "disk_version", "disk_srcversion", "signer"):
+        assert found[fact] == {"unknown": f"{MODULES}/modules.dep: no such file"}
+    assert found["loaded"] is True
+    with pytest.raises(Unreadable, match=r"modules\.dep"):
+        read_on_disk(host.tree, "igb")
+
+
+def test_without_modules_builtin_only_what_the_running_kernel_shows_is_known(host):
+    os.unlink(host.real(f"{MODULES}/modules.builtin"))
+    host.folder("/sys/module/loop")
+    assert module(host, "igb")["builtin"] is False
+    assert module(host, "loop", "loop")["builtin"] is True
+    assert module(host, "nvme", "nvme")["builtin"] == {"unknown": f"{MODULES}/modules.builtin: no such file"}
+
+
+def test_without_modules_alias_it_is_unknown_which_modules_are_for_a_device(host):
+    os.unlink(host.real(f"{MODULES}/modules.alias"))
+    assert gather_devices(host.tree)[0]["modules"] == {"unknown": f"{MODULES}/modules.alias: no such file"}
+
+
+def test_without_the_kernels_release_nothing_is_known_of_its_modules(host):
+    os.unlink(host.real("/proc/sys/kernel/osrelease"))
+    why = {"unknown": "/proc/sys/kernel/osrelease: it is not said there"}
+    assert gather_devices(host.tree)[0]["modules"] == why
+    assert module(host, "igb")["path"] == why
+
+
+def test_without_a_command_line_it_is_unknown_what_is_kept_out(host):
+    os.unlink(host.real("/proc/cmdline"))
+    assert gather_drivers(host.tree)["blacklisted"] == {"unknown": "/proc/cmdline: no such file"}
+
+
+def test_parameters_that_cannot_be_listed_are_told_as_such(host):
+    assert module(host, "igb")["parameters_unknown"] is None
+    host.file("/sys/module/igb/parameters", "no folder")
+    assert "Not a directory" in module(host, "igb")["parameters_unknown"]
 
 
 def test_the_configuration_comes_with_the_modules(host):

@@ -2,9 +2,14 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
+import os
+
 import pytest
 
 from ansible_collections.openstack.cyborg.plugins.module_utils.facts import gather_devices
+from ansible_collections.openstack.cyborg.plugins.module_utils.pci import read_devices
+from ansible_collections.openstack.cyborg.plugins.module_utils.topology import Topology
+from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Tree
 from ansible_collections.openstack.cyborg.plugins.module_utils.vpd import parse_vpd
 from ansible_collections.openstack.cyborg.tests.unit.host_tree import BRIDGE, GPU, NIC, NVME, RELEASE, HostTree
 
@@ -61,9 +66,61 @@ def test_a_function_whose_ids_are_unreadable_is_protected(host):
     host.file(f"{folder}/modalias", "")
     host.file(f"{folder}/class", "0x120000\n")
     device = devices_of(host)["0000:3b:00.0"]
-    assert device["product_id"] == "ffff"
-    assert device["protected"][0]["reason"] == "unknown"
-    assert "rubbish" in device["protected"][0]["via"]
+    assert "rubbish" in device["product_id"]["unknown"]
+    assert device["protected"] == [{"reason": "unknown", "via": device["product_id"]["unknown"]}]
+
+
+def test_a_function_that_cannot_be_looked_into_is_unknown_and_protected_and_the_others_are_read(host):
+    host.file("/sys/devices/pci0000:00/file", "in the place of a folder: nobody lists it, root neither")
+    host.link("/sys/bus/pci/devices/0000:3b:00.0", "/sys/devices/pci0000:00/file")
+    host.nvme(0, host.function("0000:3c:00.0", NVME))
+    blind, other = devices_of(host).values()
+    why = {"unknown": "/sys/bus/pci/devices/0000:3b:00.0: Not a directory"}
+    for fact in ("vendor_id", "class_id", "driver", "num_vfs", "iommu_group", "physfn", "modules", "serial", "holders"):
+        assert blind[fact] == why
+    assert blind["protected"] == [{"reason": "unknown", "via": why["unknown"]}]
+    assert (other["serial"], other["protected"]) == ("S5XYNX0R000042", [])
+
+
+@pytest.mark.parametrize("fact", ["mdev_types", "nvme_names"])
+def test_a_folder_of_a_function_that_cannot_be_listed_is_unknown_for_itself(host, fact):
+    folder = host.function("0000:3b:00.0", GPU)
+    host.file(f"{folder}/{'nvme' if fact == 'nvme_names' else 'mdev_supported_types'}", "no folder")
+    device = devices_of(host)["0000:3b:00.0"]
+    assert "Not a directory" in device[fact]["unknown"]
+    assert (device["vendor_id"], device["protected"]) == ("10de", [])
+
+
+def test_a_function_whose_iommu_group_is_unknown_is_protected(host):
+    folder = host.function("0000:3b:00.0", NIC)
+    host.link(f"{folder}/iommu_group", host.folder("/sys/kernel/iommu_groups/seven"))
+    device = devices_of(host)["0000:3b:00.0"]
+    assert device["protected"] == [{"reason": "unknown", "via": device["iommu_group"]["unknown"]}]
+    assert device["holders"] == device["iommu_group"]
+
+
+class Unplugging(Tree):
+    """The tree of a host from which the function *address* goes while it is read."""
+
+    def __init__(self, root, address):
+        super().__init__(root)
+        self._address = address
+
+    def open_folder(self, name):
+        folder = super().open_folder(name)
+        if name.endswith(self._address):
+            os.unlink(f"{self.root}/sys/bus/pci/devices/{self._address}")
+        return folder
+
+
+def test_a_function_that_goes_away_while_it_is_read_is_simply_not_there(host):
+    folder = host.function("0000:3b:00.0", NIC)
+    host.folder(f"{folder}/sriov_numvfs")  # what the kernel says of an attribute that has gone is an error
+    host.function("0000:3c:00.0", NIC)
+    tree = host.tree
+    assert list(read_devices(tree, Topology(tree))) == ["0000:3b:00.0", "0000:3c:00.0"]
+    tree = Unplugging(host.root, "0000:3b:00.0")
+    assert list(read_devices(tree, Topology(tree))) == ["0000:3c:00.0"]
 
 
 def test_domains_may_be_longer_than_four_digits(host):
@@ -170,7 +227,15 @@ def test_vital_product_data_that_make_no_sense_are_unknown(host):
 def test_vital_product_data_of_other_classes_are_left_alone(host):
     folder = host.function("0000:00:1f.0", dict(BRIDGE, class_id="060100"))
     host.file(f"{folder}/vpd", vpd(SN="1"))
-    assert devices_of(host)["0000:00:1f.0"]["serial"] is None
+    device = devices_of(host)["0000:00:1f.0"]
+    assert device["serial"] == device["part_number"]
+    assert device["serial"]["unknown"].startswith("/sys/bus/pci/devices/0000:00:1f.0/vpd: not read: ")
+
+
+def test_without_vital_product_data_there_is_no_serial(host):
+    host.function("0000:3b:00.0", GPU)
+    host.function("0000:00:1f.0", BRIDGE)
+    assert [device["serial"] for device in devices_of(host).values()] == [None, None]
 
 
 @pytest.mark.parametrize("cut", range(0, 40, 3))
@@ -188,3 +253,23 @@ def test_mdev_types_say_how_many_are_left(host):
     host.file(f"{folder}/mdev_supported_types/nvidia-63/available_instances", "8\n")
     found = devices_of(host)["0000:3b:00.0"]["mdev_types"]
     assert found == [{"type_id": "nvidia-63", "name": "GRID P4-1Q", "available": 8}]
+
+
+def test_what_an_mdev_type_is_called_may_be_unknown(host):
+    folder = host.function("0000:3b:00.0", GPU)
+    host.folder(f"{folder}/mdev_supported_types/nvidia-63/name")
+    assert "Is a directory" in devices_of(host)["0000:3b:00.0"]["mdev_types"][0]["name"]["unknown"]
+
+
+@pytest.mark.parametrize("name", ["address", "bonding_slave/perm_hwaddr"])
+def test_a_mac_that_cannot_be_read_is_unknown(host, name):
+    place = host.net("ens1", host.function("0000:3b:00.0", NIC))
+    os.unlink(host.real(f"{place}/address"))
+    host.folder(f"{place}/{name}")
+    assert "Is a directory" in devices_of(host)["0000:3b:00.0"]["macs"]["unknown"]
+
+
+def test_slots_that_cannot_be_listed_are_unknown(host):
+    host.function("0000:3b:00.0", NIC)
+    host.file("/sys/bus/pci/slots", "no folder")
+    assert "Not a directory" in devices_of(host)["0000:3b:00.0"]["slot"]["unknown"]

@@ -74,11 +74,11 @@ def test_links_do_not_lead_out_of_the_root(tmp_path, target):
 
 
 def test_a_folder_that_is_a_link_is_followed_inside_the_root(host):
-    host.file("/usr/lib/modules/file", "here")
-    os.symlink("/usr/lib", host.real("/lib"))
-    assert host.tree.read_text("/lib/modules/file") == "here"
-    assert host.tree.path("/lib/modules/file") == host.real("/usr/lib/modules/file")
-    assert host.tree.resolve("/lib/modules") == "/usr/lib/modules"
+    host.file("/usr/sbin/folder/file", "here")
+    os.symlink("/usr/sbin", host.real("/sbin"))
+    assert host.tree.read_text("/sbin/folder/file") == "here"
+    assert host.tree.path("/sbin/folder/file") == host.real("/usr/sbin/folder/file")
+    assert host.tree.resolve("/sbin/folder") == "/usr/sbin/folder"
 
 
 def test_links_in_circles_are_unknown(host):
