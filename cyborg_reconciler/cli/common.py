@@ -31,8 +31,9 @@ INTERRUPTED: Final = 130
 #: Columns of an output that is no terminal: a pipe gets whole lines, whatever stands in them.
 UNLIMITED: Final = 10_000
 
-#: What a terminal may take for an order: C0 but newline and tab, DEL, and C1. Source: ECMA-48.
-CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+#: What a terminal may take for an order: C0 but newline and tab, DEL, and C1. Source: ECMA-48. And what cannot be
+#: written at all: surrogates, which stand for bytes that are no UTF-8 (in the name of a file, say).
+CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 #: What stands in the place of such a character.
 REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
 
@@ -147,7 +148,8 @@ def target_of(settings: Settings, inventory: tuple[str, ...], limit: str, polici
 
 def put_json(data: object) -> None:
     """Print *data* for programs."""
-    click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+    # Of what is no text in UTF-8 that makes JSON's own escapes.
+    click.echo(json.dumps(data, indent=2, ensure_ascii=False).encode("utf-8", "backslashreplace").decode())
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 """How the command line speaks: to programs in JSON, to people in lines, to a terminal in colours unless told not to."""
 
 import json
+import os
 import re
 import subprocess
 
@@ -56,6 +57,23 @@ def test_what_a_host_calls_itself_is_shown_as_it_is(tmp_path):
         (console["nic-1"].root / "etc/os-release").write_text('ID=ubuntu\nVERSION_ID="12[/bold] :end:"\n')
         answer = console.type("observe")
     assert (answer.code, answer.output.split("   ")[:2]) == (0, ["nic-1", "ubuntu 12[/bold] :end:"])
+
+
+def test_names_that_are_no_utf_8_come_all_the_way_spelled(tmp_path):
+    with open_console(tmp_path, nic_1()) as console:
+        root = console["nic-1"].root
+        net = (root / "sys/bus/pci/devices/0000:ca:00.1").resolve() / "net/caf\udce9"
+        (net / "upper_\udcff").mkdir(parents=True)
+        (root / "sys/class/net/caf\udce9").symlink_to(os.path.relpath(net, root / "sys/class/net"))
+        (root / "sys/module/ice/parameters/mode").write_bytes(b"\xff\n")
+        text, data = console.type("observe"), console.type("observe", "--output", "json")
+    assert (text.code, data.code) == (0, 0)
+    assert "net \\xff on caf\\xe9" in text.output
+    (facts,) = data.data.values()
+    (found,) = (one for one in facts["devices"] if one["address"] == "0000:ca:00.1")
+    assert "caf\\xe9" in found["net_names"]
+    (ice,) = (one for one in facts["drivers"]["modules"] if one["name"] == "ice")
+    assert ice["parameters"]["mode"] == "\\xff"
 
 
 def test_colours_are_for_terminals_and_not_for_those_who_do_not_want_them(tmp_path):

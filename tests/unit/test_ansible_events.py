@@ -45,6 +45,17 @@ def make_facts(version: int = 1) -> dict[str, Any]:
     return msgspec.to_builtins(facts)
 
 
+def test_what_is_no_text_in_utf_8_is_spelled_and_loses_no_other_host() -> None:
+    facts = {**make_facts(), "hostname": "caf\udce9", "\ud800": ["\udcff", 1, None]}
+    sent = encode_message(HostEvent(host="compute-1", happened="ok", facts=facts, message="\udcff"))
+    received = decode_message(sent)
+    assert isinstance(received, HostEvent)
+    assert received.message == "\\udcff"
+    assert received.facts is not None
+    assert (received.facts["hostname"], received.facts["\\ud800"]) == ("caf\\udce9", ["\\udcff", 1, None])
+    assert isinstance(parse_observation(received), Observation)
+
+
 UNREACHABLE = {
     "unreachable": True,
     "exception": "(traceback unavailable)",

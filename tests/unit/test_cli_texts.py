@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Texts of hosts, files and users are shown as they are, whatever stands in them."""
 
+import json
+
 import pytest
 from rich.table import Table
 from rich.text import Text
 
-from cyborg_reconciler.cli.common import console, errors_console
+from cyborg_reconciler.cli.common import console, errors_console, put_json
 from cyborg_reconciler.cli.progress import Board, shown
 from cyborg_reconciler.ports import Progress
 from tests.integration.console import call
@@ -18,6 +20,15 @@ def test_nothing_in_a_text_is_markup_or_an_emoji(capsys: pytest.CaptureFixture[s
     console().print(MARKUP)
     errors_console().print(MARKUP)
     assert capsys.readouterr() == (MARKUP + "\n", MARKUP + "\n")
+
+
+def test_what_is_no_text_in_utf_8_is_written_all_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    console().print("policies/caf\udce9.yml")
+    put_json({"file": "policies/caf\udce9.yml", "name": "é"})
+    shown_as, _, in_json = capsys.readouterr().out.partition("\n")
+    assert shown_as == "policies/caf\N{REPLACEMENT CHARACTER}.yml"
+    assert "é" in in_json
+    assert json.loads(in_json) == {"file": "policies/caf\udce9.yml", "name": "é"}
 
 
 def test_hosts_and_steps_of_a_run_are_named_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:

@@ -83,8 +83,19 @@ _decoder: Final[msgspec.json.Decoder[Message]] = msgspec.json.Decoder(Message)
 
 
 def encode_message(message: Message) -> bytes:
-    """Return *message* as one line."""
-    return msgspec.json.encode(message) + b"\n"
+    """Return *message* as one line; what is no text in UTF-8 is spelled, for hosts may send anything."""
+    try:
+        return msgspec.json.encode(message) + b"\n"
+    except UnicodeEncodeError:
+        return msgspec.json.encode(_spelled(msgspec.to_builtins(message))) + b"\n"
+
+
+def _spelled(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    if isinstance(value, dict):
+        return {_spelled(key): _spelled(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return list(map(_spelled, value))
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
 def decode_message(line: bytes) -> Message:

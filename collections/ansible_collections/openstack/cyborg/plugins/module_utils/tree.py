@@ -81,7 +81,7 @@ def spelled(facts):
 def _spell(value):
     if isinstance(value, dict):
         return {_spell(key): _spell(item) for key, item in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple)):
         return [_spell(item) for item in value]
     return "".join(_escape(c) if "\ud800" <= c <= "\udfff" else c for c in value) if isinstance(value, str) else value
 

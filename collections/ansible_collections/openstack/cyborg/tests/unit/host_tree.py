@@ -58,7 +58,7 @@ class HostTree:
     def file(self, path, content=""):
         self.folder(os.path.dirname(path))
         with open(self.real(path), "wb") as file:
-            file.write(content if isinstance(content, bytes) else content.encode("utf-8"))
+            file.write(content if isinstance(content, bytes) else content.encode("utf-8", "surrogateescape"))
         return path
 
     def link(self, path, target):

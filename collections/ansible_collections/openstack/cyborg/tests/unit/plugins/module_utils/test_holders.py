@@ -66,6 +66,13 @@ def test_who_has_a_render_node_open_holds_the_gpu(host):
     assert [(entry["name"], entry["pid"]) for entry in holders(host)] == [("trainer\\x1b[2J", 99)]
 
 
+def test_a_process_whose_name_is_no_utf_8_is_told(host):
+    folder = host.function(CARD, GPU, driver="amdgpu")
+    host.link("/sys/dev/char/226:128", host.folder(f"{folder}/drm/renderD128"))
+    open_file(host, 99, "caf\udce9", "/dev/dri/renderD128")
+    assert [entry["name"] for entry in holders(host)] == ["caf\\xe9"]
+
+
 def test_a_process_with_many_descriptors_of_a_node_is_told_once(host):
     folder = host.function(CARD, GPU, driver="amdgpu")
     host.link("/sys/dev/char/226:0", host.folder(f"{folder}/drm/card0"))

@@ -218,6 +218,12 @@ def test_vital_product_data_give_serial_and_part_number(host):
     assert (device["part_number"], device["serial"]) == ("900-21001", "13205\\x1b[2J")
 
 
+def test_vital_product_data_that_are_no_utf_8_are_spelled(host):
+    folder = host.function("0000:3b:00.0", GPU)
+    host.file(f"{folder}/vpd", vpd(SN="S?1").replace(b"S?1", b"S\xff1"))
+    assert devices_of(host)["0000:3b:00.0"]["serial"] == "S\\xff1"
+
+
 def test_vital_product_data_that_make_no_sense_are_unknown(host):
     folder = host.function("0000:3b:00.0", GPU)
     host.file(f"{folder}/vpd", b"\xff" * 200)

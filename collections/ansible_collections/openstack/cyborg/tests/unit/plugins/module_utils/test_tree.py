@@ -10,7 +10,13 @@ import threading
 
 import pytest
 
-from ansible_collections.openstack.cyborg.plugins.module_utils.tree import ToolMissing, Tree, Unreadable, clean
+from ansible_collections.openstack.cyborg.plugins.module_utils.tree import (
+    ToolMissing,
+    Tree,
+    Unreadable,
+    clean,
+    spelled,
+)
 from ansible_collections.openstack.cyborg.tests.unit.host_tree import HostTree, simulate
 
 
@@ -108,6 +114,19 @@ def test_a_long_file_is_read_to_its_end(host):
 def test_strings_of_devices_lose_their_control_characters():
     assert clean("a\x1b[31mb\nc\u202ed") == "a\\x1b[31mb\\nc\\u202ed"
     assert len(clean("x" * 5000)) == 1024
+
+
+def test_names_and_texts_that_are_no_utf_8_stay_what_they_are_and_are_spelled_where_they_go_out(host):
+    host.folder("/sys/folder")
+    with open(os.fsencode(host.real("/sys/folder")) + b"/caf\xe9", "wb") as file:
+        file.write(b"\xff\xc3\xa9\n")
+    (name,) = host.tree.listdir("/sys/folder")
+    text = host.tree.read_text(f"/sys/folder/{name}")
+    assert os.fsencode(text) == b"\xff\xc3\xa9"
+    assert (clean(name), clean(text)) == ("caf\\xe9", "\\xff\u00e9")
+    facts = {name: [text, {"a": (1, None, True, "\U0001f480", "\ud800")}]}
+    assert spelled({"a": "\U0001f480 \\udcff"}) == {"a": "\U0001f480 \\udcff"}
+    assert spelled(dict(facts)) == {"caf\\xe9": ["\\xff\u00e9", {"a": [1, None, True, "\U0001f480", "\\ud800"]}]}
 
 
 def test_bytes_that_are_no_text_become_escapes(host):

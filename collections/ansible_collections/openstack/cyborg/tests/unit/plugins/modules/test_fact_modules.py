@@ -61,6 +61,34 @@ def test_a_device_that_is_read_alone_has_every_field(host):
     assert (device["physfn"], device["vfs"], device["holders"]) == (None, [], [])
 
 
+@pytest.mark.parametrize(
+    ("name", "options"), [("host_facts", {"modules": ["igb"]}), ("accelerator_facts", {}), ("driver_facts", {})]
+)
+def test_names_that_are_no_utf_8_are_data_and_end_no_module(host, name, options):
+    function = "/sys/devices/pci0000:00/0000:3b:00.0"
+    bad = "/sys/bus/pci/drivers/caf\udce9"
+    os.unlink(host.real(f"{function}/driver"))
+    host.link(f"{function}/driver", host.folder(bad))
+    host.link(f"{bad}/module", host.folder("/sys/module/igb"))
+    host.file("/sys/module/igb/parameters/mode", b"\xff\n")
+    host.file("/etc/modprobe.d/a.conf", b"options igb name=\xff\nblacklist \xfe\n")
+    host.net("ens\udcff", function)
+    host.route("ens\udcff")
+    host.file("/proc/modules", "igb 253952 0 - Live 0x0\n")
+    status, result = run(name, root=host.root, **options)
+    assert status == 0, result
+    text = json.dumps(result["ansible_facts"], ensure_ascii=False)
+    text.encode("utf-8")
+    facts = next(iter(result["ansible_facts"].values()))
+    for device in facts.get("devices", ()):
+        assert (device["driver"], device["net_names"]) == ("caf\\xe9", ["ens\\xff"])
+        assert device["protected"] == [{"reason": "default_route", "via": "ens\\xff"}]
+    drivers = facts.get("drivers", facts)
+    for module in drivers.get("modules", ()):
+        assert (module["name"], module["devices"], module["parameters"]) == ("igb", ["0000:3b:00.0"], {"mode": "\\xff"})
+        assert (drivers["options"], drivers["blacklisted"]) == ({"igb": {"name": "\\xff"}}, ["\\xfe"])
+
+
 def test_a_root_that_does_not_exist_is_said(tmp_path):
     status, result = run("host_facts", root=str(tmp_path / "nowhere"))
     assert (status, result["failed"]) == (1, True)
