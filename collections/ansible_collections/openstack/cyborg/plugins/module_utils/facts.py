@@ -60,17 +60,18 @@ def gather_devices(tree, *, connection=None, peer=None):
     return spelled(gather_protected(tree, connection=connection, peer=peer)[0])
 
 
-def gather_protected(tree, *, connection=None, peer=None):
+def gather_protected(tree, *, connection=None, peer=None, mapped=False):
     """Return the facts of every PCI function, by address, and ``{module: [its protections]}``. Raises: Unreadable.
 
-    Shape: *connection* is ``ssh``, ``local`` or None (to be found out); *peer* the address at its other end.
+    Shape: *connection* is ``ssh``, ``local`` or None (to be found out); *peer* the address at its other end. With
+    *mapped*, what processes have mapped of a device is held as well, and not only what they have open.
     """
     topology = Topology(tree)
     devices = read_devices(tree, topology)
     surroundings = Surroundings(
         or_why(read_mounts, tree, topology), or_why(read_routes, tree), or_why(read_addresses, tree)
     )
-    surroundings.connection, surroundings.peer = connection, peer
+    surroundings.connection, surroundings.peer, surroundings.mapped = connection, peer, mapped
     holders = read_holders(topology, devices, surroundings)
     protections, carrying = read_protections(topology, devices, surroundings)
     boot = _read_boot_facts(tree, devices)

@@ -4,7 +4,7 @@
 """Must a device or a module be left alone, because the system or the network hangs on it, or somebody uses it?
 
 Asked by every state module right before it writes; it reads what the facts modules read. What cannot be read counts as
-protected and as held. Does I/O.
+protected and as held; what a process has mapped is looked at here alone. Does I/O.
 """
 
 from ansible_collections.openstack.cyborg.plugins.module_utils.facts import gather_protected
@@ -25,7 +25,7 @@ def read_guarded(host):
 def _gather(host):
     connection, peer = host.link
     try:
-        return gather_protected(host.tree, connection=connection, peer=peer)
+        return gather_protected(host.tree, connection=connection, peer=peer, mapped=True)
     except Unreadable as exc:
         raise Failure("what is protected or in use cannot be read: %s" % exc.reason) from exc
 

@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Who uses a device now?
 
-`facts` calls `read_holders`. Does I/O. In use is: a device node that a process has open, a block device that is
-mounted, swapped to or part of another, a net device with an address or with another on top of it, and one that was
-moved to another network namespace. Processes are looked through once, and only where a node of a PCI function exists.
+`facts` calls `read_holders`. Does I/O. In use is: a device node that a process has open, or the registers of a
+function, a block device that is mounted, swapped to or part of another, a net device with an address or with another on
+top of it, and one that was moved to another network namespace. Processes are looked through once.
 """
 
 import errno
@@ -17,6 +17,8 @@ from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Unrea
 
 #: Where nodes of a class lie below /dev. Source: systemd's and the kernel's devtmpfs names.
 NODE_FOLDERS = {"drm": "dri/", "vfio": "vfio/", "vfio-dev": "vfio/devices/", "infiniband_verbs": "infiniband/"}
+#: Where what gives access to a device lies; sysfs that is mounted in another namespace shows without its mount point.
+DEVICE_FOLDERS = ("/dev/", "/sys/devices/", "/devices/")
 NETWORK_CLASS = "02"
 #: A process that ended meanwhile, or a descriptor that it closed. Source: proc(5), /proc/pid/fd.
 ENDED = (errno.ENOENT, errno.ESRCH)
@@ -113,18 +115,14 @@ def _moved_away(tree, address):
 
 
 # -------------------------------------------------------------------------------------------------------- device nodes
-def _open_nodes(topology, devices, _surroundings, found):
+def _open_nodes(topology, devices, surroundings, found):
     tree = topology.tree
-    nodes = _nodes(tree, topology, devices)
-    if not nodes:
-        return
-    holding = sorted({address for addresses in nodes.values() for address in addresses})
     if tree.is_live and os.geteuid() != 0:
-        raise _Blind(holding, "/proc/*/fd: who has device nodes open is for root to see")
+        raise _Blind(devices, "/proc/*/fd: who has device nodes open is for root to see")
     try:
-        opened = _read_open(tree, nodes)
+        opened = _read_open(topology, _nodes(tree, topology, devices), mapped=surroundings.mapped)
     except Unreadable as exc:
-        raise _Blind(holding, exc.reason) from exc
+        raise _Blind(devices, exc.reason) from exc
     for (pid, node), addresses in sorted(opened.items()):
         name = tree.fact(f"/proc/{pid}/comm")
         for address in found.keys() & addresses:
@@ -172,17 +170,22 @@ def _nvidia_node(tree, address):
     return {f"/dev/nvidia{minor[1]}": [address]} if minor else {}
 
 
-def _read_open(tree, nodes):
+def _read_open(topology, nodes, *, mapped):
+    files = list(open_files(topology.tree))
+    if mapped:
+        from ansible_collections.openstack.cyborg.plugins.module_utils.openers import mapped_files
+
+        files += mapped_files(topology.tree)
     opened = {}
-    for pid, handle, target in open_files(tree):
-        node = _node_of(tree, handle, target, nodes)
-        if node:
-            opened[pid, node[0]] = node[1]
+    for pid, handle, target in files:
+        addresses = _held_by(topology, handle, target, nodes)
+        if addresses:
+            opened[pid, target] = addresses
     return opened
 
 
 def open_files(tree):
-    """Yield (pid, path of the descriptor, node below /dev) for what all processes have open there.
+    """Yield (pid, path of the descriptor, path) for what all processes have open in `DEVICE_FOLDERS`.
 
     Raises: Unreadable, when the kernel lets us see no descriptors of a process: of root too without CAP_SYS_PTRACE.
     """
@@ -194,7 +197,7 @@ def open_files(tree):
             place = tree.path(folder)
             for handle in os.listdir(place):
                 target = _target(f"{place}/{handle}")
-                if target.startswith("/dev/"):
+                if target.startswith(DEVICE_FOLDERS):
                     yield int(pid), f"{place}/{handle}", target
         except OSError as exc:
             if exc.errno not in ENDED:
@@ -210,15 +213,26 @@ def _target(handle):
         raise
 
 
-def _node_of(tree, handle, target, nodes):
-    if target in nodes:
-        return target, nodes[target]
+def _held_by(topology, handle, target, nodes):
+    """Return the addresses of the functions that who has *target* open holds; without a *handle* it is mapped."""
+    if not target.startswith("/dev/"):
+        return _with_registers(topology, target)
+    if target in nodes or not handle:
+        return nodes.get(target, [])
     try:
         # A container may call the node differently; its number is the same everywhere.
-        number = os.stat(handle).st_rdev if tree.is_live else 0
+        number = os.stat(handle).st_rdev if topology.tree.is_live else 0
     except OSError as exc:
         if exc.errno in ENDED:
-            return None  # closed meanwhile
+            return []  # closed meanwhile
         raise Unreadable(f"{handle}: {exc.strerror}") from exc
-    addresses = nodes.get(f"{os.major(number)}:{os.minor(number)}")
-    return (target, addresses) if addresses else None
+    return nodes.get(f"{os.major(number)}:{os.minor(number)}", [])
+
+
+def _with_registers(topology, target):
+    """Return the function whose ``config`` or BAR (``resource0``, ``resource0_wc``) the file *target* of sysfs is."""
+    folder, _slash, name = target.rpartition("/")
+    address = folder.rpartition("/")[2]
+    path = topology.functions.get(address, "")
+    is_own = path.endswith(folder[folder.find("/devices/") :])
+    return [address] if is_own and (name == "config" or (name[:8] == "resource" and name[8:9].isdigit())) else []

@@ -36,11 +36,13 @@ class Surroundings:
             exception `Unreadable` where that could not be read.
         connection: ``ssh`` (one must be found), ``local`` (there is none) or None (to be found out).
         peer: the address at the other end, where the caller knows better.
+        mapped: whether what processes have mapped counts as held; looking for it is dear.
     """
 
     def __init__(self, mounts, routes, addresses):
         self.mounts, self.routes, self.addresses = mounts, routes, addresses
         self.connection = self.peer = None
+        self.mapped = False
 
 
 def read_protections(topology, devices, surroundings):
