@@ -104,6 +104,7 @@ def _table(subject: Subject, *, everything: bool) -> Table:
 def _row(device: Device, kind: str, subject: Subject) -> tuple[str, ...]:
     drivers = [_words(device.driver), *([_words(device.function_driver)] if device.function_driver else [])]
     vfs = f"{_words(device.num_vfs)} of {device.total_vfs}" if isinstance(device.total_vfs, int) else ""
+    vfs += ", autoprobe off" if device.vf_autoprobe is False else ""
     users = [
         f"VF {index}: {who}" for index, who in enumerate(_users(subject, address) for address in device.vfs) if who
     ]

@@ -99,6 +99,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     vf_index: int | None = None
     total_vfs: int | Unknown | None = None
     num_vfs: int | Unknown | None = None
+    vf_autoprobe: bool | Unknown | None = None  # false while drivers are kept from new VFs, by a run that makes some
     vfs: list[str] = []  # addresses, by index; none where num_vfs is unknown
     boot_num_vfs: int | Unknown | None = None  # what the persistence on the host makes at boot
     boot_vf_drivers: list[VfDriver] | Unknown = []

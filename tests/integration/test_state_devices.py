@@ -10,13 +10,16 @@ from dataclasses import replace
 import pytest
 
 from ansible_collections.openstack.cyborg.plugins.module_utils import binding, sriov, unfinished
+from ansible_collections.openstack.cyborg.plugins.module_utils.apply import Request, apply
 from ansible_collections.openstack.cyborg.plugins.module_utils.host import Failure, Host
+from ansible_collections.openstack.cyborg.plugins.module_utils.pci import read_function
 from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Tree
 from cyborg_reconciler.simulation import Function, Module, SimulatedHosts, gpu_1, nic_1, qat_1
 from tests.integration.state_support import Subject
 
 QAT, NIC, DISK, VIRTIO = "0000:6b:00.0", "0000:01:00.0", "0000:02:00.0", "0000:05:00.0"
 NIC_PF = "0000:ca:00.1"
+AUTOPROBE = f"/sys/bus/pci/devices/{QAT}/sriov_drivers_autoprobe"
 GPU, GPU_AUDIO = "0000:3b:00.0", "0000:3b:00.1"
 VFIO_4 = [{"vfs": "0-3", "driver": "vfio-pci"}]
 
@@ -208,10 +211,24 @@ class TestVfs:
         given |= {"address": QAT, "num_vfs": 2, "vf_driver": "vfio-pci"}
         with pytest.raises(KilledError):
             sriov.ensure(Host(KilledWhileWriting(str(qat.host.root)), link=("local", None)), given)
-        autoprobe = f"/sys/bus/pci/devices/{QAT}/sriov_drivers_autoprobe"
-        assert qat.host.read(autoprobe) == "0"
+        assert qat.host.read(AUTOPROBE) == "0"
+        assert read_function(Tree(str(qat.host.root)), QAT)["vf_autoprobe"] is False
         qat.make(sriov, address=QAT, num_vfs=2, vf_driver="vfio-pci")
-        assert qat.host.read(autoprobe) == "1"
+        assert qat.host.read(AUTOPROBE) == "1"
+        assert read_function(Tree(str(qat.host.root)), QAT)["vf_autoprobe"] is True
+
+    def test_a_kill_while_probing_is_held_off_is_made_good_by_a_change_of_something_else(self, qat):
+        qat.host.write(AUTOPROBE, "0")
+        unfinished.restore_all(Host(Tree(str(qat.host.root))))
+        assert qat.host.read(AUTOPROBE) == "0", "it is not ours"
+        qat.host.write(AUTOPROBE, "1")
+        held_off = unfinished.Attribute(Host(Tree(str(qat.host.root))), AUTOPROBE, "0", QAT)
+        held_off.__enter__()  # it is killed before it leaves the block
+        assert qat.host.read(AUTOPROBE) == "0"
+        nothing = {"steps": [], "own": [], "release": [], "controller_id": "c", "fencing_token": 1}
+        assert apply(Tree(str(qat.host.root)), Request(nothing, {}, None), check=False)[0]["status"] == "applied"
+        assert qat.host.read(AUTOPROBE) == "1"
+        assert unfinished.read_unfinished(Tree(str(qat.host.root)))["attributes"] == {}
 
 
 class TestBinding:

@@ -65,6 +65,7 @@ ATTRIBUTES = (
     ("numa_node", "numa_node", parse_node),
     ("total_vfs", "sriov_totalvfs", int),
     ("num_vfs", "sriov_numvfs", int),
+    ("vf_autoprobe", "sriov_drivers_autoprobe", lambda text: bool(int(text))),
 )
 #: Not read of a VF: its link is the PF's, and its own registers say nothing.
 LINK_ATTRIBUTES = (

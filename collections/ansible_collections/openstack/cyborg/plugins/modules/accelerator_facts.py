@@ -33,7 +33,7 @@ attributes:
 notes:
   - Some of it only root may read, such as who has device nodes open, and the serial numbers of cards; use C(become).
   - Vital Product Data are read of network, display, encryption and processing functions and of NVMe alone, 2 KiB at
-    most, since reading them is slow on some cards.
+    most, since reading them is slow on some cards. Of others that have some, the serial number is unknown.
 seealso:
   - module: openstack.cyborg.driver_facts
   - module: openstack.cyborg.kernel_facts
@@ -109,7 +109,8 @@ ansible_facts:
               returned: always
             total_vfs:
               description: How many VFs the function can have; RV(ignore:num_vfs) is how many it has, RV(ignore:vfs)
-                their addresses by index.
+                their addresses by index. RV(ignore:vf_autoprobe) is false while drivers are kept from new VFs, which a
+                run does that makes some, and which one that was killed leaves behind until the next change.
               type: int
               returned: always
             boot_num_vfs:

@@ -141,6 +141,12 @@ def test_a_pf_and_its_vfs_know_each_other(host):
     assert found["0000:6b:02.2"]["total_vfs"] is None
 
 
+@pytest.mark.parametrize(("said", "fact"), [("1", True), ("0", False), (None, None)])
+def test_that_drivers_are_kept_from_new_vfs_is_told(host, said, fact):
+    host.function("0000:6b:00.0", NIC, **({"sriov_drivers_autoprobe": said} if said else {}))
+    assert devices_of(host)["0000:6b:00.0"]["vf_autoprobe"] is fact
+
+
 def test_all_functions_of_an_iommu_group_are_its_members(host):
     host.function("0000:3b:00.0", GPU, group=5)
     host.function("0000:3b:00.1", dict(GPU, class_id="040300"), group=5)
