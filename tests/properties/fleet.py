@@ -108,7 +108,7 @@ def pfs(draw: st.DrawFn, address: str, *, unknowns: bool, busy: bool) -> list[di
     pf = {
         "address": address,
         "vendor_id": "8086",
-        "product_id": draw(st.sampled_from(["4940", "4942"])),
+        "product_id": vary(draw(st.sampled_from(["4940", "4942"])), unknowns and UNREADABLE),
         "class_id": "0b4000",
         "driver": draw(st.sampled_from(["qat", "qat", "qat", None])) if not count else "qat",
         "serial": vary(f"SN-{address}", unknowns and UNREADABLE),
@@ -135,9 +135,9 @@ def plain(draw: st.DrawFn, address: str, *, unknowns: bool, busy: bool) -> dict[
     native = draw(st.sampled_from(["native", None]))
     return {
         "address": address,
-        "vendor_id": draw(st.sampled_from(["10de", "1234"])),
+        "vendor_id": vary(draw(st.sampled_from(["10de", "1234"])), unknowns and UNREADABLE),
         "product_id": "1eb8",
-        "class_id": "030000",
+        "class_id": vary("030000", unknowns and UNREADABLE),
         "driver": vary(native if override is None else _bound(override), unknowns and UNREADABLE),
         "driver_override": override,
         "iommu_group": 20 if address < PLAIN[-1] else 21,
@@ -157,15 +157,17 @@ def modules(draw: st.DrawFn, *, unknowns: bool, busy: bool) -> dict[str, Any]:
         found.append(
             {
                 "name": name,
-                "loaded": loaded,
+                "loaded": vary(loaded, unknowns and UNREADABLE),
+                "builtin": vary(False, unknowns and not loaded and UNREADABLE),  # noqa: FBT003 - a fact
                 "refcount": 0,
                 "holders": vary([], busy and loaded and HOLDERS),
                 "path": f"{name}.ko" if loaded or name != "edu" else draw(st.sampled_from([None, "edu.ko"])),
                 "parameters": PARAMETERS.get(name, {}) if loaded else {},
+                "parameters_unknown": vary(None, unknowns and "parameters: I/O error"),
             }
         )
-    kept_out = [one["name"] for one in found if not one["loaded"] and draw(st.booleans())]
-    on = [one["name"] for one in found if one["loaded"] and draw(st.booleans())]
+    kept_out = [one["name"] for one in found if one["loaded"] is not True and draw(st.booleans())]
+    on = [one["name"] for one in found if one["loaded"] is True and draw(st.booleans())]
     return {
         "modules": found,
         "dkms_present": True,
@@ -182,9 +184,9 @@ def kernels(draw: st.DrawFn, *, unknowns: bool) -> dict[str, Any]:
     words = draw(st.lists(st.sampled_from(["iommu=pt", "intel_iommu=on", "console=tty0", "console=ttyS0", "nosmt"])))
     at_boot = draw(st.sampled_from([words, words, ["quiet", *words], words[:1]]))
     return {
-        "release": "6.1.0",
+        "release": vary("6.1.0", unknowns and UNREADABLE),
         "architecture": "x86_64",
-        "boot_id": "boot-0",
+        "boot_id": vary("boot-0", unknowns and UNREADABLE),
         "args_configured": at_boot,
         "args_next_boot": vary(at_boot, unknowns and UNREADABLE),
         "args_running": vary(words, unknowns and UNREADABLE),
