@@ -53,7 +53,7 @@ def test_what_is_no_text_in_utf_8_is_spelled_and_loses_no_other_host() -> None:
     assert received.message == "\\udcff"
     assert received.facts is not None
     assert (received.facts["hostname"], received.facts["\\ud800"]) == ("caf\\udce9", ["\\udcff", 1, None])
-    assert isinstance(parse_observation(received), Observation)
+    assert isinstance(parse_observation(received, NOW), Observation)
 
 
 UNREACHABLE = {
