@@ -166,7 +166,8 @@ def conditions_of(standing: Standing, previous: Iterable[Condition], now: dateti
         old = before.get(type_)
         generation = standing.plan.generation or (old.observed_generation if old else 0)
         since = old.last_transition_time if old and old.status is status else now
-        found.append(Condition(type_, status, str(reason), message, since, generation))
+        new = Condition(type_, status, str(reason), message, since, generation)
+        found.append(old if old == new else new)  # one value for what stays: it is told from others at a glance
     return tuple(found)
 
 

@@ -4,7 +4,9 @@
 Called by the journal, inside its transactions.
 """
 
+import functools
 import uuid
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -13,7 +15,7 @@ import msgspec
 from sqlalchemy import ColumnElement, Connection, Row, ScalarSelect, and_, bindparam, delete, func, select, update
 
 from cyborg_reconciler.adapters.database.engine import upsert
-from cyborg_reconciler.adapters.database.schema import approvals, facts, histories, hosts, reboots
+from cyborg_reconciler.adapters.database.schema import approvals, conditions, facts, histories, hosts, reboots
 from cyborg_reconciler.core.conditions import Condition
 from cyborg_reconciler.core.state import Health, History, Phase, Sync
 from cyborg_reconciler.documents.plan import PlanDocument
@@ -23,6 +25,12 @@ from cyborg_reconciler.ports import HostRecord, Observation
 NAMES_AT_ONCE: Final = 5000
 
 _conditions: Final = msgspec.json.Decoder(tuple[Condition, ...])
+
+
+@functools.lru_cache(maxsize=NAMES_AT_ONCE)
+def decode_conditions(document: str) -> tuple[Condition, ...]:
+    """Return the conditions in *document*; those of most hosts of a fleet are the same, to the second."""
+    return _conditions.decode(document)
 
 
 def portions(names: Sequence[str]) -> Iterator[Sequence[str]]:
@@ -154,29 +162,38 @@ def read_facts(connection: Connection, names: Sequence[str]) -> dict[str, tuple[
 
 
 def put_records(connection: Connection, records: Sequence[HostRecord]) -> None:
-    """Enter where hosts stand."""
+    """Enter where hosts stand. Uuid and generation stay, and so do fingerprint, times and conditions left empty."""
     known = [{"name": r.name, "uuid": r.uuid or str(uuid.uuid4()), "generation": r.generation} for r in records]
     upsert(connection, hosts, known, update=[])
+    alike: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
     for record in records:
-        _put_record(connection, record)
+        row = row_of(record)
+        alike[tuple(row)].append({**row, "stands": record.name})
+    for columns, rows in alike.items():
+        values: dict[str, Any] = {column: bindparam(column) for column in columns}
+        connection.execute(update(hosts).where(hosts.c.name == bindparam("stands")).values(values), rows)
+    changed = [
+        {"host": record.name, "document": msgspec.json.encode(record.conditions).decode()}
+        for record in records
+        if record.conditions
+    ]
+    upsert(connection, conditions, changed, update=["document"])
 
 
-def _put_record(connection: Connection, record: HostRecord) -> None:
-    """Enter where a host stands. Uuid and generation stay; so do fingerprint, times and conditions that it lacks."""
+def row_of(record: HostRecord) -> dict[str, Any]:
+    """Return what a record gives to its row: not what it leaves empty and the row may have."""
     values = {
         "sync": record.sync.value,
         "health": record.health.value,
         "phase": record.phase.value,
+        "failed_in": record.failed_in.value if record.failed_in else "",
         "reason": record.reason,
         "message": record.message,
         "fingerprint": record.fingerprint,
         "observed_at": record.observed_at,
         "changed_at": record.changed_at,
-        "failed_in": record.failed_in.value if record.failed_in else "",
-        "conditions": msgspec.json.encode(record.conditions).decode() if record.conditions else "",
     }
-    given = {key: value for key, value in values.items() if value or key in {"reason", "message", "failed_in"}}
-    connection.execute(update(hosts).where(hosts.c.name == record.name).values(given))
+    return {key: value for key, value in values.items() if value or key in {"failed_in", "reason", "message"}}
 
 
 def put_phases(connection: Connection, names: Sequence[str], phase: Phase, failed_in: Phase | None) -> None:
@@ -188,13 +205,13 @@ def put_phases(connection: Connection, names: Sequence[str], phase: Phase, faile
 
 def read_records(connection: Connection) -> list[HostRecord]:
     """Return every host, by name."""
-    return [
-        parse_record(row) for row in connection.execute(select(hosts).order_by(func.lower(hosts.c.name), hosts.c.name))
-    ]
+    query = select(hosts, conditions.c.document).outerjoin(conditions)
+    rows = connection.execute(query.order_by(func.lower(hosts.c.name), hosts.c.name))
+    return [parse_record(row) for row in rows]
 
 
 def parse_record(row: Row[Any]) -> HostRecord:
-    """Return a row of the table hosts as what it says."""
+    """Return a row of the table hosts, with its conditions, as what it says."""
     return HostRecord(
         name=row.name,
         uuid=row.uuid,
@@ -208,7 +225,7 @@ def parse_record(row: Row[Any]) -> HostRecord:
         observed_at=row.observed_at,
         changed_at=row.changed_at,
         failed_in=Phase(row.failed_in) if row.failed_in else None,
-        conditions=_conditions.decode(row.conditions) if row.conditions else (),
+        conditions=decode_conditions(row.document) if row.document else (),
     )
 
 

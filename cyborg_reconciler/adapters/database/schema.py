@@ -79,7 +79,14 @@ hosts = Table(
     Column("fingerprint", String(255), nullable=False, default=""),
     Column("observed_at", UtcDateTime),
     Column("changed_at", UtcDateTime),
-    Column("conditions", Text, nullable=False, default=""),
+)
+
+#: The conditions of a host, apart from its row: that is written at every look, and these only when they change.
+conditions = Table(
+    "conditions",
+    metadata,
+    Column("host", ForeignKey("hosts.name", ondelete="CASCADE"), primary_key=True),
+    Column("document", Text, nullable=False),
 )
 
 #: What is remembered of a host under each state that was desired of it, by the digest of that state.

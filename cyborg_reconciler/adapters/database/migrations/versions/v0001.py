@@ -14,6 +14,7 @@ NUMBER = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 def upgrade() -> None:
     """Make the tables."""
     make_hosts()
+    make_what_is_remembered()
     make_runs()
     op.create_table(
         "controllers",
@@ -50,7 +51,7 @@ def upgrade() -> None:
 
 
 def make_hosts() -> None:
-    """Make the tables of what is known of hosts."""
+    """Make the table of hosts."""
     op.create_table(
         "hosts",
         sa.Column("name", sa.String(255), nullable=False),
@@ -66,9 +67,19 @@ def make_hosts() -> None:
         sa.Column("fingerprint", sa.String(255), nullable=False),
         sa.Column("observed_at", TIME),
         sa.Column("changed_at", TIME),
-        sa.Column("conditions", sa.Text, nullable=False),
         sa.PrimaryKeyConstraint("name", name="pk_hosts"),
         sa.UniqueConstraint("uuid", name="uq_hosts_uuid"),
+    )
+
+
+def make_what_is_remembered() -> None:
+    """Make the tables that hang on hosts."""
+    op.create_table(
+        "conditions",
+        sa.Column("host", sa.String(255), nullable=False),
+        sa.Column("document", sa.Text, nullable=False),
+        sa.PrimaryKeyConstraint("host", name="pk_conditions"),
+        sa.ForeignKeyConstraint(["host"], ["hosts.name"], name="fk_conditions_host", ondelete="CASCADE"),
     )
     op.create_table(
         "histories",
@@ -150,6 +161,7 @@ def downgrade() -> None:
         "reboots",
         "facts",
         "histories",
+        "conditions",
         "hosts",
     ):
         op.drop_table(table)
