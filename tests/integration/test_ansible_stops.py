@@ -164,7 +164,8 @@ def test_kill_9_of_the_controller_and_its_child_stops_the_run_too_and_the_next_s
 def test_settling_waits_for_a_run_that_is_about_to_end(tmp_path: Path) -> None:
     run = tmp_path / "runs/0123456789abcdef"
     run.mkdir(parents=True)
-    with subprocess.Popen(["/bin/sleep", "1"], env={MARKER: run.name}) as process:
+    with subprocess.Popen(["/bin/sleep", "2"], env={MARKER: run.name}) as process:
+        wait_until(lambda: processes.find(run.name) or process.poll() is not None)
         settle(run.parent, 10.0)
         assert process.wait() == 0, "it was not ended, it ended"
 
@@ -173,6 +174,7 @@ def test_settling_ends_what_would_go_on(tmp_path: Path) -> None:
     run = tmp_path / "runs/0123456789abcdef"
     run.mkdir(parents=True)
     with subprocess.Popen(["/bin/sleep", "600"], env={MARKER: run.name}) as process:
+        wait_until(lambda: processes.find(run.name) == {process.pid})  # a new program shows no environment at first
         watch = threading.Thread(target=process.wait)  # as init does for what was left: a zombie never goes
         watch.start()
         settle(run.parent, 0.1)
