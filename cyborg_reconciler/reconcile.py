@@ -7,7 +7,7 @@ is decided afresh from what is declared and observed, so that a pass may be brok
 
 import uuid
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -36,9 +36,23 @@ from cyborg_reconciler.survey import (
 MAX_PASSES = 4
 
 
+def converge(ports: Ports, first: Survey, options: Options, on_progress: OnProgress) -> Survey:
+    """Carry out what *first* plans, wave by wave, and return where the hosts stand afterwards, observed again.
+
+    A host goes on to a further pass only when the last one left it with something new to do, and then only with what
+    *first* showed already, unless its pool needs no approval.
+    """
+    shown = {name: shown_changes(view, waits=not options.saved) for name, view in first.hosts.items()}
+    rollout = _Rollout(ports, options, on_progress, shown)
+    seen, begun = first, True
+    while begun:
+        seen, begun = rollout.advance(seen)
+    return _with_reasons(seen, ports, options, shown)
+
+
 @dataclass
-class _Tried:
-    """What one call of `converge` showed, and what it has done since.
+class _Rollout:
+    """One call of `converge`: what it may do, and what it has done so far.
 
     Attributes:
         shown: what a person agreed to, by host.
@@ -47,45 +61,144 @@ class _Tried:
         pools: those in which something went wrong; nothing more is begun there.
     """
 
+    ports: Ports
+    options: Options
+    on_progress: OnProgress
     shown: Mapping[str, frozenset[ShownChange]]
     plans: set[tuple[str, str]] = field(default_factory=set)
     passes: Counter[str] = field(default_factory=Counter)
     pools: set[str] = field(default_factory=set)
 
-    def allows(self, view: HostView, ports: Ports, options: Options) -> bool:
+    def advance(self, seen: Survey) -> tuple[Survey, bool]:
+        """Change what may be changed, in waves, and return where the hosts stand then, and whether anything was begun.
+
+        What went wrong on one host is not tried on those of its pool that come later.
+        """
+        begun = False
+        pools = {name: view.pool for name, view in seen.hosts.items() if self._allows(view)}
+        for wave in waves(pools, pools, seen.pool_sizes):
+            if self.options.stop():
+                break
+            seen = self._fresh(seen, wave)
+            if views := [seen.hosts[name] for name in wave if self._allows(seen.hosts[name])]:
+                seen, begun = self._change(views, seen), True
+        return seen, begun
+
+    def _allows(self, view: HostView) -> bool:
         """Return whether the host has something to do that may be begun."""
         name = view.host.name
         if self.passes[name] >= MAX_PASSES or view.pool.metadata.name in self.pools:
             return False
-        return _may_start(view, self.plans) and approved(view, ports, options, self.shown[name])
+        return _may_start(view, self.plans) and approved(view, self.ports, self.options, self.shown[name])
 
-    def note(self, views: Mapping[str, HostView], outcomes: Mapping[str, Outcome]) -> None:
-        """Take in what came out for the hosts of a wave."""
-        for name, outcome in outcomes.items():
-            self.plans.add((name, views[name].plan.digest))
-            self.passes[name] += 1
-            if outcome.status not in {"applied", "refused"}:
-                self.pools.add(views[name].pool.metadata.name)
+    def _fresh(self, seen: Survey, wave: Sequence[str]) -> Survey:
+        """Return *seen*, with a new look at the hosts of *wave* where facts of theirs are too old to be acted on.
 
+        They may be: a person thinks for a long time before he agrees, and other waves and a long look take their time.
+        """
+        oldest = self.ports.clock.now() - self.options.facts_max_age
+        if all((seen.hosts[name].observed_at or oldest) >= oldest for name in wave):
+            return seen
+        return self._look(seen, wave)
 
-def converge(ports: Ports, first: Survey, options: Options, on_progress: OnProgress) -> Survey:
-    """Carry out what *first* plans, wave by wave, and return where the hosts stand afterwards, observed again.
+    def _look(self, seen: Survey, names: Sequence[str], amid: Phase | None = None) -> Survey:
+        """Return *seen* with a new look at the hosts called *names*."""
+        hosts_again = [seen.hosts[name].host for name in names]
+        again = survey(self.ports, self.options, self.on_progress, hosts_again, amid)
+        hosts = {**seen.hosts, **again.hosts}
+        return replace(again, hosts=hosts, pool_sizes=seen.pool_sizes, limited=seen.limited)
 
-    A host goes on to a further pass only when the last one left it with something new to do, and then only with what
-    *first* showed already, unless its pool needs no approval.
-    """
-    seen = first
-    tried = _Tried({name: shown_changes(view, waits=not options.saved) for name, view in first.hosts.items()})
-    while True:
-        seen, outcomes = _roll_out(seen, tried, ports, options, on_progress)
-        if not outcomes:
-            return _with_reasons(seen, ports, options, tried.shown)
-        ports.journal.record_phases(
-            [name for name, out in outcomes.items() if out.status == "applied"], Phase.VALIDATING
+    def _change(self, views: Sequence[HostView], seen: Survey) -> Survey:
+        """Cordon the hosts of a wave, apply, look again, verify, uncordon; return *seen* with where they stand then.
+
+        What is not ours to uncordon stays as it is.
+        """
+        journal, names = self.ports.journal, [view.host.name for view in views]
+        phases = WavePhases(journal, names)
+        ours: list[str] = []
+        try:
+            outcomes = self._apply(views, seen.declared, phases, ours)
+            phases.enter(Phase.VALIDATING)
+            seen = self._look(seen, names, Phase.VALIDATING)
+            judged = self._judge({name: seen.hosts[name] for name in names}, outcomes)
+            phases.enter(Phase.UNCORDONING)
+        finally:
+            for name in ours:
+                self.ports.cordon.uncordon(name)
+        now = self.ports.clock.now()
+        changed = {name for name, out in outcomes.items() if any(step.status == "changed" for step in out.steps)}
+        journal.record_hosts(
+            [
+                replace(host_record(view, now), changed_at=now if name in changed else None)
+                for name, view in judged.items()
+            ]
         )
-        again = survey(ports, options, on_progress, [seen.hosts[name].host for name in outcomes])
-        hosts = {**seen.hosts, **_judged(again.hosts, outcomes, tried.plans, ports)}
-        seen = replace(again, hosts=hosts, pool_sizes=first.pool_sizes, limited=first.limited)
+        return replace(seen, hosts={**seen.hosts, **judged})
+
+    def _apply(
+        self, views: Sequence[HostView], declared: Declared, phases: WavePhases, ours: list[str]
+    ) -> Mapping[str, Outcome]:
+        """Carry out the plans of a wave in a run of its own, which is closed whatever happens meanwhile.
+
+        The names of the hosts that were cordoned are added to *ours*, one by one: some, when one cannot be.
+        """
+        ports, names = self.ports, [view.host.name for view in views]
+        document = plan_document(views, declared, ports, self.options)
+        now = ports.clock.now()
+        run = ports.journal.open_run(document, now)
+        try:
+            begun = [replace(view, phase=Phase.CORDONING, failed_in=None) for view in views]
+            ports.journal.record_hosts([host_record(view, now) for view in begun])
+            ours.extend(name for name in names if ports.cordon.cordon(name))
+            phases.enter(Phase.APPLYING)
+            outcomes = self._carry_out(run, document, phases)
+        except BaseException as exc:
+            nobody_asked = isinstance(exc, ExecutionError)
+            with suppress(JournalError):  # what went wrong first is told; `resume` closes the run at the next start
+                if nobody_asked:
+                    ports.journal.record_verdicts(dict.fromkeys(names, False))
+                put_right(ports.journal, ports.clock.now())
+                ports.journal.close_run(run, "failed" if nobody_asked else "interrupted", ports.clock.now())
+            raise
+        status = "applied" if all(outcome.status == "applied" for outcome in outcomes.values()) else "failed"
+        ports.journal.close_run(run, status, ports.clock.now())
+        return outcomes
+
+    def _carry_out(self, run: str, document: PlanDocument, phases: WavePhases) -> Mapping[str, Outcome]:
+        """Have the executor do what *document* says, and note what it begins and what comes out."""
+        journal, clock = self.ports.journal, self.ports.clock
+        for name, plan in document.hosts.items():
+            for segment in plan.segments:
+                if isinstance(segment, RebootSegment):
+                    journal.record_reboot(name, segment.boot_id, clock.now())
+        for name, plan in document.hosts.items():
+            journal.record_event(Event(clock.now(), "ApplyStarted", name, f"run {run}"))
+            self.plans.add((name, plan.digest))
+            self.passes[name] += 1
+        outcomes = self.ports.executor.apply(document, phases.following(self.on_progress))
+        for name in document.hosts:
+            journal.record_outcome(run, name, outcomes[name], clock.now())
+        phases.fail([n for n in document.hosts if outcomes[n].status != "applied" and not _was_stale(outcomes[n])])
+        return {name: outcomes[name] for name in document.hosts}
+
+    def _judge(self, views: Mapping[str, HostView], outcomes: Mapping[str, Outcome]) -> Mapping[str, HostView]:
+        """Return *views* with their outcomes, and note which were verified, and in which pools something went wrong.
+
+        A host that reported success and has the same thing to do as before, or cannot be observed, failed.
+        """
+        judged: dict[str, HostView] = {}
+        stuck: list[str] = []
+        for name, view in views.items():
+            out = outcomes[name]
+            same = view.plan.actions and (name, view.plan.digest) in self.plans
+            failed = out.status == "applied" and (same or view.subject is None)
+            judged[name] = replace(view, outcome=out, failed_in=Phase.VALIDATING if failed else view.failed_in)
+            if failed or out.status not in {"applied", "refused"}:
+                self.pools.add(view.pool.metadata.name)
+            if not view.verdict.verified and (view.plan.actions or out.status != "applied"):
+                stuck.append(name)
+        self.ports.journal.record_verdicts(dict.fromkeys(stuck, False))
+        return judged
 
 
 def _with_reasons(seen: Survey, ports: Ports, options: Options, shown: Mapping[str, frozenset[ShownChange]]) -> Survey:
@@ -107,40 +220,6 @@ def _with_reasons(seen: Survey, ports: Ports, options: Options, shown: Mapping[s
     return replace(seen, hosts={**seen.hosts, **kept})
 
 
-def _roll_out(
-    seen: Survey, tried: _Tried, ports: Ports, options: Options, on_progress: OnProgress
-) -> tuple[Survey, Mapping[str, Outcome]]:
-    """Carry out what may be begun, in waves; return what it began with, and the outcomes: none where nothing may be.
-
-    What went wrong on one host is not tried on those of its pool that come later.
-    """
-    outcomes: dict[str, Outcome] = {}
-    pools = {name: view.pool for name, view in seen.hosts.items() if tried.allows(view, ports, options)}
-    for wave in waves(pools, pools, seen.pool_sizes):
-        if options.stop():
-            break
-        seen = _fresh(seen, wave, ports, options, on_progress)
-        views = {name: seen.hosts[name] for name in wave if tried.allows(seen.hosts[name], ports, options)}
-        if views:
-            done = _apply_wave(list(views.values()), seen.declared, ports, options, on_progress)
-            tried.note(views, done)
-            outcomes |= done
-    return seen, outcomes
-
-
-def _fresh(seen: Survey, wave: Sequence[str], ports: Ports, options: Options, on_progress: OnProgress) -> Survey:
-    """Return *seen*, with a new look at the hosts of *wave* where facts of theirs are too old to be acted on.
-
-    They may be: a person thinks for a long time before he agrees, and other waves and a long look take their time.
-    """
-    oldest = ports.clock.now() - options.facts_max_age
-    if all((seen.hosts[name].observed_at or oldest) >= oldest for name in wave):
-        return seen
-    again = survey(ports, options, on_progress, [seen.hosts[name].host for name in wave])
-    hosts = {**seen.hosts, **again.hosts}
-    return replace(again, hosts=hosts, pool_sizes=seen.pool_sizes, limited=seen.limited)
-
-
 def _may_start(view: HostView, done: set[tuple[str, str]]) -> bool:
     """Return whether the host has something to do that was not tried in this call, and is not in trouble."""
     if not view.plan.actions or (view.host.name, view.plan.digest) in done:
@@ -154,57 +233,6 @@ def _was_stale(outcome: Outcome) -> bool:
     """Return whether the host refused its plan for no other reason than that it was made from old facts."""
     reasons = {step.reason for step in outcome.steps if step.status == "refused"}
     return outcome.status == "refused" and reasons == {Reason.FACTS_STALE}
-
-
-def _apply_wave(
-    views: Sequence[HostView], declared: Declared, ports: Ports, options: Options, on_progress: OnProgress
-) -> Mapping[str, Outcome]:
-    """Carry out the plans of one wave in a run of its own, which is closed whatever happens meanwhile."""
-    document = plan_document(views, declared, ports, options)
-    names = [view.host.name for view in views]
-    now = ports.clock.now()
-    run = ports.journal.open_run(document, now)
-    try:
-        begun = [replace(view, phase=Phase.CORDONING, failed_in=None) for view in views]
-        ports.journal.record_hosts([host_record(view, now) for view in begun])
-        outcomes = _carry_out(run, document, names, ports, on_progress)
-    except BaseException as exc:
-        nobody_asked = isinstance(exc, ExecutionError)
-        with suppress(JournalError):  # what went wrong first is what is told; `resume` closes the run at the next start
-            if nobody_asked:
-                ports.journal.record_verdicts(dict.fromkeys(names, False))
-            put_right(ports.journal, ports.clock.now())
-            ports.journal.close_run(run, "failed" if nobody_asked else "interrupted", ports.clock.now())
-        raise
-    status = "applied" if all(outcome.status == "applied" for outcome in outcomes.values()) else "failed"
-    ports.journal.close_run(run, status, ports.clock.now())
-    return outcomes
-
-
-def _carry_out(
-    run: str, document: PlanDocument, names: Sequence[str], ports: Ports, on_progress: OnProgress
-) -> Mapping[str, Outcome]:
-    """Cordon, apply and uncordon the hosts of *document*; what is not ours to uncordon stays as it is."""
-    for name, plan in document.hosts.items():
-        for segment in plan.segments:
-            if isinstance(segment, RebootSegment):
-                ports.journal.record_reboot(name, segment.boot_id, ports.clock.now())
-    phases = WavePhases(ports.journal, names)
-    ours: list[str] = []
-    try:
-        ours.extend(name for name in names if ports.cordon.cordon(name))  # one by one: some, when one cannot be
-        phases.enter(Phase.APPLYING)
-        for name in names:
-            ports.journal.record_event(Event(ports.clock.now(), "ApplyStarted", name, f"run {run}"))
-        outcomes = ports.executor.apply(document, phases.following(on_progress))
-        for name in names:
-            ports.journal.record_outcome(run, name, outcomes[name], ports.clock.now())
-        phases.fail([n for n in names if outcomes[n].status != "applied" and not _was_stale(outcomes[n])])
-        phases.enter(Phase.UNCORDONING)
-    finally:
-        for name in ours:
-            ports.cordon.uncordon(name)
-    return {name: outcomes[name] for name in names}
 
 
 def plan_document(views: Sequence[HostView], declared: Declared, ports: Ports, options: Options) -> PlanDocument:
@@ -223,37 +251,6 @@ def plan_document(views: Sequence[HostView], declared: Declared, ports: Ports, o
         hosts=hosts,
         policies_digest=declared.digest,
     )
-
-
-def _judged(
-    views: Mapping[str, HostView], outcomes: Mapping[str, Outcome], done: Collection[tuple[str, str]], ports: Ports
-) -> Mapping[str, HostView]:
-    """Return *views* with their outcomes, and note in the journal which were verified.
-
-    A host that reported success and has the same thing to do as before (*done*), or cannot be observed, failed.
-    """
-    judged = {name: replace(view, outcome=outcomes.get(name)) for name, view in views.items()}
-    for name, out in outcomes.items():
-        same = judged[name].plan.actions and (name, judged[name].plan.digest) in done
-        if out.status == "applied" and (same or judged[name].subject is None):
-            judged[name] = replace(judged[name], failed_in=Phase.VALIDATING)
-    tried = [view for view in judged.values() if view.outcome is not None]
-    stuck = [
-        view.host.name
-        for view in tried
-        if not view.verdict.verified and (view.plan.actions or view.outcome is None or view.outcome.status != "applied")
-    ]
-    ports.journal.record_verdicts(dict.fromkeys(stuck, False))
-    now = ports.clock.now()
-    changed = {name for name, out in outcomes.items() if any(step.status == "changed" for step in out.steps)}
-    ports.journal.record_hosts(
-        [
-            replace(host_record(view, now), changed_at=now if view.host.name in changed else None)
-            for view in tried
-            if view.host.name in changed or view.failed_in
-        ]
-    )
-    return judged
 
 
 def resume(ports: Ports) -> Sequence[str]:

@@ -135,8 +135,16 @@ class Survey:
         )
 
 
-def survey(ports: Ports, options: Options, on_progress: OnProgress, hosts: Sequence[Host] | None = None) -> Survey:
+def survey(
+    ports: Ports,
+    options: Options,
+    on_progress: OnProgress,
+    hosts: Sequence[Host] | None = None,
+    amid: Phase | None = None,
+) -> Survey:
     """Return where every host of the inventory (or of *hosts*) stands, observed now.
+
+    *amid*: the phase of a change that they are still in, and recorded in.
 
     Raises:
         ReconcilerError: the declarations, the inventory or the journal cannot be used; nothing was changed.
@@ -179,7 +187,7 @@ def survey(ports: Ports, options: Options, on_progress: OnProgress, hosts: Seque
                 observed_at=at,
             )
             views[host.name] = replace(view, phase=_phase(view, ports, options))
-    views = _recorded(views, ports, now)
+    views = _recorded(views, ports, now, amid)
     sizes = Counter(view.pool.metadata.name for view in views.values())
     return Survey(declared, views, sizes, options.limited)
 
@@ -238,14 +246,18 @@ def approved(view: HostView, ports: Ports, options: Options, shown: frozenset[Sh
     return ports.journal.approved(view.host.name, view.plan.generation, view.plan.digest)
 
 
-def _recorded(views: Mapping[str, HostView], ports: Ports, now: datetime) -> dict[str, HostView]:
+def _recorded(views: Mapping[str, HostView], ports: Ports, now: datetime, amid: Phase | None) -> dict[str, HostView]:
     """Keep where the hosts stand, and what became of them since the last look; return them as the journal has them.
 
     What another process is at work on is its to record: it will have looked later than we did.
     """
     before = {record.name: record for record in ports.journal.hosts()}
     known = {name: _following(view, before.get(name)) for name, view in views.items()}
-    records = [host_record(view, now) for view in known.values() if view.phase not in UNDER_WAY]
+    records = [
+        host_record(view if amid is None or view.failed_in else replace(view, phase=amid), now)
+        for view in known.values()
+        if view.phase not in UNDER_WAY
+    ]
     ports.journal.record_hosts(records)
     ports.journal.record_verdicts({name: True for name, view in known.items() if view.verdict.verified})
     for record in records:

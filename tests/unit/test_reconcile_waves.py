@@ -18,6 +18,7 @@ from cyborg_reconciler.reconcile import converge
 from cyborg_reconciler.survey import Options, survey
 from cyborg_reconciler.testing import (
     FakeExecutor,
+    change_nothing,
     ignore_progress,
 )
 from tests.scenarios.story import facts_of
@@ -56,7 +57,7 @@ def test_waves_that_come_late_are_looked_at_again_first() -> None:
     world.ports = replace(world.ports, executor=FakeExecutor(world.observer, slowly))
     seen = converge(world.ports, world.look(options), options, ignore_progress)
     assert all(view.verdict.verified for view in seen.hosts.values())
-    assert world.observer.asked == [("a", "b", "c"), ("b",), ("c",), ("a", "b", "c")]
+    assert world.observer.asked == [("a", "b", "c"), ("a",), ("b",), ("b",), ("c",), ("c",)]
 
 
 def test_each_host_has_the_age_of_its_own_facts() -> None:
@@ -74,7 +75,7 @@ def test_each_host_has_the_age_of_its_own_facts() -> None:
     world.observer.asked.clear()
     world.ports.clock.move(450)
     converge(world.ports, first, replace(YES, facts_max_age=timedelta(seconds=900)), ignore_progress)
-    assert world.observer.asked == [("a",), ("a", "b")]
+    assert world.observer.asked == [("a",), ("a",), ("b",)]
 
 
 def test_what_is_too_old_even_when_it_is_looked_at_anew_is_not_acted_on() -> None:
@@ -95,6 +96,34 @@ def test_trouble_in_one_pool_stops_no_other() -> None:
     assert [sorted(plan.hosts) for plan in world.executor.applied] == [["a", "c"], ["d"]]
     assert [name for name, view in seen.hosts.items() if view.verdict.verified] == ["c", "d"]
     assert seen.hosts["b"].phase is Phase.WAITING_FOR_SLOT
+
+
+def test_what_was_applied_and_is_not_so_stops_the_waves_of_its_pool() -> None:
+    world = World("a", "b", react=change_nothing)
+    seen = world.converge()
+    assert [sorted(plan.hosts) for plan in world.executor.applied] == [["a"]]
+    assert seen.hosts["b"].phase is Phase.WAITING_FOR_SLOT
+
+
+def test_a_host_is_uncordoned_once_it_was_looked_at_again() -> None:
+    world = World("a", "b")
+    calls: list[str] = []
+
+    class Watching:
+        def cordon(self, host: str) -> bool:
+            calls.append(f"cordon {host}")
+            return True
+
+        def uncordon(self, host: str) -> None:
+            calls.append(f"uncordon {host}")
+
+    def note(progress: Progress) -> None:
+        if progress.status == "started":
+            calls.append(f"{progress.step} {progress.host}")
+
+    world.ports = replace(world.ports, cordon=Watching())
+    converge(world.ports, world.look(), YES, note)
+    assert calls == [f"{call} {host}" for host in ("a", "b") for call in ("cordon", "apply", "observe", "uncordon")]
 
 
 @pytest.mark.parametrize(("saved", "applied"), [(False, 2), (True, 1)])

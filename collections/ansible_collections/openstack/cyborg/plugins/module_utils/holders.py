@@ -93,11 +93,8 @@ def _net_holders(topology, device, addresses, names):
         for name in names:
             held.extend(holder("net", name, detail=ip) for ip in addresses.get(name, ()))
             held.extend(holder("net", above, detail=name) for above in topology.upper_nets(name))
-        if (
-            not names
-            and str(device["class_id"]).startswith(NETWORK_CLASS)
-            and _moved_away(topology.tree, device["address"])
-        ):
+        nameless = not names and str(device["class_id"]).startswith(NETWORK_CLASS)
+        if nameless and _moved_away(topology.tree, device["address"]):
             held.append(holder("namespace", "another network namespace", detail="its net device"))
     except Unreadable as exc:
         raise _Blind([device["address"]], exc.reason) from exc
