@@ -105,7 +105,7 @@ def write_sys(tree: Tree, machine: Machine, line: str) -> None:
     """Write /sys as it is before the first device."""
     for folder in ("bus/pci/devices", "bus/pci/drivers", "bus/virtio/devices", "bus/virtio/drivers", "class/net"):
         tree.folder(f"/sys/{folder}")
-    for folder in ("class/block", "block", "module", "kernel/iommu_groups", "dev/block"):
+    for folder in ("class/block", "block", "module", "kernel/iommu_groups", "dev/block", "firmware"):
         tree.folder(f"/sys/{folder}")
     for name in ("drivers_probe", "rescan"):
         tree.write(f"{functions.PCI}/{name}", "", WRITE_ONLY)

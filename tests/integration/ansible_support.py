@@ -52,6 +52,12 @@ def make_root(folder: Path) -> Path:
     """Make the tree of a host that has just what a plan of `make_plan` needs."""
     for place in ("etc", "var/lib", "run/lock", "proc/sys/kernel/random", "sys/module"):
         (folder / "root" / place).mkdir(parents=True)
+    for name, text in (("modules", ""), ("cmdline", "quiet"), ("sys/kernel/osrelease", "6.1.0")):
+        (folder / "root/proc" / name).write_text(f"{text}\n")
+    for name in ("dep", "builtin"):
+        path = folder / f"root/lib/modules/6.1.0/modules.{name}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
     simulate(folder / "root")
     return folder / "root"
 
