@@ -7,8 +7,9 @@ Called by the journal. Opens the database, brings it to the present revision, an
 import errno
 import os
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +28,9 @@ WRITES: Final = "cyborg_writes"
 LOCKED_CODES: Final = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 PRIMARY_CODE: Final = 0xFF
 
+#: How long to wait before a locked database is tried again where SQLite does not wait by itself.
+LOOK_EVERY_S: Final = 0.02
+
 
 def open_engine(path: Path, *, writes: bool, busy_timeout_s: float) -> Engine:
     """Return an engine for the SQLite database at *path*, which exists; nothing is opened yet."""
@@ -40,10 +44,10 @@ def open_engine(path: Path, *, writes: bool, busy_timeout_s: float) -> Engine:
     @event.listens_for(engine, "connect")
     def _set_up(connection: sqlite3.Connection, _record: object) -> None:
         connection.isolation_level = None  # transactions begin where we say so, see below
-        pragmas = ["journal_mode=WAL", "synchronous=FULL"] if writes else ["query_only=ON"]
-        for pragma in ("foreign_keys=ON", *pragmas):
-            with closing(connection.execute(f"PRAGMA {pragma}")):
-                pass
+        if writes:
+            use_write_ahead_log(connection, busy_timeout_s)
+        for pragma in ("foreign_keys=ON", "synchronous=FULL" if writes else "query_only=ON"):
+            connection.execute(f"PRAGMA {pragma}").close()
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
@@ -51,6 +55,24 @@ def open_engine(path: Path, *, writes: bool, busy_timeout_s: float) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if taken else "BEGIN")
 
     return engine
+
+
+def use_write_ahead_log(connection: sqlite3.Connection, busy_timeout_s: float) -> None:
+    """Have the database keep a write-ahead log, as it does ever after.
+
+    Two who do this to a new database at once are in each other's way, and SQLite tells one of them at once, without the
+    wait that it keeps otherwise.
+    """
+    deadline_s = time.monotonic() + busy_timeout_s
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL").close()
+        except sqlite3.OperationalError as exc:
+            if exc.sqlite_errorcode & PRIMARY_CODE not in LOCKED_CODES or time.monotonic() > deadline_s:
+                raise
+            time.sleep(LOOK_EVERY_S)
+        else:
+            return
 
 
 def how_to_open(path: Path, *, writes: bool) -> str:
