@@ -5,12 +5,14 @@ Called by `reconcile`. All I/O goes through the journal's port.
 """
 
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
 from cyborg_reconciler.core.conditions import UNDER_WAY, after_failure
 from cyborg_reconciler.core.state import Phase
+from cyborg_reconciler.errors import JournalError
 from cyborg_reconciler.ports import Journal, OnProgress, Progress
 
 #: Reboots of a wave are written in so many transactions at most; those of a small wave as they begin.
@@ -40,8 +42,9 @@ class WavePhases:
                 self._at[progress.host] = Phase.REBOOTING
                 self._unwritten.append(progress.host)
                 if len(self._unwritten) * MOST_WRITES >= len(self._at):
-                    self._journal.record_phases(self._unwritten, Phase.REBOOTING)
-                    self._unwritten = []
+                    with suppress(JournalError):  # no reason to break a run off; the next write that fails says it
+                        self._journal.record_phases(self._unwritten, Phase.REBOOTING)
+                        self._unwritten = []
             on_progress(progress)
 
         return note

@@ -8,7 +8,7 @@ is decided afresh from what is declared and observed, so that a pass may be brok
 import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 
 from cyborg_reconciler.core.plan import to_document
@@ -80,7 +80,7 @@ class _Rollout:
             if self.options.stop():
                 break
             seen = self._fresh(seen, wave)
-            if views := [seen.hosts[name] for name in wave if self._allows(seen.hosts[name])]:
+            if views := [v for v in map(seen.hosts.__getitem__, wave) if self._allows(v) and self._is_new(v)]:
                 seen, begun = self._change(views, seen), True
         return seen, begun
 
@@ -96,10 +96,12 @@ class _Rollout:
 
         They may be: a person thinks for a long time before he agrees, and other waves and a long look take their time.
         """
+        return seen if all(self._is_new(seen.hosts[name]) for name in wave) else self._look(seen, wave)
+
+    def _is_new(self, view: HostView) -> bool:
+        """Return whether the facts of the host are new enough to be acted on, or there are none to be acted on."""
         oldest = self.ports.clock.now() - self.options.facts_max_age
-        if all((seen.hosts[name].observed_at or oldest) >= oldest for name in wave):
-            return seen
-        return self._look(seen, wave)
+        return view.observed_at is None or view.observed_at >= oldest
 
     def _look(self, seen: Survey, names: Sequence[str], amid: Phase | None = None) -> Survey:
         """Return *seen* with a new look at the hosts called *names*."""
@@ -123,8 +125,9 @@ class _Rollout:
             judged = self._judge({name: seen.hosts[name] for name in names}, outcomes)
             phases.enter(Phase.UNCORDONING)
         finally:
-            for name in ours:
-                self.ports.cordon.uncordon(name)
+            with ExitStack() as stack:  # one that cannot be uncordoned keeps no other from it
+                for name in ours:
+                    stack.callback(self.ports.cordon.uncordon, name)
         now = self.ports.clock.now()
         changed = {name for name, out in outcomes.items() if any(step.status == "changed" for step in out.steps)}
         journal.record_hosts(

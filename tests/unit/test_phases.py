@@ -296,3 +296,18 @@ def test_all_hosts_of_a_wave_enter_a_phase_in_one_transaction() -> None:
     world.converge()
     assert all(phases[-1] == "Idle" for phases in world.journal.phases.values())
     assert world.journal.writes == 3, "Applying, Validating, Uncordoning"
+
+
+def test_trouble_with_the_journal_breaks_no_run_off_for_a_reboot_that_begins() -> None:
+    journal, told = Diary(), []
+    for name in ("a", "b"):
+        journal.histories({name: ""})
+    phases = WavePhases(journal, ["a", "b"])
+    phases.enter(Phase.APPLYING)
+    follow = phases.following(told.append)
+    journal.broken = JournalLockedError(wanted="the journal", found="database is locked")
+    follow(Progress("a", "reboot", "started"))
+    journal.broken = None
+    assert (len(told), standing(journal, "a")) == (1, "Applying")
+    follow(Progress("b", "reboot", "started"))
+    assert (standing(journal, "a"), standing(journal, "b")) == ("Rebooting", "Rebooting")

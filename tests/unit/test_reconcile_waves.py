@@ -13,6 +13,7 @@ from cyborg_reconciler.documents.plan import (
     Outcome,
     Segment,
 )
+from cyborg_reconciler.errors import ExecutionError
 from cyborg_reconciler.ports import Progress, Unobserved
 from cyborg_reconciler.reconcile import converge
 from cyborg_reconciler.survey import Options, survey
@@ -78,6 +79,21 @@ def test_each_host_has_the_age_of_its_own_facts() -> None:
     assert world.observer.asked == [("a",), ("a",), ("b",)]
 
 
+def test_a_new_look_that_takes_too_long_is_not_acted_on_where_it_began() -> None:
+    world = World("a", "b", pools=[pool_of(approval="automatic", max_unavailable=2)])
+    first = world.look()
+    world.ports.clock.move(3600)
+    slow = iter([0, 1000])
+
+    def wait(progress: Progress) -> None:
+        if (progress.step, progress.status) == ("observe", "ok"):
+            world.ports.clock.move(next(slow, 0))
+
+    seen = converge(world.ports, first, YES, wait)
+    assert [sorted(plan.hosts) for plan in world.executor.applied] == [["b"], ["a"]]
+    assert all(view.verdict.verified for view in seen.hosts.values())
+
+
 def test_what_is_too_old_even_when_it_is_looked_at_anew_is_not_acted_on() -> None:
     world = World("a")
     first = world.look()
@@ -103,6 +119,24 @@ def test_what_was_applied_and_is_not_so_stops_the_waves_of_its_pool() -> None:
     seen = world.converge()
     assert [sorted(plan.hosts) for plan in world.executor.applied] == [["a"]]
     assert seen.hosts["b"].phase is Phase.WAITING_FOR_SLOT
+
+
+def test_a_host_that_cannot_be_uncordoned_keeps_no_other_from_it() -> None:
+    world = World("a", "b", pools=[pool_of(max_unavailable=2)])
+    let_go: list[str] = []
+
+    class Stubborn:
+        def cordon(self, host: str) -> bool:
+            return bool(host)
+
+        def uncordon(self, host: str) -> None:
+            let_go.append(host)
+            raise ExecutionError(wanted="the host uncordoned", found="the scheduler is gone", host=host)
+
+    world.ports = replace(world.ports, cordon=Stubborn())
+    with pytest.raises(ExecutionError, match="the scheduler is gone"):
+        world.converge()
+    assert sorted(let_go) == ["a", "b"]
 
 
 def test_a_host_is_uncordoned_once_it_was_looked_at_again() -> None:

@@ -41,7 +41,10 @@ def remembered(name, home=None):
 
 
 class _Importer(object):
-    """Finds and loads the modules of the archive; ``known`` and ``used`` are code by the digest of its source."""
+    """Finds and loads the modules of the archive; ``known`` and ``used`` are code by the digest of its source.
+
+    Code tells its module's name and no file: the archive is somewhere else on the next look, and gone after this one.
+    """
 
     def __init__(self, known):
         self.known = known
@@ -57,10 +60,9 @@ class _Importer(object):
         return None
 
     def exec_module(self, module):
-        origin = module.__spec__.origin
-        source = __loader__.get_data(origin)
+        source = __loader__.get_data(module.__spec__.origin)
         digest = hashlib.sha256(source).digest()
-        code = self.known.get(digest) or compile(source, origin, "exec", dont_inherit=True)
+        code = self.known.get(digest) or compile(source, "<%s>" % module.__name__, "exec", dont_inherit=True)
         self.used[digest] = code
         exec(code, module.__dict__)  # noqa: S102 -- what Ansible sent, as an import would
 
@@ -68,16 +70,19 @@ class _Importer(object):
 def _home():
     """Return the home of who runs this: never what a variable says, which sudo may have kept from somebody else."""
     try:
-        return pwd.getpwuid(os.geteuid()).pw_dir
+        home = pwd.getpwuid(os.geteuid()).pw_dir
     except KeyError:
         return os.devnull
+    return home if os.path.isabs(home) else os.devnull
 
 
 def _read(path):
     try:
         if not _is_ours(os.path.dirname(path)):
             return {}
-        with open(path, "rb") as file:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+            if not _is_trusted(os.fstat(file.fileno()), stat.S_ISREG):
+                return {}
             seal, content = file.read(SEAL_LENGTH), file.read()
     except OSError:
         return {}
@@ -89,7 +94,8 @@ def _write(path, codes):
     os.makedirs(folder, mode=0o700, exist_ok=True)
     if _is_ours(folder):
         content = marshal.dumps(codes)
-        with open(path + ".new", "wb") as file:  # two at once may spoil it, which the seal shows
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+        with os.fdopen(os.open(path + ".new", flags, 0o600), "wb") as file:  # two at once may spoil it: the seal tells
             file.write(_seal(content) + content)
         os.replace(path + ".new", path)
 
@@ -100,9 +106,9 @@ def _seal(content):
 
 def _is_ours(folder):
     """Return whether none but this user and root could have put something into *folder*."""
-    trusted = (0, os.geteuid())
-    for path in (folder, os.path.dirname(folder), os.path.dirname(os.path.dirname(folder))):
-        found = os.lstat(path)
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid not in trusted or found.st_mode & 0o022:
-            return False
-    return True
+    cache = os.path.dirname(folder)
+    return all(_is_trusted(os.lstat(path), stat.S_ISDIR) for path in (folder, cache, os.path.dirname(cache)))
+
+
+def _is_trusted(found, is_kind):
+    return is_kind(found.st_mode) and found.st_uid in (0, os.geteuid()) and not found.st_mode & 0o022

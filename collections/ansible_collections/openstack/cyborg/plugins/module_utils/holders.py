@@ -231,5 +231,6 @@ def _with_registers(topology, target):
     folder, _slash, name = target.rpartition("/")
     address = folder.rpartition("/")[2]
     path = topology.functions.get(address, "")
-    is_own = path.endswith(folder[folder.find("/devices/") :])
+    at = folder.find("/devices/")
+    is_own = at >= 0 and path.endswith(folder[at:])
     return [address] if is_own and (name == "config" or (name[:8] == "resource" and name[8:9].isdigit())) else []

@@ -40,6 +40,9 @@ def add_packages(tree, release, drivers):
         path = module["path"]
         if path is None:
             continue
+        if is_unknown(path) or is_unknown(release):
+            module.update(dict.fromkeys(NOBODY, path if is_unknown(path) else release))
+            continue
         # What the distribution brings lies below kernel/, what comes on top of it beside that.
         on_top = not path.startswith("/lib/modules/%s/kernel/" % release)
         if on_top and is_unknown(dkms):

@@ -24,7 +24,7 @@ with remembered("reader", home):
     from %(package)s import answer
     from %(package)s.answer import later
     print(answer.VALUE, later())
-print(sum("answer.py" in name or "late.py" in name for name in map(str, said)), "compiled")
+print(sum(name.endswith((".answer>", ".late>")) for name in map(str, said)), "compiled")
 """ % {"package": PACKAGE}
 ANSWER = "VALUE = %d\n\n\ndef later():\n    from %s.late import VALUE\n\n    return VALUE\n"
 
@@ -73,7 +73,8 @@ def test_other_source_is_compiled_and_replaces_what_was_kept(read, kept):
     before = kept.read_bytes()
     assert read(2) == ["2 late", "1 compiled"]
     assert read(2) == ["2 late", "0 compiled"]
-    assert kept.read_bytes().count(b"answer.py") == before.count(b"answer.py")
+    assert kept.read_bytes().count(b".answer>") == before.count(b".answer>") > 0
+    assert b"sent.zip" not in kept.read_bytes()
 
 
 @pytest.mark.parametrize("damage", [b"", b"short", b"x" * 5000])
@@ -99,6 +100,24 @@ def test_nothing_is_taken_from_where_others_can_write(read, kept, level):
     kept.write_bytes(before[:-1])
     assert read() == ["1 late", "2 compiled"]
     assert kept.read_bytes() == before[:-1]
+
+
+def test_a_file_that_others_can_write_is_not_run(read, kept):
+    read()
+    kept.chmod(0o666)
+    assert read() == ["1 late", "2 compiled"]
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert read() == ["1 late", "0 compiled"]
+
+
+def test_a_file_that_is_a_link_or_a_pipe_is_not_read(read, kept, tmp_path):
+    read()
+    kept.rename(tmp_path / "elsewhere")
+    kept.symlink_to(tmp_path / "elsewhere")
+    assert read() == ["1 late", "2 compiled"]
+    kept.unlink()
+    os.mkfifo(str(kept))
+    assert read() == ["1 late", "2 compiled"]
 
 
 def test_a_folder_that_is_a_link_is_not_followed(read, kept, tmp_path):

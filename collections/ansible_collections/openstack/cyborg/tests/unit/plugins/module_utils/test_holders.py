@@ -124,6 +124,7 @@ def test_who_has_the_registers_of_a_function_open_holds_it_and_no_other(host, na
         f"/sys/devices/pci0000:01/{CARD}/resource0",
         f"/home/eve/devices/pci0000:00/{CARD}/resource0",
         f"/sys/devices/{CARD}/resource0",
+        f"/home/eve/{CARD}/resource0",
         "/sys/devices/virtual/net/lo/config",
     ],
 )

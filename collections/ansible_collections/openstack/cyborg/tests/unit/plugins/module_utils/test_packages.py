@@ -48,6 +48,14 @@ def test_the_kernels_package_has_what_came_with_the_kernel(host):
     assert found == {"igb": (IMAGE, "6.1.119-1", "dpkg"), "ext4": (None, None, None)}
 
 
+def test_of_a_file_that_could_not_be_looked_for_the_package_is_unknown(host):
+    why = {"unknown": "modules.dep: no such file"}
+    assert installed(host, {"igb": why, "ext4": None}) == {"igb": (why,) * 3, "ext4": (None,) * 3}
+    modules = [{"name": "igb", "path": IGB}]
+    add_packages(host.tree, why, {"modules": modules, "dkms": ()})
+    assert modules[0]["package"] == why
+
+
 def test_a_list_that_says_usr_lib_is_the_same(host):
     host.file(f"/var/lib/dpkg/info/{IMAGE}.list", f"/usr{IGB}")
     assert installed(host, {"igb": IGB})["igb"][0] == IMAGE
