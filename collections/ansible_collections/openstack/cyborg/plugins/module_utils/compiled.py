@@ -14,11 +14,12 @@ import marshal
 import os
 import pwd
 import stat
+import struct
 import sys
+import zlib
 
 PACKAGE, DOT = __name__.rpartition(".")[:2]
 FOLDER = ".cache/openstack.cyborg"
-SEAL_LENGTH = hashlib.sha256().digest_size
 
 
 @contextlib.contextmanager
@@ -35,7 +36,7 @@ def remembered(name, home=None):
         yield
     finally:
         sys.meta_path.remove(importer)
-        if importer.used != importer.known and not sys.dont_write_bytecode:
+        if importer.used and importer.used != importer.known and not sys.dont_write_bytecode:
             with contextlib.suppress(OSError):  # a full disk, no home: it is compiled again the next time
                 _write(path, importer.used)
 
@@ -83,7 +84,7 @@ def _read(path):
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
             if not _is_trusted(os.fstat(file.fileno()), stat.S_ISREG):
                 return {}
-            seal, content = file.read(SEAL_LENGTH), file.read()
+            seal, content = file.read(len(_seal(b""))), file.read()
     except OSError:
         return {}
     return marshal.loads(content) if seal == _seal(content) else {}  # noqa: S302 -- nobody else could write it
@@ -101,7 +102,8 @@ def _write(path, codes):
 
 
 def _seal(content):
-    return hashlib.sha256(importlib.util.MAGIC_NUMBER + content).digest()
+    """Return what tells of a torn write, and of another Python."""
+    return importlib.util.MAGIC_NUMBER + struct.pack("<QI", len(content), zlib.crc32(content))
 
 
 def _is_ours(folder):
