@@ -23,7 +23,7 @@ from cyborg_reconciler.survey import (
     HostView,
     Options,
     Ports,
-    ShownChange,
+    Shown,
     Survey,
     approved,
     host_record,
@@ -40,9 +40,9 @@ def converge(ports: Ports, first: Survey, options: Options, on_progress: OnProgr
     """Carry out what *first* plans, wave by wave, and return where the hosts stand afterwards, observed again.
 
     A host goes on to a further pass only when the last one left it with something new to do, and then only with what
-    *first* showed already, unless its pool needs no approval.
+    *first* showed already, unless its pool needs no approval and no saved plan says what to do.
     """
-    shown = {name: shown_changes(view, waits=not options.saved) for name, view in first.hosts.items()}
+    shown = {name: shown_changes(view, options) for name, view in first.hosts.items()}
     rollout = _Rollout(ports, options, on_progress, shown)
     seen, begun = first, True
     while begun:
@@ -64,7 +64,7 @@ class _Rollout:
     ports: Ports
     options: Options
     on_progress: OnProgress
-    shown: Mapping[str, frozenset[ShownChange]]
+    shown: Mapping[str, Shown]
     plans: set[tuple[str, str]] = field(default_factory=set)
     passes: Counter[str] = field(default_factory=Counter)
     pools: set[str] = field(default_factory=set)
@@ -204,7 +204,7 @@ class _Rollout:
         return judged
 
 
-def _with_reasons(seen: Survey, ports: Ports, options: Options, shown: Mapping[str, frozenset[ShownChange]]) -> Survey:
+def _with_reasons(seen: Survey, ports: Ports, options: Options, shown: Mapping[str, Shown]) -> Survey:
     """Return *seen* where hosts whose turn has not come say why, and note that.
 
     What no person was shown waits for approval; what was not begun, since an earlier wave of its pool went wrong, waits

@@ -6,7 +6,7 @@ changes anything, and by the commands that only look. All I/O goes through the p
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -17,6 +17,7 @@ from cyborg_reconciler.core.rollout import DEFAULT_POOL, TwoPoolsError, pool_of
 from cyborg_reconciler.core.select import selects_host
 from cyborg_reconciler.core.state import (
     HOST,
+    Action,
     Disruption,
     FieldPath,
     History,
@@ -48,8 +49,8 @@ from cyborg_reconciler.ports import (
     Unobserved,
 )
 
-#: A field, what it is to be, and whether that takes a reboot: what a person's consent is to.
-ShownChange = tuple[FieldPath, Value, bool]
+#: What a person's consent is to: a field and what it is to be, and up to which disruption.
+Shown = Mapping[tuple[FieldPath, Value], Disruption]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ class Options:
 
     Attributes:
         consent: a person approved what is planned; without it, pools with manual approval wait.
-        saved: the consent is to a saved plan: to what it does, and to nothing that waited when it was made.
+        saved: the consent is to a saved plan: to what it does, and to nothing else, whatever the pools say.
         allow_reboot: reboots are allowed whatever the pools say.
         stop: asked before each wave; nothing more is begun once it says so.
         limited: it is about some hosts of the inventory alone.
@@ -227,21 +228,32 @@ def reboot_terms(pool: RolloutPool, options: Options) -> Reboot:
     return pool.spec.reboot.model_copy(update={"allowed": pool.spec.reboot.allowed or options.allow_reboot})
 
 
-def shown_changes(view: HostView, *, waits: bool = True) -> frozenset[ShownChange]:
-    """Return what a host's plan shows to a person: what would be done and, with *waits*, what waits."""
-    waiting = [wait.action for wait in view.plan.waits if wait.action is not None and waits]
-    return frozenset(
-        (change.path, change.desired, action.disruption is Disruption.REBOOT)
-        for action in (*view.plan.actions, *waiting)
-        for change in action.changes
-    )
+def shown_changes(view: HostView, options: Options) -> Shown:
+    """Return what a consent to a host's plan is to.
+
+    Who looks at a plan and agrees does so to what would be done and to what waits, and to a reboot where one is shown;
+    who gives a saved plan, to what that does, at the disruption that it says.
+    """
+    waiting = [] if options.saved else [wait.action for wait in view.plan.waits if wait.action is not None]
+    return _changes_of((*view.plan.actions, *waiting), Disruption.NONE if options.saved else Disruption.DRAIN)
 
 
-def approved(view: HostView, ports: Ports, options: Options, shown: frozenset[ShownChange] | None = None) -> bool:
+def _changes_of(actions: Iterable[Action], least: Disruption) -> Shown:
+    """Return what *actions* change, each with its disruption, but *least* at least."""
+    found: dict[tuple[FieldPath, Value], Disruption] = {}
+    for action in actions:
+        for change in action.changes:
+            key = change.path, change.desired
+            found[key] = max(found.get(key, least), action.disruption)
+    return found
+
+
+def approved(view: HostView, ports: Ports, options: Options, shown: Shown | None = None) -> bool:
     """Return whether the host's plan needs no approval, or has it; a consent is to what was *shown*."""
-    if view.pool.spec.approval == "automatic":
+    if view.pool.spec.approval == "automatic" and not options.saved:
         return True
-    if options.consent and (shown is None or shown_changes(view, waits=False) <= shown):
+    planned = _changes_of(view.plan.actions, Disruption.NONE)
+    if options.consent and (shown is None or all(key in shown and planned[key] <= shown[key] for key in planned)):
         return True
     return ports.journal.approved(view.host.name, view.plan.generation, view.plan.digest)
 

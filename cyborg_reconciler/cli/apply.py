@@ -56,7 +56,7 @@ def apply(  # noqa: PLR0913 - the options of a command
     """Make the hosts as declared, wave by wave, and verify it by looking again.
 
     With SAVED, a plan of `plan --out`, just that plan is carried out; it is refused when what it was made from has
-    changed.
+    changed. What is to be done besides, once that is done, waits for approval, in pools with automatic approval too.
 
     \b
     Exits with 0 when every host is verified, with 2 when some wait, and with 1 when something failed or was refused.

@@ -12,6 +12,7 @@ from cyborg_reconciler.documents.facts import Facts
 from cyborg_reconciler.documents.plan import (
     Outcome,
     Segment,
+    StepOutcome,
 )
 from cyborg_reconciler.errors import ExecutionError
 from cyborg_reconciler.ports import Progress, Unobserved
@@ -22,7 +23,7 @@ from cyborg_reconciler.testing import (
     change_nothing,
     ignore_progress,
 )
-from tests.scenarios.story import facts_of
+from tests.scenarios.story import driver_of, facts_of, policy_of
 from tests.unit.world import ARGS, VFS, YES, World, obey, pool_of, waits_of
 
 
@@ -160,20 +161,49 @@ def test_a_host_is_uncordoned_once_it_was_looked_at_again() -> None:
     assert calls == [f"{call} {host}" for host in ("a", "b") for call in ("cordon", "apply", "observe", "uncordon")]
 
 
+@pytest.mark.parametrize("approval", ["manual", "automatic"])
 @pytest.mark.parametrize(("saved", "applied"), [(False, 2), (True, 1)])
-def test_a_consent_to_a_saved_plan_is_not_to_what_waited_when_it_was_made(saved, applied) -> None:
+def test_a_consent_to_a_saved_plan_is_not_to_what_waited_when_it_was_made(approval, saved, applied) -> None:
     def free(facts: Facts, segment: Segment):
         steps, facts = obey(facts, segment)
         devices = [msgspec.structs.replace(device, holders=[]) for device in facts.devices]
         return steps, msgspec.structs.replace(facts, devices=devices)
 
-    world = World("a", policies=[VFS, ARGS], react=free)
+    world = World("a", policies=[VFS, ARGS], pools=[pool_of(approval=approval)], react=free)
     holder = {"kind": "process", "name": "qemu", "pid": 7}
     world.observer.facts["a"] = facts_of({"hostname": "a", "device": {"vf_devices": [{"holders": [holder]}, {}]}})
     options = replace(YES, saved=saved)
     first = world.look(options)
     assert Reason.DEVICE_IN_USE in waits_of(first, "a")
     seen = converge(world.ports, first, options, ignore_progress)
+    assert len(world.executor.applied) == applied
+    assert (seen.hosts["a"].phase is Phase.PENDING_APPROVAL) == saved
+
+
+@pytest.mark.parametrize(("saved", "applied"), [(False, 2), (True, 1)])
+def test_a_consent_to_a_saved_plan_is_not_to_more_disruption_than_it_says(saved, applied) -> None:
+    def of_module(**facts: object) -> Facts:
+        edu = {"vendor_id": "1234", "driver": facts.get("driver")}
+        return facts_of({"hostname": "a", "device": edu, "modules": [{"name": "edu", **facts.get("module", {})}]})
+
+    def bring_an_old_build(facts: Facts, segment: Segment):
+        old = {"loaded": True, "loaded_version": "0.9", "disk_version": "0.9"}
+        return [StepOutcome(id=segment.id, status="changed")], of_module(driver="edu", module=old)
+
+    install = policy_of({"name": "edu", "driver": {"name": "edu", "version": "1.0"}}, 1)
+    world = World("a", policies=[install], react=bring_an_old_build)
+    roles = {"install": "a.b.c", "uninstall": "a.b.c"}
+    match = [{"vendor_id": "1234"}]
+    edu = driver_of(
+        {"name": "edu", "device_type": "PROCESSING", "match": match, "kernel_module": "edu", "roles": roles}
+    )
+    world.declarations.declared = replace(world.declarations.declared, drivers=(edu,))
+    world.observer.facts["a"] = of_module(module={"path": None})
+    options = replace(YES, saved=saved)
+    first = world.look(options)
+    assert [str(action.disruption) for action in first.hosts["a"].plan.actions] == ["none"]
+    seen = converge(world.ports, first, options, ignore_progress)
+    assert [str(action.disruption) for action in seen.hosts["a"].plan.actions] == ["module_reload"]
     assert len(world.executor.applied) == applied
     assert (seen.hosts["a"].phase is Phase.PENDING_APPROVAL) == saved
 
