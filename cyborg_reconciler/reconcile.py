@@ -241,9 +241,9 @@ def _was_stale(outcome: Outcome) -> bool:
 def plan_document(views: Sequence[HostView], declared: Declared, ports: Ports, options: Options) -> PlanDocument:
     """Return the plans of *views* in the form in which they travel and are saved."""
     hosts: dict[str, HostPlan] = {
-        view.host.name: to_document(view.plan, view.subject, reboot_terms(view.pool, options))
+        view.host.name: to_document(view.plan, view.desired, view.subject, reboot_terms(view.pool, options))
         for view in views
-        if view.subject is not None
+        if view.desired is not None and view.subject is not None
     }
     return PlanDocument(
         plan_version=PLAN_VERSION,

@@ -31,7 +31,7 @@ from cyborg_reconciler.core.state import (
     Unknown,
     Wait,
 )
-from cyborg_reconciler.core.subject import Subject, describe_protections, identity, matches, to_json
+from cyborg_reconciler.core.subject import Subject, describe_protections, identity, matches, place_of, to_json
 from cyborg_reconciler.documents import facts as reported
 from cyborg_reconciler.documents.plan import ActionsSegment, HostPlan, Own, RebootSegment, RoleSegment, Segment, Step
 from cyborg_reconciler.documents.pool import Reboot
@@ -300,12 +300,12 @@ def _digest(actions: Iterable[Action]) -> str:
 NOTHING_TO_DO: Final = _digest(())
 
 
-def to_document(plan: Plan, subject: Subject, reboot: Reboot) -> HostPlan:
+def to_document(plan: Plan, desired: Desired, subject: Subject, reboot: Reboot) -> HostPlan:
     """Return *plan* as the ordered segments that the collection walks."""
     segments: list[Segment] = []
     steps: list[Step] = []
     for action in plan.actions:
-        call = action.call and msgspec.structs.replace(action.call, own=_of_devices(action.call.own, subject))
+        call = action.call and msgspec.structs.replace(action.call, own=_of_devices(action.call.own, desired, subject))
         if isinstance(call, Step):
             steps.append(call)
         elif isinstance(call, RoleSegment):
@@ -321,11 +321,13 @@ def to_document(plan: Plan, subject: Subject, reboot: Reboot) -> HostPlan:
     return HostPlan(generation=plan.generation, digest=plan.digest, fingerprint=plan.fingerprint, segments=segments)
 
 
-def _of_devices(entries: Iterable[Own], subject: Subject) -> list[Own]:
-    """Return *entries* of the host's record with the devices that they are of."""
-    return [
-        msgspec.structs.replace(own, device=identity(subject.devices[own.path[0]]))
-        if own.path[0] in subject.devices
-        else own
-        for own in entries
-    ]
+def _of_devices(entries: Iterable[Own], desired: Desired, subject: Subject) -> list[Own]:
+    """Return *entries* of the host's record with the devices that they are of, or that a policy asks for them for."""
+    return [msgspec.structs.replace(own, device=_device_of(tuple(own.path), desired, subject)) for own in entries]
+
+
+def _device_of(path: FieldPath, desired: Desired, subject: Subject) -> str:
+    if path[0] != HOST:
+        return identity(subject.devices[path[0]]) if path[0] in subject.devices else ""
+    address = desired.through.get(desired.origin(path).policy, "")
+    return place_of(subject.devices[address]) if address in subject.devices else ""

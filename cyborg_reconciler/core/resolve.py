@@ -43,6 +43,7 @@ class Desired:
         restored: the paths that no policy declares any more; they go back to what they were.
         left: the paths that no policy declares any more and that cannot go back, and why.
         policies: the names of those that selected the host, or a device of it.
+        through: the address of a device that a policy selects (of a VF, its PF), by the policy's name.
     """
 
     fields: Mapping[FieldPath, Value]
@@ -52,6 +53,7 @@ class Desired:
     restored: tuple[FieldPath, ...] = ()
     left: Mapping[FieldPath, str] = field(default_factory=dict)
     policies: frozenset[str] = frozenset()
+    through: Mapping[str, str] = field(default_factory=dict)
     _digest: str = ""
 
     def origin(self, path: FieldPath) -> Origin:
@@ -107,6 +109,7 @@ def resolve(compiled: Compiled, host: Host, subject: Subject) -> Desired:
     """Return what *compiled* declares for *host*, whose facts are *subject*.
 
     What is owned on the host and no longer declared goes back to what it was; without one valid policy, nothing does.
+    What was set on the host for a device that has vanished stays while a policy asks for it: see `_orphaned`.
     """
     candidates = _select(compiled, host)
     declared = _declared if candidates.by_identity else _remembered
@@ -116,8 +119,52 @@ def resolve(compiled: Compiled, host: Host, subject: Subject) -> Desired:
     # What a policy might ask of the host, if only it were known whether it selects a device, is neither set nor undone.
     shielded = _merge(compiled, _HOST_SCOPES, tuple(sorted(doubtful))).at(HOST)
     fields = {path: value for path, value in desired.fields.items() if path not in shielded}
-    restored, left = _restore(subject, fields, desired.held, shielded) if compiled.policies else ({}, {})
-    return replace(desired, fields={**fields, **restored}, restored=tuple(restored), left=left)
+    orphaned = _orphaned(compiled, candidates, subject, fields)
+    kept = {*shielded, *orphaned}
+    restored, left = _restore(subject, fields, desired.held, kept) if compiled.policies else ({}, {})
+    return replace(
+        desired,
+        fields={**fields, **restored},
+        restored=tuple(restored),
+        left=left,
+        held={**_vanished(orphaned), **desired.held},
+    )
+
+
+def _orphaned(
+    compiled: Compiled, candidates: _Candidates, subject: Subject, fields: Mapping[FieldPath, Value]
+) -> dict[FieldPath, tuple[str, str]]:
+    """Return what is owned on the host itself, and asked for a device that has vanished: its address, and the policy.
+
+    Nothing else declares it, and the policy still selects the host. A device that is there and that no policy selects
+    any more was let go by a person; one that is not there may have fallen off the bus.
+    """
+    found: dict[FieldPath, tuple[str, str]] = {}
+    for path, owned in subject.owned.items():
+        if path[0] != HOST or path in fields or not owned.device or subject.has(owned.device):
+            continue
+        address = owned.device.partition(" ")[0]
+        # Each by itself: what one that selects nothing here would outweigh is asked for all the same.
+        asking = (
+            compiled.policies[index].name
+            for index in sorted((*candidates.by_kind, *candidates.by_identity))
+            if path[1:] in _merge(compiled, _HOST_SCOPES, (index,)).origins
+        )
+        policy = next(asking, None)
+        if policy is not None and re.fullmatch(ADDRESS, address):
+            found[path] = address, policy
+    return found
+
+
+def _vanished(orphaned: Mapping[FieldPath, tuple[str, str]]) -> dict[str, str]:
+    """Return, by address, why a device that is not there holds up what is *orphaned*."""
+    found: dict[str, str] = {}
+    for address in sorted({address for address, _ in orphaned.values()}):
+        theirs = {path: policy for path, (of, policy) in sorted(orphaned.items()) if of == address}
+        fields = ", ".join(f"{'.'.join(path[1:])} of policy {policy}" for path, policy in theirs.items())
+        text = f"it is not there, and what was set on the host for it is left as it is ({fields})"
+        found[address] = f"{text}: bring the device back, or let no such policy select the host any more"
+    return found
 
 
 def _remembered(compiled: Compiled, candidates: _Candidates, subject: Subject) -> tuple[Desired, frozenset[int]]:
@@ -140,6 +187,7 @@ def _declared(compiled: Compiled, candidates: _Candidates, subject: Subject) -> 
     active = set(candidates.active)
     doubtful: set[int] = set()
     held: dict[str, str] = {}
+    through: dict[str, str] = {}
     for device in subject.facts.devices if candidates.by_kind or candidates.by_identity else ():
         chosen, unclear, why = _choose(compiled, candidates, device, touched=subject.touched(device.address))
         if unclear:
@@ -147,9 +195,10 @@ def _declared(compiled: Compiled, candidates: _Candidates, subject: Subject) -> 
             held[device.address] = why
         elif chosen:
             active.update(chosen)
-            templates[device.address] = _merge(
-                compiled, _VF_SCOPES if isinstance(device.physfn, str) else _PF_SCOPES, chosen
-            )
+            pf = device.physfn if isinstance(device.physfn, str) else None
+            for index in chosen:
+                through.setdefault(compiled.policies[index].name, pf or device.address)  # a VF comes and goes
+            templates[device.address] = _merge(compiled, _VF_SCOPES if pf else _PF_SCOPES, chosen)
     if active:
         templates[HOST] = _merge(compiled, _HOST_SCOPES, tuple(sorted(active)))
     fields: dict[FieldPath, Value] = {}
@@ -162,6 +211,7 @@ def _declared(compiled: Compiled, candidates: _Candidates, subject: Subject) -> 
         conflicts=tuple(_conflicts(subject, templates)),
         held=held,
         policies=frozenset(compiled.policies[index].name for index in active),
+        through=through,
         _digest=hashlib.sha256("\n".join(rows).encode()).hexdigest(),
     )
     return desired, frozenset(doubtful - active)
@@ -247,14 +297,17 @@ def _restore(
     subject: Subject,
     declared: Mapping[FieldPath, Value],
     held: Mapping[str, str],
-    shielded: Mapping[FieldPath, Value],
+    kept: Collection[FieldPath],
 ) -> tuple[dict[FieldPath, Value], dict[FieldPath, str]]:
-    """Return what was there before, of every owned field that nothing declares any more; and why some cannot be so."""
+    """Return what was there before, of every owned field that nothing declares any more; and why some cannot be so.
+
+    Those that are *kept* stay as they are.
+    """
     found: dict[FieldPath, Value] = {}
     left: dict[FieldPath, str] = {}
     for path in subject.owned:
         target, feature = path[0], BY_NAME.get(path[1])
-        if path in declared or path in shielded or feature is None:
+        if path in declared or path in kept or feature is None:
             continue
         misplaced = _misplaced(target, feature)
         if misplaced:

@@ -110,6 +110,11 @@ class Subject:
         names = [module_name(name) for name in (device.driver, device.function_driver) if isinstance(name, str)]
         return [*names, *(one.name for one in self.modules.values() if device.address in one.devices)]
 
+    def has(self, recorded: str) -> bool:
+        """Return whether the device whose `place_of` was *recorded* may be the one that stands there now."""
+        address, _, of = recorded.partition(" ")
+        return address in self.devices and is_same(of, self.devices[address])
+
     def owns(self, target: str, feature: str) -> bool:
         """Return whether anything of *feature* on *target* is owned."""
         return feature in self.touched(target)
@@ -119,6 +124,11 @@ def identity(device: reported.Device) -> str:
     """Return which device this is, wherever it stands: its ids and, where it tells one, its serial."""
     serial = f" {device.serial}" if isinstance(device.serial, str) else ""
     return f"{ids_of(device)}{serial}"
+
+
+def place_of(device: reported.Device) -> str:
+    """Return where a device stands, and which it is: ``0000:6b:00.0 8086:4940 SN123``."""
+    return f"{device.address} {identity(device)}"
 
 
 def ids_of(device: reported.Device) -> str:

@@ -199,7 +199,8 @@ class KernelFacts(msgspec.Struct, frozen=True, kw_only=True):
 class OwnedField(msgspec.Struct, frozen=True):
     """A field that a controller set, with the value it had before (None: it was not there).
 
-    *device*: which device it was of, by ids and serial (``8086:4940 SN123``); empty for what is the host's.
+    *device*: which device it was of, by ids and serial (``8086:4940 SN123``). Of what is the host's: the device that a
+    policy asked for it for, with its address (``0000:6b:00.0 8086:4940 SN123``); empty where none was.
     """
 
     path: list[str]

@@ -20,7 +20,8 @@ Json = Any
 class Own(msgspec.Struct, frozen=True):
     """A field to enter in the host's record: where, what it was, what it is set to.
 
-    *device*: which device it is of, by ids and serial (``8086:4940 SN123``); empty for what is the host's.
+    *device*: which device it is of, by ids and serial (``8086:4940 SN123``). Of what is the host's: the device that a
+    policy asks for it for, with its address (``0000:6b:00.0 8086:4940 SN123``); empty where none is.
     """
 
     path: list[str]

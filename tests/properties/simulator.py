@@ -57,7 +57,7 @@ class Host:
     def _enter(self, entries: list[Own], controller_id: str) -> None:
         record = self.facts.ownership or Ownership()
         known = {tuple(one.path) for one in record.fields}
-        new = [OwnedField(path=one.path, before=one.before, set=one.set) for one in entries]
+        new = [OwnedField(path=one.path, before=one.before, set=one.set, device=one.device) for one in entries]
         fields = [*record.fields, *(one for one in new if tuple(one.path) not in known)]
         self.facts = replace(self.facts, ownership=Ownership(controller_id=controller_id, fields=fields))
 

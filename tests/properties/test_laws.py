@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Laws that hold for whatever is declared, observed and owned."""
 
+from collections.abc import Mapping
 from dataclasses import replace as changed
 from datetime import UTC, datetime
 from random import Random
@@ -14,7 +15,7 @@ from cyborg_reconciler.core.diff import blind_spots, diff
 from cyborg_reconciler.core.interpret import interpret
 from cyborg_reconciler.core.plan import Terms, make_plan, to_document
 from cyborg_reconciler.core.resolve import compile_policies, resolve
-from cyborg_reconciler.core.state import HOST, Disruption, History, Plan, Reason
+from cyborg_reconciler.core.state import HOST, Disruption, FieldPath, History, Plan, Reason, Value
 from cyborg_reconciler.core.state import Host as InventoryHost
 from cyborg_reconciler.core.subject import lay_out
 from cyborg_reconciler.core.verdict import judge
@@ -73,6 +74,11 @@ def plan_for(declared: Declared, facts: Facts, *, reboot: Reboot = REBOOT, histo
     return make_plan(COMPUTE.name, resolve(compiled, COMPUTE, subject), subject, Terms(US, reboot, history, NOW, NOW))
 
 
+def desired_of(declared: Declared, facts: Facts) -> Mapping[FieldPath, Value]:
+    compiled = compile_policies(declared)
+    return resolve(compiled, COMPUTE, lay_out(facts, compiled.catalogue)).fields
+
+
 def owned_by_us(facts: Facts, rows: Rows) -> Facts:
     fields = [OwnedField(path=[str(part) for part in row[:-1]], before=row[-1], set=None) for row in rows]
     return msgspec.structs.replace(facts, ownership=Ownership(controller_id=US, fields=fields))
@@ -91,12 +97,13 @@ def converge(declared: Declared, host: Host) -> Plan:
     for _ in range(PASSES):
         subject = lay_out(host.facts, compiled.catalogue)
         terms = Terms(US, REBOOT, History(boots=boots), NOW, NOW)
-        plan = make_plan(COMPUTE.name, resolve(compiled, COMPUTE, subject), subject, terms)
+        desired = resolve(compiled, COMPUTE, subject)
+        plan = make_plan(COMPUTE.name, desired, subject, terms)
         if not plan.actions:
             return plan
         if plan.reboots:
             boots = (*boots, host.facts.kernel.boot_id)
-        host.apply(to_document(plan, subject, REBOOT), US)
+        host.apply(to_document(plan, desired, subject, REBOOT), US)
     words = [(action.id, action.changes) for action in plan.actions]
     raise AssertionError(f"after {PASSES} passes there is still something to do: {words}")
 
@@ -161,6 +168,20 @@ def test_what_is_no_longer_declared_goes_back_to_what_it_was(declared: Declared,
     assert {one.name: one.loaded for one in drivers.modules} == {one.name: one.loaded for one in first.modules}
     assert sorted(known(drivers.blacklisted)) == sorted(known(first.blacklisted))
     assert sorted(known(drivers.load)) == sorted(known(first.load))
+
+
+@given(declarations(agreeing=True), hosts(), ADDRESSES)
+def test_what_was_set_on_a_host_for_a_device_stays_when_the_device_vanishes(
+    declared: Declared, facts: Facts, gone: frozenset[str]
+) -> None:
+    host = Host(facts)
+    converge(declared, host)
+    before = {path: value for path, value in desired_of(declared, host.facts).items() if path[0] == HOST}
+    left = [one for one in host.facts.devices if gone.isdisjoint({one.address, one.physfn})]
+    plan = plan_for(declared, msgspec.structs.replace(host.facts, devices=left))
+    undone = {change.path for action in plan.actions for change in action.changes if not change.declared_by.policy}
+    released = {tuple(path) for action in plan.actions for path in getattr(action.call, "release", [])}
+    assert before.keys().isdisjoint(undone | released)
 
 
 @given(declarations(agreeing=True), declarations(agreeing=True), hosts())
@@ -265,5 +286,6 @@ def test_steps_are_told_apart_and_every_wait_says_why(declared: Declared, facts:
     assert len(set(ids)) == len(ids)
     assert all(wait.message and wait.reason in Reason for wait in plan.waits)
     compiled = compile_policies(declared)
-    document = to_document(plan, lay_out(facts, compiled.catalogue), REBOOT)
+    subject = lay_out(facts, compiled.catalogue)
+    document = to_document(plan, resolve(compiled, COMPUTE, subject), subject, REBOOT)
     assert msgspec.json.decode(msgspec.json.encode(document), type=type(document)) == document

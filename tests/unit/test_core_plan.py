@@ -3,11 +3,12 @@
 
 from typing import Any
 
+import pytest
+
 from cyborg_reconciler.core.plan import to_document
-from cyborg_reconciler.core.subject import lay_out
 from cyborg_reconciler.documents.plan import ActionsSegment, RebootSegment, RoleSegment, Step
 from cyborg_reconciler.documents.pool import Reboot
-from tests.scenarios.story import facts_of, plan_of
+from tests.scenarios.story import looked_at, plan_of
 
 ROLES = {"install": "a.b.install", "uninstall": "a.b.uninstall"}
 GIVEN: dict[str, Any] = {
@@ -27,8 +28,8 @@ GIVEN: dict[str, Any] = {
 
 
 def test_actions_are_gathered_around_roles_and_the_reboot_ends_the_plan() -> None:
-    plan = plan_of(GIVEN)
-    document = to_document(plan, lay_out(facts_of(GIVEN["host"]), {}), Reboot(allowed=True, timeout_s=600))
+    desired, subject, plan = looked_at(GIVEN)
+    document = to_document(plan, desired, subject, Reboot(allowed=True, timeout_s=600))
     first, role, second, reboot = document.segments
     assert isinstance(first, ActionsSegment)
     assert [step.id for step in first.steps] == ["kernel_args", "kernel_modules vfio"]
@@ -41,8 +42,32 @@ def test_actions_are_gathered_around_roles_and_the_reboot_ends_the_plan() -> Non
 
 
 def test_nothing_to_do_makes_no_segment() -> None:
-    plan = plan_of({})
-    assert to_document(plan, lay_out(facts_of({}), {}), Reboot()).segments == []
+    desired, subject, plan = looked_at({})
+    assert to_document(plan, desired, subject, Reboot()).segments == []
+
+
+@pytest.mark.parametrize(
+    ("vendor_id", "recorded"), [("8086", "0000:6b:00.0 8086:4940 S1"), ("10de", "0000:6c:00.0 10de:1eb8"), (None, "")]
+)
+def test_what_is_asked_of_the_host_for_a_device_is_recorded_with_it(vendor_id, recorded) -> None:
+    selector = {"device_selector": {"vendor_id": vendor_id}} if vendor_id else {}
+    given = {
+        "policies": [{"name": "args", "kernel_args": {"iommu": "pt"}, **selector}, {"sriov": {"num_vfs": 1}}],
+        "host": {
+            "devices": [{"serial": "S1"}, {"address": "0000:6c:00.0", "vendor_id": "10de", "product_id": "1eb8"}],
+        },
+    }
+    desired, subject, plan = looked_at(given)
+    (segment,) = to_document(plan, desired, subject, Reboot()).segments
+    assert isinstance(segment, ActionsSegment)
+    devices = {own.path[1]: own.device for step in segment.steps for own in step.own}
+    assert devices == {"kernel_args": recorded, "sriov": "8086:4940 S1"}
+
+
+def test_a_vf_comes_and_goes_and_its_pf_is_what_is_recorded() -> None:
+    of_vfs = {"name": "vfs", "device_selector": {"product_id": "4941"}, "kernel_args": {"iommu": "pt"}}
+    desired, _, _ = looked_at({"policy": of_vfs, "host": {"device": {"vf_devices": [{}]}}})
+    assert desired.through == {"vfs": "0000:6b:00.0"}
 
 
 def test_an_approval_is_of_just_these_actions() -> None:

@@ -13,6 +13,9 @@ from ansible_collections.openstack.cyborg.plugins.module_utils.host import Failu
 from ansible_collections.openstack.cyborg.plugins.module_utils.ownership import RECORD, VERSION, read_ownership
 from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Unreadable
 
+#: The first element of the path of what belongs to no device.
+HOST = "host"
+
 
 class Record:
     """The record of one host, as this process means to leave it; every method that changes it writes it at once."""
@@ -53,14 +56,15 @@ class Record:
     def enter(self, fields):
         """Enter *fields* as owned; return the paths that are new.
 
-        What a field was before is never overwritten, unless another device stands there now.
+        What a field was before is never overwritten, unless another device stands there now. What is the host's stays
+        so, for whichever device it is asked.
         """
         known = {tuple(field["path"]): field for field in self.fields}
         new, differs = [], False
         for field in fields:
             path = tuple(field["path"])
             device = field.get("device") or ""
-            if path in known and device and known[path]["device"] and not _is_same(known[path]["device"], device):
+            if path in known and path[0] != HOST and not _may_be(known[path]["device"], device):
                 self.fields.remove(known.pop(path))
             if path not in known:
                 entry = {"path": list(path), "before": field.get("before"), "set": field.get("set"), "device": device}
@@ -95,8 +99,10 @@ class Record:
         self._host.write_file(RECORD, json.dumps(record, sort_keys=True) + "\n", mode=0o600)
 
 
-def _is_same(one, other):
+def _may_be(one, other):
     """Say whether two records may be of one device: ids, and a serial where both tell one."""
+    if not one or not other:
+        return True
     ids, serial = _parts(one)
     other_ids, other_serial = _parts(other)
     return ids == other_ids and (not serial or not other_serial or serial == other_serial)

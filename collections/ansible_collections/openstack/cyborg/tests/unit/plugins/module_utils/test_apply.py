@@ -210,6 +210,16 @@ class TestOwnership:
         run(tree, step("1", own=own(0, 1)))
         assert record(tree) == {"version": 1, "controller_id": "one", "fencing_token": 7, "fields": own(0, 1)}
 
+    def test_what_the_host_had_before_stays_known_when_it_is_asked_for_another_device(self, tree):
+        def owned_for(device, before):
+            return [{"path": ["host", "kernel_args", "iommu"], "before": before, "set": "pt", "device": device}]
+
+        run(tree, step("1", own=owned_for("0000:3b:00.0 8086:4940 S1", "strict")))
+        run(tree, step("2", own=owned_for("0000:5e:00.0 8086:4942 S2", "off")))
+        assert [(one["before"], one["device"]) for one in record(tree)["fields"]] == [
+            ("strict", "0000:3b:00.0 8086:4940 S1")
+        ]
+
     def test_what_another_device_was_before_does_not_become_what_this_one_was(self, tree):
         def owned_by(device, before):
             return [dict(field, device=device) for field in own(before, 1)]
