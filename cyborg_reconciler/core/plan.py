@@ -14,7 +14,7 @@ import msgspec
 
 from cyborg_reconciler.core.diff import blind_spots, diff
 from cyborg_reconciler.core.features import BY_NAME, FEATURES
-from cyborg_reconciler.core.features.base import Setting, Trouble, kept_back_by, wait
+from cyborg_reconciler.core.features.base import RECORD, Setting, Trouble, kept_back_by, wait
 from cyborg_reconciler.core.interpret import interpret
 from cyborg_reconciler.core.resolve import Desired
 from cyborg_reconciler.core.state import (
@@ -97,8 +97,11 @@ def _owner_trouble(desired: Desired, subject: Subject, terms: Terms) -> Wait | N
     # Who owns nothing here any more has given the host up.
     owner = facts.ownership.controller_id if facts.ownership and facts.ownership.fields else None
     if owner is not None and owner != terms.controller_id:
-        text = f"the controller {owner} owns this host; let it give the host up, or take its state folder"
-        return Wait(Reason.CONFLICTED, text)
+        how = "let it give the host up, or take its state folder"
+        if gone := subject.gone():
+            where = ", ".join(gone)
+            how = f"all that it set is on {where}, which is not there; if that is gone for good, remove {RECORD}"
+        return Wait(Reason.CONFLICTED, f"the controller {owner} owns this host; {how}")
     if desired.conflicts:
         return Wait(Reason.CONFLICTED, "; ".join(desired.conflicts))
     return None

@@ -4,6 +4,7 @@
 Built once a host by `lay_out`; read by `resolve`, the features and `plan`. Pure.
 """
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
@@ -114,6 +115,17 @@ class Subject:
         """Return whether the device whose `place_of` was *recorded* may be the one that stands there now."""
         address, _, of = recorded.partition(" ")
         return address in self.devices and is_same(of, self.devices[address])
+
+    def gone(self) -> list[str]:
+        """Return where the devices stood, now gone, on which all was set that is owned; none where more is owned."""
+        targets: set[str] = set()
+        for field in self.facts.ownership.fields if self.facts.ownership else ():
+            target = field.path[0] if field.path else ""
+            is_there = target in self.devices and self._is_of_this(field)
+            if is_there or not re.fullmatch(reported.ADDRESS, target):
+                return []
+            targets.add(target)
+        return sorted(targets)
 
     def owns(self, target: str, feature: str) -> bool:
         """Return whether anything of *feature* on *target* is owned."""

@@ -82,6 +82,10 @@ CLAIMS: Final = frozenset({"vfio_pci.ids", "pci_stub.ids"})
 ANY_ID: Final = "ffffffff"
 
 
+#: The host's record of who set what there.
+RECORD: Final = "/var/lib/cyborg-reconciler/ownership.json"
+
+
 class DesireError(Exception):
     """The merged leaves of one target contradict each other; its text says how, and names the policies."""
 
@@ -98,7 +102,7 @@ class RecordError(RestoreError):
     """
 
     def __init__(self, why: str) -> None:
-        super().__init__(f"{why}: put the host's record right (/var/lib/cyborg-reconciler/ownership.json)")
+        super().__init__(f"{why}: put the host's record right ({RECORD})")
 
 
 @dataclass(frozen=True, slots=True)
