@@ -246,6 +246,16 @@ class TestBinding:
         assert gpu.read(binding, address=GPU) == made.before
         assert gpu.traces() == set()
 
+    def test_a_member_of_the_group_from_which_somebody_keeps_drivers_is_left_alone(self, gpu):
+        gpu.make(binding, address=GPU_AUDIO, driver="none", persist=False)
+        before = gpu.read(binding, address=GPU_AUDIO)
+        assert (before["driver"], before["driver_override"]) == (None, "none")
+        gpu.make(binding, address=GPU, driver="vfio-pci")
+        assert gpu.read(binding, address=GPU_AUDIO) == before
+        assert not gpu.make(binding, address=GPU, driver="vfio-pci").changed
+        gpu.make(binding, address=GPU, state="absent")
+        assert gpu.read(binding, address=GPU_AUDIO) == before
+
     def test_a_native_driver_that_udev_binds_meanwhile_is_unbound_again(self, nic):
         nic.host.write("/sys/bus/pci/drivers/ice/unbind", NIC_PF)
         host, tries = quicker(nic, "ice")

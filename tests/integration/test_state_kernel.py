@@ -4,6 +4,8 @@
 On simulated hosts, whose kernel, boot loader and initramfs answer as real ones do.
 """
 
+import json
+import os
 from dataclasses import replace
 
 import pytest
@@ -292,6 +294,37 @@ class TestKernelsToComeOfRhel:
         gone = rhel.make(bootargs, absent=list(WANTED))
         assert gone.after["new_kernels"] == {"intel_iommu": None, "iommu": "off"}
         assert gone.after["next_boot"] == {"intel_iommu": None, "iommu": None}
+
+    def test_what_the_operator_says_in_the_defaults_after_it_is_what_counts(self, rhel):
+        defaults, file = rhel.host.root / "etc/default/grub", rhel.host.root / self.FILE[1:]
+        text = defaults.read_text()
+        defaults.write_text(text.replace('GRUB_CMDLINE_LINUX="', 'GRUB_CMDLINE_LINUX="audit=1 '))
+        assert defaults.read_text() != text
+        os.utime(defaults, ns=(0, file.stat().st_mtime_ns + 1))
+        assert "audit=1" in gather_kernel(rhel.tree)["args_configured"]
+        rhel.make(bootargs, args=WANTED)
+        assert not rhel.make(bootargs, args=WANTED).changed
+        assert {"audit=1", "intel_iommu=on", "iommu=pt"} <= set(gather_kernel(rhel.tree)["args_configured"])
+        upgrade(rhel.host)
+        assert {"audit=1", "intel_iommu=on", "iommu=pt"} <= set(rhel.host.read("/proc/cmdline").split())
+        rhel.make(bootargs, absent=list(WANTED))
+        configured = gather_kernel(rhel.tree)["args_configured"]
+        assert "audit=1" in configured
+        assert not {"intel_iommu=on", "iommu=pt"} & set(configured)
+
+    def test_a_change_that_was_killed_before_it_wrote_there_is_finished(self, rhel):
+        file = rhel.host.root / self.FILE[1:]
+        file.write_text("root=UUID=1 ro crashkernel=1G\n")
+        rhel.make(bootargs, args=WANTED)
+        record = rhel.host.root / "etc/cyborg-reconciler/kernel_args.json"
+        record.write_text(json.dumps({**json.loads(record.read_text()), "later_counts": True}))
+        file.write_text("root=UUID=1 ro crashkernel=1G\n")
+        os.utime(file, ns=(0, 0))  # the defaults were written, and this was not
+        made = rhel.make(bootargs, args=WANTED)
+        assert made.after["new_kernels"] == WANTED
+        assert "later_counts" not in record.read_text()
+        if not rhel.host.machine.grubby_syncs:  # that one makes the file anew from the entries
+            assert "crashkernel=1G" in gather_kernel(rhel.tree)["args_configured"]
 
     def test_one_that_was_taken_out_by_hand_is_put_back(self, rhel):
         rhel.make(bootargs, args=WANTED)

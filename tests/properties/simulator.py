@@ -135,7 +135,8 @@ class Host:
             driver = step.args["driver"]
             whole = driver == "vfio-pci" and not step.args.get("alone")
             for member in self._group(device) if whole else [address]:
-                self._bind(member, driver)
+                if member == address or not self._is_kept_bare(member):
+                    self._bind(member, driver)
             self._put(address, boot_driver=driver if step.args.get("persist", True) else None)
             return
         taken = [m for m in self._group(device) if self.device(m).driver_override == "vfio-pci" and m != address]
@@ -149,6 +150,10 @@ class Host:
         there = {one.address: one for one in self.facts.devices}
         members = [address for address in device.iommu_members if address in there]
         return [one for one in members if not there[one].class_id.startswith(BRIDGE_CLASS)] or [device.address]
+
+    def _is_kept_bare(self, address: str) -> bool:
+        device = self.device(address)
+        return device.driver is None and device.driver_override is not None
 
     def _was(self, address: str) -> Device:
         return next((one for one in self.first.devices if one.address == address), self.device(address))

@@ -4,8 +4,8 @@
 """How is a function bound to the driver that is wanted, now and at the next boot, and how does it go back to its own?
 
 A driver of VFIO takes every function of the IOMMU group: those beside the device go to vfio-pci, unless another one of
-VFIO's drivers has them. Called by the module `device_binding` and by `apply`. Does I/O
-through `Host`.
+VFIO's drivers has them, or somebody keeps drivers from them: VFIO does not mind a function without one. Called by the
+module `device_binding` and by `apply`. Does I/O through `Host`.
 Source: Linux, Documentation/ABI/testing/sysfs-bus-pci, ``driver_override``; Documentation/driver-api/vfio.rst.
 """
 
@@ -90,9 +90,14 @@ def _bound(driver):
 
 def _moved(tree, address, members, driver):
     """Return those of *members* that get another driver: *address* goes to *driver*, the others to one of VFIO's."""
-    drivers = {one: devices.read_present(tree, one)["driver"] for one in members if one != address}
+    others = [devices.read_present(tree, one) for one in members if one != address]
     moved = [] if _is_with(tree, address, driver) else [address]
-    return moved + [one for one, found in drivers.items() if not devices.is_vfio(found)]
+    return moved + [one["address"] for one in others if not devices.is_vfio(one["driver"]) and not _is_kept_bare(one)]
+
+
+def _is_kept_bare(device):
+    """Say whether an override keeps all drivers from the function: whoever wrote it wants it so."""
+    return device["driver"] is None and isinstance(device["driver_override"], str)
 
 
 def _is_with(tree, address, driver):

@@ -44,30 +44,35 @@ class Plan(kernel_words.Plan):
         names: of the arguments that are set anew or go. replaced: by name, what stood there before ours did.
         words: what is set anew. defaults: what /etc/default/grub is to hold, None where it is left as it is.
         later_replaced, later_names, later_words: the same of /etc/kernel/cmdline, of all that is or was ours.
+        later_counts: that file was there and counted before anything was changed, or may be made by grubby.
     """
 
     def __init__(self, args, values, *, is_needed):
         super().__init__(args, values, is_needed=is_needed)
         self.names, self.replaced, self.words, self.defaults = [], {}, [], None
-        self.later_replaced, self.later_names, self.later_words = {}, [], []
+        self.later_replaced, self.later_names, self.later_words, self.later_counts = {}, [], [], True
 
 
 def _read_record(tree):
-    """Return what is ours, and by name what that replaced in the entries and in /etc/kernel/cmdline."""
+    """Return what is ours, and by name what that replaced in the entries and in /etc/kernel/cmdline.
+
+    And whether that file counted when a change was begun that did not come to its end; None where none is under way.
+    """
     text = tree.read_text(RECORD)
     try:
         record = json.loads(text) if text else {}
         ours = kernel_words.checked_args(record.get("args", {}))
-        return ours, dict(record.get("replaced", {})), dict(record.get("later", {}))
+        return ours, dict(record.get("replaced", {})), dict(record.get("later", {})), record.get("later_counts")
     except (ValueError, AttributeError, TypeError) as exc:
         raise Unreadable("%s: %s" % (RECORD, exc)) from exc
 
 
 def plan(tree, wanted, absent):
     """Return what grubby must be told. Raises: Unreadable; Refusal, where /etc/default/grub cannot be kept in step."""
-    ours, replaced, later_replaced = _read_record(tree)
+    ours, replaced, later_replaced, begun = _read_record(tree)
     text = kernel_cmdline.read(tree)
-    later = None if text is None else kernel_cmdline.parse(text)
+    counts = begun if begun is not None else text is None or kernel_cmdline.counts(tree)
+    later = kernel_cmdline.parse(text) if text is not None and counts else None
     _loader, entry = read_next_entry(tree)
     words = [] if entry is None else entry.words
     others = [word for word in words if not kernel_words.find(ours, word.partition("=")[0])]
@@ -75,6 +80,7 @@ def plan(tree, wanted, absent):
         others.extend(name if one is True else "%s=%s" % (name, one) for one in values)
     args, values = kernel_words.merge(ours, wanted, absent, _lasting(others, later, wanted))
     change = Plan(args, values, is_needed=args != ours)
+    change.later_counts = counts
     both = [*ours, *args]
     change.names = [name for name in [*wanted, *absent] if kernel_words.find(both, name)]
     for name in {**ours, **args}:
@@ -153,7 +159,8 @@ def make(host, change):
 
     Raises: Failure, Unreadable.
     """
-    _write_record(host, change, {**change.args, **dict.fromkeys(change.names, True)})
+    names = dict.fromkeys(change.names, True)
+    _write_record(host, change, {**change.args, **names}, later_counts=change.later_counts)
     if change.names:
         host.run(TOOL, "--update-kernel=ALL", "--remove-args=" + " ".join(change.names))
     if change.words:
@@ -161,13 +168,13 @@ def make(host, change):
     if change.defaults is not None:
         host.write_file(DEFAULTS, change.defaults)
     text = kernel_cmdline.read(host.tree)  # grubby may have written it, or made it
-    if text is not None:
+    if text is not None and change.later_counts:  # else it is made anew from the defaults, with what they say by now
         edited = kernel_cmdline.edit(text, change.later_names, change.later_words)
         host.write_file(LATER, edited)  # even the same: it must not be older than the defaults
     _write_record(host, change, change.args)
 
 
-def _write_record(host, change, args):
+def _write_record(host, change, args, **under_way):
     if not args:
         host.remove_file(RECORD)
         return
@@ -175,7 +182,7 @@ def _write_record(host, change, args):
         {name: values for name, values in replaced.items() if kernel_words.find(args, name)}
         for replaced in (change.replaced, change.later_replaced)
     )
-    record = {"version": 1, "args": args, "replaced": kept, "later": later}
+    record = {"version": 1, "args": args, "replaced": kept, "later": later, **under_way}
     host.write_file(RECORD, json.dumps(record, indent=2) + "\n")
 
 

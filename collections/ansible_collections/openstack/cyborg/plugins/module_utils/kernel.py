@@ -75,7 +75,11 @@ def read_arguments(tree, family):
 
 def has_later(tree, family):
     """Say whether kernels to come get their arguments from `grub.LATER`. Raises: Unreadable."""
-    return family != "debian" and tree.exists(grub.LATER)
+    if family == "debian" or not tree.exists(grub.LATER):
+        return False
+    from ansible_collections.openstack.cyborg.plugins.module_utils import kernel_cmdline
+
+    return kernel_cmdline.counts(tree)
 
 
 def _read_configured(tree, family):

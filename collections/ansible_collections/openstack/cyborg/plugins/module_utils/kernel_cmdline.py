@@ -3,13 +3,33 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Which arguments does a kernel get that is installed later, where kernel-install takes them from a file?
 
-So on RHEL 9 and newer, where each boot entry holds its own words. `kernel` and `grubby` call this. Pure, except `read`.
+So on RHEL 9 and newer, where each boot entry holds its own words. `kernel` and `grubby` call this. Pure, except
+`counts` and `read`.
 Source: kernel-install(8); 20-grub.install of the RHEL family's grub2, which makes the file anew from /etc/default/grub
-where that is newer: whoever writes both writes this one last; 90-loaderentry.install, which skips lines with #.
+where that is newer; 90-loaderentry.install, which skips lines with #.
 """
 
+import os
+
 from ansible_collections.openstack.cyborg.plugins.module_utils import kernel_words
-from ansible_collections.openstack.cyborg.plugins.module_utils.grub import LATER, parse_words, split_words
+from ansible_collections.openstack.cyborg.plugins.module_utils.grub import DEFAULTS, LATER, parse_words, split_words
+from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Unreadable
+
+
+def counts(tree):
+    """Say whether the file is there and no older than /etc/default/grub, from which it is made anew otherwise.
+
+    Raises: Unreadable.
+    """
+    if not tree.exists(LATER):
+        return False
+    try:
+        later, defaults = (os.stat(tree.path(name)).st_mtime_ns for name in (LATER, DEFAULTS))
+    except FileNotFoundError:
+        return True  # of the two it is the only one
+    except OSError as exc:
+        raise Unreadable("%s, %s: %s" % (LATER, DEFAULTS, exc.strerror)) from exc
+    return later >= defaults
 
 
 def read(tree):
