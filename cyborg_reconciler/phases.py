@@ -10,8 +10,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
-from cyborg_reconciler.core.conditions import UNDER_WAY, after_failure
-from cyborg_reconciler.core.state import Phase
+from cyborg_reconciler.core.conditions import after_failure
+from cyborg_reconciler.core.state import UNDER_WAY, Phase
 from cyborg_reconciler.errors import JournalError
 from cyborg_reconciler.ports import Journal, OnProgress, Progress
 

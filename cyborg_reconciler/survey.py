@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from cyborg_reconciler.core.conditions import UNDER_WAY, Condition, Standing, conditions_of
+from cyborg_reconciler.core.conditions import Condition, Standing, conditions_of
 from cyborg_reconciler.core.plan import Terms, make_plan
 from cyborg_reconciler.core.resolve import Desired, compile_policies, resolve
 from cyborg_reconciler.core.rollout import DEFAULT_POOL, TwoPoolsError, pool_of
 from cyborg_reconciler.core.select import selects_host
 from cyborg_reconciler.core.state import (
-    HOST,
+    UNDER_WAY,
     Action,
     Disruption,
     FieldPath,
@@ -302,7 +302,6 @@ def host_record(view: HostView, now: datetime) -> HostRecord:
         wait = Wait(
             Reason.WAITING_FOR_SLOT, "an earlier wave of its pool went wrong, or was the last: begun at the next pass"
         )
-    where = "" if wait is None or wait.target == HOST else f"{wait.target}: "
     standing = Standing(
         view.plan,
         view.verdict,
@@ -322,7 +321,7 @@ def host_record(view: HostView, now: datetime) -> HostRecord:
         health=view.verdict.health,
         phase=Phase.FAILED if view.failed_in else view.phase,
         reason=wait.reason if wait else "",
-        message=f"{where}{wait.message}" if wait else "",
+        message=wait.text if wait else "",
         fingerprint=view.plan.fingerprint,
         observed_at=view.observed_at,
         failed_in=view.failed_in,

@@ -15,6 +15,7 @@ from cyborg_reconciler.core.resolve import Desired
 from cyborg_reconciler.core.state import (
     ABSENT,
     HOST,
+    UNDER_WAY,
     Disruption,
     FieldPath,
     Phase,
@@ -114,11 +115,6 @@ MEANINGS: Final[Mapping[ConditionType, Meaning]] = {
     ),
 }
 
-#: Phases in which somebody is at work on a host.
-UNDER_WAY: Final = frozenset(
-    {Phase.CORDONING, Phase.DRAINING, Phase.APPLYING, Phase.REBOOTING, Phase.VALIDATING, Phase.UNCORDONING}
-)
-
 #: Waits that say that something could not be read.
 _BLIND: Final = frozenset({Reason.UNKNOWN, Reason.FACTS_STALE, Reason.UNREACHABLE})
 
@@ -151,7 +147,7 @@ class Standing:
 
 
 #: Status, reason, message.
-Said = tuple[Status, str, str]
+Judgement = tuple[Status, str, str]
 
 
 def conditions_of(standing: Standing, previous: Iterable[Condition], now: datetime) -> tuple[Condition, ...]:
@@ -188,7 +184,7 @@ def after_failure(conditions: Iterable[Condition], phase: Phase, now: datetime) 
     )
 
 
-def _judged(standing: Standing) -> Iterator[tuple[ConditionType, Said]]:
+def _judged(standing: Standing) -> Iterator[tuple[ConditionType, Judgement]]:
     unseen = _unseen(standing)
     yield ConditionType.READY, _ready(standing)
     yield ConditionType.DRIFTED, unseen or _drifted(standing)
@@ -198,7 +194,7 @@ def _judged(standing: Standing) -> Iterator[tuple[ConditionType, Said]]:
     yield ConditionType.REBOOT_REQUIRED, unseen or _reboot_required(standing)
 
 
-def _unseen(standing: Standing) -> Said | None:
+def _unseen(standing: Standing) -> Judgement | None:
     """Return why nothing can be said of the host; None when it was observed."""
     if standing.subject is not None and standing.desired is not None:
         return None
@@ -206,11 +202,10 @@ def _unseen(standing: Standing) -> Said | None:
 
 
 def _words(wait: Wait) -> tuple[str, str]:
-    where = "" if wait.target == HOST else f"{wait.target}: "
-    return wait.reason, f"{where}{wait.message}"
+    return wait.reason, wait.text
 
 
-def _ready(standing: Standing) -> Said:
+def _ready(standing: Standing) -> Judgement:
     if standing.verdict.verified:
         return Status.TRUE, "Synced", "everything declared is so"
     if standing.verdict.sync is Sync.UNKNOWN:
@@ -234,7 +229,7 @@ def _differences(plan: Plan, *, drift: bool = False) -> str:
     return "; ".join([*named, f"and {more} more"] if more else named)
 
 
-def _drifted(standing: Standing) -> Said:
+def _drifted(standing: Standing) -> Judgement:
     if standing.verdict.verified:
         return Status.FALSE, "Synced", ""
     known = _differences(standing.plan, drift=True)
@@ -248,7 +243,7 @@ def _drifted(standing: Standing) -> Said:
     return Status.FALSE, "Synced" if standing.was_synced else "NotYetSynced", ""
 
 
-def _progressing(standing: Standing, unseen: Said | None) -> Said:
+def _progressing(standing: Standing, unseen: Judgement | None) -> Judgement:
     if standing.phase in UNDER_WAY:
         return Status.TRUE, "Changing", "a run is at work on the host; its phase tells more"
     if unseen is not None:
@@ -266,7 +261,7 @@ def _failure(phase: Phase) -> str:
     return f"the last change failed, or was broken off, in the phase {phase}; see `cyborg-reconciler history`"
 
 
-def _degraded(standing: Standing, unseen: Said | None) -> Said:
+def _degraded(standing: Standing, unseen: Judgement | None) -> Judgement:
     if standing.failed_in is not None:
         return Status.TRUE, CHANGE_FAILED, _failure(standing.failed_in)
     if unseen is not None:
@@ -279,7 +274,7 @@ def _degraded(standing: Standing, unseen: Said | None) -> Said:
     return Status.FALSE, "NoTrouble", ""
 
 
-def _paused(standing: Standing) -> Said:
+def _paused(standing: Standing) -> Judgement:
     templates = standing.desired.templates.values() if standing.desired else ()
     suspended = sorted({name for template in templates for name in template.suspended})
     if suspended:
@@ -290,7 +285,7 @@ def _paused(standing: Standing) -> Said:
 
 
 # ------------------------------------------------------------------------------------------------- what needs a reboot
-def _reboot_required(standing: Standing) -> Said:
+def _reboot_required(standing: Standing) -> Judgement:
     if standing.desired is None or standing.subject is None:
         return Status.UNKNOWN, Reason.UNKNOWN, ""
     due = standing.subject.facts.drivers.initramfs_due

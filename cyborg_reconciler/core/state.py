@@ -190,6 +190,11 @@ class Wait:
     target: str = HOST
     action: Action | None = None
 
+    @property
+    def text(self) -> str:
+        """The message, with the device that it is about."""
+        return self.message if self.target == HOST else f"{self.target}: {self.message}"
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -290,8 +295,13 @@ PHASES: Final[Mapping[Phase, str]] = {
     Phase.DRAINING: "work is being moved away. Nothing drains yet: no host is ever in this phase",
     Phase.APPLYING: "its plan is being carried out",
     Phase.REBOOTING: "its reboot has begun, and it is waited for",
-    Phase.UNCORDONING: "new work is let come again, where it was kept off by us",
     Phase.VALIDATING: "its plan was carried out, and it is being observed again",
+    Phase.UNCORDONING: "new work is let come again, where it was kept off by us",
     Phase.FAILED: "the last change failed, or was broken off, in the phase that is told with it: `Failed (Applying)`. "
     "It is tried again as policies and pools let it; the phase stays until the host is seen as declared",
 }
+
+#: Phases in which somebody is at work on a host.
+UNDER_WAY: Final = frozenset(
+    {Phase.CORDONING, Phase.DRAINING, Phase.APPLYING, Phase.REBOOTING, Phase.VALIDATING, Phase.UNCORDONING}
+)

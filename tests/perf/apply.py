@@ -23,17 +23,9 @@ from cyborg_reconciler.documents.plan import PlanDocument, encode
 from cyborg_reconciler.reconcile import plan_document
 from cyborg_reconciler.simulation import SimulatedHosts, qat_1
 from cyborg_reconciler.survey import Options as Consent
-from cyborg_reconciler.survey import Ports, modules_of, survey
-from cyborg_reconciler.testing import (
-    FakeExecutor,
-    FakeJournal,
-    FixedClock,
-    FixedDeclarations,
-    FixedInventory,
-    RecordedObserver,
-    RecordingCordon,
-    ignore_progress,
-)
+from cyborg_reconciler.survey import modules_of, survey
+from cyborg_reconciler.testing import RecordedObserver, ignore_progress
+from tests.fake_ports import fake_ports
 from tests.perf.options import Options
 from tests.perf.playbook import run_play, write_inventory
 from tests.perf.process import ANSIBLE_FOLDER, Cost, least
@@ -140,17 +132,8 @@ def plan(hosts: SimulatedHosts) -> PlanDocument:
         name: decode_facts(msgspec.json.encode(gather(Tree(str(host.root)), modules=modules, connection="local")))
         for name, host in hosts.items()
     }
-    observer, journal = RecordedObserver(facts), FakeJournal()
-    ports = Ports(
-        FixedDeclarations(declared),
-        FixedInventory([Host(name, root=str(host.root)) for name, host in hosts.items()]),
-        observer,
-        FakeExecutor(observer),
-        journal,
-        RecordingCordon(),
-        FixedClock(),
-        journal.controller(),
-    )
+    named = [Host(name, root=str(host.root)) for name, host in hosts.items()]
+    ports = fake_ports(declared, named, RecordedObserver(facts))
     seen = survey(ports, Consent(consent=True), ignore_progress)
     document = plan_document(list(seen.hosts.values()), declared, ports, Consent(consent=True))
     for name, of_host in document.hosts.items():

@@ -25,17 +25,9 @@ from cyborg_reconciler.core.verdict import judge
 from cyborg_reconciler.documents.facts import decode_facts
 from cyborg_reconciler.documents.pool import Reboot
 from cyborg_reconciler.ports import Observation, OnProgress, Unobserved
-from cyborg_reconciler.survey import Options, Ports, survey
-from cyborg_reconciler.testing import (
-    FakeExecutor,
-    FakeJournal,
-    FixedClock,
-    FixedDeclarations,
-    FixedInventory,
-    RecordedObserver,
-    RecordingCordon,
-    ignore_progress,
-)
+from cyborg_reconciler.survey import Options, survey
+from cyborg_reconciler.testing import FixedClock, RecordedObserver, ignore_progress
+from tests.fake_ports import fake_ports
 from tests.perf import fleet, process
 
 NOW: Final = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
@@ -153,7 +145,7 @@ class Decoding(RecordedObserver):
     """Hosts that report JSON, which is decoded as the adapter of ansible-runner does."""
 
     def __init__(self, reports: Mapping[str, bytes]) -> None:
-        super().__init__({})
+        super().__init__({}, clock=FixedClock(NOW))
         self.reports = reports
 
     def observe(
@@ -173,17 +165,7 @@ def whole(templates: Mapping[str, fleet.Template], request: Mapping[str, Any]) -
     hosts = [fleet.host_at(number) for number in numbers]
     reports = reports_of(templates, numbers, request)
     observer = Decoding({host.name: report for host, report in zip(hosts, reports, strict=True)})
-    journal = FakeJournal()
-    ports = Ports(
-        FixedDeclarations(fleet.declarations()),
-        FixedInventory(hosts),
-        observer,
-        FakeExecutor(observer),
-        journal,
-        RecordingCordon(),
-        FixedClock(NOW),
-        journal.controller(),
-    )
+    ports = fake_ports(fleet.declarations(), hosts, observer)
     process.forget_peak()
     held_mb, _ = process.read_memory_mb()
     watch = Stopwatch()

@@ -17,18 +17,11 @@ from cyborg_reconciler.documents.declared import Declared, Located
 from cyborg_reconciler.documents.facts import Facts
 from cyborg_reconciler.documents.plan import ActionsSegment, Outcome, PlanDocument, StepOutcome
 from cyborg_reconciler.documents.pool import PoolSpec, RolloutPool
-from cyborg_reconciler.ports import OnProgress
+from cyborg_reconciler.ports import Journal, OnProgress
 from cyborg_reconciler.reconcile import converge
-from cyborg_reconciler.survey import Options, Ports, survey
-from cyborg_reconciler.testing import (
-    FakeJournal,
-    FixedClock,
-    FixedDeclarations,
-    FixedInventory,
-    RecordedObserver,
-    RecordingCordon,
-    ignore_progress,
-)
+from cyborg_reconciler.survey import Options, survey
+from cyborg_reconciler.testing import FixedClock, RecordedObserver, ignore_progress
+from tests.fake_ports import fake_ports
 from tests.properties.fleet import declarations, hosts
 from tests.properties.simulator import Host
 from tests.properties.test_laws import COMPUTE, REBOOT, marked
@@ -45,7 +38,7 @@ class Obedient:
 
     def __init__(self, facts: Facts, declared: Declared) -> None:
         self.observer = RecordedObserver({COMPUTE.name: facts})
-        self.journal = FakeJournal()
+        self.journal: Journal | None = None
         self.done: list[Action] = []
         self._host, self._compiled = Host(facts), compile_policies(declared)
 
@@ -67,6 +60,7 @@ class Obedient:
         """Return the actions of which *plan* is the travelling form: the same facts give the same plan."""
         subject = lay_out(self._host.facts, self._compiled.catalogue)
         desired = resolve(self._compiled, COMPUTE, subject)
+        assert self.journal is not None
         history = self.journal.histories({COMPUTE.name: desired.digest()})[COMPUTE.name]
         now = FixedClock().now()
         made = make_plan(COMPUTE.name, desired, subject, Terms(plan.controller_id, REBOOT, history, now, now))
@@ -85,16 +79,9 @@ def pool_of(approval: str) -> Located[RolloutPool]:
 @given(declarations(agreeing=True), hosts(busy=True), st.sampled_from(["manual", "automatic"]))
 def test_a_saved_plan_is_all_that_is_done_in_any_pass(declared: Declared, facts: Facts, approval: str) -> None:
     executor = Obedient(facts, declared)
-    ports = Ports(
-        declarations=FixedDeclarations(replace(declared, pools=(pool_of(approval),), digest="d")),
-        inventory=FixedInventory([COMPUTE]),
-        observer=executor.observer,
-        executor=executor,
-        journal=executor.journal,
-        cordon=RecordingCordon(),
-        clock=FixedClock(),
-        controller=executor.journal.controller(),
-    )
+    approving = replace(declared, pools=(pool_of(approval),), digest="d")
+    ports = fake_ports(approving, [COMPUTE], executor.observer, executor)
+    executor.journal = ports.journal
     first = survey(ports, SAVED, ignore_progress)
     converge(ports, first, SAVED, ignore_progress)
     agreed = [(change, action) for action in first.hosts[COMPUTE.name].plan.actions for change in action.changes]

@@ -15,17 +15,9 @@ from cyborg_reconciler.documents.plan import (
 )
 from cyborg_reconciler.documents.pool import PoolSpec, RolloutPool
 from cyborg_reconciler.reconcile import converge
-from cyborg_reconciler.survey import Options, Ports, survey
-from cyborg_reconciler.testing import (
-    FakeExecutor,
-    FakeJournal,
-    FixedClock,
-    FixedDeclarations,
-    FixedInventory,
-    RecordedObserver,
-    RecordingCordon,
-    ignore_progress,
-)
+from cyborg_reconciler.survey import Options, survey
+from cyborg_reconciler.testing import FakeExecutor, FixedClock, RecordedObserver, ignore_progress
+from tests.fake_ports import fake_ports
 from tests.scenarios.story import facts_of, policy_of
 
 ADDRESS = "0000:6b:00.0"
@@ -66,19 +58,9 @@ class World:
         clock = FixedClock()
         self.observer = RecordedObserver({name: facts_of({"hostname": name}) for name in names}, clock=clock)
         self.executor = FakeExecutor(self.observer, react)
-        self.journal = FakeJournal()
-        self.cordon = RecordingCordon()
-        self.declarations = FixedDeclarations(Declared(policies=tuple(policies), pools=tuple(pools), digest="d"))
-        self.ports = Ports(
-            declarations=self.declarations,
-            inventory=FixedInventory([Host(name) for name in names]),
-            observer=self.observer,
-            executor=self.executor,
-            journal=self.journal,
-            cordon=self.cordon,
-            clock=clock,
-            controller=self.journal.controller(),
-        )
+        declared = Declared(policies=tuple(policies), pools=tuple(pools), digest="d")
+        self.ports = fake_ports(declared, [Host(name) for name in names], self.observer, self.executor)
+        self.journal, self.cordon, self.declarations = self.ports.journal, self.ports.cordon, self.ports.declarations
 
     def look(self, options: Options = YES):
         return survey(self.ports, options, ignore_progress)
