@@ -326,6 +326,34 @@ class TestKernelsToComeOfRhel:
         if not rhel.host.machine.grubby_syncs:  # that one makes the file anew from the entries
             assert "crashkernel=1G" in gather_kernel(rhel.tree)["args_configured"]
 
+    def test_what_was_killed_before_grubby_ran_is_finished_by_the_next_call_about_something_else(self, rhel):
+        rhel.make(bootargs, args={"iommu": "pt"})
+        record = rhel.host.root / "etc/cyborg-reconciler/kernel_args.json"
+        begun = json.loads(record.read_text())
+        begun["args"]["intel_iommu"] = "on"
+        begun |= {"replaced": {**begun["replaced"], "intel_iommu": []}, "later_counts": True}
+        begun["later"]["intel_iommu"] = []
+        record.write_text(json.dumps(begun))
+        rhel.make(bootargs, args={"nosmt": True})
+        expected = {**WANTED, "nosmt": True}
+        assert rhel.read(bootargs, args=expected)["next_boot"] == expected
+        assert rhel.read(bootargs, args=expected)["new_kernels"] == expected
+        assert not rhel.make(bootargs, args=expected).changed
+        gone = rhel.make(bootargs, absent=list(expected)).after
+        assert set(gone["next_boot"].values()) == set(gone["new_kernels"].values()) == {None}
+
+    def test_a_removal_that_fails_halfway_leaves_the_argument_ours_and_whole(self, rhel):
+        rhel.make(bootargs, args=WANTED)
+        grubby = rhel.host.root / "usr/sbin/grubby"
+        text = grubby.read_bytes()
+        grubby.write_text("#!/bin/sh\nexit 1\n")
+        with pytest.raises(Failure):
+            rhel.make(bootargs, absent=["iommu"])
+        grubby.write_bytes(text)
+        record = json.loads((rhel.host.root / "etc/cyborg-reconciler/kernel_args.json").read_text())
+        assert record["args"] == WANTED
+        assert rhel.make(bootargs, absent=["iommu"]).after["next_boot"]["iommu"] is None
+
     def test_one_that_was_taken_out_by_hand_is_put_back(self, rhel):
         rhel.make(bootargs, args=WANTED)
         file = rhel.host.root / self.FILE[1:]

@@ -41,7 +41,8 @@ class Plan(kernel_words.Plan):
     """What grubby must be told.
 
     Attributes:
-        names: of the arguments that are set anew or go. replaced: by name, what stood there before ours did.
+        ours: the arguments that were ours before. names: of those that are set anew or go.
+        replaced: by name, what stood there before ours did.
         words: what is set anew. defaults: what /etc/default/grub is to hold, None where it is left as it is.
         later_replaced, later_names, later_words: the same of /etc/kernel/cmdline, of all that is or was ours.
         later_counts: that file was there and counted before anything was changed, or may be made by grubby.
@@ -49,7 +50,7 @@ class Plan(kernel_words.Plan):
 
     def __init__(self, args, values, *, is_needed):
         super().__init__(args, values, is_needed=is_needed)
-        self.names, self.replaced, self.words, self.defaults = [], {}, [], None
+        self.ours, self.names, self.replaced, self.words, self.defaults = {}, [], {}, [], None
         self.later_replaced, self.later_names, self.later_words, self.later_counts = {}, [], [], True
 
 
@@ -79,10 +80,12 @@ def plan(tree, wanted, absent):
     for name, values in replaced.items():
         others.extend(name if one is True else "%s=%s" % (name, one) for one in values)
     args, values = kernel_words.merge(ours, wanted, absent, _lasting(others, later, wanted))
-    change = Plan(args, values, is_needed=args != ours)
-    change.later_counts = counts
+    change = Plan(args, values, is_needed=args != ours or begun is not None)
+    change.ours, change.later_counts = ours, counts
     both = [*ours, *args]
-    change.names = [name for name in [*wanted, *absent] if kernel_words.find(both, name)]
+    # What was begun and did not come to its end is finished by whichever call comes next.
+    change.names = list(ours) if begun is not None else []
+    change.names += [name for name in [*wanted, *absent] if kernel_words.find(both, name) and name not in change.names]
     for name in {**ours, **args}:
         known = kernel_words.find(replaced, name)
         change.replaced[name] = replaced[known] if known else kernel_words.values_of(others, name)
@@ -159,8 +162,7 @@ def make(host, change):
 
     Raises: Failure, Unreadable.
     """
-    names = dict.fromkeys(change.names, True)
-    _write_record(host, change, {**change.args, **names}, later_counts=change.later_counts)
+    _write_record(host, change, {**change.ours, **change.args}, later_counts=change.later_counts)
     if change.names:
         host.run(TOOL, "--update-kernel=ALL", "--remove-args=" + " ".join(change.names))
     if change.words:
