@@ -15,6 +15,7 @@ from cyborg_reconciler.adapters.database import open_journal, open_reader
 from cyborg_reconciler.adapters.declarations.yaml import YamlDeclarations
 from cyborg_reconciler.ports import Declarations, Journal
 from cyborg_reconciler.settings import Settings
+from cyborg_reconciler.stores import AcceleratorStore
 from cyborg_reconciler.survey import Ports
 
 
@@ -92,3 +93,14 @@ def open_memory(settings: Settings, *, writes: bool = False) -> Iterator[Journal
     opened = open_journal(settings.state_dir, exclusive=False) if writes else open_reader(settings.state_dir)
     with opened as journal:
         yield journal
+
+
+@contextmanager
+def open_stores(settings: Settings) -> Iterator[tuple[Journal, AcceleratorStore]]:
+    """Yield what the API and the conductor keep; several processes may, beside the one that changes hosts.
+
+    Raises:
+        JournalError: the database cannot be opened.
+    """
+    with open_journal(settings.state_dir, exclusive=False) as journal:
+        yield journal, journal.store()

@@ -15,7 +15,14 @@ the API alone. Pure; imported by everybody.
     │   ├── JournalLockedError      RETRY
     │   └── JournalFullError        STALL
     ├── ExecutionError              RETRY   ansible-runner itself failed
-    └── AlreadyRunningError         RETRY   another process holds this state folder
+    ├── AlreadyRunningError         RETRY   another process holds this state folder
+    └── RequestError                STALL   a request to the API cannot be met as it is
+        ├── RequestInvalidError     STALL   what was sent is not what is asked for; all of it is listed
+        ├── UnauthenticatedError    STALL   nobody knows who asks
+        ├── ForbiddenError          STALL   who asks may not
+        ├── NotFoundError           STALL   there is no such thing
+        └── ConflictError           STALL   what is there does not allow it
+            └── OvertakenError      RETRY   somebody else changed the same thing first
 """
 
 import enum
@@ -154,3 +161,50 @@ class AlreadyRunningError(ReconcilerError):
 
     next_step = NextStep.RETRY
     remedy = "wait for it, or give another folder with --state"
+
+
+class RequestError(ReconcilerError):
+    """A request cannot be met as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One thing that is wrong in a request; *path* is a JSON path, or names a parameter or a header."""
+
+    path: str
+    message: str
+
+
+class RequestInvalidError(RequestError):
+    """What was sent is not what is asked for; all of it is listed."""
+
+    remedy = "see the operation's schema in /openapi.json"
+
+    def __init__(self, found: str, fields: Sequence[FieldError] = ()) -> None:
+        self.problems = tuple(fields)
+        super().__init__(found=found)
+
+
+class UnauthenticatedError(RequestError):
+    """Nobody knows who asks."""
+
+    remedy = "send a valid token: Authorization: Bearer TOKEN"
+
+
+class ForbiddenError(RequestError):
+    """Who asks may not."""
+
+
+class NotFoundError(RequestError):
+    """There is no such thing, or who asks may not know of it."""
+
+
+class ConflictError(RequestError):
+    """What is there does not allow it."""
+
+
+class OvertakenError(ConflictError):
+    """Somebody else changed the same thing first."""
+
+    next_step = NextStep.RETRY
+    remedy = "read it again, and decide anew"

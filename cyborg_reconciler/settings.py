@@ -16,6 +16,9 @@ from cyborg_reconciler.errors import SettingsInvalidError
 #: Every setting can be given in the environment as this prefix and its name in capitals.
 PREFIX: Final = "CYBORG_RECONCILER_"
 
+#: What the settings may be that are one of a few words.
+CHOICES: Final = {"auth": ("token", "none")}
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -29,6 +32,7 @@ class Settings:
         run_timeout_s: a run of Ansible that takes longer is ended; reboots in it are given their own time on top.
         interval_s: between two looks of the loop at a host.
         facts_max_age_s: facts older than this never authorise a change.
+        auth: how users of the REST API say who they are: `token`, or `none` on loopback alone.
     """
 
     state_dir: Path
@@ -38,6 +42,7 @@ class Settings:
     run_timeout_s: int = 3600
     interval_s: int = 300
     facts_max_age_s: int = 900
+    auth: str = "token"
 
 
 def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
@@ -83,6 +88,12 @@ def _convert(name: str, value: object, source: str) -> Path | str | int | tuple[
     if name == "state_dir":
         return Path(str(value)).expanduser()
     if name == "policies":
+        return str(value)
+    if name in CHOICES:
+        if value not in CHOICES[name]:
+            raise SettingsInvalidError(
+                wanted=f"{' or '.join(CHOICES[name])} for {name}", found=f"{value!r} in {source}"
+            )
         return str(value)
     if name == "inventory":
         return tuple(map(str, value)) if isinstance(value, list) else tuple(str(value).split(":"))

@@ -15,7 +15,7 @@ from tools import galaxy
 
 ROOT = Path(__file__).resolve().parents[2]
 COLLECTION = Path("ansible_collections/openstack/cyborg")
-SOURCES = ("cyborg_reconciler", "collections", "pyproject.toml", "README.md", "LICENSE")
+SOURCES = ("cyborg_reconciler", "api", "collections", "pyproject.toml", "README.md", "LICENSE")
 
 pytestmark = [pytest.mark.xdist_group("wheel"), pytest.mark.slow]
 
@@ -62,10 +62,11 @@ def names(wheel):
         return set(archive.namelist())
 
 
-def test_the_wheel_carries_every_file_of_the_controller(names):
-    controller = files_below(ROOT, "cyborg_reconciler")
-    assert "cyborg_reconciler/py.typed" in controller
-    assert {name for name in names if name.startswith("cyborg_reconciler/")} == controller
+@pytest.mark.parametrize(("folder", "package"), [(".", "cyborg_reconciler"), ("api", "cyborg_reconciler_api")])
+def test_the_wheel_carries_every_file_of_the_controller_and_of_the_api(names, folder, package):
+    files = files_below(ROOT / folder, package)
+    assert f"{package}/py.typed" in files
+    assert {name for name in names if name.startswith(f"{package}/")} == files
 
 
 def test_the_wheel_carries_every_file_of_the_collection_but_its_tests(names):
@@ -79,6 +80,7 @@ def test_the_wheel_carries_nothing_else(names):
         "ansible_collections",
         "cyborg_reconciler",
         "cyborg_reconciler-0.1.0.dist-info",
+        "cyborg_reconciler_api",
     }
 
 

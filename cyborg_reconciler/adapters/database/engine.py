@@ -16,7 +16,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Engine, Table, create_engine, event, inspect, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 from cyborg_reconciler.adapters.database import schema
 from cyborg_reconciler.errors import JournalError, JournalFullError, JournalLockedError
@@ -103,9 +103,11 @@ def writing(engine: Engine) -> Iterator[Connection]:
 
 @contextmanager
 def translated(engine: Engine) -> Iterator[None]:
-    """Raise our errors for those of the database."""
+    """Raise our errors for those of the database. A row that another forbids is the caller's to explain."""
     try:
         yield
+    except IntegrityError:
+        raise
     except DBAPIError as exc:
         raise translate(exc, engine.url.database or "") from exc
     except SQLAlchemyError as exc:

@@ -14,7 +14,7 @@ from typing import Any, Final, Self
 import msgspec
 from sqlalchemy import Engine, select
 
-from cyborg_reconciler.adapters.database import host_rows, run_rows
+from cyborg_reconciler.adapters.database import event_rows, host_rows, run_rows
 from cyborg_reconciler.adapters.database.engine import (
     check_revision,
     migrate,
@@ -24,7 +24,8 @@ from cyborg_reconciler.adapters.database.engine import (
     writing,
 )
 from cyborg_reconciler.adapters.database.folder import DATABASE_NAME, FolderLock, make_file, make_folder
-from cyborg_reconciler.adapters.database.schema import controllers, declarations, events
+from cyborg_reconciler.adapters.database.schema import controllers, declarations
+from cyborg_reconciler.adapters.database.store import DatabaseStore
 from cyborg_reconciler.core.state import History, Phase
 from cyborg_reconciler.documents.declared import Declared, Located
 from cyborg_reconciler.documents.plan import Outcome, PlanDocument
@@ -119,6 +120,10 @@ class DatabaseJournal:
         self._engine.dispose()
         if self._lock:
             self._lock.release()
+
+    def store(self) -> DatabaseStore:
+        """Return the stores of the API and the conductor, in the same database."""
+        return DatabaseStore(self._engine)
 
     def controller(self) -> Controller:
         """Return who we are; a reader has token 0."""
@@ -229,22 +234,13 @@ class DatabaseJournal:
 
     def record_event(self, event: Event) -> None:
         """Append to the audit trail."""
-        data = None if event.data is None else msgspec.json.encode(event.data).decode()
-        row = {"at": event.at, "kind": event.kind, "host": event.host, "message": event.message, "data": data}
         with writing(self._engine) as connection:
-            connection.execute(events.insert().values(row))
+            event_rows.put_event(connection, event)
 
     def events(self, host: str = "", limit: int = 100) -> Sequence[Event]:
         """Return the newest events, newest first; of one host when *host* is given."""
-        query = select(events).order_by(events.c.number.desc()).limit(limit)
-        if host:
-            query = query.where(events.c.host == host)
         with reading(self._engine) as connection:
-            rows = connection.execute(query).all()
-        return [
-            Event(at=row.at, kind=row.kind, host=row.host, message=row.message, data=decode_data(row.data))
-            for row in rows
-        ]
+            return event_rows.read_events(connection, host, limit)
 
 
 def encode_declared(declared: Declared) -> str:
@@ -261,8 +257,3 @@ def plain_document(located: Located[Any]) -> dict[str, Any]:
     """Return a document as it was written, with its file."""
     written = located.document.model_dump(mode="json", by_alias=True, exclude_unset=True)
     return {"file": located.file, "document": written}
-
-
-def decode_data(text: str | None) -> dict[str, Any] | None:
-    """Return an event's data."""
-    return None if text is None else msgspec.json.decode(text, type=dict[str, Any])

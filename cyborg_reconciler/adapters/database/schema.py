@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 
 #: The revision that these tables are. A database of another one is migrated, or refused when it is newer.
-REVISION: Final = "v0001"
+REVISION: Final = "v0002"
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -44,6 +44,9 @@ class UtcDateTime(TypeDecorator[datetime]):
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
+
+#: Numbers that the database gives. SQLite does that for its own kind of integer alone.
+NUMBER: Final = BigInteger().with_variant(Integer, "sqlite")
 
 metadata = MetaData(
     naming_convention={
@@ -131,7 +134,7 @@ plans = Table(
 runs = Table(
     "runs",
     metadata,
-    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("number", NUMBER, primary_key=True, autoincrement=True),
     Column("uuid", String(36), nullable=False, unique=True),
     Column("plan_uuid", ForeignKey("plans.uuid"), nullable=False, index=True),
     Column("fencing_token", BigInteger, nullable=False),
@@ -156,7 +159,7 @@ outcomes = Table(
 reboots = Table(
     "reboots",
     metadata,
-    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("number", NUMBER, primary_key=True, autoincrement=True),
     Column("host", ForeignKey("hosts.name", ondelete="CASCADE"), nullable=False),
     Column("digest", String(255), nullable=False),
     Column("boot_id", String(64), nullable=False),
@@ -178,10 +181,69 @@ approvals = Table(
 events = Table(
     "events",
     metadata,
-    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("number", NUMBER, primary_key=True, autoincrement=True),
     Column("at", UtcDateTime, nullable=False),
     Column("kind", String(64), nullable=False),
     Column("host", String(255), nullable=False, default="", index=True),
     Column("message", Text, nullable=False, default=""),
     Column("data", Text),
+)
+
+#: What the public API offers. The first column and the names up to *remotable* are those of Cyborg's own specification.
+#: *document* is what the API gives of the row, made when the row is written: it is read far more often.
+accelerators = Table(
+    "accelerators",
+    metadata,
+    Column("accelerator_id", NUMBER, primary_key=True, autoincrement=True),
+    Column("device_type", String(32), nullable=False),
+    Column("acc_type", String(64), nullable=False),
+    Column("acc_capability", Text, nullable=False),
+    Column("vendor_id", String(4)),
+    Column("product_id", String(4)),
+    Column("remotable", Integer, nullable=False),
+    Column("uuid", String(36), nullable=False, unique=True),
+    Column("name", String(255), nullable=False, unique=True),
+    Column("host", String(255)),
+    Column("address", String(64)),
+    Column("identity", String(512), nullable=False),
+    Column("parent", String(36)),
+    Column("origin", String(16), nullable=False),
+    Column("claimed", Boolean, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("num", Integer, nullable=False),
+    Column("overlay", Text, nullable=False),
+    Column("driver", String(255)),
+    Column("state", String(16), nullable=False),
+    Column("desired_state", String(16), nullable=False),
+    Column("health", String(16), nullable=False),
+    Column("setup_required", Boolean, nullable=False),
+    Column("reboot_required", Boolean, nullable=False),
+    Column("attach_info", Text),
+    Column("instance_uuid", String(36)),
+    Column("attached_host", String(255)),
+    Column("project_id", String(255)),
+    Column("attach_status", String(16)),
+    Column("attached_at", UtcDateTime),
+    Column("resource_provider_uuid", String(36)),
+    Column("present", Boolean, nullable=False),
+    Column("state_policy", Text, nullable=False),
+    Column("binding_policy", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    Column("document", Text, nullable=False),
+    Index(None, "host", "address"),
+    Index(None, "state", "uuid"),
+    Index(None, "device_type", "uuid"),
+)
+
+#: Who has how much of which accelerator.
+allocations = Table(
+    "allocations",
+    metadata,
+    Column("consumer", String(36), nullable=False),
+    Column("accelerator", ForeignKey("accelerators.uuid", ondelete="CASCADE"), nullable=False, index=True),
+    Column("amount", Integer, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    PrimaryKeyConstraint("consumer", "accelerator"),
 )

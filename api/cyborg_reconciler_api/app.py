@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How does a request reach its operation? Falcon routes it; here it is named, judged, parsed, run and answered.
+
+Called by `wsgi`, and by tests. No I/O but that of the operations.
+"""
+
+import re
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import falcon
+
+from cyborg_reconciler.conductor.callers import Caller, Role
+from cyborg_reconciler.errors import ForbiddenError
+from cyborg_reconciler_api import errors, parsing
+from cyborg_reconciler_api.operation import Call, Operation, Reply
+from cyborg_reconciler_api.routes import ROUTES, UNVERSIONED
+from cyborg_reconciler_api.services import Services
+
+REQUEST_ID: Final = "X-Openstack-Request-Id"
+#: What a caller may have his request called.
+OUR_IDS: Final = re.compile(r"req-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+ANYBODY: Final = Caller("anybody", Role.READER)
+
+#: What changes something.
+CHANGING: Final = {"PUT", "PATCH", "DELETE"}
+
+
+def create_app(services: Services) -> falcon.App[falcon.Request, falcon.Response]:
+    """Return the API over *services*, as a WSGI application."""
+    app = falcon.App(middleware=[Naming()])
+    app.req_options.strip_url_path_trailing_slash = True
+    for kind in (Exception, falcon.HTTPError):  # Falcon has a handler of its own for the latter
+        app.add_error_handler(kind, _on_error)
+    for path, operations in ROUTES.items():
+        app.add_route(path, _resource(operations, services))
+    return app
+
+
+class Naming:
+    """Gives each request its id, and the path that it means."""
+
+    def process_request(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Name the request, and put the version before a path that leaves it out."""
+        asked = request.get_header(REQUEST_ID) or ""
+        request_id = asked if OUR_IDS.fullmatch(asked) else f"req-{uuid.uuid4()}"
+        request.context.request_id = request_id
+        response.set_header(REQUEST_ID, request_id)
+        request.path = full_path(request.path)
+
+
+def full_path(path: str) -> str:
+    """Return *path* with its version, and in the plural.
+
+    >>> full_path("/accelerator/x")
+    '/v1/accelerators/x'
+    """
+    if path in UNVERSIONED:
+        return path
+    if not path.startswith("/v1/") and path != "/v1":
+        path = f"/v1{path}"
+    head, singular, tail = path.partition("/v1/accelerator")
+    return f"/v1/accelerators{tail}" if not head and singular and tail[:1] in {"", "/"} else path
+
+
+def _on_error(request: falcon.Request, response: falcon.Response, exc: Exception, _params: object) -> None:
+    errors.answer(request, response, exc)
+
+
+def _resource(operations: Mapping[str, Operation], services: Services) -> object:
+    """Return an object with the methods that Falcon looks for."""
+    methods = {f"on_{method.lower()}": _responder(one, services, method) for method, one in operations.items()}
+    return type("Resource", (), methods)()
+
+
+def _responder(operation: Operation, services: Services, method: str) -> Callable[..., None]:
+    heeds_tags = operation.is_single and method in CHANGING
+
+    def respond(_self: object, request: falcon.Request, response: falcon.Response, **ids: str) -> None:
+        caller = _admitted(operation, services, request)
+        parsing.check_ids(ids, creates=method == "POST")
+        call = Call(
+            caller=caller,
+            ids=ids,
+            instance=request.path,
+            request_id=request.context.request_id,
+            query=parsing.parse_query(request, operation.query),
+            body=parsing.read_body(request, operation),
+            seen=parsing.parse_seen(request) if heeds_tags else None,
+        )
+        _send(operation.run(services, call), operation, response)
+
+    return respond
+
+
+def _admitted(operation: Operation, services: Services, request: falcon.Request) -> Caller:
+    """Return who calls, if he may.
+
+    Raises:
+        UnauthenticatedError, ForbiddenError.
+    """
+    if not isinstance(operation.access, Role):
+        return ANYBODY
+    caller = services.authenticate(request.auth, request.remote_addr or "")
+    if caller.role < operation.access:
+        raise ForbiddenError(
+            wanted=f"{request.method} {request.path}",
+            found=f"{caller.name} is {caller.role}",
+            remedy=f"ask somebody who is {operation.access}",
+        )
+    return caller
+
+
+def _send(reply: Reply, operation: Operation, response: falcon.Response) -> None:
+    response.status = reply.status or operation.success
+    if reply.body is not None:
+        response.content_type = reply.content_type
+        response.data = reply.body.encode() if isinstance(reply.body, str) else reply.body
+    if reply.version is not None:
+        response.set_header("ETag", f'"{reply.version}"')
+    if reply.location:
+        response.set_header("Location", reply.location)
+    if reply.headers:
+        response.set_headers(dict(reply.headers))
+
+
+def all_operations() -> list[tuple[str, str, Operation]]:
+    """Return every operation with its path and its method."""
+    return [(path, method, one) for path, methods in ROUTES.items() for method, one in methods.items()]

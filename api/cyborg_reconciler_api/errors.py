@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What does the API answer when something goes wrong? The one translator of errors into HTTP. No I/O but the log."""
+
+import http
+import logging
+from typing import Any, Final
+
+import falcon
+import msgspec
+
+from cyborg_reconciler import errors
+from cyborg_reconciler_api.parsing import MAX_BODY_BYTES, MediaTypeError, TooLargeError
+
+#: Source: RFC 9457.
+PROBLEM: Final = "application/problem+json"
+
+#: Seconds after which what goes away by itself may be tried again.
+RETRY_AFTER_S: Final = 5
+
+#: The status of each error of ours; of one that is not here, that of its nearest base.
+STATUS: Final[dict[type[BaseException], int]] = {
+    errors.RequestInvalidError: 400,
+    errors.UnauthenticatedError: 401,
+    errors.ForbiddenError: 403,
+    errors.NotFoundError: 404,
+    errors.ConflictError: 409,
+    TooLargeError: 413,
+    MediaTypeError: 415,
+    errors.JournalError: 503,
+    errors.ReconcilerError: 500,
+}
+
+log = logging.getLogger(__name__)
+
+
+def answer(request: falcon.Request, response: falcon.Response, exc: BaseException) -> None:
+    """Answer *request* with what *exc* means. What was not foreseen is logged, and told nobody."""
+    status, kind, detail, wrong = describe(exc)
+    if status >= http.HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.error("%s %s: %s", request.method, request.path, exc, exc_info=exc)
+    if isinstance(exc, falcon.HTTPError) and exc.headers:
+        response.set_headers(dict(exc.headers))
+    if status == http.HTTPStatus.SERVICE_UNAVAILABLE:
+        response.set_header("Retry-After", str(RETRY_AFTER_S))
+    if status == http.HTTPStatus.UNAUTHORIZED:
+        response.set_header("WWW-Authenticate", "Bearer")
+    response.status = status
+    response.content_type = PROBLEM
+    response.data = msgspec.json.encode(
+        {
+            "type": f"/problems/{kind}",
+            "title": kind.replace("-", " ").capitalize(),
+            "status": status,
+            "detail": detail,
+            "instance": request.path,
+            "errors": wrong,
+            "request_id": request.context.request_id,
+        }
+    )
+
+
+def describe(exc: BaseException) -> tuple[int, str, str, list[dict[str, Any]]]:
+    """Return status, kind and detail of what *exc* means, and all that is wrong with a request."""
+    wrong: list[dict[str, Any]] = []
+    status = next((STATUS[kind] for kind in type(exc).__mro__ if kind in STATUS), 500)
+    if isinstance(exc, falcon.HTTPError):
+        status = exc.status_code
+        kind = http.HTTPStatus(status).phrase.lower().replace(" ", "-")
+        return status, kind, exc.description or http.HTTPStatus(status).description, wrong
+    if status == http.HTTPStatus.INTERNAL_SERVER_ERROR:
+        return status, "internal", "something went wrong in the server; its log has it under the request id", wrong
+    if isinstance(exc, errors.RequestInvalidError):
+        wrong = [{"path": one.path, "message": one.message} for one in exc.problems]
+    match exc:
+        case TooLargeError():
+            return status, "too-large", f"the body has more than {MAX_BODY_BYTES} bytes; send less", wrong
+        case MediaTypeError():
+            return status, "media-type", f"the body must be {exc}; say so in Content-Type", wrong
+        case errors.JournalError():
+            return status, "unavailable", "the database cannot be used just now; try again", wrong
+    return status, _kind(exc), str(exc), wrong
+
+
+def _kind(exc: BaseException) -> str:
+    """Return the name of an error as it stands in its type: OvertakenError is overtaken."""
+    name = type(exc).__name__.removesuffix("Error")
+    return "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in name).strip("-")

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is an operation of the API? A function, with all that its users and its gatekeeper must know of it.
+
+The resources declare their operations with `operation`; `routes` has them all, `app` serves them, `openapi` tells of
+them. No I/O.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, TypeAdapter
+
+from cyborg_reconciler.conductor.callers import Caller, Role
+from cyborg_reconciler_api.services import Services
+
+#: Of whom an operation is asked: anybody, an agent, or a user with a role at least.
+Access = Role | Literal["anybody", "agent"]
+
+JSON: Final = "application/json"
+JSON_PATCH: Final = "application/json-patch+json"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request, judged and parsed.
+
+    Attributes:
+        ids: what the path names. query: the parameters, as the operation's document has them. body: the same of the
+            body; None where the operation takes none.
+        seen: the version that the caller has read (``If-Match``).
+        instance: the path that was asked for.
+    """
+
+    caller: Caller
+    ids: Mapping[str, str]
+    instance: str
+    request_id: str
+    query: Any = None
+    body: Any = None
+    seen: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What is answered.
+
+    Attributes:
+        body: text that is sent as it is; None: nothing is. version: for the header ETag.
+        status: None where it is the operation's own.
+    """
+
+    body: str | bytes | None = None
+    version: int | None = None
+    location: str = ""
+    status: int | None = None
+    content_type: str = JSON
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """An exchange, as the reference shows it."""
+
+    request: Any = None
+    answer: Any = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """A function of the API.
+
+    Attributes:
+        summary, description: for users. access: who may call it. success: the status when it went well.
+        errors: the other statuses, and what causes each.
+        query, request, answer: the documents of parameters, body and answer. content_types: those of the body.
+        is_single: the answer is one resource, with an ETag; where something is changed, If-Match is heeded.
+    """
+
+    run: Callable[[Services, Call], Reply]
+    summary: str
+    description: str
+    access: Access
+    success: int
+    errors: Mapping[int, str]
+    query: type[BaseModel] | None
+    request: TypeAdapter[Any] | None
+    answer: type[BaseModel] | None
+    sample: Sample
+    content_types: tuple[str, ...]
+    is_single: bool
+
+
+def operation(  # noqa: PLR0913 - what an operation says of itself
+    summary: str,
+    *,
+    access: Access,
+    sample: Sample,
+    success: int = 200,
+    errors: Mapping[int, str] | None = None,
+    query: type[BaseModel] | None = None,
+    request: Any = None,  # noqa: ANN401 - a type, of which there is no type
+    answer: type[BaseModel] | None = None,
+    content_types: tuple[str, ...] = (JSON,),
+    is_single: bool = False,
+) -> Callable[[Callable[[Services, Call], Reply]], Operation]:
+    """Make an operation of a function, whose docstring is its description."""
+
+    def declare(run: Callable[[Services, Call], Reply]) -> Operation:
+        return Operation(
+            run=run,
+            summary=summary,
+            description=" ".join((run.__doc__ or "").split()),
+            access=access,
+            success=success,
+            errors=errors or {},
+            query=query,
+            request=None if request is None else TypeAdapter(request),
+            answer=answer,
+            sample=sample,
+            content_types=content_types,
+            is_single=is_single,
+        )
+
+    return declare

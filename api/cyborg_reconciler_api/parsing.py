@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What does a request say, and if it is wrong: all that is. Called by `app` for each request; reads its body."""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+import falcon
+from pydantic import BaseModel, ValidationError
+
+from cyborg_reconciler.errors import FieldError, NotFoundError, OvertakenError, RequestInvalidError
+from cyborg_reconciler_api.operation import Operation
+
+#: The most that a body may have.
+MAX_BODY_BYTES: Final = 1024 * 1024
+
+UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+
+#: What is shown of an input that is wrong.
+SHOWN_CHARACTERS: Final = 200
+
+
+class TooLargeError(Exception):
+    """The body has more than `MAX_BODY_BYTES`."""
+
+
+class MediaTypeError(Exception):
+    """The body is of a kind that the operation does not take; the text names those that it does."""
+
+
+def read_body(request: falcon.Request, operation: Operation) -> Any:  # noqa: ANN401 - whatever the operation takes
+    """Return the body as the operation's document has it; None where it takes none.
+
+    Raises:
+        RequestInvalidError, TooLargeError, MediaTypeError.
+    """
+    if operation.request is None:
+        return None
+    media_type = (request.content_type or "").partition(";")[0].strip().lower()
+    if media_type not in operation.content_types:
+        raise MediaTypeError(" or ".join(operation.content_types))
+    if (request.content_length or 0) > MAX_BODY_BYTES:
+        raise TooLargeError
+    text = request.bounded_stream.read(MAX_BODY_BYTES + 1)
+    if len(text) > MAX_BODY_BYTES:
+        raise TooLargeError
+    try:
+        return operation.request.validate_json(text)
+    except ValidationError as exc:
+        raise RequestInvalidError("the body is not what is asked for", field_errors(exc)) from exc
+
+
+def field_errors(exc: ValidationError) -> list[FieldError]:
+    """Return all that pydantic found wrong, each with its JSON path."""
+    return [
+        FieldError(_json_path(error["loc"]), error["msg"][:SHOWN_CHARACTERS])
+        for error in exc.errors(include_url=False, include_context=False, include_input=False)
+    ]
+
+
+def _json_path(location: tuple[int | str, ...]) -> str:
+    return "$" + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in location)
+
+
+def parse_query(request: falcon.Request, document: type[BaseModel] | None) -> Any:  # noqa: ANN401 - whatever it takes
+    """Return the parameters as *document* has them.
+
+    Raises:
+        RequestInvalidError: one is unknown, is given twice, or has no such value.
+    """
+    given = request.params
+    if document is None:
+        if given:
+            raise RequestInvalidError("parameters", [FieldError(name, "is not known here") for name in given])
+        return None
+    twice = [FieldError(name, "is given more than once") for name, value in given.items() if isinstance(value, list)]
+    if twice:
+        raise RequestInvalidError("parameters", twice)
+    try:
+        return document.model_validate(given, strict=False)
+    except ValidationError as exc:
+        wrong = [FieldError(one.path.removeprefix("$."), one.message) for one in field_errors(exc)]
+        raise RequestInvalidError("parameters", wrong) from exc
+
+
+def parse_seen(request: falcon.Request) -> int | None:
+    """Return the version that the caller has read, by If-Match; None where he does not say.
+
+    Raises:
+        OvertakenError: it is the tag of no version of ours. RequestInvalidError: it is no tag.
+    """
+    tags = request.if_match
+    if not tags or tags == ["*"]:
+        return None
+    if len(tags) > 1:
+        raise RequestInvalidError("the header", [FieldError("If-Match", "give one tag")])
+    tag = str(tags[0])
+    if not tag.isdecimal():
+        raise OvertakenError(wanted=f"the tag {tag[:SHOWN_CHARACTERS]}", found="another process updated it first")
+    return int(tag)
+
+
+def check_ids(ids: Mapping[str, str], *, creates: bool) -> None:
+    """Raise where a uuid of the path is none: there is no such thing, and none that could be made.
+
+    Raises:
+        NotFoundError, or RequestInvalidError where the operation *creates*.
+    """
+    for name, value in ids.items():
+        if name.endswith("uuid") and not UUID.fullmatch(value):
+            if creates:
+                raise RequestInvalidError("the path", [FieldError(name, "is not a uuid in lower case, with dashes")])
+            raise NotFoundError(wanted=f"the uuid {value[:SHOWN_CHARACTERS]}", found="there is none")

@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which operation answers which method of which path? The whole API as one table; read by `app` and `openapi`."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from cyborg_reconciler_api.operation import Operation
+from cyborg_reconciler_api.resources import accelerators
+
+#: Paths that carry no version.
+UNVERSIONED: Final = frozenset({"/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"})
+
+ROUTES: Final[Mapping[str, Mapping[str, Operation]]] = {
+    "/v1/accelerators": {"GET": accelerators.list_, "POST": accelerators.create},
+    "/v1/accelerators/{uuid}": {
+        "GET": accelerators.show,
+        "POST": accelerators.create_at,
+        "PUT": accelerators.attach,
+        "PATCH": accelerators.patch,
+        "DELETE": accelerators.detach,
+    },
+    "/v1/accelerators/{uuid}/{acc_spec}": {"PUT": accelerators.describe},
+}

@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the API is given to work with: who decides, what is kept, who may call. Put together by `wsgi`, and by tests."""
+
+from dataclasses import dataclass
+
+from cyborg_reconciler.conductor.accelerators import Accelerators
+from cyborg_reconciler.stores import AcceleratorStore
+from cyborg_reconciler_api.access import Scheme
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the operations work with: the conductor's services for what changes, the stores for what is read."""
+
+    authenticate: Scheme
+    accelerators: Accelerators
+    accelerator_store: AcceleratorStore

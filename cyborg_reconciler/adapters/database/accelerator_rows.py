@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What does the database know of accelerators? The statements about accelerators and allocations.
+
+Called by the store, inside its transactions.
+"""
+
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, or_, select, update
+
+from cyborg_reconciler.adapters.database.schema import accelerators, allocations
+from cyborg_reconciler.core.state import Health
+from cyborg_reconciler.errors import FieldError, RequestInvalidError
+from cyborg_reconciler.stores import Accelerator, AcceleratorFilter, Attachment, Page, document_of
+
+_columns: Final = accelerators.c
+#: The columns that hold what an `Accelerator` has under the same name, as it is.
+PLAIN: Final = (
+    *("uuid", "name", "host", "address", "identity", "parent", "origin", "claimed", "description", "device_type"),
+    *("acc_type", "vendor_id", "product_id", "remotable", "num", "driver", "state", "desired_state", "setup_required"),
+    *("reboot_required", "resource_provider_uuid", "present", "state_policy", "binding_policy", "version"),
+    *("created_at", "updated_at"),
+)
+
+
+def read_page(connection: Connection, wanted: AcceleratorFilter) -> Page:
+    """Return a page of documents, found by their key and not by counting."""
+    query: Select[Any] = select(_columns.uuid, _columns.document)
+    for name, value in wanted.equal.items():
+        query = query.where(_columns[name] == value)
+    if wanted.attached is not None:
+        is_attached = _columns.attach_status.is_not(None)
+        query = query.where(is_attached if wanted.attached else ~is_attached)
+    key = _columns[wanted.sort]
+    if wanted.marker:
+        query = query.where(_is_after(connection, wanted, key))
+    order = [key, _columns.uuid] if key is not _columns.uuid else [key]
+    query = query.order_by(*(column.desc() if wanted.descending else column.asc() for column in order))
+    rows = connection.execute(query.limit(wanted.limit + 1)).all()
+    shown = rows[: wanted.limit]
+    return Page([row.document for row in shown], shown[-1].uuid if shown else "", len(rows) > len(shown))
+
+
+def _is_after(connection: Connection, wanted: AcceleratorFilter, key: ColumnElement[Any]) -> ColumnElement[bool]:
+    """Return what holds for the rows after the marker; in the order of uuids, its row need not be there any more."""
+    beyond = _columns.uuid < wanted.marker if wanted.descending else _columns.uuid > wanted.marker
+    if wanted.sort == "uuid":
+        return beyond
+    row = connection.execute(select(key).where(_columns.uuid == wanted.marker)).first()
+    if row is None:
+        wrong = FieldError("marker", "there is no such accelerator any more; begin again without a marker")
+        raise RequestInvalidError("the marker", [wrong])
+    return or_(key < row[0] if wanted.descending else key > row[0], and_(key == row[0], beyond))
+
+
+def read_document(connection: Connection, uuid: str) -> tuple[str, int] | None:
+    """Return an accelerator's document and its version."""
+    row = connection.execute(select(_columns.document, _columns.version).where(_columns.uuid == uuid)).first()
+    return None if row is None else (row.document, row.version)
+
+
+def read(connection: Connection, *where: ColumnElement[bool]) -> Accelerator | None:
+    """Return the accelerator for which *where* holds."""
+    row = connection.execute(select(accelerators).where(*where)).first()
+    return None if row is None else parse_accelerator(row)
+
+
+def parse_accelerator(row: Row[Any]) -> Accelerator:
+    """Return a row of the table accelerators as what it says."""
+    attachment = None
+    if row.attach_status is not None:
+        attachment = Attachment(
+            row.attach_status, row.attached_at, row.instance_uuid, row.attached_host, row.project_id
+        )
+    return Accelerator(
+        **{name: getattr(row, name) for name in PLAIN},
+        acc_capability=msgspec.json.decode(row.acc_capability),
+        overlay=msgspec.json.decode(row.overlay),
+        health=Health(row.health),
+        attach_info=None if row.attach_info is None else msgspec.json.decode(row.attach_info),
+        attachment=attachment,
+    )
+
+
+def row_of(one: Accelerator) -> dict[str, Any]:
+    """Return an accelerator as a row."""
+    held = one.attachment
+    return {
+        **{name: getattr(one, name) for name in PLAIN},
+        "acc_capability": _text(one.acc_capability),
+        "overlay": _text(one.overlay),
+        "health": one.health.value,
+        "attach_info": None if one.attach_info is None else _text(one.attach_info),
+        "instance_uuid": held.instance_uuid if held else None,
+        "attached_host": held.host if held else None,
+        "project_id": held.project_id if held else None,
+        "attach_status": held.status if held else None,
+        "attached_at": held.attached_at if held else None,
+        "document": document_of(one),
+    }
+
+
+def _text(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def insert(connection: Connection, one: Accelerator) -> None:
+    """Enter a new accelerator."""
+    connection.execute(accelerators.insert().values(row_of(one)))
+
+
+def replace_if(connection: Connection, one: Accelerator, seen: int) -> bool:
+    """Put *one* in the place of its row, if that still has the version that was *seen*; return whether it had."""
+    where = (_columns.uuid == one.uuid, _columns.version == seen)
+    return connection.execute(update(accelerators).where(*where).values(row_of(one))).rowcount == 1
+
+
+def read_consumers(connection: Connection, uuid: str) -> list[str]:
+    """Return who has an allocation of the accelerator."""
+    query = select(allocations.c.consumer).where(allocations.c.accelerator == uuid).order_by(allocations.c.consumer)
+    return list(connection.execute(query).scalars())

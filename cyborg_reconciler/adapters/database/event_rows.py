@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What does the database know of events? The statements about the audit trail.
+
+Called by the journal and the store, inside their transactions.
+"""
+
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Row, select
+
+from cyborg_reconciler.adapters.database.schema import events
+from cyborg_reconciler.ports import Event
+
+
+def put_event(connection: Connection, event: Event) -> None:
+    """Append to the audit trail."""
+    data = None if event.data is None else msgspec.json.encode(event.data).decode()
+    row = {"at": event.at, "kind": event.kind, "host": event.host, "message": event.message, "data": data}
+    connection.execute(events.insert().values(row))
+
+
+def read_events(connection: Connection, host: str, limit: int) -> list[Event]:
+    """Return the newest events, newest first; of one host when *host* is given."""
+    query = select(events).order_by(events.c.number.desc()).limit(limit)
+    if host:
+        query = query.where(events.c.host == host)
+    return [parse_event(row) for row in connection.execute(query)]
+
+
+def parse_event(row: Row[Any]) -> Event:
+    """Return a row of the table events as what it says."""
+    data = None if row.data is None else msgspec.json.decode(row.data, type=dict[str, Any])
+    return Event(at=row.at, kind=row.kind, host=row.host, message=row.message, data=data)

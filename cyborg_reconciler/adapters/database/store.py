@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the API and the conductor keep, as the stores have it: each method is one transaction, on disk when it returns.
+
+Opened by `bootstrap`, called by the conductor and the API. Works in the journal's database.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import IntegrityError
+
+from cyborg_reconciler.adapters.database import accelerator_rows
+from cyborg_reconciler.adapters.database.engine import reading, writing
+from cyborg_reconciler.adapters.database.event_rows import put_event
+from cyborg_reconciler.adapters.database.schema import accelerators
+from cyborg_reconciler.errors import ConflictError, OvertakenError
+from cyborg_reconciler.ports import Event
+from cyborg_reconciler.stores import Accelerator, AcceleratorFilter, Page
+
+
+class DatabaseStore:
+    """The accelerators, in a database."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def page(self, wanted: AcceleratorFilter) -> Page:
+        """Return a page of accelerators."""
+        with reading(self._engine) as connection:
+            return accelerator_rows.read_page(connection, wanted)
+
+    def document(self, uuid: str) -> tuple[str, int] | None:
+        """Return an accelerator's JSON document and its version."""
+        with reading(self._engine) as connection:
+            return accelerator_rows.read_document(connection, uuid)
+
+    def accelerator(self, uuid: str) -> Accelerator | None:
+        """Return the accelerator."""
+        with reading(self._engine) as connection:
+            return accelerator_rows.read(connection, accelerators.c.uuid == uuid)
+
+    def at(self, host: str, address: str) -> Accelerator | None:
+        """Return the accelerator that stands at *address* on *host*."""
+        is_there = (accelerators.c.host == host, accelerators.c.address == address, accelerators.c.present)
+        with reading(self._engine) as connection:
+            return accelerator_rows.read(connection, *is_there)
+
+    def add(self, one: Accelerator, event: Event) -> None:
+        """Keep a new accelerator."""
+        try:
+            with writing(self._engine) as connection:
+                accelerator_rows.insert(connection, one)
+                put_event(connection, event)
+        except IntegrityError as exc:
+            raise _taken(one) from exc
+
+    def update(self, one: Accelerator, seen: int, event: Event) -> Accelerator:
+        """Keep what has become of an accelerator."""
+        one = replace(one, version=seen + 1)
+        try:
+            with writing(self._engine) as connection:
+                if not accelerator_rows.replace_if(connection, one, seen):
+                    raise OvertakenError(
+                        wanted=f"accelerator {one.uuid} as it was read", found="another process updated it first"
+                    )
+                put_event(connection, event)
+        except IntegrityError as exc:
+            raise _taken(one) from exc
+        return one
+
+    def allocated(self, uuid: str) -> Sequence[str]:
+        """Return the consumers that have an allocation of the accelerator."""
+        with reading(self._engine) as connection:
+            return accelerator_rows.read_consumers(connection, uuid)
+
+
+def _taken(one: Accelerator) -> ConflictError:
+    return ConflictError(
+        wanted=f"an accelerator called {one.name}",
+        found="another accelerator has that name or uuid",
+        remedy="choose another name",
+    )

@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What becomes of an accelerator: created, claimed, described, made ready, attached, detached.
+
+Called by the API. All I/O goes through the store; what is read may have changed when it is written, and then the
+version says so.
+"""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Final, get_args
+
+from cyborg_reconciler.conductor.callers import Caller, Role
+from cyborg_reconciler.documents.rest.accelerator import AcceleratorGiven, AttachmentGiven, PatchStep, SpecsGiven
+from cyborg_reconciler.errors import (
+    ConflictError,
+    FieldError,
+    ForbiddenError,
+    NotFoundError,
+    OvertakenError,
+    RequestInvalidError,
+)
+from cyborg_reconciler.ports import Clock, Event
+from cyborg_reconciler.stores import Accelerator, AcceleratorStore, Attachment, State, laid_over
+
+#: The keys of a specification, and under which names an accelerator has them.
+SPEC_FIELDS: Final = {
+    "remote": "remotable",
+    "num": "num",
+    "device_type": "device_type",
+    "acc_type": "acc_type",
+    "vendor_id": "vendor_id",
+    "product_id": "product_id",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Accelerators:
+    """What callers ask to become of accelerators; each method returns the accelerator as it is then.
+
+    *seen*: the version that the caller has read, where he says so. Every method but `create` raises NotFoundError,
+    and OvertakenError when somebody else was faster.
+    """
+
+    store: AcceleratorStore
+    clock: Clock
+
+    def create(self, caller: Caller, given: AcceleratorGiven) -> Accelerator:
+        """Keep a new accelerator, or claim one that discovery found: by its uuid, or by its host and address.
+
+        Raises:
+            ConflictError: the name or the uuid is taken.
+        """
+        found = self._unclaimed(given)
+        now = self.clock.now()
+        if found is not None:
+            specs = given.acc_specs or SpecsGiven()
+            claimed = replace(with_specs(found, specs), name=given.name, claimed=True, updated_at=now)
+            return self.store.update(claimed, found.version, _event(now, "AcceleratorClaimed", caller, claimed))
+        if given.address is not None:
+            raise ConflictError(
+                wanted=f"an accelerator at {given.address} of {given.host}",
+                found="there is none that nobody has claimed",
+                remedy="see /v1/hosts/{host}/hardware for what was found there",
+            )
+        fields = _spec_fields(given.acc_specs or SpecsGiven())
+        capability = fields.pop("acc_capability", {})
+        # What stands on a host must be set up there first; what is on none is whatever its owner says.
+        state: State = "inactive" if given.host else "ready"
+        one = Accelerator(
+            uuid=given.uuid or str(uuid.uuid4()),
+            name=given.name,
+            created_at=now,
+            updated_at=now,
+            host=given.host,
+            origin="api",
+            claimed=True,
+            state=state,
+            desired_state="ready",
+            acc_capability=capability,
+            setup_required=given.host is not None,
+            **fields,
+        )
+        self.store.add(one, _event(now, "AcceleratorCreated", caller, one))
+        return one
+
+    def _unclaimed(self, given: AcceleratorGiven) -> Accelerator | None:
+        """Return the accelerator that discovery found and that *given* claims."""
+        found = None
+        if given.uuid is not None:
+            found = self.store.accelerator(given.uuid)
+        elif given.host is not None and given.address is not None:
+            found = self.store.at(given.host, given.address)
+        if found is not None and (found.claimed or found.origin != "discovery"):
+            raise ConflictError(
+                wanted=f"to create {given.name}",
+                found=f"accelerator {found.uuid} is there already, as {found.name}",
+                remedy="choose another uuid, or update that one",
+            )
+        return found
+
+    def describe(self, caller: Caller, uuid_: str, specs: SpecsGiven, seen: int | None) -> Accelerator:
+        """Change the specification.
+
+        Raises:
+            ConflictError: it is discovery's to say. ForbiddenError: it is another project's.
+        """
+        one = self._read(uuid_, seen)
+        if one.attachment is None or not _is_of(caller, one.attachment):
+            _require_manager(caller, f"to change the specification of {one.name}")
+        return self._write(with_specs(one, specs), one, caller, "AcceleratorUpdated")
+
+    def attach(self, caller: Caller, uuid_: str, given: AttachmentGiven, seen: int | None) -> Accelerator:
+        """Attach to a VM, which Nova carries out; to a host, which is declared, carried out and verified; to a project.
+
+        Raises:
+            RequestInvalidError: the body is of another accelerator, or names another host than its own.
+            ConflictError: it is attached, it is not ready, or a policy declares another binding.
+        """
+        one = self._read(uuid_, seen)
+        _check_is_about(one, given)
+        if one.attachment is not None:
+            raise ConflictError(
+                wanted=f"to attach {one.name}", found="it is attached already", remedy="detach it first"
+            )
+        if one.state != "ready":
+            raise ConflictError(
+                wanted=f"to attach {one.name}", found=f"it is {one.state}", remedy="set it ready, and wait until it is"
+            )
+        now = self.clock.now()
+        host = given.host or (None if given.instance_uuid else one.host)
+        if host is not None and one.binding_policy:
+            raise ConflictError(
+                wanted=f"to attach {one.name} to {host}",
+                found=f"policy {one.binding_policy} declares its binding",
+                remedy="change the policy",
+            )
+        if given.instance_uuid is not None:
+            held = Attachment("done", now, instance_uuid=given.instance_uuid, project_id=caller.project)
+        elif host is not None:
+            held = Attachment("pending", now, host=host, project_id=caller.project)
+        else:
+            held = Attachment("done", now, project_id=caller.project)
+        return self._write(replace(one, attachment=held), one, caller, "AcceleratorAttached")
+
+    def detach(self, caller: Caller, uuid_: str, seen: int | None) -> Accelerator:
+        """Detach; the accelerator itself stays.
+
+        Raises:
+            ConflictError: there are allocations of it.
+        """
+        one = self._read(uuid_, seen)
+        consumers = self.store.allocated(uuid_)
+        if consumers:
+            raise ConflictError(
+                wanted=f"to detach {one.name}",
+                found=f"{', '.join(consumers[:3])} {'has' if len(consumers) == 1 else 'have'} an allocation of it",
+                remedy="let its consumers give it back first",
+            )
+        if one.attachment is None:
+            return one
+        if not _is_of(caller, one.attachment):
+            _require_manager(caller, f"to detach {one.name}")
+        return self._write(replace(one, attachment=None), one, caller, "AcceleratorDetached")
+
+    def patch(self, caller: Caller, uuid_: str, steps: Sequence[PatchStep], seen: int | None) -> Accelerator:
+        """Change name, description and desired state, all or nothing.
+
+        Raises:
+            RequestInvalidError: a value is not one. ConflictError: a test fails, a policy declares the state, or the
+            name is taken.
+        """
+        one = self._read(uuid_, seen)
+        changed = one
+        for number, step in enumerate(steps):
+            name = "desired_state" if step.path in {"/state", "/desired_state"} else step.path[1:]
+            if step.op == "test":
+                if getattr(changed, name) != step.value:
+                    raise ConflictError(wanted=f"{step.path} to be {step.value}", found=f"{getattr(changed, name)}")
+                continue
+            changed = replace(changed, **{name: _checked(name, step.value, number)})
+        if changed.desired_state != one.desired_state and one.state_policy:
+            raise ConflictError(
+                wanted=f"{one.name} {changed.desired_state}",
+                found=f"policy {one.state_policy} declares its state",
+                remedy="change the policy",
+            )
+        return self._write(_on_none(changed), one, caller, "AcceleratorPatched") if changed != one else one
+
+    def _read(self, uuid_: str, seen: int | None) -> Accelerator:
+        one = self.store.accelerator(uuid_)
+        if one is None:
+            raise NotFoundError(wanted=f"accelerator {uuid_}", found="there is none")
+        if seen is not None and one.version != seen:
+            raise OvertakenError(wanted=f"accelerator {uuid_} as it was read", found="another process updated it first")
+        return one
+
+    def _write(self, changed: Accelerator, one: Accelerator, caller: Caller, kind: str) -> Accelerator:
+        now = self.clock.now()
+        changed = replace(changed, updated_at=now)
+        return self.store.update(changed, one.version, _event(now, kind, caller, changed, one))
+
+
+def with_specs(one: Accelerator, specs: SpecsGiven) -> Accelerator:
+    """Return *one* with *specs*: what an operator created is his; of what was found, discovery says the rest.
+
+    Raises:
+        ConflictError: discovery says otherwise.
+    """
+    fields = _spec_fields(specs)
+    capability = fields.pop("acc_capability", None)
+    if one.origin == "api":
+        return replace(one, **fields, **({} if capability is None else {"acc_capability": capability}))
+    differing = [key for key, value in fields.items() if key != "remotable" and getattr(one, key) != value]
+    if differing:
+        raise ConflictError(
+            wanted=f"{', '.join(f'{key} {fields[key]}' for key in differing)} for {one.name}",
+            found=f"discovery found {', '.join(str(getattr(one, key)) for key in differing)}",
+            remedy="leave out what was discovered",
+        )
+    overlay = one.overlay if capability is None else laid_over(one.overlay, capability)
+    return replace(one, remotable=fields.get("remotable", one.remotable), overlay=overlay)
+
+
+def _spec_fields(specs: SpecsGiven) -> dict[str, Any]:
+    """Return what *specs* say, by the names that an accelerator has for it."""
+    given = specs.model_dump(exclude_none=True)
+    return {SPEC_FIELDS.get(key, key): value for key, value in given.items()}
+
+
+def _on_none(one: Accelerator) -> Accelerator:
+    """Return *one*, where it is on no host, as observed as it is declared: nothing has to be set up."""
+    return one if one.host is not None or one.state == one.desired_state else replace(one, state=one.desired_state)
+
+
+def _checked(name: str, value: object, number: int) -> Any:  # noqa: ANN401 - a field's value
+    """Return *value* if a field called *name* may have it."""
+    if name == "desired_state" and value in get_args(State):
+        return value
+    limit = {"name": (1, 255), "description": (0, 4096)}.get(name)
+    if limit and isinstance(value, str) and limit[0] <= len(value) <= limit[1] and value.isprintable():
+        return value
+    words = f"one of {', '.join(get_args(State))}" if name == "desired_state" else "one line of text of that length"
+    raise RequestInvalidError("the patch", [FieldError(f"$[{number}].value", f"is not {words}")])
+
+
+def _check_is_about(one: Accelerator, given: AttachmentGiven) -> None:
+    """Raise RequestInvalidError where *given* is of another accelerator, or of a host that it is not on."""
+    wrong = [
+        FieldError(f"$.{key}", f"the accelerator has {found}")
+        for key, value, found in (("name", given.name, one.name), ("uuid", given.uuid, one.uuid))
+        if value not in {None, found}
+    ]
+    if given.host is not None and one.host is not None and given.host != one.host:
+        wrong.append(FieldError("$.host", f"it is on {one.host}"))
+    if wrong:
+        raise RequestInvalidError("the attachment", wrong)
+
+
+def _is_of(caller: Caller, held: Attachment) -> bool:
+    return held.project_id == caller.project
+
+
+def _require_manager(caller: Caller, wanted: str) -> None:
+    if caller.role < Role.MANAGER:
+        raise ForbiddenError(
+            wanted=wanted, found="it is not attached to your project", remedy="attach it first, or ask a manager"
+        )
+
+
+def _event(now: datetime, kind: str, caller: Caller, one: Accelerator, before: Accelerator | None = None) -> Event:
+    """Return the entry of the audit trail: who did what to which accelerator, and how it was before."""
+    data: dict[str, Any] = {"by": caller.name, "accelerator": one.uuid, "after": _told(one)}
+    if before is not None:
+        data["before"] = _told(before)
+    return Event(now, kind, one.host or "", f"{caller.name}: {one.name}", data)
+
+
+def _told(one: Accelerator) -> Mapping[str, Any]:
+    """Return what the audit trail keeps of an accelerator."""
+    held = one.attachment
+    return {
+        "name": one.name,
+        "desired_state": one.desired_state,
+        "acc_capability": laid_over(one.acc_capability, one.overlay),
+        "attached_to": (held.instance_uuid or held.host or held.project_id) if held else None,
+    }

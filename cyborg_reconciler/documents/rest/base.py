@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What have all bodies in common? Requests know no unknown field; answers say what is in them. Pure."""
+
+from datetime import datetime
+from typing import Annotated, Any, Final
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
+
+#: How deep a free tree may be nested: what is stored is read by others, whose parsers have limits of their own.
+MAX_DEPTH: Final = 16
+
+#: A uuid in its canonical spelling: lower case, with dashes.
+Uuid = Annotated[
+    str,
+    Field(
+        pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$",
+        examples=["8e45a2ea-5364-4b0d-a252-bf8becaa606e"],
+    ),
+]
+
+#: A name that people give: one line.
+Title = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$", examples=["IPSec Card"])]
+
+#: A host's name, as the inventory has it.
+HostName = Annotated[str, Field(pattern=r"^[^\s/\x00-\x1f\x7f]{1,255}$", examples=["compute-1"])]
+
+
+def _is_shallow(tree: dict[str, Any]) -> dict[str, Any]:
+    level: list[Any] = [tree]
+    for _ in range(MAX_DEPTH):
+        level = [
+            below
+            for one in level
+            for below in (one.values() if isinstance(one, dict) else one if isinstance(one, list) else ())
+        ]
+        if not level:
+            return tree
+    msg = f"nested deeper than {MAX_DEPTH} levels"
+    raise ValueError(msg)
+
+
+#: A free tree of names and values.
+FreeTree = Annotated[dict[str, JsonValue], AfterValidator(_is_shallow)]
+
+
+class Request(BaseModel):
+    """The base of what is sent to the API."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Answer(BaseModel):
+    """The base of what the API sends; it is described here, and rendered where it is stored."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Link(Answer):
+    """Where something related is."""
+
+    rel: str = Field(description="What it is: self, next.", examples=["self"])
+    href: str = Field(description="The path and the query.", examples=["/v1/accelerators"])
+
+
+class ProblemField(Answer):
+    """One thing that is wrong in a request."""
+
+    path: str = Field(description="A JSON path, or the name of a parameter or a header.", examples=["$.acc_specs.num"])
+    message: str = Field(description="What is wrong with it.", examples=["Input should be a valid integer"])
+
+
+class Problem(Answer):
+    """An error. Source: RFC 9457."""
+
+    type: str = Field(description="Which kind of error.", examples=["/problems/not-found"])
+    title: str = Field(description="The same in words.", examples=["Not found"])
+    status: int = Field(description="The HTTP status.", examples=[404])
+    detail: str = Field(description="What was wanted, what was found, what to do.")
+    instance: str = Field(description="The path that was asked for.", examples=["/v1/accelerators/x"])
+    errors: list[ProblemField] = Field(default=[], description="All that is wrong with a request.")
+    request_id: str = Field(description="Under which the logs have it.")
+
+
+Time = Annotated[datetime, Field(description="UTC, RFC 3339.", examples=["2026-01-05T12:00:00Z"])]

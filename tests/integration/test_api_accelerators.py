@@ -1,0 +1,280 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Accelerators over real HTTP: every row of the contract that is about them, against gunicorn."""
+
+import threading
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from cyborg_reconciler.documents.rest.accelerator import Accelerator, AcceleratorList
+from cyborg_reconciler.documents.rest.base import Problem
+from tests.integration.api_support import serving
+
+pytestmark = pytest.mark.xdist_group("api")
+
+UUID = "8e45a2ea-5364-4b0d-a252-bf8becaa606e"
+VM = "11111111-2222-3333-4444-555555555555"
+SPECS = {
+    "remote": 0,
+    "num": 1,
+    "device_type": "CRYPTO",
+    "acc_capability": {"num": 2, "ipsec": {"aes": {"3des": 50, "num": 1}}},
+}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with serving(tmp_path_factory.mktemp("api") / "state", "--auth", "none") as server:
+        yield server
+
+
+@pytest.fixture
+def made(server):
+    """Makes an accelerator, and returns its path."""
+
+    def make(**given):
+        body = {"name": f"card {uuid.uuid4()}", **given}
+        answer = server("POST", "/v1/accelerators", body)
+        assert answer.status == 201, answer.data
+        return f"/v1{answer.headers['Location']}"
+
+    return make
+
+
+def problem(answer, status):
+    """The problem that was answered, which must have *status*."""
+    assert answer.status == status, answer.data
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    found = Problem.model_validate(answer.json())
+    assert (found.status, found.request_id) == (status, answer.headers["X-Openstack-Request-Id"])
+    return found
+
+
+def paths_of(found):
+    return {one.path for one in found.errors}
+
+
+class TestCreate:
+    def test_the_seeds_own_example_is_created_and_shown(self, server):
+        answer = server("POST", f"/accelerators/{UUID}", {"name": "IPSec Card", "uuid": UUID})
+        assert (answer.status, answer.data) == (201, b"")
+        assert answer.headers["Location"] == f"/accelerators/{UUID}"
+        for path in (f"/accelerators/{UUID}", f"/accelerator/{UUID}", f"/v1/accelerators/{UUID}"):
+            shown = server("GET", path)
+            assert Accelerator.model_validate_json(shown.data).state == "ready"
+
+    def test_one_that_names_a_host_is_not_ready_before_its_driver_is(self, server, made):
+        shown = server("GET", made(host="compute-1")).json()
+        assert (shown["state"], shown["desired_state"], shown["host"]) == ("inactive", "ready", "compute-1")
+        assert shown["acc_status"]["setup_required"]
+
+    @pytest.mark.parametrize("second", [{"uuid": str(uuid.uuid4())}, {"name": "another"}])
+    def test_a_name_and_a_uuid_are_had_by_one_alone(self, server, second):
+        first = {"name": f"card {uuid.uuid4()}", "uuid": str(uuid.uuid4())}
+        assert server("POST", "/v1/accelerators", first).status == 201
+        problem(server("POST", "/v1/accelerators", {**first, **second}), 409)
+
+    @pytest.mark.parametrize(
+        ("body", "paths"),
+        [
+            ({}, {"$.name"}),
+            ({"name": 5, "uuid": "x", "color": 1}, {"$.name", "$.uuid", "$.color"}),
+            ({"name": "n", "acc_specs": {"num": "1", "weight": 1}}, {"$.acc_specs.num", "$.acc_specs.weight"}),
+            ({"name": "n", "acc_specs": {"num": -1}}, {"$.acc_specs.num"}),
+            ({"name": "n", "address": "0000:3b:00.0"}, {"$"}),
+            ([], {"$"}),
+            (b"{", {"$"}),
+            (b'{"name": "\xff"}', {"$"}),
+        ],
+    )
+    def test_all_that_is_wrong_with_a_body_is_named_in_one_answer(self, server, body, paths):
+        assert paths_of(problem(server("POST", "/v1/accelerators", body), 400)) == paths
+
+    def test_a_tree_as_deep_as_a_stack_is_refused(self, server):
+        deep = b'{"name": "deep", "acc_specs": {"acc_capability": ' + b'{"a":' * 5000 + b"1" + b"}" * 5002
+        problem(server("POST", "/v1/accelerators", deep), 400)
+
+    def test_the_uuid_of_the_path_must_be_one_and_the_one_of_the_body(self, server):
+        problem(server("POST", "/v1/accelerators/one", {"name": "n"}), 400)
+        problem(server("POST", f"/v1/accelerators/{VM}", {"name": "n", "uuid": UUID}), 400)
+
+    def test_another_content_type_and_a_body_that_is_too_large_are_refused(self, server):
+        problem(server("POST", "/v1/accelerators", b"name=n", content_type="text/plain"), 415)
+        problem(server("POST", "/v1/accelerators", b'{"name": "' + b"n" * 1024 * 1024 + b'"}'), 413)
+
+
+class TestRead:
+    def test_what_is_not_there_is_not_found(self, server):
+        for path in (f"/v1/accelerators/{VM}", "/v1/accelerators/no-uuid", "/v1/nothing"):
+            assert problem(server("GET", path), 404).instance == path
+
+    def test_another_method_is_answered_with_those_that_there_are(self, server):
+        answer = server("DELETE", "/v1/accelerators")
+        problem(answer, 405)
+        assert {"GET", "POST"} <= set(answer.headers["Allow"].split(", "))
+
+    def test_a_request_keeps_the_id_that_its_caller_gave_it_if_it_is_one(self, server):
+        ours = f"req-{uuid.uuid4()}"
+        assert server("GET", "/v1/accelerators", x_openstack_request_id=ours).headers["X-Openstack-Request-Id"] == ours
+        forged = server("GET", "/v1/accelerators", x_openstack_request_id="req-1 forged")
+        assert forged.headers["X-Openstack-Request-Id"].startswith("req-")
+        assert "forged" not in forged.headers["X-Openstack-Request-Id"]
+
+
+@pytest.fixture(scope="module")
+def cards(server):
+    """Five accelerators on a host of their own."""
+    cards = [{"name": f"listed {number}", "uuid": str(uuid.uuid4()), "host": "listed-1"} for number in range(5)]
+    for card in cards:
+        assert server("POST", "/v1/accelerators", card).status == 201
+    return cards
+
+
+class TestList:
+    @pytest.mark.parametrize("sort", ["uuid", "uuid:desc", "name", "name:desc", "created_at:asc", "host"])
+    def test_pages_follow_each_other_until_the_last(self, server, cards, sort):
+        path, seen, pages = f"/v1/accelerators?host=listed-1&limit=2&sort={sort}", [], 0
+        while path:
+            page = server("GET", path).json()
+            AcceleratorList.model_validate(page)
+            seen += [one["uuid"] for one in page["accelerator"]]
+            path = next((link["href"] for link in page["links"] if link["rel"] == "next"), None)
+            pages += 1
+        assert pages == 3
+        key = sort.partition(":")[0]
+        in_order = sorted(cards, key=lambda card: (card[key] if key in {"uuid", "name"} else 0, card["uuid"]))
+        if key != "created_at":
+            assert seen == [card["uuid"] for card in (in_order[::-1] if "desc" in sort else in_order)]
+        assert sorted(seen) == sorted(card["uuid"] for card in cards)
+
+    def test_filters_are_all_of_them_to_hold(self, server, cards):
+        path = (
+            f"/v1/accelerators?host=listed-1&name={cards[3]['name'].replace(' ', '%20')}&state=inactive&attached=false"
+        )
+        assert [one["uuid"] for one in server("GET", path).json()["accelerator"]] == [cards[3]["uuid"]]
+        assert server("GET", "/v1/accelerators?host=listed-1&state=ready").json()["accelerator"] == []
+
+    @pytest.mark.parametrize(
+        "query",
+        ["limit=0", "limit=1001", "limit=x", "sort=color", "marker=x", "colour=red", "state=on", "host=a&host=b"],
+    )
+    def test_a_parameter_that_is_wrong_is_named(self, server, query):
+        assert paths_of(problem(server("GET", f"/v1/accelerators?{query}"), 400)) == {query.partition("=")[0]}
+
+    def test_a_marker_that_is_gone_still_works_in_the_order_of_uuids_and_is_told_in_another(self, server, cards):
+        gone = min(card["uuid"] for card in cards)[:-1] + "0"
+        page = server("GET", f"/v1/accelerators?host=listed-1&marker={gone}").json()["accelerator"]
+        assert {one["uuid"] for one in page} >= {card["uuid"] for card in cards if card["uuid"] > gone}
+        problem(server("GET", f"/v1/accelerators?sort=name&marker={VM}"), 400)
+
+
+class TestSpecs:
+    def test_the_whole_specification_and_one_key_of_it_can_be_updated(self, server, made):
+        path = made(acc_specs=SPECS)
+        assert server("PUT", f"{path}/acc-specs", {"acc_specs": {**SPECS, "num": 3}}).json()["acc_specs"]["num"] == 3
+        answer = server("PUT", f"{path}/acc_capability", {"acc_capability": {"num": 5}})
+        assert answer.json()["acc_specs"]["acc_capability"] == {"num": 5}
+        assert server("PUT", path, {"acc_specs": {"remote": 1}}).json()["acc_specs"]["remote"] == 1
+
+    @pytest.mark.parametrize(
+        ("tail", "body"),
+        [
+            ("/weight", {"num": 1}),
+            ("/num", {"remote": 1}),
+            ("/num", {"num": "1"}),
+            ("/acc-specs", {}),
+            ("", {"acc_specs": {"num": 1}, "instance_uuid": VM}),
+        ],
+    )
+    def test_what_is_no_update_is_refused(self, server, made, tail, body):
+        problem(server("PUT", made() + tail, body), 400)
+
+    def test_who_read_an_older_version_is_told_so(self, server, made):
+        path = made()
+        tag = server("GET", path).headers["ETag"]
+        newer = server("PUT", f"{path}/num", {"num": 2}, if_match=tag)
+        assert (newer.status, newer.headers["ETag"] != tag) == (200, True)
+        assert problem(server("PUT", f"{path}/num", {"num": 3}, if_match=tag), 409).type.endswith("/overtaken")
+        assert server("PUT", f"{path}/num", {"num": 3}, if_match=newer.headers["ETag"]).status == 200
+        problem(server("PUT", f"{path}/num", {"num": 4}, if_match='"another"'), 409)
+
+    def test_of_fifty_who_write_at_once_with_one_tag_one_wins(self, server, made):
+        path = made()
+        tag = server("GET", path).headers["ETag"]
+        together = threading.Barrier(50)
+
+        def write(number):
+            together.wait()
+            return server("PUT", f"{path}/num", {"num": number}, if_match=tag).status
+
+        with ThreadPoolExecutor(50) as pool:
+            statuses = sorted(pool.map(write, range(50)))
+        assert statuses == [200] + [409] * 49
+
+
+class TestAttach:
+    def test_a_vm_has_it_until_it_is_detached_and_the_accelerator_stays(self, server, made):
+        path = made()
+        answer = server("PUT", path, {"instance_uuid": VM})
+        assert answer.json()["attachment"] | {"attached_at": ""} == {
+            "instance_uuid": VM,
+            "project_id": "local",
+            "status": "done",
+            "attached_at": "",
+        }
+        problem(server("PUT", path, {"instance_uuid": UUID}), 409)
+        assert server("GET", "/v1/accelerators?attached=true&limit=1000").status == 200
+        assert server("DELETE", path.replace("accelerators", "accelerator")).status == 204
+        assert server("GET", path).json()["attachment"] is None
+        assert server("DELETE", path).status == 204
+
+    def test_what_is_on_no_host_goes_to_the_callers_project(self, server, made):
+        held = server("PUT", made(), {}).json()["attachment"]
+        assert (held["project_id"], held["status"]) == ("local", "done")
+
+    def test_what_is_not_ready_cannot_be_attached(self, server, made):
+        assert "inactive" in problem(server("PUT", made(host="compute-1"), {}), 409).detail
+
+    @pytest.mark.parametrize(
+        "body", [{"name": "another"}, {"uuid": VM}, {"instance_uuid": VM, "host": "compute-1"}, {"instance_uuid": "x"}]
+    )
+    def test_a_body_about_another_one_is_refused(self, server, made, body):
+        problem(server("PUT", made(), body), 400)
+
+
+class TestPatch:
+    def test_state_name_and_description_change_together_or_not_at_all(self, server, made):
+        path = made()
+        new = f"renamed {uuid.uuid4()}"
+        steps = [
+            {"op": "test", "path": "/desired_state", "value": "ready"},
+            {"op": "replace", "path": "/state", "value": "maintenance"},
+            {"op": "add", "path": "/description", "value": "in the rack on the left"},
+            {"op": "replace", "path": "/name", "value": new},
+        ]
+        shown = server("PATCH", path, steps, content_type="application/json-patch+json").json()
+        assert (shown["state"], shown["desired_state"], shown["name"]) == ("maintenance", "maintenance", new)
+        problem(server("PATCH", path, steps), 409)
+
+    def test_one_on_a_host_is_ready_as_desired_at_once_and_as_observed_when_verified(self, server, made):
+        path = made(host="compute-1")
+        server("PATCH", path, [{"op": "replace", "path": "/desired_state", "value": "inactive"}])
+        step = {"op": "replace", "path": "/desired_state", "value": "ready"}
+        shown = server("PATCH", path, [step]).json()
+        assert (shown["desired_state"], shown["state"]) == ("ready", "inactive")
+
+    @pytest.mark.parametrize(
+        "step",
+        [
+            {"op": "replace", "path": "/desired_state", "value": "on"},
+            {"op": "replace", "path": "/desired_state", "value": 1},
+            {"op": "replace", "path": "/desired_state"},
+            {"op": "remove", "path": "/description"},
+            {"op": "replace", "path": "/uuid", "value": VM},
+            {"op": "replace", "path": "/name", "value": ""},
+            {"op": "replace", "path": "/description", "value": "two\nlines"},
+        ],
+    )
+    def test_what_cannot_be_patched_is_refused(self, server, made, step):
+        problem(server("PATCH", made(), [step]), 400)
