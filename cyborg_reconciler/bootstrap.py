@@ -13,6 +13,9 @@ from cyborg_reconciler.adapters.ansible.observer import AnsibleObserver
 from cyborg_reconciler.adapters.ansible.options import AnsibleOptions
 from cyborg_reconciler.adapters.database import open_journal, open_reader
 from cyborg_reconciler.adapters.declarations.yaml import YamlDeclarations
+from cyborg_reconciler.agent_stores import AgentStore
+from cyborg_reconciler.conductor.agents import Agents, AgentTerms
+from cyborg_reconciler.conductor.saving import SaveOut, Saver
 from cyborg_reconciler.ports import Declarations, Journal
 from cyborg_reconciler.settings import Settings
 from cyborg_reconciler.stores import AcceleratorStore
@@ -95,12 +98,34 @@ def open_memory(settings: Settings, *, writes: bool = False) -> Iterator[Journal
         yield journal
 
 
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """What the API and the conductor keep."""
+
+    journal: Journal
+    accelerators: AcceleratorStore
+    agents: AgentStore
+
+
 @contextmanager
-def open_stores(settings: Settings) -> Iterator[tuple[Journal, AcceleratorStore]]:
+def open_stores(settings: Settings) -> Iterator[Stores]:
     """Yield what the API and the conductor keep; several processes may, beside the one that changes hosts.
 
     Raises:
         JournalError: the database cannot be opened.
     """
     with open_journal(settings.state_dir, exclusive=False) as journal:
-        yield journal, journal.store()
+        yield Stores(journal, journal.accelerators(), journal.agents())
+
+
+@contextmanager
+def open_agents(settings: Settings) -> Iterator[Agents]:
+    """Yield what operators ask of agents.
+
+    Raises:
+        JournalError: the database cannot be opened.
+    """
+    with open_stores(settings) as stores:
+        saver = Saver(stores.agents, SaveOut())
+        yield Agents(stores.agents, saver, SystemClock(), AgentTerms(settings.heartbeat_interval_s))
+        saver.close()

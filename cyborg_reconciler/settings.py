@@ -16,6 +16,9 @@ from cyborg_reconciler.errors import SettingsInvalidError
 #: Every setting can be given in the environment as this prefix and its name in capitals.
 PREFIX: Final = "CYBORG_RECONCILER_"
 
+#: The settings that are any text.
+TEXTS: Final = {"policies", "enrolment_secret_file"}
+
 #: What the settings may be that are one of a few words.
 CHOICES: Final = {"auth": ("token", "none")}
 
@@ -33,6 +36,10 @@ class Settings:
         interval_s: between two looks of the loop at a host.
         facts_max_age_s: facts older than this never authorise a change.
         auth: how users of the REST API say who they are: `token`, or `none` on loopback alone.
+        heartbeat_interval_s: between two check-ins of an agent; one that misses three is silent.
+        save_out_interval_s: between two writes of check-ins in which nothing had changed.
+        save_out_batch: check-ins that are written in one transaction, at most.
+        enrolment_secret_file: holds the secret by which agents of unknown hosts register; without it, none do.
     """
 
     state_dir: Path
@@ -43,6 +50,10 @@ class Settings:
     interval_s: int = 300
     facts_max_age_s: int = 900
     auth: str = "token"
+    heartbeat_interval_s: int = 60
+    save_out_interval_s: int = 5
+    save_out_batch: int = 500
+    enrolment_secret_file: str = ""
 
 
 def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
@@ -87,7 +98,7 @@ def _with(settings: Settings, values: Mapping[str, Any], source: str) -> Setting
 def _convert(name: str, value: object, source: str) -> Path | str | int | tuple[str, ...]:
     if name == "state_dir":
         return Path(str(value)).expanduser()
-    if name == "policies":
+    if name in TEXTS:
         return str(value)
     if name in CHOICES:
         if value not in CHOICES[name]:

@@ -80,6 +80,7 @@ def _responder(operation: Operation, services: Services, method: str) -> Callabl
 
     def respond(_self: object, request: falcon.Request, response: falcon.Response, **ids: str) -> None:
         caller = _admitted(operation, services, request)
+        token = parsing.parse_bearer(request) if operation.access == "agent" else ""
         parsing.check_ids(ids, creates=method == "POST")
         call = Call(
             caller=caller,
@@ -89,6 +90,7 @@ def _responder(operation: Operation, services: Services, method: str) -> Callabl
             query=parsing.parse_query(request, operation.query),
             body=parsing.read_body(request, operation),
             seen=parsing.parse_seen(request) if heeds_tags else None,
+            token=token,
         )
         _send(operation.run(services, call), operation, response)
 

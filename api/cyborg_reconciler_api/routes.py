@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from cyborg_reconciler_api.operation import Operation
-from cyborg_reconciler_api.resources import accelerators
+from cyborg_reconciler_api.resources import accelerators, agents
 
 #: Paths that carry no version.
 UNVERSIONED: Final = frozenset({"/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"})
@@ -20,4 +20,8 @@ ROUTES: Final[Mapping[str, Mapping[str, Operation]]] = {
         "DELETE": accelerators.detach,
     },
     "/v1/accelerators/{uuid}/{acc_spec}": {"PUT": accelerators.describe},
+    # What agents have, and nothing else.
+    "/v1/lookup": {"POST": agents.look_up},
+    "/v1/hello": {"POST": agents.hello},
+    "/v1/heartbeat/{host}": {"POST": agents.check_in},
 }

@@ -4,6 +4,7 @@
 from dataclasses import dataclass
 
 from cyborg_reconciler.conductor.accelerators import Accelerators
+from cyborg_reconciler.conductor.agents import Agents
 from cyborg_reconciler.stores import AcceleratorStore
 from cyborg_reconciler_api.access import Scheme
 
@@ -15,3 +16,4 @@ class Services:
     authenticate: Scheme
     accelerators: Accelerators
     accelerator_store: AcceleratorStore
+    agents: Agents

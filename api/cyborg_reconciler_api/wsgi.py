@@ -6,13 +6,17 @@ Reads the settings of the process, opens the stores, and puts the API together.
 
 import atexit
 from contextlib import ExitStack
+from pathlib import Path
 
 import falcon
 
 from cyborg_reconciler.bootstrap import SystemClock, open_stores
 from cyborg_reconciler.conductor.accelerators import Accelerators
+from cyborg_reconciler.conductor.agents import Agents, AgentTerms
+from cyborg_reconciler.conductor.saving import SaveOut, Saver
+from cyborg_reconciler.conductor.secrets import hash_of
 from cyborg_reconciler.errors import SettingsInvalidError
-from cyborg_reconciler.settings import read_settings
+from cyborg_reconciler.settings import Settings, read_settings
 from cyborg_reconciler_api.access import nobody_is_asked
 from cyborg_reconciler_api.app import create_app
 from cyborg_reconciler_api.services import Services
@@ -29,7 +33,37 @@ def create() -> falcon.App[falcon.Request, falcon.Response]:
         raise SettingsInvalidError(wanted="auth none", found=settings.auth)
     stack = ExitStack()
     atexit.register(stack.close)
-    _journal, store = stack.enter_context(open_stores(settings))
+    stores = stack.enter_context(open_stores(settings))
+    clock = SystemClock()
+    saver = Saver(stores.agents, SaveOut(settings.save_out_interval_s, settings.save_out_batch))
+    stack.callback(saver.close)
     return create_app(
-        Services(authenticate=nobody_is_asked, accelerators=Accelerators(store, SystemClock()), accelerator_store=store)
+        Services(
+            authenticate=nobody_is_asked,
+            accelerators=Accelerators(stores.accelerators, clock),
+            accelerator_store=stores.accelerators,
+            agents=Agents(stores.agents, saver, clock, agent_terms(settings)),
+        )
     )
+
+
+def agent_terms(settings: Settings) -> AgentTerms:
+    """Return on which terms agents are heard.
+
+    Raises:
+        SettingsInvalidError: the shared secret cannot be read, or others may read it.
+    """
+    if not settings.enrolment_secret_file:
+        return AgentTerms(settings.heartbeat_interval_s)
+    path = Path(settings.enrolment_secret_file)
+    try:
+        mode, secret = path.stat().st_mode, path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise SettingsInvalidError(wanted=f"the enrolment secret in {path}", found=str(exc)) from exc
+    if mode & 0o077:
+        raise SettingsInvalidError(
+            wanted=f"the enrolment secret in {path}", found="others may read it", remedy=f"chmod 600 {path}"
+        )
+    if not secret:
+        raise SettingsInvalidError(wanted=f"the enrolment secret in {path}", found="the file is empty")
+    return AgentTerms(settings.heartbeat_interval_s, hash_of(secret))

@@ -12,7 +12,7 @@ from typing import Any, Final
 import click
 from rich.text import Text
 
-from cyborg_reconciler.cli import apply, completion, demo, history, observe, plan, run, serve, status, validate
+from cyborg_reconciler.cli import agents, apply, completion, demo, history, observe, plan, run, serve, status, validate
 from cyborg_reconciler.cli.common import FAILED, INTERRUPTED, errors_console
 from cyborg_reconciler.errors import ReconcilerError
 
@@ -50,6 +50,7 @@ for command in (
     observe.export,
     run.run,
     serve.serve,
+    agents.agents,
     demo.demo,
     completion.completion,
 ):

@@ -17,6 +17,8 @@ from typing import Any, TextIO
 
 import urllib3
 
+from cyborg_reconciler.documents.rest.base import Problem
+
 #: What gunicorn says once it can be reached.
 LISTENING = re.compile(r"Listening at: (http://127\.0\.0\.1:\d+)")
 
@@ -73,3 +75,12 @@ def _copy(process: subprocess.Popen[str], log: TextIO, told: "queue.Queue[str]")
         if found:
             told.put(found[1])
     process.stderr.close()
+
+
+def problem(answer, status):
+    """The problem that was answered, which must have *status*."""
+    assert answer.status == status, answer.data
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    found = Problem.model_validate(answer.json())
+    assert (found.status, found.request_id) == (status, answer.headers["X-Openstack-Request-Id"])
+    return found

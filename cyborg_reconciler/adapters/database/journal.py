@@ -15,6 +15,7 @@ import msgspec
 from sqlalchemy import Engine, select
 
 from cyborg_reconciler.adapters.database import event_rows, host_rows, run_rows
+from cyborg_reconciler.adapters.database.agent_store import DatabaseAgentStore
 from cyborg_reconciler.adapters.database.engine import (
     check_revision,
     migrate,
@@ -121,9 +122,13 @@ class DatabaseJournal:
         if self._lock:
             self._lock.release()
 
-    def store(self) -> DatabaseStore:
-        """Return the stores of the API and the conductor, in the same database."""
+    def accelerators(self) -> DatabaseStore:
+        """Return the accelerators, in the same database."""
         return DatabaseStore(self._engine)
+
+    def agents(self) -> DatabaseAgentStore:
+        """Return the agents, in the same database."""
+        return DatabaseAgentStore(self._engine)
 
     def controller(self) -> Controller:
         """Return who we are; a reader has token 0."""

@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 
 #: The revision that these tables are. A database of another one is migrated, or refused when it is newer.
-REVISION: Final = "v0002"
+REVISION: Final = "v0006"
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -246,4 +246,54 @@ allocations = Table(
     Column("amount", Integer, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     PrimaryKeyConstraint("consumer", "accelerator"),
+)
+
+#: By what hosts are known: their system uuid and the addresses of their NICs, as their newest facts have them.
+identities = Table(
+    "identities",
+    metadata,
+    Column("host", ForeignKey("hosts.name", ondelete="CASCADE"), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("value", String(64), nullable=False),
+    PrimaryKeyConstraint("host", "kind", "value"),
+    Index(None, "kind", "value"),
+)
+
+#: The agents of hosts. Tokens are hashed; *fingerprint* is that of the facts that the agent last told in full.
+agents = Table(
+    "agents",
+    metadata,
+    Column("host", ForeignKey("hosts.name", ondelete="CASCADE"), primary_key=True),
+    Column("token_hash", String(64), nullable=False, index=True),
+    Column("next_token_hash", String(64), nullable=False, index=True),
+    Column("approved", Boolean, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+    Column("fingerprint", String(255), nullable=False),
+    Column("boot_id", String(255), nullable=False),
+    Column("endpoint", String(255), nullable=False),
+    Column("agent_version", String(255), nullable=False),
+    Column("last_seen_at", UtcDateTime, index=True),
+    Column("silent", Boolean, nullable=False),
+)
+
+#: The right to look up one host, once.
+enrolments = Table(
+    "enrolments",
+    metadata,
+    Column("token_hash", String(64), primary_key=True),
+    Column("host", String(255), nullable=False, index=True),
+    Column("expires_at", UtcDateTime, nullable=False),
+    Column("used_at", UtcDateTime),
+)
+
+#: What agents are to do; a row goes when its agent was told.
+commands = Table(
+    "commands",
+    metadata,
+    Column("number", NUMBER, primary_key=True, autoincrement=True),
+    Column("host", ForeignKey("hosts.name", ondelete="CASCADE"), nullable=False, index=True),
+    Column("command", String(32), nullable=False),
+    Column("driver", String(255)),
+    Column("asked_at", UtcDateTime, nullable=False),
 )
