@@ -12,7 +12,20 @@ from typing import Any, Final
 import click
 from rich.text import Text
 
-from cyborg_reconciler.cli import agents, apply, completion, demo, history, observe, plan, run, serve, status, validate
+from cyborg_reconciler.cli import (
+    accelerators,
+    agents,
+    apply,
+    completion,
+    demo,
+    history,
+    observe,
+    plan,
+    run,
+    serve,
+    status,
+    validate,
+)
 from cyborg_reconciler.cli.common import FAILED, INTERRUPTED, errors_console
 from cyborg_reconciler.errors import ReconcilerError
 
@@ -51,6 +64,9 @@ for command in (
     run.run,
     serve.serve,
     agents.agents,
+    accelerators.accelerator,
+    accelerators.attach_instance,
+    accelerators.detach_instance,
     demo.demo,
     completion.completion,
 ):

@@ -235,6 +235,7 @@ accelerators = Table(
     Index(None, "host", "address"),
     Index(None, "state", "uuid"),
     Index(None, "device_type", "uuid"),
+    Index(None, "instance_uuid"),
 )
 
 #: Who has how much of which accelerator.

@@ -74,7 +74,7 @@ def make_accelerators() -> None:
         sa.UniqueConstraint("uuid", name="uq_accelerators_uuid"),
         sa.UniqueConstraint("name", name="uq_accelerators_name"),
     )
-    for columns in (["host", "address"], ["state", "uuid"], ["device_type", "uuid"]):
+    for columns in (["host", "address"], ["state", "uuid"], ["device_type", "uuid"], ["instance_uuid"]):
         op.create_index(f"ix_accelerators_{'_'.join(columns)}", "accelerators", columns)
 
 
