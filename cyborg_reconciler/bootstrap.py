@@ -64,7 +64,7 @@ def open_ports(settings: Settings, target: Target, *, exclusive: bool) -> Iterat
         JournalError: the journal cannot be opened.
     """
     with ExitStack() as stack:
-        journal = stack.enter_context(open_journal(settings.state_dir, exclusive=exclusive))
+        journal = stack.enter_context(open_journal(settings.state_dir, database=settings.database, exclusive=exclusive))
         options = AnsibleOptions(
             inventory=target.inventory,
             runs=(settings.state_dir / "runs").absolute(),  # runs work in folders of their own
@@ -93,8 +93,12 @@ def open_memory(settings: Settings, *, writes: bool = False) -> Iterator[Journal
     Raises:
         JournalError: there is none yet, or it cannot be opened.
     """
-    opened = open_journal(settings.state_dir, exclusive=False) if writes else open_reader(settings.state_dir)
-    with opened as journal:
+    folder, database = settings.state_dir, settings.database
+    with (
+        open_journal(folder, database=database, exclusive=False)
+        if writes
+        else open_reader(folder, database=database) as journal
+    ):
         yield journal
 
 
@@ -114,7 +118,7 @@ def open_stores(settings: Settings) -> Iterator[Stores]:
     Raises:
         JournalError: the database cannot be opened.
     """
-    with open_journal(settings.state_dir, exclusive=False) as journal:
+    with open_journal(settings.state_dir, database=settings.database, exclusive=False) as journal:
         yield Stores(journal, journal.accelerators(), journal.agents())
 
 

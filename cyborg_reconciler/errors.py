@@ -13,9 +13,10 @@ the API alone. Pure; imported by everybody.
     ├── SettingsInvalidError        STALL
     ├── JournalError                RETRY
     │   ├── JournalLockedError      RETRY
+    │   ├── JournalUnavailableError RETRY   the database's server
     │   └── JournalFullError        STALL
     ├── ExecutionError              RETRY   ansible-runner itself failed
-    ├── AlreadyRunningError         RETRY   another process holds this state folder
+    ├── AlreadyRunningError         RETRY   another process holds this state folder or database
     └── RequestError                STALL   a request to the API cannot be met as it is
         ├── RequestInvalidError     STALL   what was sent is not what is asked for; all of it is listed
         ├── UnauthenticatedError    STALL   nobody knows who asks
@@ -138,9 +139,15 @@ class JournalError(ReconcilerError):
 
 
 class JournalLockedError(JournalError):
-    """Another process keeps the database locked."""
+    """Another process keeps the database, or what is to be written in it, locked."""
 
     remedy = "wait for the other process, or end it"
+
+
+class JournalUnavailableError(JournalError):
+    """The database's server cannot be reached, has just been lost, or does not answer in time."""
+
+    remedy = "see whether the database server runs and lets this user in; it is tried anew with each call"
 
 
 class JournalFullError(JournalError):
@@ -157,7 +164,7 @@ class ExecutionError(ReconcilerError):
 
 
 class AlreadyRunningError(ReconcilerError):
-    """Another process works with this state folder."""
+    """Another process works with this state folder, or with this database."""
 
     next_step = NextStep.RETRY
     remedy = "wait for it, or give another folder with --state"

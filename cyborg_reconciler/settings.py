@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import parse_qsl, urlsplit
 
 from cyborg_reconciler.errors import SettingsInvalidError
 
@@ -22,6 +23,9 @@ TEXTS: Final = {"policies", "enrolment_secret_file"}
 #: What the settings may be that are one of a few words.
 CHOICES: Final = {"auth": ("token", "none")}
 
+#: Of these an empty variable says something; of others it is as good as none.
+MAY_BE_EMPTY: Final = {"database"}
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -29,6 +33,8 @@ class Settings:
 
     Attributes:
         state_dir: where the journal and the runs are.
+        database: where the journal is instead, as a URL of PostgreSQL (`postgresql://cyborg@db.example.com/cyborg`). A
+            password does not belong in it: libpq finds it in `~/.pgpass`, or where `PGPASSFILE` says.
         inventory: what `-i` is when it is not given; several are separated by colons in the environment.
         policies: what `-p` is when it is not given.
         forks: hosts that Ansible works on at a time.
@@ -43,6 +49,7 @@ class Settings:
     """
 
     state_dir: Path
+    database: str = ""
     inventory: tuple[str, ...] = ()
     policies: str = ""
     forks: int = 10
@@ -54,6 +61,11 @@ class Settings:
     save_out_interval_s: int = 5
     save_out_batch: int = 500
     enrolment_secret_file: str = ""
+
+    @property
+    def journal(self) -> str:
+        """Where the journal is, in words for people."""
+        return self.database or str(self.state_dir)
 
 
 def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
@@ -77,9 +89,9 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
         raise SettingsInvalidError(wanted=f"a readable TOML file {path}", found=str(exc)) from exc
     given = {
-        field.name: environ[PREFIX + field.name.upper()]
+        field.name: environ[variable]
         for field in fields(Settings)
-        if environ.get(PREFIX + field.name.upper())
+        if (variable := PREFIX + field.name.upper()) in environ and (environ[variable] or field.name in MAY_BE_EMPTY)
     }
     return _with(settings, given, "the environment")
 
@@ -106,8 +118,31 @@ def _convert(name: str, value: object, source: str) -> Path | str | int | tuple[
                 wanted=f"{' or '.join(CHOICES[name])} for {name}", found=f"{value!r} in {source}"
             )
         return str(value)
+    if name == "database":
+        return _check_database(str(value), source)
     if name == "inventory":
         return tuple(map(str, value)) if isinstance(value, list) else tuple(str(value).split(":"))
     if isinstance(value, bool) or not str(value).isdecimal() or int(str(value)) < 1:
         raise SettingsInvalidError(wanted=f"a whole number above 0 for {name}", found=f"{value!r} in {source}")
     return int(str(value))
+
+
+def _check_database(url: str, source: str) -> str:
+    """Return *url* when it is one that may be shown. What is wrong with it is said without it: it may hold a secret."""
+    wanted = "a URL such as postgresql://user@host/name as `database`"
+    if not url:
+        return url
+    try:
+        parts = urlsplit(url)
+        options = parse_qsl(parts.query, keep_blank_values=True)
+    except ValueError:
+        raise SettingsInvalidError(wanted=wanted, found=f"what is in {source} is none") from None
+    if parts.scheme not in {"postgresql", "postgres"}:
+        raise SettingsInvalidError(wanted=wanted, found=f"one that begins otherwise in {source}")
+    if ":" in parts.netloc.rpartition("@")[0] or any("password" in name for name, _ in options):
+        raise SettingsInvalidError(
+            wanted="a `database` without a password",
+            found=f"one in {source}, where others may come to see it",
+            remedy="put it into ~/.pgpass (mode 0600), or into the file that PGPASSFILE names",
+        )
+    return url

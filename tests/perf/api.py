@@ -23,9 +23,10 @@ from ansible_collections.openstack.cyborg.plugins.module_utils.facts import gath
 from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Tree
 from cyborg_reconciler.adapters.database import open_journal
 from cyborg_reconciler.adapters.database.accelerator_rows import row_of
-from cyborg_reconciler.adapters.database.engine import open_engine, writing
+from cyborg_reconciler.adapters.database.engine import writing
 from cyborg_reconciler.adapters.database.folder import DATABASE_NAME
 from cyborg_reconciler.adapters.database.schema import accelerators, agents, hosts
+from cyborg_reconciler.adapters.database.sqlite import open_engine
 from cyborg_reconciler.conductor.secrets import hash_of
 from cyborg_reconciler.simulation import large, write_tree
 from cyborg_reconciler.stores import Accelerator

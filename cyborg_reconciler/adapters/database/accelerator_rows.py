@@ -7,8 +7,9 @@ Called by the store, inside its transactions.
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, or_, select
 
+from cyborg_reconciler.adapters.database.engine import update_if
 from cyborg_reconciler.adapters.database.schema import accelerators, allocations
 from cyborg_reconciler.core.state import Health
 from cyborg_reconciler.errors import FieldError, RequestInvalidError
@@ -112,8 +113,7 @@ def insert(connection: Connection, one: Accelerator) -> None:
 
 def replace_if(connection: Connection, one: Accelerator, seen: int) -> bool:
     """Put *one* in the place of its row, if that still has the version that was *seen*; return whether it had."""
-    where = (_columns.uuid == one.uuid, _columns.version == seen)
-    return connection.execute(update(accelerators).where(*where).values(row_of(one))).rowcount == 1
+    return update_if(connection, accelerators, {"uuid": one.uuid}, seen, row_of(one))
 
 
 def read_consumers(connection: Connection, uuid: str) -> list[str]:

@@ -4,14 +4,14 @@
 Called by the store, inside its transactions.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, delete, or_, select, tuple_, update
 
-from cyborg_reconciler.adapters.database.engine import upsert
-from cyborg_reconciler.adapters.database.host_rows import ensure, portions
+from cyborg_reconciler.adapters.database.engine import portions, upsert
+from cyborg_reconciler.adapters.database.host_rows import claim
 from cyborg_reconciler.adapters.database.schema import agents, commands, enrolments, hosts, identities
 from cyborg_reconciler.agent_stores import Agent, CheckIn, Command, CommandName, Enrolment, Inventory
 from cyborg_reconciler.documents.facts import Facts
@@ -62,7 +62,7 @@ def inventory_of(facts: Facts) -> Inventory:
 # ----------------------------------------------------------------------------------------------------------- enrolments
 def add_enrolment(connection: Connection, token_hash: str, enrolment: Enrolment) -> None:
     """Enter the right to look up a host."""
-    ensure(connection, [enrolment.host])
+    claim(connection, [enrolment.host])
     row = {"host": enrolment.host, "expires_at": enrolment.expires_at, "used_at": None}
     connection.execute(enrolments.insert().values(token_hash=token_hash, **row))
 
@@ -99,7 +99,7 @@ def has_token(token_hash: str) -> ColumnElement[bool]:
 
 def put_agent(connection: Connection, agent: Agent) -> None:
     """Enter an agent, or the new token of one; what it told before stays."""
-    ensure(connection, [agent.host])
+    claim(connection, [agent.host])
     row = {name: getattr(agent, name) for name in PLAIN}
     upsert(connection, agents, [row], update=["token_hash", "next_token_hash", "approved", "agent_version"])
 
@@ -114,12 +114,13 @@ def change(connection: Connection, host: str, **values: object) -> bool:
     return connection.execute(update(agents).where(_columns.host == host).values(**values)).rowcount == 1
 
 
-def read_places(connection: Connection, names: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """Return how far agents have told: epoch and sequence. The rows are ours until the transaction ends."""
+def read_places(connection: Connection, names: Collection[str]) -> dict[str, tuple[int, int]]:
+    """Return how far agents have told: epoch and sequence."""
     found: dict[str, tuple[int, int]] = {}
     for portion in portions(sorted(names)):
-        query = select(_columns.host, _columns.epoch, _columns.sequence).where(_columns.host.in_(portion))
-        rows = connection.execute(query.order_by(_columns.host).with_for_update())
+        rows = connection.execute(
+            select(_columns.host, _columns.epoch, _columns.sequence).where(_columns.host.in_(portion))
+        )
         found.update((row.host, (row.epoch, row.sequence)) for row in rows)
     return found
 

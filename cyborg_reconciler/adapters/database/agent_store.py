@@ -10,9 +10,9 @@ from datetime import datetime
 from sqlalchemy import Connection, Engine, true
 
 from cyborg_reconciler.adapters.database import agent_rows, host_rows
-from cyborg_reconciler.adapters.database.engine import reading, writing
+from cyborg_reconciler.adapters.database.engine import lock_rows, reading, writing
 from cyborg_reconciler.adapters.database.event_rows import put_event
-from cyborg_reconciler.adapters.database.schema import agents
+from cyborg_reconciler.adapters.database.schema import agents, hosts
 from cyborg_reconciler.agent_stores import Agent, CheckIn, Command, CommandName, Enrolment, Inventory
 from cyborg_reconciler.ports import Event, Observation
 
@@ -74,8 +74,10 @@ class DatabaseAgentStore:
 
     def keep(self, check_ins: Sequence[CheckIn]) -> Sequence[bool]:
         """Keep what changed on many hosts."""
+        names = {one.host for one in check_ins}
         with writing(self._engine) as connection:
-            places = agent_rows.read_places(connection, [one.host for one in check_ins])
+            lock_rows(connection, hosts.c.name, names)
+            places = agent_rows.read_places(connection, names)
             kept: dict[str, CheckIn] = {}
             is_newer = []
             for one in check_ins:
