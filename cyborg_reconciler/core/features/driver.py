@@ -137,17 +137,24 @@ def _state(spec: DriverDocSpec, module: reported.Module, subject: Subject) -> Ob
 
 def _doubt(spec: DriverDocSpec, subject: Subject) -> Unknown | None:
     """Return which device may be one of the driver's, since its ids could not be read."""
-    perhaps = (device for device in subject.facts.devices if matches(device, spec.match, perhaps=True))
-    words = (f"{one.address} may be one of its devices: {lacks_ids(one)}" for one in perhaps if lacks_ids(one))
+    perhaps = (one for one in subject.facts.devices if lacks_ids(one) and one.address not in subject.aside)
+    words = (
+        f"{one.address} may be one of its devices: {lacks_ids(one)}"
+        for one in perhaps
+        if matches(one, spec.match, perhaps=True)
+    )
     return next(map(Unknown, words), None)
 
 
 def _devices(spec: DriverDocSpec, subject: Subject) -> list[reported.Device]:
-    """Return the devices that the driver is for and that nothing else was bound to on purpose."""
+    """Return the devices that the driver is set up for and that nothing else was bound to on purpose."""
     return [
         device
         for device in subject.facts.devices
-        if matches(device, spec.match) and device.driver_override is None and device.driver != VFIO
+        if matches(device, spec.match)
+        and device.driver_override is None
+        and device.driver != VFIO
+        and device.address not in subject.aside
     ]
 
 
