@@ -144,6 +144,12 @@ class AgentStore(Protocol):
     def command(self, hosts: Sequence[str], command: CommandName, driver: str | None, at: datetime) -> None:
         """Have the agents of *hosts* do something; one that is to do so already is not told twice."""
 
+    def ask_for_discovery(self, hosts: Sequence[str], driver: str | None, at: datetime) -> Sequence[str]:
+        """Have *hosts*, or all, looked at again: by their agents, or else by the worker, in one transaction.
+
+        Return those that are not known; then nothing was asked for.
+        """
+
     def commands(self, host: str) -> Sequence[Command]:
         """Return what the agent of *host* is to do, and take it for told."""
 

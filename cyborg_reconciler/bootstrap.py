@@ -18,7 +18,7 @@ from cyborg_reconciler.conductor.agents import Agents, AgentTerms
 from cyborg_reconciler.conductor.saving import SaveOut, Saver
 from cyborg_reconciler.ports import Declarations, Journal
 from cyborg_reconciler.settings import Settings
-from cyborg_reconciler.stores import AcceleratorStore
+from cyborg_reconciler.stores import AcceleratorStore, HardwareStore
 from cyborg_reconciler.survey import Ports
 
 
@@ -108,6 +108,7 @@ class Stores:
 
     journal: Journal
     accelerators: AcceleratorStore
+    hardware: HardwareStore
     agents: AgentStore
 
 
@@ -119,7 +120,7 @@ def open_stores(settings: Settings) -> Iterator[Stores]:
         JournalError: the database cannot be opened.
     """
     with open_journal(settings.state_dir, database=settings.database, exclusive=False) as journal:
-        yield Stores(journal, journal.accelerators(), journal.agents())
+        yield Stores(journal, journal.accelerators(), journal.hardware(), journal.agents())
 
 
 @contextmanager

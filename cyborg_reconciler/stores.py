@@ -43,7 +43,7 @@ class Accelerator:
     Attributes:
         uuid: that of the hardware that it comes from, where there is some.
         name: unique among all.
-        host, address, identity: where it was found, and which device it is; None and empty without hardware.
+        host, address: where it was found; None without hardware.
         parent: the uuid of the PF, of a VF.
         origin: ``discovery`` found it; ``api``: an operator told of it, and owns its specification.
         claimed: an operator has named it.
@@ -60,7 +60,6 @@ class Accelerator:
     updated_at: datetime
     host: str | None = None
     address: str | None = None
-    identity: str = ""
     parent: str | None = None
     origin: Literal["discovery", "api"] = "discovery"
     claimed: bool = False
@@ -79,7 +78,7 @@ class Accelerator:
     health: Health = Health.UNKNOWN
     setup_required: bool = False
     reboot_required: bool = False
-    attach_info: Mapping[str, str] | None = None
+    attach_info: Mapping[str, Any] | None = None
     attachment: Attachment | None = None
     resource_provider_uuid: str | None = None
     present: bool = True
@@ -219,3 +218,14 @@ class AcceleratorStore(Protocol):
 
     def allocated(self, uuid: str) -> Sequence[str]:
         """Return the consumers that have an allocation of the accelerator."""
+
+
+class HardwareStore(Protocol):
+    """Every physical device that was found. Every method raises JournalError when the database cannot be used."""
+
+    def page(self, host: str, limit: int, marker: str) -> Page:
+        """Return a page of the hardware that is there, of one host or (empty) of all, in the order of uuids.
+
+        Raises:
+            NotFoundError: there is no such host.
+        """

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from cyborg_reconciler_api.operation import Operation
-from cyborg_reconciler_api.resources import accelerators, agents
+from cyborg_reconciler_api.resources import accelerators, agents, hardware
 
 #: Paths that carry no version.
 UNVERSIONED: Final = frozenset({"/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"})
@@ -20,6 +20,11 @@ ROUTES: Final[Mapping[str, Mapping[str, Operation]]] = {
         "DELETE": accelerators.detach,
     },
     "/v1/accelerators/{uuid}/{acc_spec}": {"PUT": accelerators.describe},
+    "/v1/hardware": {"GET": hardware.list_},
+    "/v1/hosts/{host}/hardware": {"GET": hardware.list_of_host},
+    "/v1/discovery": {"POST": hardware.discover},
+    "/v1/hosts/{host}/discovery": {"POST": hardware.discover_host},
+    "/v1/hosts/{host}/drivers/{driver}/discovery": {"POST": hardware.discover_driver},
     # What agents have, and nothing else.
     "/v1/lookup": {"POST": agents.look_up},
     "/v1/hello": {"POST": agents.hello},

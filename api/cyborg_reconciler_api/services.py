@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from cyborg_reconciler.conductor.accelerators import Accelerators
 from cyborg_reconciler.conductor.agents import Agents
-from cyborg_reconciler.stores import AcceleratorStore
+from cyborg_reconciler.conductor.discovery import Discovery
+from cyborg_reconciler.stores import AcceleratorStore, HardwareStore
 from cyborg_reconciler_api.access import Scheme
 
 
@@ -16,4 +17,6 @@ class Services:
     authenticate: Scheme
     accelerators: Accelerators
     accelerator_store: AcceleratorStore
+    hardware: HardwareStore
     agents: Agents
+    discovery: Discovery

@@ -13,6 +13,7 @@ import falcon
 from cyborg_reconciler.bootstrap import SystemClock, open_stores
 from cyborg_reconciler.conductor.accelerators import Accelerators
 from cyborg_reconciler.conductor.agents import Agents, AgentTerms
+from cyborg_reconciler.conductor.discovery import Discovery
 from cyborg_reconciler.conductor.saving import SaveOut, Saver
 from cyborg_reconciler.conductor.secrets import hash_of
 from cyborg_reconciler.errors import SettingsInvalidError
@@ -42,6 +43,8 @@ def create() -> falcon.App[falcon.Request, falcon.Response]:
             authenticate=nobody_is_asked,
             accelerators=Accelerators(stores.accelerators, clock),
             accelerator_store=stores.accelerators,
+            hardware=stores.hardware,
+            discovery=Discovery(stores.agents, clock),
             agents=Agents(stores.agents, saver, clock, agent_terms(settings)),
         )
     )

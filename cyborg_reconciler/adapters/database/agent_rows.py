@@ -109,6 +109,20 @@ def is_known(connection: Connection, host: str) -> bool:
     return connection.execute(select(hosts.c.name).where(hosts.c.name == host)).first() is not None
 
 
+def read_known(connection: Connection) -> list[str]:
+    """Return the names of all hosts."""
+    return list(connection.execute(select(hosts.c.name).order_by(hosts.c.name)).scalars())
+
+
+def read_talking(connection: Connection, names: Sequence[str]) -> list[str]:
+    """Return those of *names* that have an agent which may speak for them, and is not silent."""
+    may_speak = (_columns.token_hash != "", _columns.approved, ~_columns.silent)
+    found: set[str] = set()
+    for portion in portions(names):
+        found.update(connection.execute(select(_columns.host).where(_columns.host.in_(portion), *may_speak)).scalars())
+    return [name for name in names if name in found]
+
+
 def change(connection: Connection, host: str, **values: object) -> bool:
     """Set columns of an agent; return whether there is one."""
     return connection.execute(update(agents).where(_columns.host == host).values(**values)).rowcount == 1

@@ -10,6 +10,8 @@ from datetime import datetime
 from sqlalchemy import Connection, Engine, true
 
 from cyborg_reconciler.adapters.database import agent_rows, host_rows
+from cyborg_reconciler.adapters.database.declaration_rows import read_catalogue
+from cyborg_reconciler.adapters.database.discovery_rows import put_found
 from cyborg_reconciler.adapters.database.engine import lock_rows, reading, writing
 from cyborg_reconciler.adapters.database.event_rows import put_event
 from cyborg_reconciler.adapters.database.schema import agents, hosts
@@ -93,6 +95,8 @@ class DatabaseAgentStore:
         if told:
             observed = {one.host: Observation(one.facts, one.document, one.received_at) for one in told if one.facts}
             host_rows.put_facts(connection, observed)
+            found = {host: one.facts for host, one in observed.items()}
+            put_found(connection, found, read_catalogue(connection), max(one.received_at for one in told))
             agent_rows.put_identities(
                 connection, {host: agent_rows.inventory_of(one.facts) for host, one in observed.items()}
             )
@@ -132,6 +136,16 @@ class DatabaseAgentStore:
         """Have the agents of *hosts* do something."""
         with writing(self._engine) as connection:
             agent_rows.add_commands(connection, hosts, command, driver, at)
+
+    def ask_for_discovery(self, hosts: Sequence[str], driver: str | None, at: datetime) -> Sequence[str]:
+        """Have *hosts*, or all, looked at again."""
+        with writing(self._engine) as connection:
+            unknown = [host for host in hosts if not agent_rows.is_known(connection, host)]
+            if not unknown:
+                asked = hosts or agent_rows.read_known(connection)
+                told = agent_rows.read_talking(connection, asked)
+                agent_rows.add_commands(connection, told, "discover", driver, at)
+        return unknown
 
     def commands(self, host: str) -> Sequence[Command]:
         """Return what the agent of *host* is to do, and take it for told."""

@@ -17,11 +17,13 @@ from sqlalchemy import Engine, select
 
 from cyborg_reconciler.adapters.database import event_rows, host_rows, postgresql, run_rows, sqlite
 from cyborg_reconciler.adapters.database.agent_store import DatabaseAgentStore
+from cyborg_reconciler.adapters.database.declaration_rows import read_catalogue
+from cyborg_reconciler.adapters.database.discovery_rows import put_found
 from cyborg_reconciler.adapters.database.engine import reading, take_turns, translated, upsert, writing
 from cyborg_reconciler.adapters.database.folder import DATABASE_NAME, FolderLock, make_file, make_folder
 from cyborg_reconciler.adapters.database.revision import check_revision, migrate
 from cyborg_reconciler.adapters.database.schema import controllers, declarations
-from cyborg_reconciler.adapters.database.store import DatabaseStore
+from cyborg_reconciler.adapters.database.store import DatabaseHardwareStore, DatabaseStore
 from cyborg_reconciler.core.state import History, Phase
 from cyborg_reconciler.documents.declared import Declared, Located
 from cyborg_reconciler.documents.plan import Outcome, PlanDocument
@@ -136,6 +138,10 @@ class DatabaseJournal:
         """Return the accelerators, in the same database."""
         return DatabaseStore(self._engine)
 
+    def hardware(self) -> DatabaseHardwareStore:
+        """Return the hardware, in the same database."""
+        return DatabaseHardwareStore(self._engine)
+
     def agents(self) -> DatabaseAgentStore:
         """Return the agents, in the same database."""
         return DatabaseAgentStore(self._engine)
@@ -166,6 +172,9 @@ class DatabaseJournal:
         with writing(self._engine) as connection:
             host_rows.claim(connection, observed)
             host_rows.put_facts(connection, seen)
+            if seen:
+                found = {host: one.facts for host, one in seen.items()}
+                put_found(connection, found, read_catalogue(connection), max(one.received_at for one in seen.values()))
 
     def facts(self, hosts: Sequence[str]) -> Mapping[str, tuple[bytes, datetime]]:
         """Return the newest facts of *hosts* and when they were received."""

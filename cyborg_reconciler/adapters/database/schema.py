@@ -103,7 +103,8 @@ histories = Table(
     PrimaryKeyConstraint("host", "digest"),
 )
 
-#: The newest facts of a host; *received_at* moves when they come again unchanged.
+#: The newest facts of a host; *received_at* moves when they come again unchanged. *units*: the digest of the hardware
+#: that they tell of, as it was entered last.
 facts = Table(
     "facts",
     metadata,
@@ -111,6 +112,7 @@ facts = Table(
     Column("fingerprint", String(255), nullable=False),
     Column("document", Text, nullable=False),
     Column("received_at", UtcDateTime, nullable=False),
+    Column("units", String(64)),
 )
 
 #: What was declared, once for each digest.
@@ -205,7 +207,6 @@ accelerators = Table(
     Column("name", String(255), nullable=False, unique=True),
     Column("host", String(255)),
     Column("address", String(64)),
-    Column("identity", String(512), nullable=False),
     Column("parent", String(36)),
     Column("origin", String(16), nullable=False),
     Column("claimed", Boolean, nullable=False),
@@ -297,4 +298,20 @@ commands = Table(
     Column("command", String(32), nullable=False),
     Column("driver", String(255)),
     Column("asked_at", UtcDateTime, nullable=False),
+)
+
+#: Every physical device that was ever found on a host. *document* is what the API gives of it.
+hardware = Table(
+    "hardware",
+    metadata,
+    Column("uuid", String(36), primary_key=True),
+    Column("host", ForeignKey("hosts.name", ondelete="CASCADE"), nullable=False),
+    Column("address", String(64), nullable=False),
+    Column("ids", String(64), nullable=False),
+    Column("serial", Text),
+    Column("present", Boolean, nullable=False),
+    Column("is_accelerator", Boolean, nullable=False),
+    Column("document", Text, nullable=False),
+    Column("first_seen_at", UtcDateTime, nullable=False),
+    Index(None, "host", "address"),
 )
