@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 from cyborg_reconciler.conductor.accelerators import Accelerators
 from cyborg_reconciler.conductor.agents import Agents
+from cyborg_reconciler.conductor.refusals import Refusals
 from cyborg_reconciler.stores import AcceleratorStore
 from cyborg_reconciler_api.access import Scheme
+from cyborg_reconciler_api.rates import Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +16,8 @@ class Services:
     """What the operations work with: the conductor's services for what changes, the stores for what is read."""
 
     authenticate: Scheme
+    limits: Limits
+    refusals: Refusals
     accelerators: Accelerators
     accelerator_store: AcceleratorStore
     agents: Agents

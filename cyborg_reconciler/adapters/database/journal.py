@@ -17,6 +17,7 @@ from sqlalchemy import Engine, select
 
 from cyborg_reconciler.adapters.database import event_rows, host_rows, postgresql, run_rows, sqlite
 from cyborg_reconciler.adapters.database.agent_store import DatabaseAgentStore
+from cyborg_reconciler.adapters.database.credential_store import DatabaseCredentialStore
 from cyborg_reconciler.adapters.database.engine import reading, take_turns, translated, upsert, writing
 from cyborg_reconciler.adapters.database.folder import DATABASE_NAME, FolderLock, make_file, make_folder
 from cyborg_reconciler.adapters.database.revision import check_revision, migrate
@@ -135,6 +136,10 @@ class DatabaseJournal:
     def accelerators(self) -> DatabaseStore:
         """Return the accelerators, in the same database."""
         return DatabaseStore(self._engine)
+
+    def credentials(self) -> DatabaseCredentialStore:
+        """Return the users' tokens, in the same database."""
+        return DatabaseCredentialStore(self._engine)
 
     def agents(self) -> DatabaseAgentStore:
         """Return the agents, in the same database."""
