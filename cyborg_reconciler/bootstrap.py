@@ -18,7 +18,7 @@ from cyborg_reconciler.conductor.agents import Agents, AgentTerms
 from cyborg_reconciler.conductor.saving import SaveOut, Saver
 from cyborg_reconciler.ports import Declarations, Journal
 from cyborg_reconciler.settings import Settings
-from cyborg_reconciler.stores import AcceleratorStore, HardwareStore
+from cyborg_reconciler.stores import AcceleratorStore, CredentialStore, HardwareStore
 from cyborg_reconciler.survey import Ports
 
 
@@ -110,17 +110,23 @@ class Stores:
     accelerators: AcceleratorStore
     hardware: HardwareStore
     agents: AgentStore
+    credentials: CredentialStore
 
 
 @contextmanager
-def open_stores(settings: Settings) -> Iterator[Stores]:
+def open_stores(settings: Settings, *, writes: bool = True) -> Iterator[Stores]:
     """Yield what the API and the conductor keep; several processes may, beside the one that changes hosts.
 
     Raises:
-        JournalError: the database cannot be opened.
+        JournalError: the database cannot be opened; where nothing *writes*, also when there is none yet.
     """
-    with open_journal(settings.state_dir, database=settings.database, exclusive=False) as journal:
-        yield Stores(journal, journal.accelerators(), journal.hardware(), journal.agents())
+    folder, database = settings.state_dir, settings.database
+    with (
+        open_journal(folder, database=database, exclusive=False)
+        if writes
+        else open_reader(folder, database=database) as journal
+    ):
+        yield Stores(journal, journal.accelerators(), journal.hardware(), journal.agents(), journal.credentials())
 
 
 @contextmanager

@@ -21,6 +21,7 @@ the API alone. Pure; imported by everybody.
         ├── RequestInvalidError     STALL   what was sent is not what is asked for; all of it is listed
         ├── UnauthenticatedError    STALL   nobody knows who asks
         ├── ForbiddenError          STALL   who asks may not
+        ├── TooManyRequestsError    RETRY   who asks does so too often
         ├── NotFoundError           STALL   there is no such thing
         └── ConflictError           STALL   what is there does not allow it
             └── OvertakenError      RETRY   somebody else changed the same thing first
@@ -200,6 +201,17 @@ class UnauthenticatedError(RequestError):
 
 class ForbiddenError(RequestError):
     """Who asks may not."""
+
+
+class TooManyRequestsError(RequestError):
+    """Who asks does so too often."""
+
+    next_step = NextStep.RETRY
+    remedy = "wait as long as Retry-After says"
+
+    def __init__(self, found: str, retry_after_s: float) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(found=found)
 
 
 class NotFoundError(RequestError):

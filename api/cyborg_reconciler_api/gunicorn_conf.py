@@ -5,6 +5,18 @@ Everything can be said otherwise on gunicorn's command line, or with ``GUNICORN_
 new workers with new settings and certificates, while the old ones finish what they have begun.
 """
 
+import ssl
+import sys
+
+from cyborg_reconciler.errors import SettingsInvalidError
+from cyborg_reconciler.settings import read_settings
+from cyborg_reconciler_api import reload as again
+
+try:
+    _settings = read_settings()
+except SettingsInvalidError as exc:
+    sys.exit(f"error: {exc}")
+
 wsgi_app = "cyborg_reconciler_api.wsgi:create()"
 bind = "127.0.0.1:8778"
 worker_class = "gthread"
@@ -21,3 +33,16 @@ limit_request_fields = 64
 preload_app = False
 # No file and no socket but what is asked for.
 control_socket_disable = True
+# TLS, where the settings have a certificate; clients need one where they have a CA for those.
+certfile = _settings.tls_cert or None
+keyfile = _settings.tls_key or None
+ca_certs = _settings.tls_client_ca or None
+cert_reqs = ssl.CERT_REQUIRED if ca_certs else ssl.CERT_NONE
+
+on_starting = again.read_first
+on_reload = again.read_again
+
+
+def ssl_context(config: again.Configuration, _default: object) -> ssl.SSLContext:
+    """Return how connections are encrypted."""
+    return again.context_of(config)

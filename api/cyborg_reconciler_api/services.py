@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from cyborg_reconciler.conductor.accelerators import Accelerators
 from cyborg_reconciler.conductor.agents import Agents
 from cyborg_reconciler.conductor.discovery import Discovery
+from cyborg_reconciler.conductor.refusals import Refusals
 from cyborg_reconciler.stores import AcceleratorStore, HardwareStore
 from cyborg_reconciler_api.access import Scheme
+from cyborg_reconciler_api.rates import Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +17,8 @@ class Services:
     """What the operations work with: the conductor's services for what changes, the stores for what is read."""
 
     authenticate: Scheme
+    limits: Limits
+    refusals: Refusals
     accelerators: Accelerators
     accelerator_store: AcceleratorStore
     hardware: HardwareStore

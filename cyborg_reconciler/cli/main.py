@@ -24,6 +24,7 @@ from cyborg_reconciler.cli import (
     run,
     serve,
     status,
+    token,
     validate,
 )
 from cyborg_reconciler.cli.common import FAILED, INTERRUPTED, errors_console
@@ -67,6 +68,7 @@ for command in (
     accelerators.accelerator,
     accelerators.attach_instance,
     accelerators.detach_instance,
+    token.token,
     demo.demo,
     completion.completion,
 ):

@@ -246,7 +246,7 @@ class Agents:
         """Return a token with which the agent of *host* may look itself up, once, until it expires."""
         token = new_token(ENROLMENT_TOKEN)
         now = self.clock.now()
-        event = Event(now, "EnrolmentMinted", host, f"by {caller.name}", {"by": caller.name})
+        event = Event(now, "EnrolmentMinted", host, f"by {caller.name}", caller.trace())
         self.store.mint(hash_of(token), Enrolment(host, now + valid_for), event)
         return token
 
@@ -256,7 +256,7 @@ class Agents:
         Raises:
             NotFoundError: there is none.
         """
-        event = Event(self.clock.now(), "AgentApproved", host, f"by {caller.name}", {"by": caller.name})
+        event = Event(self.clock.now(), "AgentApproved", host, f"by {caller.name}", caller.trace())
         if not self.store.approve(host, event):
             raise NotFoundError(wanted=f"an agent of {host}", found="none has registered")
 
@@ -268,7 +268,7 @@ class Agents:
         """
         if self.store.agent(host) is None:
             raise NotFoundError(wanted=f"an agent of {host}", found="none has registered")
-        event = Event(self.clock.now(), "AgentTokenRevoked", host, f"by {caller.name}", {"by": caller.name})
+        event = Event(self.clock.now(), "AgentTokenRevoked", host, f"by {caller.name}", caller.trace())
         self.store.set_token(host, "", "", event)
 
     def ask(self, caller: Caller, hosts: Sequence[str], command: CommandName, driver: str | None = None) -> None:
@@ -283,7 +283,7 @@ class Agents:
         now = self.clock.now()
         self.store.command(hosts, command, driver, now)
         for host in hosts:
-            data = {"by": caller.name, "driver": driver}
+            data = {**caller.trace(), "driver": driver}
             self.store.tell(Event(now, "AgentAsked", host, f"{caller.name}: {command}", data))
 
     def listen(self) -> Sequence[str]:

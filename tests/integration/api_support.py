@@ -38,7 +38,12 @@ class Server:
 
     def __call__(self, method: str, path: str, body: Any = None, **headers: str) -> urllib3.BaseHTTPResponse:
         """Send a request, and return the answer; *body* goes as JSON, and bytes as they are."""
-        sent = {**self.headers, **{name.replace("_", "-"): value for name, value in headers.items()}}
+        # A connection that is kept may just be closed by the server when it is used again.
+        sent = {
+            "connection": "close",
+            **self.headers,
+            **{name.replace("_", "-"): value for name, value in headers.items()},
+        }
         if body is not None:
             sent.setdefault("content-type", "application/json")
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()

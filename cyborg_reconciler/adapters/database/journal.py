@@ -17,6 +17,7 @@ from sqlalchemy import Engine, select
 
 from cyborg_reconciler.adapters.database import event_rows, host_rows, postgresql, run_rows, sqlite
 from cyborg_reconciler.adapters.database.agent_store import DatabaseAgentStore
+from cyborg_reconciler.adapters.database.credential_store import DatabaseCredentialStore
 from cyborg_reconciler.adapters.database.declaration_rows import read_catalogue
 from cyborg_reconciler.adapters.database.discovery_rows import put_found
 from cyborg_reconciler.adapters.database.engine import reading, take_turns, translated, upsert, writing
@@ -141,6 +142,10 @@ class DatabaseJournal:
     def hardware(self) -> DatabaseHardwareStore:
         """Return the hardware, in the same database."""
         return DatabaseHardwareStore(self._engine)
+
+    def credentials(self) -> DatabaseCredentialStore:
+        """Return the users' tokens, in the same database."""
+        return DatabaseCredentialStore(self._engine)
 
     def agents(self) -> DatabaseAgentStore:
         """Return the agents, in the same database."""

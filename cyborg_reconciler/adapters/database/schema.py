@@ -315,3 +315,17 @@ hardware = Table(
     Column("first_seen_at", UtcDateTime, nullable=False),
     Index(None, "host", "address"),
 )
+
+#: The users' tokens: what each opens, under the SHA-256 of it. That is how they are found, hence the index.
+credentials = Table(
+    "credentials",
+    metadata,
+    Column("name", String(255), primary_key=True),
+    Column("digest", String(64), nullable=False, unique=True),
+    Column("role", String(16), nullable=False),
+    Column("project_id", String(255)),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime),
+    Column("last_used_at", UtcDateTime),
+    Column("revoked_at", UtcDateTime),
+)
