@@ -53,6 +53,7 @@ PARAMETERS: Final[Mapping[str, Any]] = {
     "keepalives_idle": 30,
     "keepalives_interval": 10,
     "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
 }
 #: The same on the side of the server. What was acknowledged is on its disk, whatever it does for others.
 OPTIONS: Final[Mapping[str, Any]] = {
@@ -61,6 +62,7 @@ OPTIONS: Final[Mapping[str, Any]] = {
     "tcp_keepalives_idle": 30,
     "tcp_keepalives_interval": 10,
     "tcp_keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
 }
 
 #: Connections that are kept, and that may come on top while many threads are at work.
