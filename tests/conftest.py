@@ -20,11 +20,14 @@ def cluster() -> Iterator[Cluster]:
     if programs is None:
         pytest.skip(MISSING)
     with private_cluster(programs) as cluster:
-        cluster.make_template()
-        engine = adapter.open_engine(cluster.url("template"), writes=True, busy_timeout_s=5)
-        migrate(engine)
-        engine.dispose()
+        cluster.make_template(make_tables)
         yield cluster
+
+
+def make_tables(database: str) -> None:
+    engine = adapter.open_engine(database, writes=True, busy_timeout_s=5)
+    migrate(engine)
+    engine.dispose()
 
 
 @pytest.fixture
@@ -37,7 +40,7 @@ def empty_postgresql(cluster: Cluster) -> Iterator[str]:
 @pytest.fixture
 def postgresql(cluster: Cluster) -> Iterator[str]:
     """The URL of a database with the journal's tables, and nothing in them."""
-    with cluster.database("template") as url:
+    with cluster.journal() as url:
         yield url
 
 

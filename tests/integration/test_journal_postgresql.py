@@ -30,7 +30,7 @@ from cyborg_reconciler.ports import Event, Unobserved
 from cyborg_reconciler.settings import Settings
 from tests.disks import BIG, record_until_full, small_disk
 from tests.integration.acknowledged import Writer, assert_kept
-from tests.postgresql import GUARDED, PASSWORD, ROLE, Cluster
+from tests.postgresql import GUARDED, PASSWORD, Cluster
 
 NOW = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
 
@@ -157,7 +157,8 @@ def test_a_full_disk_under_the_server_loses_nothing(cluster: Cluster, tmp_path: 
 
 
 def test_a_password_comes_from_its_file_and_is_never_shown(cluster: Cluster, postgresql: str, tmp_path: Path) -> None:
-    url = postgresql.replace(f"{ROLE}@", f"{GUARDED}@")
+    name = psycopg.conninfo.conninfo_to_dict(postgresql)["dbname"]
+    url = f"postgresql://{GUARDED}@127.0.0.1:{cluster.port}/{name}?connect_timeout=60"
     right, wrong = tmp_path / "right", tmp_path / "wrong"
     for path, password in ((right, PASSWORD), (wrong, "not that one")):
         path.touch(mode=0o600)
@@ -167,7 +168,7 @@ def test_a_password_comes_from_its_file_and_is_never_shown(cluster: Cluster, pos
     for more in (f"&passfile={wrong}", f"&passfile={wrong}&password=hidden", "&pass%77ord=hidden"):
         with pytest.raises(JournalUnavailableError, match="password authentication failed") as caught:
             open_reader(tmp_path, database=f"{url.replace('@', ':hidden@')}{more}")
-        assert f"postgresql://{GUARDED}@/" in caught.value.line()
+        assert f"postgresql://{GUARDED}@127.0.0.1:{cluster.port}/" in caught.value.line()
         assert "hidden" not in caught.value.line()
 
 

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, LiteralString
 from urllib.parse import unquote, urlsplit
 
-from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, OperationalError
 
 from cyborg_reconciler.errors import (
     AlreadyRunningError,
@@ -53,6 +53,7 @@ PARAMETERS: Final[Mapping[str, Any]] = {
     "keepalives_idle": 30,
     "keepalives_interval": 10,
     "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
 }
 #: The same on the side of the server. What was acknowledged is on its disk, whatever it does for others.
 OPTIONS: Final[Mapping[str, Any]] = {
@@ -61,6 +62,7 @@ OPTIONS: Final[Mapping[str, Any]] = {
     "tcp_keepalives_idle": 30,
     "tcp_keepalives_interval": 10,
     "tcp_keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
 }
 
 #: Connections that are kept, and that may come on top while many threads are at work.
@@ -182,15 +184,32 @@ def open_engine(database: str, *, writes: bool, busy_timeout_s: float, seat: Sea
             raise
         return session
 
-    return create_engine(
+    engine = create_engine(
         URL.create("postgresql+psycopg", database=name),  # for people: `connect` knows better
         creator=connect,
         hide_parameters=True,
-        pool_pre_ping=True,
         pool_size=POOL_SIZE,
         max_overflow=POOL_OVERFLOW,
         use_native_hstore=False,
     )
+
+    @event.listens_for(engine, "checkout")
+    def _check(session: "psycopg.Connection[Any]", _record: object, _fairy: object) -> None:
+        try:
+            look_for_end(session)
+        except psycopg.OperationalError as exc:
+            raise InvalidatePoolError(one_line(exc)) from exc  # this one is replaced, and so are those beside it
+
+    return engine
+
+
+def look_for_end(session: "psycopg.Connection[Any]") -> None:
+    """Raise psycopg's OperationalError when the server, or the kernel, has ended *session* since it was last used.
+
+    What came in is read, without a question to the server: that would take as long as a query.
+    """
+    for _ in range(2):  # the server's last words, and then the end
+        session.pgconn.consume_input()
 
 
 def session_parameters(given: Mapping[str, Any], *, writes: bool, busy_timeout_s: float) -> dict[str, Any]:
