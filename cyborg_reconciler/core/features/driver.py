@@ -130,7 +130,7 @@ def _state(spec: DriverDocSpec, module: reported.Module, subject: Subject) -> Ob
     for device in _devices(spec, subject):
         if isinstance(device.driver, reported.Unknown):
             return Unknown(f"{device.address}: {device.driver.unknown}")
-        if not _is_bound(device, module):
+        if not is_bound(device, module):
             return UNBOUND
     return _doubt(spec, subject) or PRESENT
 
@@ -158,7 +158,8 @@ def _devices(spec: DriverDocSpec, subject: Subject) -> list[reported.Device]:
     ]
 
 
-def _is_bound(device: reported.Device, module: reported.Module) -> bool:
+def is_bound(device: reported.Device, module: reported.Module) -> bool:
+    """Return whether *module* drives *device*, by its own word or by the device's."""
     drivers = {module_name(name) for name in (device.driver, device.function_driver) if isinstance(name, str)}
     return device.address in module.devices or module_name(module.name) in drivers
 
@@ -349,7 +350,7 @@ def _device_trouble(action: Action, spec: DriverDocSpec, module: reported.Module
         return Reason.UNSUPPORTED, f"{module.name} tells no version: leave driver.version out"
     for device in _devices(spec, subject):
         driver = driver_proper(device)
-        if isinstance(driver, str) and not _is_bound(device, module):
+        if isinstance(driver, str) and not is_bound(device, module):
             text = f"{device.address} is bound to {driver}: declare kernel_modules.blacklist or binding for it"
             return Reason.MANUAL_ACTION_REQUIRED, text
     return None
