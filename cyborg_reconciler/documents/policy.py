@@ -54,7 +54,7 @@ class DeviceSelector(Document):
     vendor_id: OneOrMany | None = Field(None, description="The vendor's id.", examples=["8086"])
     product_id: OneOrMany | None = Field(None, description="The product's id.", examples=[("4940", "4942")])
     device_type: DeviceType | Annotated[tuple[DeviceType, ...], NOT_EMPTY] | None = Field(
-        None, description="What the device is for, by its driver or by its class.", examples=["CRYPTO"]
+        None, description="What the device is for, by its driver, its ids or its class.", examples=["CRYPTO"]
     )
     class_id: PciClass | Annotated[tuple[PciClass, ...], NOT_EMPTY] | None = Field(
         None, alias="class", description="The first digits of the device's class.", examples=["0b40"]

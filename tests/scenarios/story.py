@@ -15,6 +15,7 @@ for all hosts and, where they speak of devices, for all of Intel's. `given` may 
     reboot, history    the pool's block; what the journal remembers
     facts_age_s        how old the facts are
     connection         false for a host that only its agent knows
+    failed_in          the phase in which the host's last change failed
 """
 
 from collections.abc import Iterator
