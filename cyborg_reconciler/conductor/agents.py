@@ -169,12 +169,12 @@ class Agents:
             self.saver.touch(check_in)
         elif not self.saver.keep(check_in):
             self._stale(agent, given)
-        commands = tuple(self._told(agent, command) for command in self.store.commands(host))
+        waiting = self.store.commands(host) if agent.awaited else ()
         return CheckedIn(
             heartbeat_interval=self.terms.interval_s,
             generation=agent.generation,
             durable=durable,
-            commands=list(commands),
+            commands=[self._told(agent, command) for command in waiting],
         )
 
     def _speaker(self, host: str, token: str) -> Agent:

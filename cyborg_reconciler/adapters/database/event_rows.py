@@ -4,6 +4,7 @@
 Called by the journal and the store, inside their transactions.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -15,9 +16,23 @@ from cyborg_reconciler.ports import Event
 
 def put_event(connection: Connection, event: Event) -> None:
     """Append to the audit trail."""
-    data = None if event.data is None else msgspec.json.encode(event.data).decode()
-    row = {"at": event.at, "kind": event.kind, "host": event.host, "message": event.message, "data": data}
-    connection.execute(events.insert().values(row))
+    put_events(connection, [event])
+
+
+def put_events(connection: Connection, told: Sequence[Event]) -> None:
+    """Append to the audit trail, in this order."""
+    rows = [
+        {
+            "at": event.at,
+            "kind": event.kind,
+            "host": event.host,
+            "message": event.message,
+            "data": None if event.data is None else msgspec.json.encode(event.data).decode(),
+        }
+        for event in told
+    ]
+    if rows:
+        connection.execute(events.insert(), rows)
 
 
 def read_events(connection: Connection, host: str, limit: int) -> list[Event]:
