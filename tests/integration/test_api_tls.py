@@ -14,6 +14,8 @@ import pytest
 import urllib3
 from cryptography import x509
 
+from cyborg_reconciler.cli.remote import find_remote
+from cyborg_reconciler.errors import SettingsInvalidError
 from tests.integration.api_support import running, serving
 from tests.integration.certificates import Authority
 from tests.integration.console import PROGRAM, QUIET, call
@@ -98,6 +100,19 @@ def test_who_has_none_or_one_of_another_ca_is_not(place, tmp_path):
     for pool in (place.pool(), place.pool(cert_file=str(file), key_file=str(key))):
         with pytest.raises((urllib3.exceptions.SSLError, urllib3.exceptions.ProtocolError)):
             pool.request("GET", f"{place.server.url}/v1/accelerators", timeout=60)
+
+
+def test_our_own_commands_show_a_certificate_as_well(place):
+    clouds = place.authority.folder / "clouds.yaml"
+    files = f"ca: {place.authority.file.name}, cert: {place.file.name}, key: {place.key.name}"
+    clouds.write_text(f"clouds: {{here: {{server: '{place.server.url}', {files}}}}}")
+    remote = find_remote(None, None, {"CYBORG_RECONCILER_CLOUDS": str(clouds)})
+    assert remote("GET", "/v1/accelerators").document["accelerator"] == []
+    given = {"SERVER": place.server.url, "CA": place.authority.file, "CERT": place.file, "KEY": place.key}
+    remote = find_remote(None, None, {f"CYBORG_RECONCILER_{name}": str(value) for name, value in given.items()})
+    assert remote("GET", "/v1/accelerators").document["accelerator"] == []
+    with pytest.raises(SettingsInvalidError, match=r"gone\.pem"):
+        find_remote(place.server.url, None, {"CYBORG_RECONCILER_CERT": str(place.authority.folder / "gone.pem")})
 
 
 def test_what_is_older_than_tls_1_2_is_refused_by_the_server(place):
