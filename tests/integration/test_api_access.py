@@ -190,6 +190,15 @@ class TestAudit:
             ({"description": ""}, {"description": "on the left"}),
         ]
 
+    def test_whatever_a_caller_caused_says_all_of_him(self, place):
+        assert place.by("manager")("POST", "/v1/discovery").status < 300
+        with open_reader(place.state) as journal:
+            caused = [event for event in journal.events(limit=100_000) if "by" in (event.data or {})]
+        kinds = {event.kind for event in caused}
+        assert {"DiscoveryAsked", "TokenCreated", "TokenRevoked", "AccessRefused"} <= kinds
+        lacking = {event.kind for event in caused if not OPERATOR.trace().keys() <= event.data.keys()}
+        assert lacking == {"AccessRefused"}  # which says where from, and of whom nobody may know more than that
+
     def test_what_operators_do_at_the_command_line_is_there_as_well(self, place):
         call("token", "create", "typed", "--role", "reader", "--state", place.state)
         made = next(event for event in place.events("TokenCreated") if event.data["after"]["token"] == "typed")  # noqa: S105 - a name
