@@ -89,6 +89,8 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(INTERRUPTED)
     except click.ClickException as exc:
         message = exc.format_message().rstrip(".")
+        if isinstance(exc, click.MissingParameter):  # whose choices stand on lines of their own
+            message = " ".join(message.split())
         hint = ""
         if isinstance(exc, click.UsageError) and exc.ctx is not None:
             hint = f"; see `{exc.ctx.command_path} --help`"
