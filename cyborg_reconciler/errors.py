@@ -15,7 +15,9 @@ the API alone. Pure; imported by everybody.
     │   ├── JournalLockedError      RETRY
     │   └── JournalFullError        STALL
     ├── ExecutionError              RETRY   ansible-runner itself failed
-    └── AlreadyRunningError         RETRY   another process holds this state folder
+    ├── AlreadyRunningError         RETRY   another process holds this state folder
+    ├── HostUnreadableError         RETRY   an agent cannot read the host that it runs on
+    └── ConductorError              RETRY   an agent's conductor does not answer, or says no
 """
 
 import enum
@@ -154,3 +156,27 @@ class AlreadyRunningError(ReconcilerError):
 
     next_step = NextStep.RETRY
     remedy = "wait for it, or give another folder with --state"
+
+
+class HostUnreadableError(ReconcilerError):
+    """Not even the list of a host's devices could be read, so nothing is reported of it."""
+
+    next_step = NextStep.RETRY
+
+
+class ConductorError(ReconcilerError):
+    """The conductor cannot be reached, or refuses what an agent says.
+
+    Attributes:
+        status: of the answer, 0 where there was none.
+        kind: the last part of the problem's ``type``, such as ``stale-check-in``.
+        retry_after_s: how long the conductor asks to be left alone.
+    """
+
+    next_step = NextStep.RETRY
+
+    def __init__(
+        self, *, wanted: str, found: str, status: int = 0, kind: str = "", retry_after_s: float | None = None
+    ) -> None:
+        self.status, self.kind, self.retry_after_s = status, kind, retry_after_s
+        super().__init__(wanted=wanted, found=found)

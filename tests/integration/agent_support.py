@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An agent as a process of its own, with a folder for its settings and its state, on a simulated host.
+
+Used by the stories in `test_agent_*`.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import urllib3
+
+from tests.integration.fake_conductor import ENROLMENT, PATIENCE_S, FakeConductor
+
+PROGRAM = (sys.executable, "-c", "from cyborg_reconciler.cli import main; main()")
+CREDENTIAL = "the-conductors-own"
+#: What a user of the environment may have set, and a test must not meet.
+QUIET = {name: text for name, text in os.environ.items() if not name.startswith("CYBORG_")}
+
+
+class AgentProcess:
+    """One agent. A context manager: ended with it, whatever it is at.
+
+    Attributes:
+        folder: of its settings and its state.
+        lines: what it wrote, line by line.
+    """
+
+    def __init__(self, folder: Path, conductor: FakeConductor, root: Path, **settings: object) -> None:
+        self.folder, self.lines = folder, list[str]()
+        folder.mkdir(exist_ok=True)
+        values = {
+            "conductor": conductor.url,
+            "enrolment_file": self.secret("enrolment", ENROLMENT),
+            "conductor_credential_file": self.secret("credential", CREDENTIAL),
+            "state_dir": folder / "state",
+            "bind": "127.0.0.1:0",
+            "poll_interval_s": 0.1,
+            "spread_s": 0.01,
+            "root": root,
+        } | settings
+        text = "".join(f"{name} = {_toml(value)}\n" for name, value in values.items())
+        (folder / "agent.toml").write_text(text)
+        self._process: subprocess.Popen[str] | None = None
+        self._said = threading.Condition()
+
+    def secret(self, name: str, text: str, mode: int = 0o600) -> Path:
+        """Write a secret and return its file."""
+        path = self.folder / name
+        path.write_text(text + "\n")
+        path.chmod(mode)
+        return path
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_exc: object) -> None:
+        self.kill()
+
+    def start(self, program: Sequence[str] = PROGRAM, *, wrapped: Sequence[str] = ()) -> Self:
+        """Start it."""
+        command = [*wrapped, *program, "agent", "--config", str(self.folder / "agent.toml")]
+        self._process = subprocess.Popen(command, env=QUIET, stderr=subprocess.PIPE, text=True, cwd=self.folder)
+        threading.Thread(target=self._follow, args=(self._process,), daemon=True).start()
+        return self
+
+    def _follow(self, process: "subprocess.Popen[str]") -> None:
+        assert process.stderr
+        with process.stderr as stream:
+            for line in stream:
+                with self._said:
+                    self.lines.append(line.rstrip("\n"))
+                    self._said.notify_all()
+
+    def wait_for_line(self, pattern: str) -> "re.Match[str]":
+        """Return the first line that matches *pattern*, once there is one."""
+
+        def found() -> "re.Match[str] | None":
+            return next(filter(None, (re.search(pattern, line) for line in self.lines)), None)
+
+        with self._said:
+            assert self._said.wait_for(found, PATIENCE_S), self.lines
+        match = found()
+        assert match
+        return match
+
+    @property
+    def process(self) -> "subprocess.Popen[str]":
+        assert self._process
+        return self._process
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """End it as `kill -9` does."""
+        if self._process:
+            self._process.kill()
+            self._process.wait(PATIENCE_S)
+        self._process = None
+
+    def end(self) -> int:
+        """Tell it to end, and return its exit code."""
+        process, self._process = self.process, None
+        process.terminate()
+        return process.wait(PATIENCE_S)
+
+    # ------------------------------------------------------------------------------------------------ its internal API
+    @property
+    def port(self) -> int:
+        """Where its internal API listens, once it does."""
+        return int(self.wait_for_line(r"answers on \S+ port (\d+)")[1])
+
+    def ask(self, method: str, path: str, *, credential: str | None = CREDENTIAL, **more: Any) -> "Reply":
+        """Ask its internal API; *more* goes to urllib3."""
+        headers = dict(more.pop("headers", {}))
+        if credential:
+            headers["Authorization"] = f"Bearer {credential}"
+        with urllib3.PoolManager(retries=False, timeout=PATIENCE_S) as pool:
+            return Reply(pool.request(method, f"http://127.0.0.1:{self.port}{path}", headers=headers, **more))
+
+
+class Reply:
+    """What the internal API answered."""
+
+    def __init__(self, answer: urllib3.BaseHTTPResponse) -> None:
+        self.status, self.headers, self.text = answer.status, answer.headers, answer.data.decode()
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.text)
+
+
+def _toml(value: object) -> str:
+    return str(value) if isinstance(value, int | float) else json.dumps(str(value))
