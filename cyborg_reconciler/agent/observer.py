@@ -22,6 +22,11 @@ from cyborg_reconciler.errors import HostUnreadableError
 
 LOG: Final = logging.getLogger(__name__)
 
+#: Messages to the observer's thread.
+EVENT: Final = "event"
+LOOK: Final = "look"
+STOP: Final = "stop"
+
 #: What is asked for when every driver is to discover.
 ALL: Final = "*"
 #: After an observation that failed.
@@ -89,15 +94,15 @@ class Observer:
     # ----------------------------------------------------------------------------------------- called by other threads
     def note_event(self) -> None:
         """Take in that the kernel told of a change."""
-        self._inbox.put("event")
+        self._inbox.put(EVENT)
 
     def wake(self) -> None:
         """Look at once. Safe in a handler of signals."""
-        self._inbox.put("look")
+        self._inbox.put(LOOK)
 
     def stop(self) -> None:
         """End the thread after what it is at. Safe in a handler of signals."""
-        self._inbox.put("stop")
+        self._inbox.put(STOP)
 
     def ask(self, driver: str = ALL) -> bool:
         """Have *driver* discover, or every one; return False where that is under way already."""
@@ -128,12 +133,16 @@ class Observer:
                 message = self._inbox.get(timeout=delay_s)
             except Empty:
                 continue
-            if message == "stop":
+            if message == STOP:
                 return
-            if message == "event":
-                self._debounce.note(clock())
-            else:
-                self._read_at = 0.0
+            self.take(message, clock())
+
+    def take(self, message: str, now: float) -> None:
+        """Take in one message: an event is waited on for more to come, anything else has us look at once."""
+        if message == EVENT:
+            self._debounce.note(now)
+        else:
+            self._read_at = now
 
     def step(self, now: float) -> float:
         """Look where it is time to; return how long nothing need be done."""
@@ -155,29 +164,28 @@ class Observer:
         with self._lock:
             self._busy, self._asked = self._asked, set()
         try:
-            seen = self._observe()
+            is_seen = self._observe()
             for driver in self._registry.remote():
                 if self._busy & {ALL, driver.registration.name}:
                     self._have_discover(driver)
         finally:
             with self._lock:
-                done, self._busy = self._busy, set()
-        if seen is None:
-            return False
-        is_news = bool(done or self.failure) or self.latest is None or seen.fingerprint != self.latest.fingerprint
-        self.latest, self.failure = seen, None
-        if is_news:
-            self._on_news()
-        return True
+                self._busy = set()
+        return is_seen
 
-    def _observe(self) -> Observation | None:
+    def _observe(self) -> bool:
+        """Read the host, and tell of it where it is news; return whether it could be read."""
         try:
             facts = self._host.read_facts()
         except HostUnreadableError as exc:
             LOG.error("the host cannot be observed: %s", exc)  # noqa: TRY400 - what is wrong is the host, not the program
             self.failure = str(exc)
-            return None
-        return Observation(facts, self._registry.discover(facts), unread_in(facts))
+            return False
+        before, self.latest = self.latest, Observation(facts, self._registry.discover(facts), unread_in(facts))
+        was_blind, self.failure = self.failure, None
+        if was_blind or before is None or before.fingerprint != self.latest.fingerprint:
+            self._on_news()
+        return True
 
     @staticmethod
     def _have_discover(driver: RemoteDriver) -> None:

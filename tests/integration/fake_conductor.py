@@ -4,7 +4,9 @@
 Tests put it up, look at what agents said to it, and have it refuse, ask for things, or go away.
 """
 
+import contextlib
 import json
+import socket
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -55,6 +57,7 @@ class FakeConductor:
 
     def __post_init__(self) -> None:
         self._changed = threading.Condition()
+        self.connections: set[socket.socket] = set()
         self._server: ThreadingHTTPServer | None = None
 
     # ------------------------------------------------------------------------------------------------------- up, down
@@ -72,6 +75,14 @@ class FakeConductor:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
             timeout = PATIENCE_S
+
+            def setup(self) -> None:
+                super().setup()
+                conductor.connections.add(self.connection)
+
+            def finish(self) -> None:
+                conductor.connections.discard(self.connection)
+                super().finish()
 
             def do_POST(self) -> None:
                 length = int(self.headers["Content-Length"])
@@ -104,6 +115,9 @@ class FakeConductor:
         if server:
             server.shutdown()
             server.server_close()
+        for connection in list(self.connections):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     @property
     def url(self) -> str:

@@ -37,7 +37,8 @@ class Registry:
         self._folder, self._credential_file = folder, credential_file
         self._lock = threading.Lock()
         self._remote: dict[str, RemoteDriver] = {}
-        for item in (folder.read_json(FILE) or {}).get("drivers", ()):
+        known = (folder.read_json(FILE) or {}).get("drivers")
+        for item in known if isinstance(known, list) else ():
             try:
                 registration = Registration(str(item["name"]), str(item["type"]), parse_endpoint(item["endpoint"], 0))
                 self._take_in(registration)
