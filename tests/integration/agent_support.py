@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,6 +24,69 @@ PROGRAM = (sys.executable, "-c", "from cyborg_reconciler.cli import main; main()
 CREDENTIAL = "the-conductors-own"
 #: What a user of the environment may have set, and a test must not meet.
 QUIET = {name: text for name, text in os.environ.items() if not name.startswith("CYBORG_")}
+
+
+ITEM = {
+    "uuid": "8e45a2ea-5364-4b0d-a252-bf8becaa606e",
+    "acc_specs": {"remote": 0, "num": 1, "device_type": "CRYPTO", "acc_capability": {"num": 1, "ipsec": {}}},
+    "acc_status": {"setup_required": True, "reboot_required": False},
+}
+#: How a driver answers that does what it is told: by method and path, a status, headers and a body.
+OBEDIENT: dict[tuple[str, str], tuple[int, dict[str, str], bytes]] = {
+    ("POST", "/discovery"): (202, {}, b'{"status": "IN-PROGRESS"}'),
+    ("GET", "/hardware"): (200, {}, json.dumps({"hardware": [ITEM]}).encode()),
+}
+
+
+class FakeDriver:
+    """A driver outside the agent: a real HTTP server that answers as a story wants it.
+
+    Attributes:
+        asked: what it was asked: method, path, and the credential that was shown.
+    """
+
+    def __init__(self, answers: dict[tuple[str, str], tuple[int, dict[str, str], bytes]] = OBEDIENT) -> None:
+        self.asked: list[tuple[str, str, str | None]] = []
+        self._changed = threading.Condition()
+        driver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def answer(self) -> None:
+                with driver._changed:
+                    driver.asked.append((self.command, self.path, self.headers["Authorization"]))
+                    driver._changed.notify_all()
+                status, headers, body = answers[self.command, self.path]
+                self.send_response(status)
+                for name, value in {**headers, "Content-Length": str(len(body))}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(body)
+
+            do_GET = do_POST = answer  # noqa: N815 - as http.server has it
+
+            def log_message(self, *_words: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    @property
+    def endpoint(self) -> str:
+        return f"127.0.0.1:{self._server.server_port}"
+
+    def wait_for(self, method: str, path: str, times: int = 1) -> None:
+        """Wait until it was asked that so often."""
+        with self._changed:
+            said = lambda: [each[:2] for each in self.asked].count((method, path)) >= times  # noqa: E731 - one line
+            assert self._changed.wait_for(said, PATIENCE_S), self.asked
 
 
 class AgentProcess:
@@ -120,12 +184,14 @@ class AgentProcess:
         return int(self.wait_for_line(r"answers on \S+ port (\d+)")[1])
 
     def ask(self, method: str, path: str, *, credential: str | None = CREDENTIAL, **more: Any) -> "Reply":
-        """Ask its internal API; *more* goes to urllib3."""
+        """Ask its internal API; *tls* is how, the rest of *more* goes to urllib3."""
         headers = dict(more.pop("headers", {}))
         if credential:
             headers["Authorization"] = f"Bearer {credential}"
-        with urllib3.PoolManager(retries=False, timeout=PATIENCE_S) as pool:
-            return Reply(pool.request(method, f"http://127.0.0.1:{self.port}{path}", headers=headers, **more))
+        tls = more.pop("tls", None)
+        scheme = "https" if tls else "http"
+        with urllib3.PoolManager(retries=False, timeout=PATIENCE_S, ssl_context=tls) as pool:
+            return Reply(pool.request(method, f"{scheme}://127.0.0.1:{self.port}{path}", headers=headers, **more))
 
 
 class Reply:

@@ -2,8 +2,6 @@
 """What the agent's own drivers find and measure on simulated hosts, and how it gets on with drivers outside of it."""
 
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from uuid import UUID, uuid5
 
 import pytest
@@ -15,6 +13,7 @@ from cyborg_reconciler.agent.readers import Host
 from cyborg_reconciler.agent.state import StateFolder
 from cyborg_reconciler.core import select
 from cyborg_reconciler.simulation import demo_machines, write_tree
+from tests.integration.agent_support import ITEM, OBEDIENT, FakeDriver
 
 HOST = UUID("6d1c3a52-0df8-4c3d-9f6e-0a4b7f3d8a11")
 BASE = "sys/bus/pci/devices"
@@ -182,54 +181,6 @@ def test_a_configured_argument_that_does_not_run_needs_a_reboot(configured, runn
 
 
 # ------------------------------------------------------------------------------------------------------ remote drivers
-class FakeDriver:
-    """A driver outside the agent: a real HTTP server that answers as a story wants it."""
-
-    def __init__(self, answers):
-        self.asked, driver = [], self
-
-        class Handler(BaseHTTPRequestHandler):
-            def answer(self):
-                driver.asked.append((self.command, self.path, self.headers["Authorization"]))
-                status, headers, body = answers[self.command, self.path]
-                self.send_response(status)
-                for name, value in {**headers, "Content-Length": str(len(body))}.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(body)
-
-            do_GET = do_POST = answer  # noqa: N815 - as http.server has it
-
-            def log_message(self, *_words):
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_exc):
-        self._server.shutdown()
-        self._server.server_close()
-
-    @property
-    def endpoint(self):
-        return f"127.0.0.1:{self._server.server_port}"
-
-
-ITEM = {
-    "uuid": "8e45a2ea-5364-4b0d-a252-bf8becaa606e",
-    "acc_specs": {"remote": 0, "num": 1, "device_type": "CRYPTO", "acc_capability": {"num": 1, "ipsec": {}}},
-    "acc_status": {"setup_required": True, "reboot_required": False},
-}
-OBEDIENT = {
-    ("POST", "/discovery"): (202, {}, b'{"status": "IN-PROGRESS"}'),
-    ("GET", "/hardware"): (200, {}, json.dumps({"hardware": [ITEM]}).encode()),
-}
-
-
 def driver_at(endpoint, credential=None):
     return RemoteDriver(Registration("crypto", "CRYPTO", endpoint), credential)
 
