@@ -97,13 +97,20 @@ class AgentProcess:
         lines: what it wrote, line by line.
     """
 
-    def __init__(self, folder: Path, conductor: FakeConductor, root: Path, **settings: object) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder, self.lines = folder, list[str]()
+        self._process: subprocess.Popen[str] | None = None
+        self._said = threading.Condition()
+
+    @classmethod
+    def make(cls, folder: Path, conductor: FakeConductor, root: Path, **settings: object) -> Self:
+        """Make the folder of an agent on the simulated host at *root*."""
         folder.mkdir(exist_ok=True)
+        agent = cls(folder)
         values = {
             "conductor": conductor.url,
-            "enrolment_file": self.secret("enrolment", ENROLMENT),
-            "conductor_credential_file": self.secret("credential", CREDENTIAL),
+            "enrolment_file": agent.secret("enrolment", ENROLMENT),
+            "conductor_credential_file": agent.secret("credential", CREDENTIAL),
             "state_dir": folder / "state",
             "bind": "127.0.0.1:0",
             "poll_interval_s": 0.1,
@@ -112,8 +119,7 @@ class AgentProcess:
         } | settings
         text = "".join(f"{name} = {_toml(value)}\n" for name, value in values.items())
         (folder / "agent.toml").write_text(text)
-        self._process: subprocess.Popen[str] | None = None
-        self._said = threading.Condition()
+        return agent
 
     def secret(self, name: str, text: str, mode: int = 0o600) -> Path:
         """Write a secret and return its file."""
@@ -123,7 +129,7 @@ class AgentProcess:
         return path
 
     def __enter__(self) -> Self:
-        return self.start()
+        return self if self._process else self.start()
 
     def __exit__(self, *_exc: object) -> None:
         self.kill()

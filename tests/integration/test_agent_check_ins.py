@@ -32,7 +32,7 @@ def conductor():
 
 @pytest.fixture
 def agent(tmp_path, conductor, root):
-    with AgentProcess(tmp_path / "agent", conductor, root) as agent:
+    with AgentProcess.make(tmp_path / "agent", conductor, root) as agent:
         yield agent
 
 
@@ -64,7 +64,7 @@ def test_the_first_check_in_has_the_facts_and_the_second_only_their_fingerprint(
 
 
 def test_a_change_that_the_kernel_tells_no_event_of_is_reported_at_once(tmp_path, root):
-    with FakeConductor(interval_s=3600) as conductor, AgentProcess(tmp_path / "agent", conductor, root):
+    with FakeConductor(interval_s=3600) as conductor, AgentProcess.make(tmp_path / "agent", conductor, root):
         conductor.wait_for(lambda: conductor.check_ins(facts=True))
         set_vfs(root, 3)
         _, changed = conductor.wait_for(lambda: len(conductor.check_ins(facts=True)) == 2 and conductor.check_ins())
@@ -75,7 +75,7 @@ def test_a_change_that_the_kernel_tells_no_event_of_is_reported_at_once(tmp_path
 def test_a_signal_has_the_agent_look_at_once(tmp_path, root):
     with (
         FakeConductor(interval_s=3600) as conductor,
-        AgentProcess(tmp_path / "agent", conductor, root, poll_interval_s=3600) as agent,
+        AgentProcess.make(tmp_path / "agent", conductor, root, poll_interval_s=3600) as agent,
     ):
         conductor.wait_for(lambda: conductor.check_ins(facts=True))
         set_vfs(root, 5)
@@ -156,6 +156,6 @@ def test_hostile_answers_are_survived(agent, conductor):
 
 def test_a_second_agent_on_the_same_folder_is_refused(agent, conductor, root):
     conductor.wait_for(conductor.check_ins)
-    second = AgentProcess(agent.folder, conductor, root, state_dir=agent.folder / "state").start()
+    second = AgentProcess.make(agent.folder, conductor, root, state_dir=agent.folder / "state").start()
     assert second.process.wait(60) == 1
     second.wait_for_line("another agent works in it")

@@ -45,7 +45,7 @@ def conductor():
 
 @pytest.fixture(scope="module")
 def agent(tmp_path_factory, conductor, root):
-    with AgentProcess(tmp_path_factory.mktemp("agent") / "agent", conductor, root, dummy_devices=2) as agent:
+    with AgentProcess.make(tmp_path_factory.mktemp("agent") / "agent", conductor, root, dummy_devices=2) as agent:
         conductor.wait_for(conductor.check_ins)
         yield agent
 
@@ -157,7 +157,7 @@ def test_both_ways_are_kept_by_certificates_of_both_sides(tmp_path, root):
     with FakeConductor(host="qat-1", interval_s=3600, tls=served) as conductor:
         files = {"ca_file": ours.file, "client_cert_file": own, "client_key_file": key}
         files |= {"tls_cert_file": own, "tls_key_file": key, "tls_client_ca_file": ours.file}
-        with AgentProcess(tmp_path / "agent", conductor, root, **files) as agent:
+        with AgentProcess.make(tmp_path / "agent", conductor, root, **files) as agent:
             conductor.wait_for(conductor.check_ins)
             assert agent.ask("GET", "/hardware", tls=context(ours, ours.issue("caller"))).status == 200
             for stranger in (context(ours), context(ours, strangers.issue("stranger"))):
@@ -165,7 +165,7 @@ def test_both_ways_are_kept_by_certificates_of_both_sides(tmp_path, root):
                     agent.ask("GET", "/hardware", tls=stranger)
             with pytest.raises(urllib3.exceptions.SSLError):
                 agent.ask("GET", "/hardware", tls=context(strangers))
-        with AgentProcess(tmp_path / "other", conductor, root, **files | {"ca_file": strangers.file}) as misled:
+        with AgentProcess.make(tmp_path / "other", conductor, root, **files | {"ca_file": strangers.file}) as misled:
             misled.wait_for_line(r"warning: the look-up: .*CERTIFICATE_VERIFY_FAILED")
         assert [said.path for said in conductor.said].count("/v1/lookup") == 1
 
@@ -181,7 +181,7 @@ def test_an_agent_that_root_starts_becomes_nobody_and_reads_all_the_same(tmp_pat
     hidden.chmod(0o400)
     with (
         FakeConductor(host="qat-1", interval_s=3600) as conductor,
-        AgentProcess(tmp_path / "agent", conductor, root, user="nobody", state_dir=state) as agent,
+        AgentProcess.make(tmp_path / "agent", conductor, root, user="nobody", state_dir=state) as agent,
     ):
         [body] = conductor.wait_for(conductor.check_ins)
         status = Path(f"/proc/{agent.process.pid}/status").read_text()

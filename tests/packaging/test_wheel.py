@@ -153,14 +153,11 @@ def small_install(wheel, tmp_path_factory):
 def test_the_agent_runs_with_the_wheel_and_its_few_libraries_alone(small_install, tmp_path):
     write_tree(gpu_1(), tmp_path / "gpu-1")
     with FakeConductor(host="gpu-1") as conductor:
-        agent = AgentProcess(tmp_path / "agent", conductor, tmp_path / "gpu-1", dummy_devices=1)
-        try:
-            agent.start([str(small_install)])
+        made = AgentProcess.make(tmp_path / "agent", conductor, tmp_path / "gpu-1", dummy_devices=1)
+        with made.start([str(small_install)]) as agent:
             conductor.wait_for(lambda: conductor.check_ins(facts=False))
             assert conductor.check_ins()[0]["facts"]["hostname"] == "gpu-1"
             assert len(agent.ask("GET", "/drivers/dummy/hardware").json["hardware"]) == 1
-        finally:
-            agent.kill()
 
 
 def test_the_small_install_says_what_it_is_not_for(small_install, tmp_path):
