@@ -60,10 +60,16 @@ class Commands(MutableMapping[str, click.Command]):
             found = f"`{name}` needs the controller's libraries, and this is the agent's small install"
             raise click.UsageError(found)
         place = self._places[name]
-        if isinstance(place, str):
+        if not isinstance(place, str):
+            return place
+        try:
             command: click.Command = getattr(import_module(f"{__package__}.{place}"), name)
-            return command
-        return place
+        except ModuleNotFoundError as exc:
+            if name not in SMALL:
+                raise
+            found = f"`{name}` needs {exc.name}, which is not installed: pip install 'cyborg-reconciler[agent]'"
+            raise click.UsageError(found) from exc
+        return command
 
     def __setitem__(self, name: str, command: click.Command) -> None:
         self._places[name] = command
