@@ -55,10 +55,15 @@ class Problems(falcon.HTTPBadRequest):
 
 
 class Gate:
-    """Lets in who may ask: the conductor, and drivers of this host to say hello."""
+    """Lets in who may ask: the conductor, and drivers of this host to say hello.
+
+    Attributes:
+        own_address: where this API listens, once it does: who calls from there is on this host, as on loopback.
+    """
 
     def __init__(self, registry: Registry, conductor_credential_file: Path | None) -> None:
         self._registry, self._file = registry, conductor_credential_file
+        self.own_address = ""
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Give the request an id, and refuse whoever may not ask."""
@@ -71,7 +76,8 @@ class Gate:
             raise falcon.HTTPUnauthorized(description="only the conductor may ask this", challenges=["Bearer"])
 
     def _admit_driver(self, req: falcon.Request) -> None:
-        if not is_loopback(req.remote_addr or ""):
+        caller = req.remote_addr or ""
+        if not is_loopback(caller) and caller != self.own_address:
             raise falcon.HTTPForbidden(description="drivers register from this host alone")
         try:
             wanted = self._registry.credential()

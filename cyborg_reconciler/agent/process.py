@@ -60,22 +60,23 @@ def run(settings: AgentSettings, *, debug: bool = False) -> None:
 
     def endpoint() -> str:
         name = observer.latest.hostname if observer.latest else ""
-        return f"{name or 'localhost'}:{server.port if server else settings.address[1]}"
+        return f"{name or 'localhost'}:{(server or settings).address[1]}"
 
     release = version("cyborg-reconciler")
     conductor = HttpConductor(settings, release)
     means = Means(conductor, observer, registry, folder, settings.enrolment_file, endpoint, release)
     reporter = Reporter(means, Clocks(time.time, random.random), first_at=_first_at(settings))
     resources = Resources(observer, registry, lambda: reporter.identity.uuid if reporter.identity else None)
-    server = Server(make_app(Gate(registry, settings.conductor_credential_file), resources), settings)
-    resources.own_port = server.port
+    gate = Gate(registry, settings.conductor_credential_file)
+    server = Server(make_app(gate, resources), settings)
+    gate.own_address, resources.own_port = server.address
     if host.is_live:
         listen(observer.note_event)
     watcher = threading.Thread(target=observer.run, args=(time.monotonic,), name="observer", daemon=True)
     with _signals(inbox, observer):
         server.start()
         watcher.start()
-        LOG.info("agent %s answers on %s port %d", release, settings.address[0], server.port)
+        LOG.info("agent %s answers on %s port %d", release, *server.address)
         _report(reporter, inbox)
     observer.stop()
     server.stop()

@@ -14,7 +14,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from cyborg_reconciler.agent.conductor import CONFLICT, NOT_FOUND, STALE, UNAUTHORISED, Command, Conductor, Receipt
+from cyborg_reconciler.agent.conductor import (
+    CONFLICT,
+    INTERVAL_S,
+    NOT_FOUND,
+    STALE,
+    UNAUTHORISED,
+    Command,
+    Conductor,
+    Receipt,
+)
 from cyborg_reconciler.agent.drivers.registry import Registry
 from cyborg_reconciler.agent.observer import ALL, Observation, Observer
 from cyborg_reconciler.agent.readers import shown
@@ -78,7 +87,7 @@ class Reporter:
         self._refused = 0  # times in a row that our epoch was too old
         self._accepted: str | None = None  # the fingerprint that the conductor has
         self._spooled: str | None = None  # the fingerprint of the newest entry in the spool
-        self._interval_s = 60
+        self._interval_s = INTERVAL_S
         self._done: deque[int] = deque(maxlen=REMEMBERED)
 
     # ------------------------------------------------------------------------------------------------------- the steps

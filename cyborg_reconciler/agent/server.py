@@ -55,10 +55,10 @@ class Server:
             raise SettingsInvalidError(wanted=f"to listen on {settings.bind}", found=str(exc)) from exc
 
     @property
-    def port(self) -> int:
+    def address(self) -> tuple[str, int]:
         """Return where it listens."""
-        port: int = self._server.bind_addr[1]
-        return port
+        host, port, *_ = self._server.bind_addr
+        return str(host), int(port)
 
     def start(self) -> None:
         """Answer from now on."""

@@ -11,7 +11,6 @@ import fcntl
 import json
 import logging
 import os
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -180,12 +179,6 @@ class Identity:
     uuid: str
     token: str
     previous: str | None = None
-
-    def tokens(self) -> Iterator[str]:
-        """Yield what may be shown to the conductor, what was given last first."""
-        yield self.token
-        if self.previous:
-            yield self.previous
 
 
 IDENTITY: Final = "identity.json"

@@ -31,8 +31,8 @@ class World:
         self.observer = Observer(Host(), self.registry, settings, lambda: None)
         resources = Resources(self.observer, self.registry, lambda: self.uuid)
         resources.own_port = 1337
-        gate = Gate(self.registry, self.secret("conductor", "conductors"))
-        self.client = TestClient(make_app(gate, resources))
+        self.gate = Gate(self.registry, self.secret("conductor", "conductors"))
+        self.client = TestClient(make_app(self.gate, resources))
 
     def secret(self, name, text):
         file = self.path / name
@@ -155,6 +155,9 @@ def test_where_a_credential_is_agreed_drivers_show_it(tmp_path):
 
 def test_drivers_register_from_this_host_alone(world):
     refused(world.hello(remote_addr="192.0.2.1"), 403)
+    world.gate.own_address = "192.0.2.7"
+    refused(world.hello(remote_addr="192.0.2.1"), 403)
+    assert world.hello(remote_addr="192.0.2.7").status_code == 200
     assert world.hello(remote_addr="::1").status_code == 200
 
 
