@@ -11,11 +11,10 @@ from cyborg_reconciler.adapters.ansible.executor import AnsibleExecutor
 from cyborg_reconciler.adapters.ansible.inventory import AnsibleInventory
 from cyborg_reconciler.adapters.ansible.observer import AnsibleObserver
 from cyborg_reconciler.adapters.ansible.options import AnsibleOptions
-from cyborg_reconciler.adapters.database import open_journal, open_reader
+from cyborg_reconciler.adapters.database import DatabaseStore, open_journal, open_reader
 from cyborg_reconciler.adapters.declarations.yaml import YamlDeclarations
 from cyborg_reconciler.ports import Declarations, Journal
 from cyborg_reconciler.settings import Settings
-from cyborg_reconciler.stores import AcceleratorStore
 from cyborg_reconciler.survey import Ports
 
 
@@ -96,7 +95,7 @@ def open_memory(settings: Settings, *, writes: bool = False) -> Iterator[Journal
 
 
 @contextmanager
-def open_stores(settings: Settings) -> Iterator[tuple[Journal, AcceleratorStore]]:
+def open_stores(settings: Settings) -> Iterator[tuple[Journal, DatabaseStore]]:
     """Yield what the API and the conductor keep; several processes may, beside the one that changes hosts.
 
     Raises:

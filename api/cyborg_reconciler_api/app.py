@@ -4,6 +4,7 @@
 Called by `wsgi`, and by tests. No I/O but that of the operations.
 """
 
+import http
 import re
 import uuid
 from collections.abc import Callable, Mapping
@@ -14,7 +15,7 @@ import falcon
 from cyborg_reconciler.conductor.callers import Caller, Role
 from cyborg_reconciler.errors import ForbiddenError
 from cyborg_reconciler_api import errors, parsing
-from cyborg_reconciler_api.operation import Call, Operation, Reply
+from cyborg_reconciler_api.operation import CHANGING, Call, Operation, Reply, operations_of
 from cyborg_reconciler_api.routes import ROUTES, UNVERSIONED
 from cyborg_reconciler_api.services import Services
 
@@ -23,9 +24,6 @@ REQUEST_ID: Final = "X-Openstack-Request-Id"
 OUR_IDS: Final = re.compile(r"req-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 ANYBODY: Final = Caller("anybody", Role.READER)
-
-#: What changes something.
-CHANGING: Final = {"PUT", "PATCH", "DELETE"}
 
 
 def create_app(services: Services) -> falcon.App[falcon.Request, falcon.Response]:
@@ -90,7 +88,7 @@ def _responder(operation: Operation, services: Services, method: str) -> Callabl
             body=parsing.read_body(request, operation),
             seen=parsing.parse_seen(request) if heeds_tags else None,
         )
-        _send(operation.run(services, call), operation, response)
+        _send(operation.run(services, call), operation, request, response)
 
     return respond
 
@@ -113,19 +111,27 @@ def _admitted(operation: Operation, services: Services, request: falcon.Request)
     return caller
 
 
-def _send(reply: Reply, operation: Operation, response: falcon.Response) -> None:
+def _send(reply: Reply, operation: Operation, request: falcon.Request, response: falcon.Response) -> None:
     response.status = reply.status or operation.success
+    tag = reply.tag or ("" if reply.version is None else str(reply.version))
     if reply.body is not None:
         response.content_type = reply.content_type
         response.data = reply.body.encode() if isinstance(reply.body, str) else reply.body
-    if reply.version is not None:
-        response.set_header("ETag", f'"{reply.version}"')
+    if tag:
+        response.set_header("ETag", f'"{tag}"')
+        if request.method == "GET" and _has(request, tag):
+            response.status, response.data = http.HTTPStatus.NOT_MODIFIED, None
     if reply.location:
         response.set_header("Location", reply.location)
     if reply.headers:
         response.set_headers(dict(reply.headers))
 
 
+def _has(request: falcon.Request, tag: str) -> bool:
+    """Return whether the caller says that he has what *tag* stands for."""
+    return any(one in {"*", tag} for one in request.if_none_match or ())
+
+
 def all_operations() -> list[tuple[str, str, Operation]]:
     """Return every operation with its path and its method."""
-    return [(path, method, one) for path, methods in ROUTES.items() for method, one in methods.items()]
+    return list(operations_of(ROUTES))

@@ -77,7 +77,9 @@ def describe(exc: BaseException) -> tuple[int, str, str, list[dict[str, Any]]]:
         case MediaTypeError():
             return status, "media-type", f"the body must be {exc}; say so in Content-Type", wrong
         case errors.JournalError():
-            return status, "unavailable", "the database cannot be used just now; try again", wrong
+            # What its own words say is for the log: they may hold the database's address.
+            reason = (type(exc).__doc__ or "").partition("\n")[0].rstrip(".")
+            return status, "unavailable", f"{reason}; try again", wrong
     return status, _kind(exc), str(exc), wrong
 
 

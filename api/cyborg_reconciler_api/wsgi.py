@@ -31,5 +31,10 @@ def create() -> falcon.App[falcon.Request, falcon.Response]:
     atexit.register(stack.close)
     _journal, store = stack.enter_context(open_stores(settings))
     return create_app(
-        Services(authenticate=nobody_is_asked, accelerators=Accelerators(store, SystemClock()), accelerator_store=store)
+        Services(
+            authenticate=nobody_is_asked,
+            accelerators=Accelerators(store, SystemClock()),
+            accelerator_store=store,
+            check_database=store.check,
+        )
     )

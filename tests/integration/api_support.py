@@ -14,8 +14,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
+from urllib.parse import urlsplit
 
 import urllib3
+
+from cyborg_reconciler_api import openapi
+from cyborg_reconciler_api.app import all_operations, full_path
 
 #: What gunicorn says once it can be reached.
 LISTENING = re.compile(r"Listening at: (http://127\.0\.0\.1:\d+)")
@@ -40,7 +44,25 @@ class Server:
         if body is not None:
             sent.setdefault("content-type", "application/json")
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-        return self.pool.request(method, self.url + path, body=data, headers=sent, timeout=60)
+        answer = self.pool.request(method, self.url + path, body=data, headers=sent, timeout=60)
+        check_is_told(method, path, answer)
+        return answer
+
+
+def check_is_told(method: str, path: str, answer: urllib3.BaseHTTPResponse) -> None:
+    """Check that the operation says of itself that it answers so: whatever a test asks, the reference is right."""
+    asked = full_path(urlsplit(path).path.rstrip("/") or "/")
+    found = [(route, one) for route, name, one in all_operations() if name == method and matches(route, asked)]
+    for route, one in sorted(found, key=lambda match: match[0].count("{"))[:1]:
+        told = {**openapi.successes(method, one), **openapi.causes(route, one)}
+        assert answer.status in told, f"{method} {route} does not say that it answers {answer.status}"
+        if answer.status == one.success and one.answer is not None:
+            one.answer.model_validate_json(answer.data)
+
+
+def matches(route: str, path: str) -> bool:
+    """Return whether *route* is that of *path*."""
+    return bool(re.fullmatch(re.sub(r"{\w+}", "[^/]+", route), path))
 
 
 @contextmanager

@@ -101,7 +101,7 @@ class AcceleratorQuery(Request):
     access=Role.READER,
     query=AcceleratorQuery,
     answer=AcceleratorList,
-    errors={400: "a filter or another parameter is unknown, or has no such value"},
+    errors={400: "the marker is that of no accelerator, where the order asks for more than its uuid"},
     sample=Sample(answer={"accelerator": [SHOWN], "links": [{"rel": "self", "href": ACCELERATORS}]}),
 )
 def list_(services: Services, call: Call) -> Reply:

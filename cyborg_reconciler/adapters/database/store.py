@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import IntegrityError
 
 from cyborg_reconciler.adapters.database import accelerator_rows
-from cyborg_reconciler.adapters.database.engine import reading, writing
+from cyborg_reconciler.adapters.database.engine import check_revision, reading, writing
 from cyborg_reconciler.adapters.database.event_rows import put_event
 from cyborg_reconciler.adapters.database.schema import accelerators
 from cyborg_reconciler.errors import ConflictError, OvertakenError
@@ -24,6 +24,10 @@ class DatabaseStore:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+
+    def check(self) -> None:
+        """Return when the database answers, and is of the present revision."""
+        check_revision(self._engine)
 
     def page(self, wanted: AcceleratorFilter) -> Page:
         """Return a page of accelerators."""

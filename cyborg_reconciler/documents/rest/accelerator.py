@@ -125,8 +125,8 @@ class Attached(Answer):
 class Accelerator(Answer):
     """A unit of hardware or software that is, or can be made, ready to use."""
 
-    uuid: Uuid
-    name: Title
+    uuid: Uuid = Field(description="That of the hardware that it comes from, where there is some.")
+    name: Title = Field(description="Unique among all accelerators.")
     description: str = Field(description="For people.", examples=[""])
     host: str | None = Field(description="The host that it is on.", examples=["compute-1"])
     state: StateName = Field(description="As observed and verified.", examples=["ready"])
