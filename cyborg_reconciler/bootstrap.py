@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cyborg_reconciler.adapters.ansible.executor import AnsibleExecutor
 from cyborg_reconciler.adapters.ansible.inventory import AnsibleInventory
@@ -13,9 +14,13 @@ from cyborg_reconciler.adapters.ansible.observer import AnsibleObserver
 from cyborg_reconciler.adapters.ansible.options import AnsibleOptions
 from cyborg_reconciler.adapters.database import DatabaseStore, open_journal, open_reader
 from cyborg_reconciler.adapters.declarations.yaml import YamlDeclarations
+from cyborg_reconciler.meters import Tallies
 from cyborg_reconciler.ports import Declarations, Journal
 from cyborg_reconciler.settings import Settings
 from cyborg_reconciler.survey import Ports
+
+if TYPE_CHECKING:
+    from cyborg_reconciler.adapters.prometheus import PrometheusMeter
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,3 +108,10 @@ def open_stores(settings: Settings) -> Iterator[tuple[Journal, DatabaseStore]]:
     """
     with open_journal(settings.state_dir, exclusive=False) as journal:
         yield journal, journal.store()
+
+
+def open_meter(tallies: Tallies) -> "PrometheusMeter":
+    """Return what counts in this process, and tells that together with what there is by *tallies*."""
+    from cyborg_reconciler.adapters.prometheus import PrometheusMeter  # noqa: PLC0415 - slow to import; servers alone count
+
+    return PrometheusMeter(tallies)

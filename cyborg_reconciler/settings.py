@@ -17,7 +17,11 @@ from cyborg_reconciler.errors import SettingsInvalidError
 PREFIX: Final = "CYBORG_RECONCILER_"
 
 #: What the settings may be that are one of a few words.
-CHOICES: Final = {"auth": ("token", "none")}
+CHOICES: Final = {
+    "auth": ("token", "none"),
+    "log_format": ("text", "json"),
+    "metrics_access": ("reader", "anybody"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,8 @@ class Settings:
         interval_s: between two looks of the loop at a host.
         facts_max_age_s: facts older than this never authorise a change.
         auth: how users of the REST API say who they are: `token`, or `none` on loopback alone.
+        log_format: how servers write their logs, to standard error: `text` for people, `json` for programs.
+        metrics_access: who may read `/metrics`: a user who is `reader` at least, or `anybody` who reaches the server.
     """
 
     state_dir: Path
@@ -43,6 +49,8 @@ class Settings:
     interval_s: int = 300
     facts_max_age_s: int = 900
     auth: str = "token"
+    log_format: str = "text"
+    metrics_access: str = "reader"
 
 
 def read_settings(environ: Mapping[str, str] | None = None) -> Settings:

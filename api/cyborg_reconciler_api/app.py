@@ -5,35 +5,32 @@ Called by `wsgi`, and by tests. No I/O but that of the operations.
 """
 
 import http
-import re
-import uuid
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Final
 
 import falcon
 
 from cyborg_reconciler.conductor.callers import Caller, Role
 from cyborg_reconciler.errors import ForbiddenError
-from cyborg_reconciler_api import errors, parsing
+from cyborg_reconciler_api import errors, parsing, traffic
 from cyborg_reconciler_api.operation import CHANGING, Call, Operation, Reply, operations_of
 from cyborg_reconciler_api.routes import ROUTES, UNVERSIONED
 from cyborg_reconciler_api.services import Services
-
-REQUEST_ID: Final = "X-Openstack-Request-Id"
-#: What a caller may have his request called.
-OUR_IDS: Final = re.compile(r"req-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 ANYBODY: Final = Caller("anybody", Role.READER)
 
 
 def create_app(services: Services) -> falcon.App[falcon.Request, falcon.Response]:
     """Return the API over *services*, as a WSGI application."""
-    app = falcon.App(middleware=[Naming()])
+    app = falcon.App(middleware=Naming())
+    app.add_middleware(traffic.Accounting(services.meter))
     app.req_options.strip_url_path_trailing_slash = True
     for kind in (Exception, falcon.HTTPError):  # Falcon has a handler of its own for the latter
         app.add_error_handler(kind, _on_error)
     for path, operations in ROUTES.items():
-        app.add_route(path, _resource(operations, services))
+        opened = {method: replace(one, access="anybody") for method, one in operations.items()}
+        app.add_route(path, _resource(opened if path in services.open_paths else operations, services))
     return app
 
 
@@ -42,10 +39,7 @@ class Naming:
 
     def process_request(self, request: falcon.Request, response: falcon.Response) -> None:
         """Name the request, and put the version before a path that leaves it out."""
-        asked = request.get_header(REQUEST_ID) or ""
-        request_id = asked if OUR_IDS.fullmatch(asked) else f"req-{uuid.uuid4()}"
-        request.context.request_id = request_id
-        response.set_header(REQUEST_ID, request_id)
+        traffic.name(request, response)
         request.path = full_path(request.path)
 
 

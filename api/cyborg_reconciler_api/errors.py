@@ -9,6 +9,7 @@ import falcon
 import msgspec
 
 from cyborg_reconciler import errors
+from cyborg_reconciler_api import traffic
 from cyborg_reconciler_api.parsing import MAX_BODY_BYTES, MediaTypeError, TooLargeError
 
 #: Source: RFC 9457.
@@ -54,7 +55,7 @@ def answer(request: falcon.Request, response: falcon.Response, exc: BaseExceptio
             "detail": detail,
             "instance": request.path,
             "errors": wrong,
-            "request_id": request.context.request_id,
+            "request_id": traffic.name(request, response),
         }
     )
 

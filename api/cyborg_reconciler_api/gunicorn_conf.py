@@ -5,6 +5,14 @@ Everything can be said otherwise on gunicorn's command line, or with ``GUNICORN_
 new workers with new settings and certificates, while the old ones finish what they have begun.
 """
 
+import os
+import shutil
+import tempfile
+from typing import Any
+
+from cyborg_reconciler.logs import configuration
+from cyborg_reconciler.settings import read_settings
+
 wsgi_app = "cyborg_reconciler_api.wsgi:create()"
 bind = "127.0.0.1:8778"
 worker_class = "gthread"
@@ -21,3 +29,32 @@ limit_request_fields = 64
 preload_app = False
 # No file and no socket but what is asked for.
 control_socket_disable = True
+# The API writes a line for each request itself: gunicorn's own log of them stays off.
+logconfig_dict = configuration(read_settings().log_format)
+
+
+def on_starting(server: Any) -> None:  # noqa: ANN401 - gunicorn has no types
+    """Make the folder in which the workers count together.
+
+    It is not in the state folder: its files are mapped into memory, and a disk that is full would end the workers.
+    """
+    runtime = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]  # systemd's, where the unit asks for one
+    server.metrics_folder = tempfile.mkdtemp(prefix="cyborg-reconciler-metrics-", dir=runtime or None)
+
+
+def post_fork(server: Any, worker: Any) -> None:  # noqa: ANN401 - gunicorn has no types
+    """Tell a new worker of the folder, before it imports the library that counts."""
+    del worker
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = server.metrics_folder
+
+
+def child_exit(server: Any, worker: Any) -> None:  # noqa: ANN401 - gunicorn has no types
+    """Forget what a worker that has ended was doing; what it had done still counts."""
+    from prometheus_client.multiprocess import mark_process_dead  # noqa: PLC0415 - gunicorn's own process counts nothing
+
+    mark_process_dead(worker.pid, server.metrics_folder)  # type: ignore[no-untyped-call]  # the library's own
+
+
+def on_exit(server: Any) -> None:  # noqa: ANN401 - gunicorn has no types
+    """Remove the folder."""
+    shutil.rmtree(server.metrics_folder, ignore_errors=True)

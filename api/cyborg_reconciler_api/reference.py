@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from cyborg_reconciler.conductor.callers import Role
-from cyborg_reconciler_api import openapi
+from cyborg_reconciler_api import openapi, traffic
 from cyborg_reconciler_api.operation import Operation, Table, operations_of
 
 #: The words of a schema for the least and the most of something, and what that is counted in.
@@ -137,7 +137,7 @@ def _role_of(one: Operation) -> str:
 def _parameters(told: Mapping[str, Any], described: Mapping[str, Any]) -> Iterator[Field]:
     for parameter in told["parameters"]:
         reference = parameter.get("$ref", "")
-        if reference.endswith("X-Openstack-Request-Id"):  # it is told once, for all
+        if reference.endswith(traffic.HEADER):  # it is told once, for all
             continue
         one = described["components"]["parameters"][reference.rpartition("/")[2]] if reference else parameter
         required = one.get("required", False)

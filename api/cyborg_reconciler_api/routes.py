@@ -25,4 +25,5 @@ ROUTES: Final[Table] = {
     "/docs": {"GET": description.page_of(lambda: ROUTES)},
     "/healthz": {"GET": monitoring.health},
     "/readyz": {"GET": monitoring.readiness},
+    "/metrics": {"GET": monitoring.metrics},
 }

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 import falcon
 
-from cyborg_reconciler.bootstrap import SystemClock, open_stores
+from cyborg_reconciler.bootstrap import SystemClock, open_meter, open_stores
 from cyborg_reconciler.conductor.accelerators import Accelerators
 from cyborg_reconciler.errors import SettingsInvalidError
 from cyborg_reconciler.settings import read_settings
@@ -30,11 +30,15 @@ def create() -> falcon.App[falcon.Request, falcon.Response]:
     stack = ExitStack()
     atexit.register(stack.close)
     _journal, store = stack.enter_context(open_stores(settings))
+    meter = open_meter(store)
     return create_app(
         Services(
             authenticate=nobody_is_asked,
             accelerators=Accelerators(store, SystemClock()),
             accelerator_store=store,
             check_database=store.check,
+            meter=meter,
+            exposition=meter.exposition,
+            open_paths=frozenset({"/metrics"} if settings.metrics_access == "anybody" else ()),
         )
     )

@@ -66,10 +66,13 @@ def matches(route: str, path: str) -> bool:
 
 
 @contextmanager
-def serving(state: Path, *arguments: str) -> Iterator[Server]:
-    """Yield a server over the state folder *state*; it has ended when the block is left, and its log lies beside it."""
+def serving(state: Path, *arguments: str, **variables: str) -> Iterator[Server]:
+    """Yield a server over the state folder *state*; it has ended when the block is left, and its log lies beside it.
+
+    *variables*: of its environment.
+    """
     command = [str(Path(sys.executable).parent / "cyborg-reconciler"), "serve", "--bind", "127.0.0.1:0"]
-    environ = {**os.environ, "HOME": str(state.parent), "XDG_CONFIG_HOME": str(state.parent / "config")}
+    environ = {**os.environ, "HOME": str(state.parent), "XDG_CONFIG_HOME": str(state.parent / "config"), **variables}
     with Path(f"{state}.log").open("w", encoding="utf-8") as log:
         process = subprocess.Popen(
             [*command, "--state", str(state), *arguments], stderr=subprocess.PIPE, text=True, env=environ

@@ -4,17 +4,18 @@
 Opened by `bootstrap`, called by the conductor and the API. Works in the journal's database.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import IntegrityError
 
-from cyborg_reconciler.adapters.database import accelerator_rows
+from cyborg_reconciler.adapters.database import accelerator_rows, tally_rows
 from cyborg_reconciler.adapters.database.engine import check_revision, reading, writing
 from cyborg_reconciler.adapters.database.event_rows import put_event
 from cyborg_reconciler.adapters.database.schema import accelerators
 from cyborg_reconciler.errors import ConflictError, OvertakenError
+from cyborg_reconciler.meters import Metric, Tally
 from cyborg_reconciler.ports import Event
 from cyborg_reconciler.stores import Accelerator, AcceleratorFilter, Page
 
@@ -28,6 +29,11 @@ class DatabaseStore:
     def check(self) -> None:
         """Return when the database answers, and is of the present revision."""
         check_revision(self._engine)
+
+    def tallies(self) -> Mapping[Metric, Tally]:
+        """Return the numbers of what there is."""
+        with reading(self._engine) as connection:
+            return tally_rows.read_tallies(connection)
 
     def page(self, wanted: AcceleratorFilter) -> Page:
         """Return a page of accelerators."""
