@@ -72,7 +72,14 @@ def serving(state: Path, *arguments: str, **variables: str) -> Iterator[Server]:
     *variables*: of its environment.
     """
     command = [str(Path(sys.executable).parent / "cyborg-reconciler"), "serve", "--bind", "127.0.0.1:0"]
-    environ = {**os.environ, "HOME": str(state.parent), "XDG_CONFIG_HOME": str(state.parent / "config"), **variables}
+    environ = {
+        **os.environ,
+        "HOME": str(state.parent),
+        "XDG_CONFIG_HOME": str(state.parent / "config"),
+        # A machine that is busy lets a connection lie for longer than a server keeps it, and it is used again then.
+        "GUNICORN_CMD_ARGS": "--keep-alive 120",
+        **variables,
+    }
     with Path(f"{state}.log").open("w", encoding="utf-8") as log:
         process = subprocess.Popen(
             [*command, "--state", str(state), *arguments], stderr=subprocess.PIPE, text=True, env=environ
