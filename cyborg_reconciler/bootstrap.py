@@ -12,11 +12,15 @@ from cyborg_reconciler.adapters.ansible.executor import AnsibleExecutor
 from cyborg_reconciler.adapters.ansible.inventory import AnsibleInventory
 from cyborg_reconciler.adapters.ansible.observer import AnsibleObserver
 from cyborg_reconciler.adapters.ansible.options import AnsibleOptions
-from cyborg_reconciler.adapters.database import DatabaseStore, open_journal, open_reader
+from cyborg_reconciler.adapters.database import open_journal, open_reader
 from cyborg_reconciler.adapters.declarations.yaml import YamlDeclarations
+from cyborg_reconciler.agent_stores import AgentStore
+from cyborg_reconciler.conductor.agents import Agents, AgentTerms
+from cyborg_reconciler.conductor.saving import SaveOut, Saver
 from cyborg_reconciler.meters import Tallies
 from cyborg_reconciler.ports import Declarations, Journal
 from cyborg_reconciler.settings import Settings
+from cyborg_reconciler.stores import AcceleratorStore, CredentialStore, HardwareStore
 from cyborg_reconciler.survey import Ports
 
 if TYPE_CHECKING:
@@ -65,7 +69,7 @@ def open_ports(settings: Settings, target: Target, *, exclusive: bool) -> Iterat
         JournalError: the journal cannot be opened.
     """
     with ExitStack() as stack:
-        journal = stack.enter_context(open_journal(settings.state_dir, exclusive=exclusive))
+        journal = stack.enter_context(open_journal(settings.state_dir, database=settings.database, exclusive=exclusive))
         options = AnsibleOptions(
             inventory=target.inventory,
             runs=(settings.state_dir / "runs").absolute(),  # runs work in folders of their own
@@ -94,20 +98,61 @@ def open_memory(settings: Settings, *, writes: bool = False) -> Iterator[Journal
     Raises:
         JournalError: there is none yet, or it cannot be opened.
     """
-    opened = open_journal(settings.state_dir, exclusive=False) if writes else open_reader(settings.state_dir)
-    with opened as journal:
+    folder, database = settings.state_dir, settings.database
+    with (
+        open_journal(folder, database=database, exclusive=False)
+        if writes
+        else open_reader(folder, database=database) as journal
+    ):
         yield journal
 
 
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """What the API and the conductor keep."""
+
+    journal: Journal
+    accelerators: AcceleratorStore
+    hardware: HardwareStore
+    agents: AgentStore
+    credentials: CredentialStore
+    tallies: Tallies
+
+
 @contextmanager
-def open_stores(settings: Settings) -> Iterator[tuple[Journal, DatabaseStore]]:
+def open_stores(settings: Settings, *, writes: bool = True) -> Iterator[Stores]:
     """Yield what the API and the conductor keep; several processes may, beside the one that changes hosts.
+
+    Raises:
+        JournalError: the database cannot be opened; where nothing *writes*, also when there is none yet.
+    """
+    folder, database = settings.state_dir, settings.database
+    with (
+        open_journal(folder, database=database, exclusive=False)
+        if writes
+        else open_reader(folder, database=database) as journal
+    ):
+        yield Stores(
+            journal=journal,
+            accelerators=journal.accelerators(),
+            hardware=journal.hardware(),
+            agents=journal.agents(),
+            credentials=journal.credentials(),
+            tallies=journal.tallies(),
+        )
+
+
+@contextmanager
+def open_agents(settings: Settings) -> Iterator[Agents]:
+    """Yield what operators ask of agents.
 
     Raises:
         JournalError: the database cannot be opened.
     """
-    with open_journal(settings.state_dir, exclusive=False) as journal:
-        yield journal, journal.store()
+    with open_stores(settings) as stores:
+        saver = Saver(stores.agents, SaveOut())
+        yield Agents(stores.agents, saver, SystemClock(), AgentTerms(settings.heartbeat_interval_s))
+        saver.close()
 
 
 def open_meter(tallies: Tallies) -> "PrometheusMeter":

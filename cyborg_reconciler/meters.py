@@ -39,7 +39,7 @@ REQUESTS_IN_FLIGHT: Final = Metric(
 CHECK_INS: Final = Metric(
     "cyborg_reconciler_check_ins_total",
     "counter",
-    "Check-ins of agents: with other facts than before (changed), with the same (unchanged), or not taken (refused).",
+    "Check-ins that were taken in: with something new (changed), without (unchanged), older than another (stale).",
     ("result",),
 )
 WRITTEN_TOGETHER: Final = Metric(
@@ -84,8 +84,25 @@ class Meter(Protocol):
         """Enter *value* into a histogram."""
 
 
+class NoMeter:
+    """Counts nothing, in a process whose numbers nobody reads."""
+
+    def add(self, metric: Metric, amount: float = 1, **labels: str) -> None:
+        """Do nothing."""
+
+    def observe(self, metric: Metric, value: float, **labels: str) -> None:
+        """Do nothing."""
+
+
 class Tallies(Protocol):
-    """What there is, by the database."""
+    """What there is, by the database; and whether it answers."""
+
+    def check(self) -> None:
+        """Return when the database answers, and is of this release.
+
+        Raises:
+            JournalError: it does not, or is not.
+        """
 
     def tallies(self) -> Mapping[Metric, Tally]:
         """Return the numbers of what there is, each by one grouped query.

@@ -175,7 +175,8 @@ def survey(
             reboot = reboot_terms(pool, options)
             # As of when the facts came in. Whether they are still new enough is asked when something is begun.
             at = found.received_at
-            terms = Terms(ports.controller.id, reboot, histories[host.name], at, at, options.facts_max_age)
+            limit = options.facts_max_age
+            terms = Terms(ports.controller.id, reboot, histories[host.name], at, at, limit, host.connection)
             plan = make_plan(host.name, desired[host.name], subjects[host.name], terms)
             view = HostView(
                 host,

@@ -4,6 +4,7 @@
 Called by `wsgi`, and by tests. No I/O but that of the operations.
 """
 
+import hashlib
 import http
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -12,13 +13,31 @@ from typing import Final
 import falcon
 
 from cyborg_reconciler.conductor.callers import Caller, Role
-from cyborg_reconciler.errors import ForbiddenError
+from cyborg_reconciler.conductor.credentials import without_tokens
+from cyborg_reconciler.conductor.refusals import Refusal
+from cyborg_reconciler.errors import ForbiddenError, TooManyRequestsError, UnauthenticatedError
 from cyborg_reconciler_api import errors, parsing, traffic
+from cyborg_reconciler_api.access import LOCAL
 from cyborg_reconciler_api.operation import CHANGING, Call, Operation, Reply, operations_of
 from cyborg_reconciler_api.routes import ROUTES, UNVERSIONED
 from cyborg_reconciler_api.services import Services
 
 ANYBODY: Final = Caller("anybody", Role.READER)
+
+#: Digits of a tag that is made from what is answered.
+TAG_DIGITS: Final = 32
+
+#: What the audit trail keeps of a refused request, besides who sent it.
+SHOWN_CHARACTERS: Final = 200
+
+#: For whatever shows an answer: it is what it says, is to be kept nowhere, and neither framed nor run.
+#: Source: OWASP, REST Security Cheat Sheet, "Security Headers".
+HEADERS: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+}
 
 
 def create_app(services: Services) -> falcon.App[falcon.Request, falcon.Response]:
@@ -26,8 +45,15 @@ def create_app(services: Services) -> falcon.App[falcon.Request, falcon.Response
     app = falcon.App(middleware=Naming())
     app.add_middleware(traffic.Accounting(services.meter))
     app.req_options.strip_url_path_trailing_slash = True
+
+    def on_error(request: falcon.Request, response: falcon.Response, exc: Exception, _params: object) -> None:
+        exc = _limited(services, request, exc)
+        errors.answer(request, response, exc)
+        if isinstance(exc, UnauthenticatedError | ForbiddenError | TooManyRequestsError):
+            services.refusals.note(_refusal(request, response, exc))
+
     for kind in (Exception, falcon.HTTPError):  # Falcon has a handler of its own for the latter
-        app.add_error_handler(kind, _on_error)
+        app.add_error_handler(kind, on_error)
     for path, operations in ROUTES.items():
         opened = {method: replace(one, access="anybody") for method, one in operations.items()}
         app.add_route(path, _resource(opened if path in services.open_paths else operations, services))
@@ -40,6 +66,8 @@ class Naming:
     def process_request(self, request: falcon.Request, response: falcon.Response) -> None:
         """Name the request, and put the version before a path that leaves it out."""
         traffic.name(request, response)
+        request.context.caller = ANYBODY
+        response.set_headers(HEADERS)
         request.path = full_path(request.path)
 
 
@@ -57,8 +85,28 @@ def full_path(path: str) -> str:
     return f"/v1/accelerators{tail}" if not head and singular and tail[:1] in {"", "/"} else path
 
 
-def _on_error(request: falcon.Request, response: falcon.Response, exc: Exception, _params: object) -> None:
-    errors.answer(request, response, exc)
+def _limited(services: Services, request: falcon.Request, exc: Exception) -> Exception:
+    """Return *exc*, or that there are too many requests of its kind from where this one came from."""
+    if isinstance(exc, UnauthenticatedError):
+        try:
+            services.limits.fail(request.remote_addr or "")
+        except TooManyRequestsError as more:
+            return more
+    return exc
+
+
+def _refusal(request: falcon.Request, response: falcon.Response, exc: Exception) -> Refusal:
+    """Return what the audit trail is to say of a request that was refused."""
+    caller: Caller = request.context.caller
+    return Refusal(
+        by="" if caller is ANYBODY else caller.name,
+        peer=request.remote_addr or "",
+        request_id=request.context.request_id,
+        method=request.method[:SHOWN_CHARACTERS],
+        path=without_tokens(request.path)[:SHOWN_CHARACTERS],
+        status=response.status_code,
+        reason=type(exc).__name__.removesuffix("Error"),
+    )
 
 
 def _resource(operations: Mapping[str, Operation], services: Services) -> object:
@@ -72,6 +120,7 @@ def _responder(operation: Operation, services: Services, method: str) -> Callabl
 
     def respond(_self: object, request: falcon.Request, response: falcon.Response, **ids: str) -> None:
         caller = _admitted(operation, services, request)
+        token = parsing.parse_bearer(request) if operation.access == "agent" else ""
         parsing.check_ids(ids, creates=method == "POST")
         call = Call(
             caller=caller,
@@ -81,6 +130,7 @@ def _responder(operation: Operation, services: Services, method: str) -> Callabl
             query=parsing.parse_query(request, operation.query),
             body=parsing.read_body(request, operation),
             seen=parsing.parse_seen(request) if heeds_tags else None,
+            token=token,
         )
         _send(operation.run(services, call), operation, request, response)
 
@@ -91,11 +141,21 @@ def _admitted(operation: Operation, services: Services, request: falcon.Request)
     """Return who calls, if he may.
 
     Raises:
-        UnauthenticatedError, ForbiddenError.
+        UnauthenticatedError, ForbiddenError, TooManyRequestsError.
     """
-    if not isinstance(operation.access, Role):
+    peer = request.remote_addr or ""
+    if operation.access == "anybody":
         return ANYBODY
-    caller = services.authenticate(request.auth, request.remote_addr or "")
+    if operation.access == "agent":
+        # The operation compares the token itself. People may have thought up the secret that one of them takes, so who
+        # has failed too often is not heard. Users' tokens nobody guesses: a valid one is let in whatever others try.
+        services.limits.check_failures(peer)
+        return ANYBODY
+    known = services.authenticate(request.auth, peer)
+    caller = replace(known, request_id=request.context.request_id)
+    request.context.caller = caller
+    if known is not LOCAL:
+        services.limits.call(caller.name)
     if caller.role < operation.access:
         raise ForbiddenError(
             wanted=f"{request.method} {request.path}",
@@ -107,23 +167,27 @@ def _admitted(operation: Operation, services: Services, request: falcon.Request)
 
 def _send(reply: Reply, operation: Operation, request: falcon.Request, response: falcon.Response) -> None:
     response.status = reply.status or operation.success
-    tag = reply.tag or ("" if reply.version is None else str(reply.version))
-    if reply.body is not None:
+    body = reply.body.encode() if isinstance(reply.body, str) else reply.body
+    if body is not None:
         response.content_type = reply.content_type
-        response.data = reply.body.encode() if isinstance(reply.body, str) else reply.body
-    if tag:
-        response.set_header("ETag", f'"{tag}"')
-        if request.method == "GET" and _has(request, tag):
-            response.status, response.data = http.HTTPStatus.NOT_MODIFIED, None
+        if reply.content_type.startswith("text/html"):
+            response.delete_header("Content-Security-Policy")  # a page brings its own
+        response.data = body
+    if reply.version is not None:
+        response.set_header("ETag", f'"{reply.version}"')
+    elif operation.is_single and body is not None:  # what nobody can change here has no version, and a tag all the same
+        response.set_header("ETag", f'"{hashlib.sha256(body).hexdigest()[:TAG_DIGITS]}"')
+    if request.method == "GET" and _has(request, response.get_header("ETag")):
+        response.status, response.data = http.HTTPStatus.NOT_MODIFIED, None
     if reply.location:
         response.set_header("Location", reply.location)
     if reply.headers:
         response.set_headers(dict(reply.headers))
 
 
-def _has(request: falcon.Request, tag: str) -> bool:
+def _has(request: falcon.Request, tag: str | None) -> bool:
     """Return whether the caller says that he has what *tag* stands for."""
-    return any(one in {"*", tag} for one in request.if_none_match or ())
+    return tag is not None and any(one == "*" or f'"{one}"' == tag for one in request.if_none_match or ())
 
 
 def all_operations() -> list[tuple[str, str, Operation]]:

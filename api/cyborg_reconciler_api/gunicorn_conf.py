@@ -7,11 +7,20 @@ new workers with new settings and certificates, while the old ones finish what t
 
 import os
 import shutil
+import ssl
+import sys
 import tempfile
 from typing import Any
 
+from cyborg_reconciler.errors import SettingsInvalidError
 from cyborg_reconciler.logs import configuration
 from cyborg_reconciler.settings import read_settings
+from cyborg_reconciler_api import reload as again
+
+try:
+    _settings = read_settings()
+except SettingsInvalidError as exc:
+    sys.exit(f"error: {exc}")
 
 wsgi_app = "cyborg_reconciler_api.wsgi:create()"
 bind = "127.0.0.1:8778"
@@ -30,14 +39,22 @@ preload_app = False
 # No file and no socket but what is asked for.
 control_socket_disable = True
 # The API writes a line for each request itself: gunicorn's own log of them stays off.
-logconfig_dict = configuration(read_settings().log_format)
+logconfig_dict = configuration(_settings.log_format)
+# TLS, where the settings have a certificate; clients need one where they have a CA for those.
+certfile = _settings.tls_cert or None
+keyfile = _settings.tls_key or None
+ca_certs = _settings.tls_client_ca or None
+cert_reqs = ssl.CERT_REQUIRED if ca_certs else ssl.CERT_NONE
+
+on_reload = again.read_again
 
 
 def on_starting(server: Any) -> None:  # noqa: ANN401 - gunicorn has no types
-    """Make the folder in which the workers count together.
+    """Read what is read anew with SIGHUP for the first time, and make the folder in which the workers count together.
 
-    It is not in the state folder: its files are mapped into memory, and a disk that is full would end the workers.
+    That is not in the state folder: its files are mapped into memory, and a disk that is full would end the workers.
     """
+    again.read_first(server)
     runtime = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]  # systemd's, where the unit asks for one
     server.metrics_folder = tempfile.mkdtemp(prefix="cyborg-reconciler-metrics-", dir=runtime or None)
 
@@ -58,3 +75,8 @@ def child_exit(server: Any, worker: Any) -> None:  # noqa: ANN401 - gunicorn has
 def on_exit(server: Any) -> None:  # noqa: ANN401 - gunicorn has no types
     """Remove the folder."""
     shutil.rmtree(server.metrics_folder, ignore_errors=True)
+
+
+def ssl_context(config: again.Configuration, _default: object) -> ssl.SSLContext:
+    """Return how connections are encrypted."""
+    return again.context_of(config)

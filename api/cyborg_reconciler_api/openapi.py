@@ -15,7 +15,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from cyborg_reconciler.conductor.callers import Role
 from cyborg_reconciler.documents.rest.accelerator import SPEC_KEYS
-from cyborg_reconciler.documents.rest.base import Problem, Uuid
+from cyborg_reconciler.documents.rest.base import HostName, Problem, Uuid
 from cyborg_reconciler_api.errors import PROBLEM, RETRY_AFTER_S
 from cyborg_reconciler_api.operation import CHANGING, JSON, Operation, Table, operations_of
 from cyborg_reconciler_api.parsing import MAX_BODY_BYTES
@@ -26,6 +26,7 @@ VERSION: Final = "3.1.0"
 LEAST_ROLE: Final = "x-least-role"
 
 SCHEMAS: Final = "#/components/schemas/"
+REFERENCE: Final = f"{SCHEMAS}{{model}}"
 
 ABOUT: Final = """
 Every path below `/v1` also answers without the version, and `/accelerator` is `/accelerators`. Bodies are JSON; a field
@@ -37,6 +38,8 @@ its `links` leads on. Times are UTC (RFC 3339), uuids are in lower case with das
 
 #: What a path may name: what that is, and which values it has.
 PATH_IDS: Final[Mapping[str, tuple[str, dict[str, Any]]]] = {
+    "host": ("The host, as the inventory has it.", TypeAdapter(HostName).json_schema()),
+    "driver": ("The driver, by its name.", {"type": "string", "examples": ["intel-qat"]}),
     "uuid": ("The uuid, in lower case, with dashes.", TypeAdapter(Uuid).json_schema()),
     "acc_spec": (
         "`acc-specs` for the whole specification, or one key of it.",
@@ -61,9 +64,10 @@ HEADERS: Final[Mapping[str, dict[str, Any]]] = {
     "WWW-Authenticate": {"description": "How to say who calls.", "required": True, "schema": {"type": "string"}},
 }
 
-#: The headers that a status has, beside the id of the request.
+_CREATED: Final = http.HTTPStatus.CREATED
+
+#: The headers that come with something wrong, beside the id of the request.
 HEADERS_OF: Final[Mapping[int, tuple[str, ...]]] = {
-    201: ("Location",),
     401: ("WWW-Authenticate",),
     405: ("Allow",),
     429: ("Retry-After",),
@@ -203,6 +207,7 @@ def answered_by_rule(path: str, operation: Operation) -> dict[int, str]:
         found[413] = f"the body has more than {MAX_BODY_BYTES} bytes"
         found[415] = f"the body is not {' or '.join(operation.content_types)}"
     if operation.access != "anybody":
+        found[429] = "the caller asks too often, or too many requests from there had no valid token"
         found[503] = "the database cannot be used just now"
     return found
 
@@ -229,14 +234,20 @@ def _schemas(table: Table) -> tuple[dict[str, Any], dict[tuple[str, str], dict[s
     inputs: list[tuple[tuple[str, str], Any, TypeAdapter[Any]]] = [
         (("", "problem"), "serialization", TypeAdapter(Problem))
     ]
+    others: dict[tuple[str, str], dict[str, Any]] = {}
     for _, _, one in operations_of(table):
         name = operation_id(one)
-        if one.request is not None:
+        if isinstance(one.request, TypeAdapter):
             inputs.append(((name, "request"), "validation", one.request))
+        elif one.request is not None:
+            others[name, "request"] = one.request.json_schema(ref_template=REFERENCE)
         if one.answer is not None:
             inputs.append(((name, "answer"), "serialization", TypeAdapter(one.answer)))
-    found, shared = TypeAdapter.json_schemas(inputs, ref_template=f"{SCHEMAS}{{model}}", schema_generator=_Generator)
-    return shared.get("$defs", {}), {key: reference for (key, _), reference in found.items()}
+    found, shared = TypeAdapter.json_schemas(inputs, ref_template=REFERENCE, schema_generator=_Generator)
+    schemas = shared.get("$defs", {})
+    for reference in others.values():
+        schemas |= reference.pop("$defs", {})
+    return schemas, others | {key: reference for (key, _), reference in found.items()}
 
 
 def _operation(
@@ -260,7 +271,8 @@ def _operation(
         answers[str(status)] = _answer(status, words, one, references)
     problem = {PROBLEM: {"schema": references["", "problem"]}}
     for status, cause in causes(path, one).items():
-        answers[str(status)] = {"description": cause, "headers": _headers(status), "content": problem}
+        headers = _headers(*HEADERS_OF.get(status, ()))
+        answers[str(status)] = {"description": cause, "headers": headers, "content": problem}
     return {**told, "responses": answers}
 
 
@@ -268,7 +280,8 @@ def _answer(
     status: int, words: str, one: Operation, references: Mapping[tuple[str, str], dict[str, Any]]
 ) -> dict[str, Any]:
     """Return the answer of an operation that went well."""
-    found: dict[str, Any] = {"description": words, "headers": _headers(status, has_tag=one.is_single)}
+    names = [*(["ETag"] if one.is_single else []), *(["Location"] if one.success == status == _CREATED else [])]
+    found: dict[str, Any] = {"description": words, "headers": _headers(*names)}
     if status == http.HTTPStatus.NOT_MODIFIED:
         return found
     if one.produces != JSON:
@@ -278,9 +291,8 @@ def _answer(
     return found
 
 
-def _headers(status: int, *, has_tag: bool = False) -> dict[str, Any]:
-    names = ["X-Openstack-Request-Id", *HEADERS_OF.get(status, ()), *(["ETag"] if has_tag else [])]
-    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+def _headers(*names: str) -> dict[str, Any]:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in ("X-Openstack-Request-Id", *names)}
 
 
 def _content(schema: Mapping[str, Any], sample: object) -> dict[str, Any]:

@@ -7,7 +7,7 @@ them. No I/O.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 from pydantic import BaseModel, TypeAdapter
 
@@ -34,6 +34,7 @@ class Call:
         ids: what the path names. query: the parameters, as the operation's document has them. body: the same of the
             body; None where the operation takes none.
         seen: the version that the caller has read (``If-Match``).
+        token: what an agent speaks with; empty where users call.
         instance: the path that was asked for.
     """
 
@@ -44,6 +45,7 @@ class Call:
     query: Any = None
     body: Any = None
     seen: int | None = None
+    token: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,20 @@ class Sample:
     answer: Any = None
 
 
+class Body(Protocol):
+    """What a body must be. Pydantic's TypeAdapter is one."""
+
+    def validate_json(self, data: bytes, /) -> Any:  # noqa: ANN401 - whatever the operation takes
+        """Return what the body says.
+
+        Raises:
+            ValidationError, RequestInvalidError: it is not what is asked for.
+        """
+
+    def json_schema(self, *, ref_template: str = ...) -> dict[str, Any]:
+        """Return its JSON Schema."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
     """A function of the API.
@@ -93,7 +109,7 @@ class Operation:
     further: Mapping[int, str]
     errors: Mapping[int, str]
     query: type[BaseModel] | None
-    request: TypeAdapter[Any] | None
+    request: Body | None
     answer: type[BaseModel] | None
     sample: Sample
     content_types: tuple[str, ...]
@@ -121,7 +137,7 @@ def operation(  # noqa: PLR0913 - what an operation says of itself
     further: Mapping[int, str] | None = None,
     errors: Mapping[int, str] | None = None,
     query: type[BaseModel] | None = None,
-    request: Any = None,  # noqa: ANN401 - a type, of which there is no type
+    request: Any = None,  # noqa: ANN401 - a type, of which there is no type, or a Body
     answer: type[BaseModel] | None = None,
     content_types: tuple[str, ...] = (JSON,),
     produces: str = JSON,
@@ -139,7 +155,7 @@ def operation(  # noqa: PLR0913 - what an operation says of itself
             further=further or {},
             errors=errors or {},
             query=query,
-            request=None if request is None else TypeAdapter(request),
+            request=request if request is None or hasattr(request, "validate_json") else TypeAdapter(request),
             answer=answer,
             sample=sample,
             content_types=content_types,

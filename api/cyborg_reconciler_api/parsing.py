@@ -8,7 +8,13 @@ from typing import Any, Final
 import falcon
 from pydantic import BaseModel, ValidationError
 
-from cyborg_reconciler.errors import FieldError, NotFoundError, OvertakenError, RequestInvalidError
+from cyborg_reconciler.errors import (
+    FieldError,
+    NotFoundError,
+    OvertakenError,
+    RequestInvalidError,
+    UnauthenticatedError,
+)
 from cyborg_reconciler_api.operation import Operation
 
 #: The most that a body may have.
@@ -98,6 +104,18 @@ def parse_seen(request: falcon.Request) -> int | None:
     if not tag.isdecimal():
         raise OvertakenError(wanted=f"the tag {tag[:SHOWN_CHARACTERS]}", found="another process updated it first")
     return int(tag)
+
+
+def parse_bearer(request: falcon.Request) -> str:
+    """Return the token that the request came with.
+
+    Raises:
+        UnauthenticatedError: it came with none.
+    """
+    scheme, _, token = (request.auth or "").partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise UnauthenticatedError(wanted="a token", found="there is none")
+    return token.strip()
 
 
 def check_ids(ids: Mapping[str, str], *, creates: bool) -> None:

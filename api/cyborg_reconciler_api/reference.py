@@ -66,8 +66,9 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The operations on one noun."""
+    """The operations on one noun; the *title* is another than that of any document."""
 
+    noun: str
     title: str
     about: str
     entries: tuple[Entry, ...]
@@ -88,7 +89,10 @@ def groups(table: Table, described: Mapping[str, Any]) -> list[Group]:
     entries: dict[str, list[Entry]] = {}
     for path, method, one in operations_of(table):
         entries.setdefault(openapi.noun_of(one), []).append(_entry(path, method, one, described))
-    return [Group(noun, about, tuple(entries[noun])) for noun, about in openapi.nouns(table).items()]
+    return [
+        Group(noun, f"{noun.capitalize()}: operations", about, tuple(entries[noun]))
+        for noun, about in openapi.nouns(table).items()
+    ]
 
 
 def documents(described: Mapping[str, Any]) -> list[Document]:

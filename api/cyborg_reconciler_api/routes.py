@@ -4,7 +4,7 @@
 from typing import Final
 
 from cyborg_reconciler_api.operation import Table
-from cyborg_reconciler_api.resources import accelerators, description, monitoring, root
+from cyborg_reconciler_api.resources import accelerators, agents, description, hardware, monitoring, root
 
 #: Paths that carry no version.
 UNVERSIONED: Final = frozenset({"/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"})
@@ -19,6 +19,16 @@ ROUTES: Final[Table] = {
         "DELETE": accelerators.detach,
     },
     "/v1/accelerators/{uuid}/{acc_spec}": {"PUT": accelerators.describe},
+    "/v1/hardware": {"GET": hardware.list_},
+    "/v1/hosts/{host}/hardware": {"GET": hardware.list_of_host},
+    "/v1/discovery": {"POST": hardware.discover},
+    "/v1/hosts/{host}/discovery": {"POST": hardware.discover_host},
+    "/v1/hosts/{host}/drivers/{driver}/discovery": {"POST": hardware.discover_driver},
+    # What agents have, and nothing else.
+    "/v1/lookup": {"POST": agents.look_up},
+    "/v1/hello": {"POST": agents.hello},
+    "/v1/heartbeat/{host}": {"POST": agents.check_in},
+    # What the server tells of itself.
     "/": {"GET": root.versions},
     "/v1": {"GET": root.version_1},
     "/openapi.json": {"GET": description.openapi_of(lambda: ROUTES)},

@@ -5,9 +5,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cyborg_reconciler.conductor.accelerators import Accelerators
+from cyborg_reconciler.conductor.agents import Agents
+from cyborg_reconciler.conductor.discovery import Discovery
+from cyborg_reconciler.conductor.refusals import Refusals
 from cyborg_reconciler.meters import Meter
-from cyborg_reconciler.stores import AcceleratorStore
+from cyborg_reconciler.stores import AcceleratorStore, HardwareStore
 from cyborg_reconciler_api.access import Scheme
+from cyborg_reconciler_api.rates import Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +25,13 @@ class Services:
     """
 
     authenticate: Scheme
+    limits: Limits
+    refusals: Refusals
     accelerators: Accelerators
     accelerator_store: AcceleratorStore
+    hardware: HardwareStore
+    agents: Agents
+    discovery: Discovery
     check_database: Callable[[], None]
     meter: Meter
     exposition: Callable[[], bytes]

@@ -9,6 +9,7 @@ from typing import Final
 
 import falcon
 
+from cyborg_reconciler.conductor.credentials import without_tokens
 from cyborg_reconciler.meters import REQUEST_SECONDS, REQUESTS_IN_FLIGHT, Meter
 from cyborg_reconciler.tracing import REQUEST_ID
 
@@ -59,7 +60,7 @@ class Accounting:
         self._meter.observe(REQUEST_SECONDS, took_s, route=route, method=method, status=str(response.status_code))
         line = {
             "method": request.method,
-            "path": request.path,
+            "path": without_tokens(request.path),
             "status": response.status_code,
             "duration_ms": round(took_s * 1000, 2),
             "peer": request.remote_addr,

@@ -1,44 +1,99 @@
 # SPDX-License-Identifier: Apache-2.0
 """The application that gunicorn serves: ``gunicorn 'cyborg_reconciler_api.wsgi:create()'``.
 
-Reads the settings of the process, opens the stores, and puts the API together.
+Takes the settings of the process, opens the stores, and puts the API together.
 """
 
 import atexit
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+from wsgiref.types import WSGIApplication
 
-import falcon
-
-from cyborg_reconciler.bootstrap import SystemClock, open_meter, open_stores
+from cyborg_reconciler.bootstrap import Stores, SystemClock, open_meter, open_stores
 from cyborg_reconciler.conductor.accelerators import Accelerators
+from cyborg_reconciler.conductor.agents import Agents, AgentTerms
+from cyborg_reconciler.conductor.credentials import Credentials, Uses
+from cyborg_reconciler.conductor.discovery import Discovery
+from cyborg_reconciler.conductor.refusals import Refusals
+from cyborg_reconciler.conductor.saving import SaveOut, Saver
+from cyborg_reconciler.conductor.secrets import hash_of
 from cyborg_reconciler.errors import SettingsInvalidError
-from cyborg_reconciler.settings import read_settings
-from cyborg_reconciler_api.access import nobody_is_asked
+from cyborg_reconciler.settings import Settings
+from cyborg_reconciler_api.access import Scheme, TokenScheme, nobody_is_asked
 from cyborg_reconciler_api.app import create_app
+from cyborg_reconciler_api.proxies import behind
+from cyborg_reconciler_api.rates import Limits
+from cyborg_reconciler_api.reload import current_settings
 from cyborg_reconciler_api.services import Services
 
 
-def create() -> falcon.App[falcon.Request, falcon.Response]:
+def create() -> WSGIApplication:
     """Return the API over the stores of this process's settings; they are closed when the process ends.
 
     Raises:
         ReconcilerError: the settings or the database cannot be used.
     """
-    settings = read_settings()
-    if settings.auth != "none":
-        raise SettingsInvalidError(wanted="auth none", found=settings.auth)
+    settings = current_settings()
     stack = ExitStack()
     atexit.register(stack.close)
-    _journal, store = stack.enter_context(open_stores(settings))
-    meter = open_meter(store)
-    return create_app(
+    stores = stack.enter_context(open_stores(settings))
+    clock, meter = SystemClock(), open_meter(stores.tallies)
+    saver = Saver(stores.agents, SaveOut(settings.save_out_interval_s, settings.save_out_batch), meter)
+    stack.callback(saver.close)
+    refusals = Refusals(stores.journal, clock)
+    stack.callback(refusals.close)
+    app = create_app(
         Services(
-            authenticate=nobody_is_asked,
-            accelerators=Accelerators(store, SystemClock()),
-            accelerator_store=store,
-            check_database=store.check,
+            authenticate=SCHEMES[settings.auth](settings, stores, stack),
+            limits=Limits(settings.failed_logins_per_min, settings.requests_per_min),
+            refusals=refusals,
+            accelerators=Accelerators(stores.accelerators, clock),
+            accelerator_store=stores.accelerators,
+            hardware=stores.hardware,
+            discovery=Discovery(stores.agents, clock),
+            agents=Agents(stores.agents, saver, clock, agent_terms(settings)),
+            check_database=stores.tallies.check,
             meter=meter,
             exposition=meter.exposition,
             open_paths=frozenset({"/metrics"} if settings.metrics_access == "anybody" else ()),
         )
     )
+    return behind(app, settings.trusted_proxies)
+
+
+def _none(_settings: Settings, _stores: Stores, _stack: ExitStack) -> Scheme:
+    return nobody_is_asked
+
+
+def _token(settings: Settings, stores: Stores, stack: ExitStack) -> Scheme:
+    uses = Uses(stores.credentials)
+    stack.callback(uses.close)
+    return TokenScheme(Credentials(stores.credentials, SystemClock()), uses, settings.token_cache_s)
+
+
+#: What makes each scheme, by the name that the setting `auth` has for it.
+SCHEMES: Final[Mapping[str, Callable[[Settings, Stores, ExitStack], Scheme]]] = {"none": _none, "token": _token}
+
+
+def agent_terms(settings: Settings) -> AgentTerms:
+    """Return on which terms agents are heard.
+
+    Raises:
+        SettingsInvalidError: the shared secret cannot be read, or others may read it.
+    """
+    if not settings.enrolment_secret_file:
+        return AgentTerms(settings.heartbeat_interval_s)
+    path = Path(settings.enrolment_secret_file)
+    try:
+        mode, secret = path.stat().st_mode, path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise SettingsInvalidError(wanted=f"the enrolment secret in {path}", found=str(exc)) from exc
+    if mode & 0o077:
+        raise SettingsInvalidError(
+            wanted=f"the enrolment secret in {path}", found="others may read it", remedy=f"chmod 600 {path}"
+        )
+    if not secret:
+        raise SettingsInvalidError(wanted=f"the enrolment secret in {path}", found="the file is empty")
+    return AgentTerms(settings.heartbeat_interval_s, hash_of(secret))

@@ -12,7 +12,21 @@ from typing import Any, Final
 import click
 from rich.text import Text
 
-from cyborg_reconciler.cli import apply, completion, demo, history, observe, plan, run, serve, status, validate
+from cyborg_reconciler.cli import (
+    accelerators,
+    agents,
+    apply,
+    completion,
+    demo,
+    history,
+    observe,
+    plan,
+    run,
+    serve,
+    status,
+    token,
+    validate,
+)
 from cyborg_reconciler.cli.common import FAILED, INTERRUPTED, errors_console
 from cyborg_reconciler.errors import ReconcilerError
 
@@ -50,6 +64,11 @@ for command in (
     observe.export,
     run.run,
     serve.serve,
+    agents.agents,
+    accelerators.accelerator,
+    accelerators.attach_instance,
+    accelerators.detach_instance,
+    token.token,
     demo.demo,
     completion.completion,
 ):

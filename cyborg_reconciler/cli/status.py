@@ -3,8 +3,6 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
-from typing import Any
 
 import click
 from rich.table import Table
@@ -12,6 +10,7 @@ from rich.text import Text
 
 from cyborg_reconciler.bootstrap import open_memory
 from cyborg_reconciler.cli.common import DONE, console, put_json, with_output, with_state
+from cyborg_reconciler.cli.tables import ago, plain, plain_table
 from cyborg_reconciler.core.conditions import Condition
 from cyborg_reconciler.ports import HostRecord
 from cyborg_reconciler.settings import Settings
@@ -34,10 +33,10 @@ def status(*, output: str, settings: Settings, hosts: tuple[str, ...]) -> int:
     with open_memory(settings) as journal:
         records = [record for record in journal.hosts() if not hosts or record.name in hosts]
     if missing := [host for host in hosts if host not in {record.name for record in records}]:
-        msg = f"no host is called {', '.join(missing)} in {settings.state_dir}"
+        msg = f"no host is called {', '.join(missing)} in {settings.journal}"
         raise click.UsageError(msg, click.get_current_context())
     if output == "json":
-        put_json([_plain(asdict(record)) for record in records])
+        put_json([plain(asdict(record)) for record in records])
     elif not records:
         console().print("nothing yet")
     else:
@@ -49,45 +48,18 @@ def status(*, output: str, settings: Settings, hosts: tuple[str, ...]) -> int:
 
 
 def _hosts_table(records: Sequence[HostRecord]) -> Table:
-    table = _table("host", "sync", "health", "phase", "generation", "seen", "why")
+    table = plain_table("host", "sync", "health", "phase", "generation", "seen", "why")
     for r in records:
         why = ": ".join(part for part in (r.reason, r.message) if part)
         phase = f"{r.phase} ({r.failed_in})" if r.failed_in else str(r.phase)
-        cells = (r.name, r.sync, r.health, phase, str(r.generation), _ago(r.observed_at), why)
+        cells = (r.name, r.sync, r.health, phase, str(r.generation), ago(r.observed_at), why)
         table.add_row(*(Text(str(c), _STYLES.get(c, "")) if i == 1 else Text(str(c)) for i, c in enumerate(cells)))
     return table
 
 
 def _conditions_table(conditions: Sequence[Condition]) -> Table:
-    table = _table("condition", "status", "since", "generation", "reason", "why")
+    table = plain_table("condition", "status", "since", "generation", "reason", "why")
     for c in conditions:
-        cells = (c.type, c.status, _ago(c.last_transition_time), c.observed_generation, c.reason, c.message)
+        cells = (c.type, c.status, ago(c.last_transition_time), c.observed_generation, c.reason, c.message)
         table.add_row(*(Text(str(cell)) for cell in cells))
     return table
-
-
-def _table(*names: str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in names:
-        table.add_column(name, no_wrap=name != "why", justify="right" if name == "generation" else "left")
-    return table
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401 - any field of a record
-    """Return *value* as JSON can hold it."""
-    if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    return value.isoformat() if isinstance(value, datetime) else value
-
-
-def _ago(at: datetime | None) -> str:
-    """Return how long ago *at* was, in words."""
-    if at is None:
-        return "never"
-    seconds = int((datetime.now(UTC) - at).total_seconds())
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= length:
-            return f"{seconds // length} {unit} ago"
-    return f"{seconds} s ago"

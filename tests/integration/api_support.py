@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 import urllib3
 
+from cyborg_reconciler.documents.rest.base import Problem
 from cyborg_reconciler_api import openapi
 from cyborg_reconciler_api.app import all_operations, full_path
 
@@ -40,7 +41,12 @@ class Server:
 
     def __call__(self, method: str, path: str, body: Any = None, **headers: str) -> urllib3.BaseHTTPResponse:
         """Send a request, and return the answer; *body* goes as JSON, and bytes as they are."""
-        sent = {**self.headers, **{name.replace("_", "-"): value for name, value in headers.items()}}
+        # A connection that is kept may just be closed by the server when it is used again.
+        sent = {
+            "connection": "close",
+            **self.headers,
+            **{name.replace("_", "-"): value for name, value in headers.items()},
+        }
         if body is not None:
             sent.setdefault("content-type", "application/json")
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
@@ -72,14 +78,7 @@ def serving(state: Path, *arguments: str, **variables: str) -> Iterator[Server]:
     *variables*: of its environment.
     """
     command = [str(Path(sys.executable).parent / "cyborg-reconciler"), "serve", "--bind", "127.0.0.1:0"]
-    environ = {
-        **os.environ,
-        "HOME": str(state.parent),
-        "XDG_CONFIG_HOME": str(state.parent / "config"),
-        # A machine that is busy lets a connection lie for longer than a server keeps it, and it is used again then.
-        "GUNICORN_CMD_ARGS": "--keep-alive 120",
-        **variables,
-    }
+    environ = {**os.environ, "HOME": str(state.parent), "XDG_CONFIG_HOME": str(state.parent / "config"), **variables}
     with Path(f"{state}.log").open("w", encoding="utf-8") as log:
         process = subprocess.Popen(
             [*command, "--state", str(state), *arguments], stderr=subprocess.PIPE, text=True, env=environ
@@ -105,3 +104,12 @@ def _copy(process: subprocess.Popen[str], log: TextIO, told: "queue.Queue[str]")
         if found:
             told.put(found[1])
     process.stderr.close()
+
+
+def problem(answer, status):
+    """The problem that was answered, which must have *status*."""
+    assert answer.status == status, answer.data
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    found = Problem.model_validate(answer.json())
+    assert (found.status, found.request_id) == (status, answer.headers["X-Openstack-Request-Id"])
+    return found

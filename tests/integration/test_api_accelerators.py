@@ -8,8 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from cyborg_reconciler.documents.rest.accelerator import Accelerator, AcceleratorList
-from cyborg_reconciler.documents.rest.base import Problem
-from tests.integration.api_support import serving
+from tests.integration.api_support import problem, serving
 
 pytestmark = pytest.mark.xdist_group("api")
 
@@ -40,15 +39,6 @@ def made(server):
         return f"/v1{answer.headers['Location']}"
 
     return make
-
-
-def problem(answer, status):
-    """The problem that was answered, which must have *status*."""
-    assert answer.status == status, answer.data
-    assert answer.headers["Content-Type"] == "application/problem+json"
-    found = Problem.model_validate(answer.json())
-    assert (found.status, found.request_id) == (status, answer.headers["X-Openstack-Request-Id"])
-    return found
 
 
 def paths_of(found):

@@ -45,9 +45,18 @@ def server(state):
     assert list(folder.iterdir()) == []
 
 
-def lines_of(state):
+def log_of(server, state):
+    """What the server has logged: its lines go through a pipe, so that all that is older comes before a new one."""
+    last = f"req-{uuid.uuid4()}"
+    server("GET", "/healthz", x_openstack_request_id=last)
+    while last not in (text := Path(f"{state}.log").read_text(encoding="utf-8")):
+        os.sched_yield()
+    return text
+
+
+def lines_of(server, state):
     """The lines of the server's log, each of which must be an object."""
-    return [json.loads(line) for line in Path(f"{state}.log").read_text(encoding="utf-8").splitlines()]
+    return [json.loads(line) for line in log_of(server, state).splitlines()]
 
 
 def numbers(server):
@@ -66,14 +75,14 @@ def requests_to(found, route, **labels):
 class TestLog:
     def test_every_line_is_an_object_and_gunicorns_own_are_too(self, server, state):
         server("GET", "/v1/accelerators")
-        lines = lines_of(state)
+        lines = lines_of(server, state)
         assert all({"time", "level", "logger", "process", "message"} <= set(line) for line in lines)
         assert {"gunicorn.error", "cyborg_reconciler_api.access"} <= {line["logger"] for line in lines}
 
     def test_a_request_has_its_line_with_what_became_of_it(self, server, state):
         ours = f"req-{uuid.uuid4()}"
         server("GET", f"/v1/accelerators/{uuid.uuid4()}?x=1", x_openstack_request_id=ours)
-        (line,) = [line for line in lines_of(state) if line.get("request_id") == ours]
+        (line,) = [line for line in lines_of(server, state) if line.get("request_id") == ours]
         assert (line["method"], line["status"], line["peer"]) == ("GET", 400, "127.0.0.1")
         assert line["path"].startswith("/v1/accelerators/")
         assert line["duration_ms"] >= 0
@@ -81,12 +90,12 @@ class TestLog:
     def test_what_authorises_and_what_is_asked_for_in_detail_is_not_in_it(self, server, state):
         server("GET", f"/v1/accelerators?name={HIDDEN}", authorization=f"Bearer {HIDDEN}")
         server("POST", f"/v1/accelerators?x={HIDDEN}", {"name": HIDDEN, "x": 1}, authorization=f"Basic {HIDDEN}")
-        assert HIDDEN not in Path(f"{state}.log").read_text(encoding="utf-8")
+        assert HIDDEN not in log_of(server, state)
 
     def test_a_path_with_line_breaks_makes_one_line(self, server, state):
         server("GET", '/v1/x%0A{"level": "forged"}%0D%1B[2J')
-        assert [line for line in lines_of(state) if line["level"] == "forged"] == []
-        assert any("\n" in line.get("path", "") for line in lines_of(state))
+        assert [line for line in lines_of(server, state) if line["level"] == "forged"] == []
+        assert any("\n" in line.get("path", "") for line in lines_of(server, state))
 
     def test_what_was_not_foreseen_is_logged_under_its_request_and_told_nobody(self, server, state):
         ours = f"req-{uuid.uuid4()}"
@@ -98,7 +107,7 @@ class TestLog:
             database.commit()
         assert refused.status == 503
         assert "accelerators" not in refused.json()["detail"]
-        (line,) = [one for one in lines_of(state) if one.get("request_id") == ours and one["level"] == "ERROR"]
+        (line,) = [one for one in lines_of(server, state) if one.get("request_id") == ours and one["level"] == "ERROR"]
         assert "no such table" in line["traceback"]
 
     def test_the_request_stands_in_the_audit_trail_with_what_it_changed(self, server, state):
@@ -141,12 +150,12 @@ class TestMetrics:
         assert numbers(server)["cyborg_reconciler_api_requests_in_flight"] == 1
 
     def test_a_worker_that_is_killed_leaves_what_it_counted_and_nothing_in_flight(self, server, state):
+        booted = [line for line in lines_of(server, state) if line["message"].startswith("Booting worker")]
+        victim = int(re.search(r"\d+", booted[0]["message"])[0])
+        (doing,) = (state.parent / "tmp").glob(f"*/gauge_livesum_{victim}.db")
         before = requests_to(numbers(server), "/healthz")
         for _ in range(8):
             server("GET", "/healthz")
-        booted = [line for line in lines_of(state) if line["message"].startswith("Booting worker")]
-        victim = int(re.search(r"\d+", booted[0]["message"])[0])
-        (doing,) = (state.parent / "tmp").glob(f"*/gauge_livesum_{victim}.db")
         os.kill(victim, signal.SIGKILL)
         server.pool.clear()
         while doing.exists():

@@ -6,11 +6,13 @@ import logging
 import pytest
 from falcon.testing import TestClient
 
+from cyborg_reconciler.conductor.refusals import Refusals
 from cyborg_reconciler.errors import UnauthenticatedError
 from cyborg_reconciler.meters import REQUEST_SECONDS, REQUESTS_IN_FLIGHT
-from cyborg_reconciler.testing import CountingMeter
+from cyborg_reconciler.testing import CountingMeter, FakeJournal, FixedClock
 from cyborg_reconciler.tracing import REQUEST_ID
 from cyborg_reconciler_api.app import create_app
+from cyborg_reconciler_api.rates import Limits
 from cyborg_reconciler_api.services import Services
 
 
@@ -22,8 +24,13 @@ def client(meter=None, open_paths=()):
     """A client of a server that knows nobody."""
     services = Services(
         authenticate=nobody,
+        limits=Limits(0, 0),
+        refusals=Refusals(FakeJournal(), FixedClock()),
         accelerators=None,
         accelerator_store=None,
+        hardware=None,
+        agents=None,
+        discovery=None,
         check_database=lambda: None,
         meter=meter or CountingMeter(),
         exposition=lambda: b"numbers 1\n",

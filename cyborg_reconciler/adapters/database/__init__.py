@@ -5,6 +5,5 @@
 """
 
 from cyborg_reconciler.adapters.database.journal import DatabaseJournal, open_journal, open_reader
-from cyborg_reconciler.adapters.database.store import DatabaseStore
 
-__all__ = ["DatabaseJournal", "DatabaseStore", "open_journal", "open_reader"]
+__all__ = ["DatabaseJournal", "open_journal", "open_reader"]

@@ -4,11 +4,13 @@
 Called by the store, inside its transactions.
 """
 
+from collections.abc import Collection
 from typing import Any, Final
 
 import msgspec
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, or_, select, update
 
+from cyborg_reconciler.adapters.database.engine import portions, update_if
 from cyborg_reconciler.adapters.database.schema import accelerators, allocations
 from cyborg_reconciler.core.state import Health
 from cyborg_reconciler.errors import FieldError, RequestInvalidError
@@ -17,7 +19,7 @@ from cyborg_reconciler.stores import Accelerator, AcceleratorFilter, Attachment,
 _columns: Final = accelerators.c
 #: The columns that hold what an `Accelerator` has under the same name, as it is.
 PLAIN: Final = (
-    *("uuid", "name", "host", "address", "identity", "parent", "origin", "claimed", "description", "device_type"),
+    *("uuid", "name", "host", "address", "parent", "origin", "claimed", "description", "device_type"),
     *("acc_type", "vendor_id", "product_id", "remotable", "num", "driver", "state", "desired_state", "setup_required"),
     *("reboot_required", "resource_provider_uuid", "present", "state_policy", "binding_policy", "version"),
     *("created_at", "updated_at"),
@@ -66,6 +68,22 @@ def read(connection: Connection, *where: ColumnElement[bool]) -> Accelerator | N
     return None if row is None else parse_accelerator(row)
 
 
+def read_of(connection: Connection, names: Collection[str], uuids: Collection[str]) -> list[Accelerator]:
+    """Return the accelerators on the hosts called *names*, and those with *uuids*."""
+    found: dict[str, Accelerator] = {}
+    for column, wanted in ((_columns.host, names), (_columns.uuid, uuids)):
+        for portion in portions(list(wanted)):
+            rows = connection.execute(select(accelerators).where(column.in_(portion)))
+            found.update((row.uuid, parse_accelerator(row)) for row in rows)
+    return list(found.values())
+
+
+def free_name(connection: Connection, one: Accelerator) -> str:
+    """Return the name that a new accelerator gets: where it stands, unless another that stood there has it still."""
+    taken = connection.execute(select(_columns.uuid).where(_columns.name == one.name)).first()
+    return one.name if taken is None else f"{one.name} {one.uuid[:8]}"
+
+
 def parse_accelerator(row: Row[Any]) -> Accelerator:
     """Return a row of the table accelerators as what it says."""
     attachment = None
@@ -110,10 +128,14 @@ def insert(connection: Connection, one: Accelerator) -> None:
     connection.execute(accelerators.insert().values(row_of(one)))
 
 
+def write(connection: Connection, one: Accelerator) -> None:
+    """Put *one* in the place of its row, which is ours."""
+    connection.execute(update(accelerators).where(_columns.uuid == one.uuid).values(row_of(one)))
+
+
 def replace_if(connection: Connection, one: Accelerator, seen: int) -> bool:
     """Put *one* in the place of its row, if that still has the version that was *seen*; return whether it had."""
-    where = (_columns.uuid == one.uuid, _columns.version == seen)
-    return connection.execute(update(accelerators).where(*where).values(row_of(one))).rowcount == 1
+    return update_if(connection, accelerators, {"uuid": one.uuid}, seen, row_of(one))
 
 
 def read_consumers(connection: Connection, uuid: str) -> list[str]:

@@ -17,7 +17,7 @@ from cyborg_reconciler.tracing import REQUEST_ID
 def put_event(connection: Connection, event: Event) -> None:
     """Append to the audit trail; what happens since somebody asked for it bears the id of his request."""
     request_id = REQUEST_ID.get()
-    told = {**(event.data or {}), "request_id": request_id} if request_id else event.data
+    told = {"request_id": request_id, **(event.data or {})} if request_id else event.data
     data = None if told is None else msgspec.json.encode(told).decode()
     row = {"at": event.at, "kind": event.kind, "host": event.host, "message": event.message, "data": data}
     connection.execute(events.insert().values(row))

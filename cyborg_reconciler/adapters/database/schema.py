@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 
 #: The revision that these tables are. A database of another one is migrated, or refused when it is newer.
-REVISION: Final = "v0002"
+REVISION: Final = "v0006"
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -103,7 +103,8 @@ histories = Table(
     PrimaryKeyConstraint("host", "digest"),
 )
 
-#: The newest facts of a host; *received_at* moves when they come again unchanged.
+#: The newest facts of a host; *received_at* moves when they come again unchanged. *units*: the digest of the hardware
+#: that they tell of, as it was entered last.
 facts = Table(
     "facts",
     metadata,
@@ -111,6 +112,7 @@ facts = Table(
     Column("fingerprint", String(255), nullable=False),
     Column("document", Text, nullable=False),
     Column("received_at", UtcDateTime, nullable=False),
+    Column("units", String(64)),
 )
 
 #: What was declared, once for each digest.
@@ -205,7 +207,6 @@ accelerators = Table(
     Column("name", String(255), nullable=False, unique=True),
     Column("host", String(255)),
     Column("address", String(64)),
-    Column("identity", String(512), nullable=False),
     Column("parent", String(36)),
     Column("origin", String(16), nullable=False),
     Column("claimed", Boolean, nullable=False),
@@ -235,6 +236,7 @@ accelerators = Table(
     Index(None, "host", "address"),
     Index(None, "state", "uuid"),
     Index(None, "device_type", "uuid"),
+    Index(None, "instance_uuid"),
 )
 
 #: Who has how much of which accelerator.
@@ -246,4 +248,84 @@ allocations = Table(
     Column("amount", Integer, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     PrimaryKeyConstraint("consumer", "accelerator"),
+)
+
+#: By what hosts are known: their system uuid and the addresses of their NICs, as their newest facts have them.
+identities = Table(
+    "identities",
+    metadata,
+    Column("host", ForeignKey("hosts.name", ondelete="CASCADE"), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("value", String(64), nullable=False),
+    PrimaryKeyConstraint("host", "kind", "value"),
+    Index(None, "kind", "value"),
+)
+
+#: The agents of hosts. Tokens are hashed; *fingerprint* is that of the facts that the agent last told in full.
+agents = Table(
+    "agents",
+    metadata,
+    Column("host", ForeignKey("hosts.name", ondelete="CASCADE"), primary_key=True),
+    Column("token_hash", String(64), nullable=False, index=True),
+    Column("next_token_hash", String(64), nullable=False, index=True),
+    Column("approved", Boolean, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+    Column("fingerprint", String(255), nullable=False),
+    Column("boot_id", String(255), nullable=False),
+    Column("endpoint", String(255), nullable=False),
+    Column("agent_version", String(255), nullable=False),
+    Column("last_seen_at", UtcDateTime, index=True),
+    Column("silent", Boolean, nullable=False),
+)
+
+#: The right to look up one host, once.
+enrolments = Table(
+    "enrolments",
+    metadata,
+    Column("token_hash", String(64), primary_key=True),
+    Column("host", String(255), nullable=False, index=True),
+    Column("expires_at", UtcDateTime, nullable=False),
+    Column("used_at", UtcDateTime),
+)
+
+#: What agents are to do; a row goes when its agent was told.
+commands = Table(
+    "commands",
+    metadata,
+    Column("number", NUMBER, primary_key=True, autoincrement=True),
+    Column("host", ForeignKey("hosts.name", ondelete="CASCADE"), nullable=False, index=True),
+    Column("command", String(32), nullable=False),
+    Column("driver", String(255)),
+    Column("asked_at", UtcDateTime, nullable=False),
+)
+
+#: Every physical device that was ever found on a host. *document* is what the API gives of it.
+hardware = Table(
+    "hardware",
+    metadata,
+    Column("uuid", String(36), primary_key=True),
+    Column("host", ForeignKey("hosts.name", ondelete="CASCADE"), nullable=False),
+    Column("address", String(64), nullable=False),
+    Column("ids", String(64), nullable=False),
+    Column("serial", Text),
+    Column("present", Boolean, nullable=False),
+    Column("is_accelerator", Boolean, nullable=False),
+    Column("document", Text, nullable=False),
+    Column("first_seen_at", UtcDateTime, nullable=False),
+    Index(None, "host", "address"),
+)
+
+#: The users' tokens: what each opens, under the SHA-256 of it. That is how they are found, hence the index.
+credentials = Table(
+    "credentials",
+    metadata,
+    Column("name", String(255), primary_key=True),
+    Column("digest", String(64), nullable=False, unique=True),
+    Column("role", String(16), nullable=False),
+    Column("project_id", String(255)),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime),
+    Column("last_used_at", UtcDateTime),
+    Column("revoked_at", UtcDateTime),
 )

@@ -4,18 +4,18 @@
 Opened by `bootstrap`, called by the conductor and the API. Works in the journal's database.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import IntegrityError
 
-from cyborg_reconciler.adapters.database import accelerator_rows, tally_rows
-from cyborg_reconciler.adapters.database.engine import check_revision, reading, writing
+from cyborg_reconciler.adapters.database import accelerator_rows, discovery_rows
+from cyborg_reconciler.adapters.database.agent_rows import is_known
+from cyborg_reconciler.adapters.database.engine import reading, writing
 from cyborg_reconciler.adapters.database.event_rows import put_event
 from cyborg_reconciler.adapters.database.schema import accelerators
-from cyborg_reconciler.errors import ConflictError, OvertakenError
-from cyborg_reconciler.meters import Metric, Tally
+from cyborg_reconciler.errors import ConflictError, NotFoundError, OvertakenError
 from cyborg_reconciler.ports import Event
 from cyborg_reconciler.stores import Accelerator, AcceleratorFilter, Page
 
@@ -25,15 +25,6 @@ class DatabaseStore:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-
-    def check(self) -> None:
-        """Return when the database answers, and is of the present revision."""
-        check_revision(self._engine)
-
-    def tallies(self) -> Mapping[Metric, Tally]:
-        """Return the numbers of what there is."""
-        with reading(self._engine) as connection:
-            return tally_rows.read_tallies(connection)
 
     def page(self, wanted: AcceleratorFilter) -> Page:
         """Return a page of accelerators."""
@@ -83,6 +74,20 @@ class DatabaseStore:
         """Return the consumers that have an allocation of the accelerator."""
         with reading(self._engine) as connection:
             return accelerator_rows.read_consumers(connection, uuid)
+
+
+class DatabaseHardwareStore:
+    """The hardware, in a database."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def page(self, host: str, limit: int, marker: str) -> Page:
+        """Return a page of the hardware that is there."""
+        with reading(self._engine) as connection:
+            if host and not is_known(connection, host):
+                raise NotFoundError(wanted=f"host {host}", found="there is none")
+            return discovery_rows.read_page(connection, host, limit, marker)
 
 
 def _taken(one: Accelerator) -> ConflictError:

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What does the database know of agents? The statements about agents, enrolments, commands and identities.
+
+Called by the store, inside its transactions.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, delete, or_, select, tuple_, update
+
+from cyborg_reconciler.adapters.database.engine import portions, upsert
+from cyborg_reconciler.adapters.database.host_rows import claim
+from cyborg_reconciler.adapters.database.schema import agents, commands, enrolments, hosts, identities
+from cyborg_reconciler.agent_stores import Agent, CheckIn, Command, CommandName, Enrolment, Inventory
+from cyborg_reconciler.documents.facts import Facts
+
+_columns: Final = agents.c
+#: The columns that hold what an `Agent` has under the same name, as it is.
+PLAIN: Final = (
+    *("host", "token_hash", "next_token_hash", "approved", "epoch", "sequence", "fingerprint", "boot_id", "endpoint"),
+    *("agent_version", "last_seen_at", "silent"),
+)
+SYSTEM_UUID: Final = "system_uuid"
+MAC: Final = "mac"
+
+
+# ---------------------------------------------------------------------------------------------- by what hosts are known
+def read_known_as(connection: Connection, inventory: Inventory) -> list[str]:
+    """Return the hosts that *inventory* is of."""
+    by_uuid = [(SYSTEM_UUID, inventory.system_uuid)] if inventory.system_uuid else []
+    for known in (by_uuid, [(MAC, mac) for mac in inventory.macs]):
+        if known:
+            query = select(identities.c.host).where(tuple_(identities.c.kind, identities.c.value).in_(known)).distinct()
+            if found := list(connection.execute(query.order_by(identities.c.host)).scalars()):
+                return found
+    return list(connection.execute(select(hosts.c.name).where(hosts.c.name == inventory.hostname)).scalars())
+
+
+def put_identities(connection: Connection, found: Mapping[str, Inventory], *, all_of_it: bool = True) -> None:
+    """Enter by what hosts are known now; what they were known by before stays where this is not *all_of_it*."""
+    rows = [
+        {"host": host, "kind": kind, "value": value}
+        for host, inventory in found.items()
+        for kind, values in ((SYSTEM_UUID, [inventory.system_uuid]), (MAC, set(inventory.macs)))
+        for value in values
+        if value
+    ]
+    for names in portions(list(found)) if all_of_it else ():
+        connection.execute(delete(identities).where(identities.c.host.in_(names)))
+    upsert(connection, identities, rows, update=[])
+
+
+def inventory_of(facts: Facts) -> Inventory:
+    """Return by what a host is known, as its facts tell. VFs come and go, so their addresses tell nothing."""
+    uuid = facts.system_uuid if isinstance(facts.system_uuid, str) else None
+    macs = [mac for d in facts.devices if d.physfn is None and isinstance(d.macs, list) for mac in d.macs]
+    return Inventory(system_uuid=uuid.lower() if uuid else None, macs=tuple(macs))
+
+
+# ----------------------------------------------------------------------------------------------------------- enrolments
+def add_enrolment(connection: Connection, token_hash: str, enrolment: Enrolment) -> None:
+    """Enter the right to look up a host."""
+    claim(connection, [enrolment.host])
+    row = {"host": enrolment.host, "expires_at": enrolment.expires_at, "used_at": None}
+    connection.execute(enrolments.insert().values(token_hash=token_hash, **row))
+
+
+def read_enrolment(connection: Connection, token_hash: str) -> Enrolment | None:
+    """Return the enrolment whose token has this hash."""
+    row = connection.execute(select(enrolments).where(enrolments.c.token_hash == token_hash)).first()
+    return None if row is None else Enrolment(row.host, row.expires_at, row.used_at)
+
+
+def use_enrolment(connection: Connection, token_hash: str, at: datetime) -> bool:
+    """Use an enrolment up; return whether it was there and unused."""
+    where = (enrolments.c.token_hash == token_hash, enrolments.c.used_at.is_(None))
+    return connection.execute(update(enrolments).where(*where).values(used_at=at)).rowcount == 1
+
+
+# --------------------------------------------------------------------------------------------------------------- agents
+def read_agents(connection: Connection, *where: ColumnElement[bool], limit: int | None = None) -> list[Agent]:
+    """Return the agents for which *where* holds, by the names of their hosts."""
+    query = select(agents, hosts.c.uuid, hosts.c.generation).join(hosts, hosts.c.name == _columns.host)
+    rows = connection.execute(query.where(*where).order_by(_columns.host).limit(limit))
+    return [parse_agent(row) for row in rows]
+
+
+def parse_agent(row: Row[Any]) -> Agent:
+    """Return a row of the table agents, with its host's uuid and generation, as what it says."""
+    return Agent(**{name: getattr(row, name) for name in PLAIN}, uuid=row.uuid, generation=row.generation)
+
+
+def has_token(token_hash: str) -> ColumnElement[bool]:
+    """Return what holds for the agent whose token, or whose next one, has this hash."""
+    return or_(_columns.token_hash == token_hash, _columns.next_token_hash == token_hash)
+
+
+def put_agent(connection: Connection, agent: Agent) -> None:
+    """Enter an agent, or the new token of one; what it told before stays."""
+    claim(connection, [agent.host])
+    row = {name: getattr(agent, name) for name in PLAIN}
+    upsert(connection, agents, [row], update=["token_hash", "next_token_hash", "approved", "agent_version"])
+
+
+def is_known(connection: Connection, host: str) -> bool:
+    """Return whether there is a host of this name."""
+    return connection.execute(select(hosts.c.name).where(hosts.c.name == host)).first() is not None
+
+
+def read_known(connection: Connection) -> list[str]:
+    """Return the names of all hosts."""
+    return list(connection.execute(select(hosts.c.name).order_by(hosts.c.name)).scalars())
+
+
+def read_talking(connection: Connection, names: Sequence[str]) -> list[str]:
+    """Return those of *names* that have an agent which may speak for them, and is not silent."""
+    may_speak = (_columns.token_hash != "", _columns.approved, ~_columns.silent)
+    found: set[str] = set()
+    for portion in portions(names):
+        found.update(connection.execute(select(_columns.host).where(_columns.host.in_(portion), *may_speak)).scalars())
+    return [name for name in names if name in found]
+
+
+def change(connection: Connection, host: str, **values: object) -> bool:
+    """Set columns of an agent; return whether there is one."""
+    return connection.execute(update(agents).where(_columns.host == host).values(**values)).rowcount == 1
+
+
+def read_places(connection: Connection, names: Collection[str]) -> dict[str, tuple[int, int]]:
+    """Return how far agents have told: epoch and sequence."""
+    found: dict[str, tuple[int, int]] = {}
+    for portion in portions(sorted(names)):
+        rows = connection.execute(
+            select(_columns.host, _columns.epoch, _columns.sequence).where(_columns.host.in_(portion))
+        )
+        found.update((row.host, (row.epoch, row.sequence)) for row in rows)
+    return found
+
+
+def put_check_ins(connection: Connection, check_ins: Sequence[CheckIn]) -> None:
+    """Enter how far agents have told, and when they were heard; what is older changes nothing."""
+    rows = [
+        {
+            "told": one.host,
+            "new_epoch": one.epoch,
+            "new_sequence": one.sequence,
+            "new_boot": one.boot_id,
+            "new_version": one.agent_version,
+            "heard": one.received_at,
+        }
+        for one in sorted(check_ins, key=lambda one: one.host)
+    ]
+    is_newer = or_(
+        _columns.epoch < bindparam("new_epoch"),
+        and_(_columns.epoch == bindparam("new_epoch"), _columns.sequence < bindparam("new_sequence")),
+    )
+    statement = (
+        update(agents)
+        .where(_columns.host == bindparam("told"), is_newer)
+        .values(
+            epoch=bindparam("new_epoch"),
+            sequence=bindparam("new_sequence"),
+            boot_id=bindparam("new_boot"),
+            agent_version=bindparam("new_version"),
+            last_seen_at=bindparam("heard"),
+        )
+    )
+    connection.execute(statement, rows)
+
+
+def put_fingerprints(connection: Connection, check_ins: Sequence[CheckIn]) -> None:
+    """Enter which facts agents have told in full."""
+    rows = [{"told": one.host, "new": one.fingerprint} for one in check_ins]
+    statement = update(agents).where(_columns.host == bindparam("told")).values(fingerprint=bindparam("new"))
+    connection.execute(statement, rows)
+
+
+def read_silent(connection: Connection, where: ColumnElement[bool]) -> list[str]:
+    """Return the hosts of the agents for which *where* holds."""
+    return list(connection.execute(select(_columns.host).where(where).order_by(_columns.host)).scalars())
+
+
+def set_silent(connection: Connection, names: Sequence[str], *, silent: bool) -> None:
+    """Enter whether agents are silent."""
+    for portion in portions(names):
+        connection.execute(update(agents).where(_columns.host.in_(portion)).values(silent=silent))
+
+
+# ------------------------------------------------------------------------------------------------------------- commands
+def add_commands(
+    connection: Connection, names: Sequence[str], command: CommandName, driver: str | None, at: datetime
+) -> None:
+    """Enter what agents are to do, but for those that are to do it already."""
+    same_driver = commands.c.driver.is_(None) if driver is None else commands.c.driver == driver
+    waiting: set[str] = set()
+    for portion in portions(names):
+        where = (commands.c.host.in_(portion), commands.c.command == command, same_driver)
+        waiting.update(connection.execute(select(commands.c.host).where(*where)).scalars())
+    rows = [
+        {"host": host, "command": command, "driver": driver, "asked_at": at} for host in names if host not in waiting
+    ]
+    if rows:
+        connection.execute(commands.insert(), rows)
+
+
+def read_commands(connection: Connection, host: str) -> list[Command]:
+    """Return what an agent is to do, oldest first."""
+    rows = connection.execute(select(commands).where(commands.c.host == host).order_by(commands.c.number))
+    return [Command(row.number, row.command, row.driver) for row in rows]
+
+
+def forget_commands(connection: Connection, told: Sequence[Command]) -> None:
+    """Forget what agents were told."""
+    connection.execute(delete(commands).where(commands.c.number.in_([one.id for one in told])))

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the conductor keeps of agents: who they are, what they last said, what they are to do; and how hosts are known.
+
+No I/O in here; the database's adapter fills the Protocols.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal, Protocol
+
+from cyborg_reconciler.documents.facts import Facts
+from cyborg_reconciler.ports import Event
+
+CommandName = Literal["discover", "send_facts", "rotate_token"]
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """By what a host can be known, as its agent or its facts tell: hostname, system uuid, addresses of its NICs."""
+
+    hostname: str = ""
+    system_uuid: str | None = None
+    macs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolment:
+    """The right to look up one host, once. *host*: the inventory's name of it."""
+
+    host: str
+    expires_at: datetime
+    used_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agent:
+    """The agent of a host.
+
+    Attributes:
+        uuid, generation: of the host.
+        token_hash: of the token that speaks for the host; empty when it was revoked. next_token_hash: of the one that
+            the agent was told to use from now on, until it does.
+        approved: an operator agreed to it, or minted its enrolment for just this host.
+        epoch, sequence: of the newest check-in that is kept. fingerprint: of the facts that are kept.
+        boot_id: of the host, when the agent last checked in.
+        silent: it was not heard for too long.
+    """
+
+    host: str
+    uuid: str
+    generation: int = 0
+    token_hash: str = ""
+    next_token_hash: str = ""
+    approved: bool = True
+    epoch: int = 0
+    sequence: int = 0
+    fingerprint: str = ""
+    boot_id: str = ""
+    endpoint: str = ""
+    agent_version: str = ""
+    last_seen_at: datetime | None = None
+    silent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What an agent is to do; *driver* narrows a discovery."""
+
+    id: int
+    command: CommandName
+    driver: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckIn:
+    """What an agent said that is to be kept.
+
+    Attributes:
+        facts, document: what it reports, and the JSON of it; None and empty when nothing changed.
+        health: by address, what its drivers say of devices.
+    """
+
+    host: str
+    epoch: int
+    sequence: int
+    boot_id: str
+    fingerprint: str
+    agent_version: str
+    received_at: datetime
+    facts: Facts | None = None
+    document: bytes = b""
+    health: Mapping[str, str] = field(default_factory=dict)
+
+
+class AgentStore(Protocol):
+    """The agents. Every method raises JournalError (or a subclass) when the database cannot be used."""
+
+    def known_as(self, inventory: Inventory) -> Sequence[str]:
+        """Return the hosts that *inventory* is of: by the system uuid, else by its MACs, else by the host name."""
+
+    def mint(self, token_hash: str, enrolment: Enrolment, event: Event) -> None:
+        """Keep the right to look up one host; the host is known from now on."""
+
+    def enrolment(self, token_hash: str) -> Enrolment | None:
+        """Return the enrolment whose token has this hash."""
+
+    def enrol(self, agent: Agent, enrolment_hash: str, inventory: Inventory, event: Event) -> bool:
+        """Keep a new agent, or a new token of one, and use the enrolment up; return False where that was used already.
+
+        *enrolment_hash* is empty where the agent came by the shared secret: then False: the host is no new one.
+        """
+
+    def agent(self, host: str) -> Agent | None:
+        """Return the agent of *host*."""
+
+    def agent_of(self, token_hash: str) -> Agent | None:
+        """Return the agent whose token, or whose next one, has this hash."""
+
+    def agents(self, after: str = "", limit: int = 100) -> Sequence[Agent]:
+        """Return agents by the name of their hosts, of those after *after*."""
+
+    def greet(self, host: str, endpoint: str, at: datetime) -> None:
+        """Keep where the agent says that it can be reached; nobody calls it there because it says so."""
+
+    def keep(self, check_ins: Sequence[CheckIn]) -> Sequence[bool]:
+        """Keep what changed on many hosts, in one transaction; return of each whether it was newer than what is kept.
+
+        Facts, hardware and accelerators follow, and the hosts are looked at next.
+        """
+
+    def touch(self, check_ins: Sequence[CheckIn]) -> None:
+        """Keep that agents were heard, in one transaction; nothing goes backwards."""
+
+    def set_token(self, host: str, token_hash: str, next_token_hash: str, event: Event) -> None:
+        """Put other tokens in the place of those of *host*; none speaks for it any more where both are empty.
+
+        The audit trail never has them.
+        """
+
+    def approve(self, host: str, event: Event) -> bool:
+        """Note that an operator agreed to the agent of *host*; return whether there is one."""
+
+    def command(self, hosts: Sequence[str], command: CommandName, driver: str | None, at: datetime) -> None:
+        """Have the agents of *hosts* do something; one that is to do so already is not told twice."""
+
+    def ask_for_discovery(self, hosts: Sequence[str], driver: str | None, at: datetime) -> Sequence[str]:
+        """Have *hosts*, or all, looked at again: by their agents, or else by the worker, in one transaction.
+
+        Return those that are not known; then nothing was asked for.
+        """
+
+    def commands(self, host: str) -> Sequence[Command]:
+        """Return what the agent of *host* is to do, and take it for told."""
+
+    def fall_silent(self, before: datetime, at: datetime) -> Sequence[str]:
+        """Mark the agents that were last heard before *before* as silent, with an event each; return their hosts."""
+
+    def tell(self, event: Event) -> None:
+        """Append to the audit trail."""

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`agents`: which agents there are, and who may become one."""
+
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Final
+
+import click
+from rich.text import Text
+
+from cyborg_reconciler.agent_stores import Agent
+from cyborg_reconciler.bootstrap import open_agents
+from cyborg_reconciler.cli.common import DONE, console, put_json, with_output, with_state
+from cyborg_reconciler.cli.operators import Duration, operator
+from cyborg_reconciler.cli.tables import ago, plain, plain_table
+from cyborg_reconciler.settings import Settings
+
+#: What nobody outside of the database is told.
+HIDDEN: Final = {"token_hash", "next_token_hash"}
+
+
+@click.group(short_help="Which agents there are, and who may become one.")
+def agents() -> None:
+    """Enrol agents, list them, let them in and shut them out.
+
+    An agent looks itself up with an enrolment token, which is for one host and works once; the host's own token, which
+    it gets for that, speaks for that host alone.
+    """
+
+
+@agents.command(short_help="Mint the token with which the agent of a host looks itself up.")
+@click.argument("host")
+@click.option("--valid", type=Duration(), default="1h", show_default=True, help="How long it can be used.")
+@with_output
+@with_state
+def enrol(*, host: str, valid: timedelta, output: str, settings: Settings) -> int:
+    """Mint an enrolment token for HOST, as the inventory calls it, and print it: it is shown this once.
+
+    \b
+    Example:
+      cyborg-reconciler agents enrol compute-7 --valid 30m > compute-7.token
+    """
+    with open_agents(settings) as service:
+        token = service.enrol(operator(), host, valid)
+    if output == "json":
+        put_json({"host": host, "token": token, "valid_s": int(valid.total_seconds())})
+    else:
+        click.echo(token)
+    return DONE
+
+
+@agents.command("list", short_help="The agents, and when they were last heard.")
+@with_output
+@with_state
+def list_(*, output: str, settings: Settings) -> int:
+    """List the agents, and when they were last heard.
+
+    \b
+    Example:
+      cyborg-reconciler agents list
+    """
+    with open_agents(settings) as service:
+        found = service.store.agents(limit=100_000)
+    if output == "json":
+        put_json([{key: plain(value) for key, value in asdict(one).items() if key not in HIDDEN} for one in found])
+    elif not found:
+        console().print("no agents yet")
+    else:
+        table = plain_table("host", "status", "seen", "release", "epoch", "sequence")
+        for one in found:
+            cells = (one.host, _status(one), ago(one.last_seen_at), one.agent_version, one.epoch, one.sequence)
+            table.add_row(*(Text(str(cell)) for cell in cells))
+        console().print(table)
+    return DONE
+
+
+def _status(one: Agent) -> str:
+    if not one.token_hash:
+        return "revoked"
+    if not one.approved:
+        return "waits for approval"
+    return "silent" if one.silent else "heard" if one.last_seen_at else "enrolled"
+
+
+@agents.command(short_help="Let in an agent that registered itself.")
+@click.argument("host")
+@with_state
+def approve(*, host: str, settings: Settings) -> int:
+    """Let in the agent of HOST, which registered itself by the shared secret.
+
+    \b
+    Example:
+      cyborg-reconciler agents approve compute-7
+    """
+    with open_agents(settings) as service:
+        service.approve(operator(), host)
+    return DONE
+
+
+@agents.command(short_help="Shut an agent out.")
+@click.argument("host")
+@with_state
+def revoke(*, host: str, settings: Settings) -> int:
+    """Let no token speak for HOST any more; `agents enrol` lets its agent in again.
+
+    \b
+    Example:
+      cyborg-reconciler agents revoke compute-7
+    """
+    with open_agents(settings) as service:
+        service.revoke(operator(), host)
+    return DONE
+
+
+@agents.command(short_help="Have an agent use another token.")
+@click.argument("host")
+@with_state
+def rotate(*, host: str, settings: Settings) -> int:
+    """Have the agent of HOST use another token, which its next check-in is answered with.
+
+    \b
+    Example:
+      cyborg-reconciler agents rotate compute-7
+    """
+    with open_agents(settings) as service:
+        service.ask(operator(), [host], "rotate_token")
+    return DONE

@@ -1,0 +1,302 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What becomes of what agents say: look-up, hello, check-in. Agents have these, and nothing else of the API.
+
+Called by the API. All I/O goes through the store. A look-up is for one host, once; its token speaks for that one alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Final
+
+from cyborg_reconciler.agent_stores import Agent, AgentStore, CheckIn, Command, CommandName, Enrolment, Inventory
+from cyborg_reconciler.conductor.callers import Caller
+from cyborg_reconciler.conductor.saving import Saver
+from cyborg_reconciler.conductor.secrets import hash_of, is_same, new_token
+from cyborg_reconciler.documents.facts import decode_facts
+from cyborg_reconciler.documents.rest.agent import (
+    AgentHost,
+    CheckedIn,
+    CheckInGiven,
+    CommandTold,
+    HelloGiven,
+    LookupGiven,
+)
+from cyborg_reconciler.errors import (
+    ConflictError,
+    FactsUnreadableError,
+    FieldError,
+    ForbiddenError,
+    NotFoundError,
+    RequestInvalidError,
+    UnauthenticatedError,
+)
+from cyborg_reconciler.ports import Clock, Event
+
+AGENT_TOKEN: Final = "cya"  # noqa: S105 - what tokens of agents begin with
+ENROLMENT_TOKEN: Final = "cye"  # noqa: S105 - what tokens of enrolments begin with
+
+#: Check-ins that may be missed before an agent counts as silent.
+SILENT_AFTER: Final = 3
+
+
+class UnknownFingerprintError(ConflictError):
+    """The facts of this fingerprint are not here."""
+
+    remedy = "send the facts in full"
+
+
+class StaleCheckInError(ConflictError):
+    """It is older than what is here: another agent speaks for the host, or this one came out of order."""
+
+    remedy = "see that one agent runs on the host; a restart gives it a new epoch"
+
+
+@dataclass(frozen=True, slots=True)
+class AgentTerms:
+    """On which terms agents are heard.
+
+    Attributes:
+        interval_s: between two check-ins. secret_hash: of the shared secret with which unknown hosts register
+            themselves, to wait for approval; empty: none do.
+    """
+
+    interval_s: int = 60
+    secret_hash: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Agents:
+    """What agents ask, and what operators ask of agents."""
+
+    store: AgentStore
+    saver: Saver
+    clock: Clock
+    terms: AgentTerms = field(default_factory=AgentTerms)
+
+    # --------------------------------------------------------------------------------------------------- from agents
+    def look_up(self, token: str, given: LookupGiven) -> tuple[AgentHost, bool]:
+        """Return the host that the agent is on, the first time with a token that speaks for it; and whether it is new.
+
+        Raises:
+            UnauthenticatedError: the token enrols nobody (any more). ForbiddenError: it is for another host than the
+            inventory's. NotFoundError: no host is known by the inventory. ConflictError: more than one is.
+        """
+        inventory = Inventory(**given.inventory.model_dump())
+        hosts = self.store.known_as(inventory)
+        if len(hosts) > 1:
+            raise ConflictError(
+                wanted="one host of this inventory",
+                found=f"{' and '.join(hosts[:3])} match it",
+                remedy="remove the record of the host that is gone, or give one of them another uuid",
+            )
+        hashed = hash_of(token)
+        if is_same(hashed, self.terms.secret_hash):
+            return self._register(inventory, hosts, given)
+        enrolment = self.store.enrolment(hashed)
+        now = self.clock.now()
+        if enrolment is None or enrolment.expires_at <= now:
+            raise UnauthenticatedError(
+                wanted="a look-up",
+                found="the enrolment token is not known, or has expired",
+                remedy="mint another one: `cyborg-reconciler agents enrol HOST`",
+            )
+        if hosts and hosts[0] != enrolment.host:
+            self._refuse(enrolment.host, f"its enrolment token was sent by {hosts[0]}")
+            raise ForbiddenError(
+                wanted="a look-up", found="the enrolment token is for another host", remedy="use this host's own"
+            )
+        return self._enrolled(enrolment.host, hashed, inventory, given), False
+
+    def _register(self, inventory: Inventory, hosts: Sequence[str], given: LookupGiven) -> tuple[AgentHost, bool]:
+        """Return a host that is new, and waits for an operator's approval; a known one needs a token of its own."""
+        if hosts:
+            raise ForbiddenError(
+                wanted="a look-up by the shared secret",
+                found="it registers unknown hosts alone",
+                remedy="mint a token for this host: `cyborg-reconciler agents enrol HOST`",
+            )
+        return self._enrolled(inventory.hostname, "", inventory, given), True
+
+    def _enrolled(self, host: str, enrolment_hash: str, inventory: Inventory, given: LookupGiven) -> AgentHost:
+        token = new_token(AGENT_TOKEN)
+        agent = Agent(
+            host=host,
+            uuid="",
+            token_hash=hash_of(token),
+            approved=bool(enrolment_hash),
+            agent_version=given.agent_version,
+        )
+        words = "" if agent.approved else "; it waits for approval"
+        event = Event(self.clock.now(), "AgentEnrolled", host, f"an agent looked itself up{words}")
+        is_first = self.store.enrol(agent, enrolment_hash, inventory, event)
+        kept = self.store.agent(host)
+        return AgentHost(
+            host=host,
+            uuid=kept.uuid if kept else "",
+            heartbeat_interval=self.terms.interval_s,
+            token=token if is_first else None,
+        )
+
+    def hello(self, token: str, given: HelloGiven) -> AgentHost:
+        """Note that an agent is ready; where it says that it is, it is not called for that.
+
+        Raises:
+            UnauthenticatedError.
+        """
+        hashed = hash_of(token)
+        agent = self.store.agent_of(hashed)
+        if agent is None or not _speaks(agent, hashed):
+            raise _unknown_token()
+        self.store.greet(agent.host, given.endpoint, self.clock.now())
+        return AgentHost(host=agent.host, uuid=agent.uuid, heartbeat_interval=self.terms.interval_s)
+
+    def check_in(self, host: str, token: str, given: CheckInGiven) -> CheckedIn:
+        """Take in how a host is; what changed is on disk when this returns.
+
+        Raises:
+            UnauthenticatedError: the token is nobody's. ForbiddenError: it is another host's, or not approved yet.
+            UnknownFingerprintError, StaleCheckInError. RequestInvalidError: its facts cannot be read.
+        """
+        agent = self._speaker(host, token)
+        check_in = self._parsed(host, given)
+        durable = check_in.facts is not None or bool(check_in.health)
+        if check_in.facts is None and given.fingerprint != agent.fingerprint:
+            raise UnknownFingerprintError(wanted="the facts of this fingerprint", found="others are kept")
+        if (given.epoch, given.sequence) <= (agent.epoch, agent.sequence):
+            self._stale(agent, given)
+        if not durable:
+            self.saver.touch(check_in)
+        elif not self.saver.keep(check_in):
+            self._stale(agent, given)
+        commands = tuple(self._told(agent, command) for command in self.store.commands(host))
+        return CheckedIn(
+            heartbeat_interval=self.terms.interval_s,
+            generation=agent.generation,
+            durable=durable,
+            commands=list(commands),
+        )
+
+    def _speaker(self, host: str, token: str) -> Agent:
+        """Return the agent of *host*, for which *token* speaks."""
+        hashed = hash_of(token)
+        agent = self.store.agent(host)
+        if agent is None or not _speaks(agent, hashed):
+            other = self.store.agent_of(hashed)
+            if other is None or not _speaks(other, hashed):
+                raise _unknown_token()
+            self._refuse(other.host, f"its agent spoke for {host}")
+            raise ForbiddenError(wanted=f"a check-in of {host}", found="the token is another host's")
+        if not agent.approved:
+            raise ForbiddenError(
+                wanted=f"a check-in of {host}",
+                found="it registered itself, and waits for approval",
+                remedy=f"`cyborg-reconciler agents approve {host}`",
+            )
+        if is_same(hashed, agent.next_token_hash):
+            event = Event(self.clock.now(), "AgentTokenRotated", host, "its agent uses its new token")
+            self.store.set_token(host, agent.next_token_hash, "", event)
+        return agent
+
+    def _parsed(self, host: str, given: CheckInGiven) -> CheckIn:
+        document = bytes(given.facts)
+        try:
+            facts = decode_facts(document) if document else None
+        except FactsUnreadableError as exc:
+            raise RequestInvalidError("the facts", [FieldError("$.facts", str(exc))]) from exc
+        if facts is not None and facts.fingerprint != given.fingerprint:
+            wrong = FieldError("$.fingerprint", "is another than that of the facts")
+            raise RequestInvalidError("the check-in", [wrong])
+        return CheckIn(
+            host=host,
+            epoch=given.epoch,
+            sequence=given.sequence,
+            boot_id=given.boot_id,
+            fingerprint=given.fingerprint,
+            agent_version=given.agent_version,
+            received_at=self.clock.now(),
+            facts=facts,
+            document=document,
+            health={one.address: one.health for one in given.status},
+        )
+
+    def _told(self, agent: Agent, command: Command) -> CommandTold:
+        """Return a command as it is told; a token to use from now on is made at that moment."""
+        token = None
+        if command.command == "rotate_token":
+            token = new_token(AGENT_TOKEN)
+            event = Event(self.clock.now(), "AgentTokenTold", agent.host, "its agent was told a new token")
+            self.store.set_token(agent.host, agent.token_hash, hash_of(token), event)
+        return CommandTold(id=command.id, command=command.command, driver=command.driver, token=token)
+
+    def _stale(self, agent: Agent, given: CheckInGiven) -> None:
+        """Refuse what is older than what is kept; two agents of one host take turns at that, and an event tells."""
+        if given.boot_id != agent.boot_id:
+            self._refuse(agent.host, "two agents speak for it: one of another boot checked in with older numbers")
+        raise StaleCheckInError(
+            wanted=f"a check-in of {agent.host} after epoch {agent.epoch}, sequence {agent.sequence}",
+            found=f"epoch {given.epoch}, sequence {given.sequence}",
+        )
+
+    def _refuse(self, host: str, message: str) -> None:
+        self.store.tell(Event(self.clock.now(), "AgentRefused", host, message))
+
+    # -------------------------------------------------------------------------------------------------- from operators
+    def enrol(self, caller: Caller, host: str, valid_for: timedelta) -> str:
+        """Return a token with which the agent of *host* may look itself up, once, until it expires."""
+        token = new_token(ENROLMENT_TOKEN)
+        now = self.clock.now()
+        event = Event(now, "EnrolmentMinted", host, f"by {caller.name}", caller.trace())
+        self.store.mint(hash_of(token), Enrolment(host, now + valid_for), event)
+        return token
+
+    def approve(self, caller: Caller, host: str) -> None:
+        """Agree to an agent that registered itself.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        event = Event(self.clock.now(), "AgentApproved", host, f"by {caller.name}", caller.trace())
+        if not self.store.approve(host, event):
+            raise NotFoundError(wanted=f"an agent of {host}", found="none has registered")
+
+    def revoke(self, caller: Caller, host: str) -> None:
+        """Let no token speak for *host* any more; a new enrolment lets its agent in again.
+
+        Raises:
+            NotFoundError: it has no agent.
+        """
+        if self.store.agent(host) is None:
+            raise NotFoundError(wanted=f"an agent of {host}", found="none has registered")
+        event = Event(self.clock.now(), "AgentTokenRevoked", host, f"by {caller.name}", caller.trace())
+        self.store.set_token(host, "", "", event)
+
+    def ask(self, caller: Caller, hosts: Sequence[str], command: CommandName, driver: str | None = None) -> None:
+        """Have the agents of *hosts* do something; the next check-in of each is answered with it.
+
+        Raises:
+            NotFoundError: a host has no agent.
+        """
+        for host in hosts:
+            if self.store.agent(host) is None:
+                raise NotFoundError(wanted=f"an agent of {host}", found="none has registered")
+        now = self.clock.now()
+        self.store.command(hosts, command, driver, now)
+        for host in hosts:
+            data = {**caller.trace(), "driver": driver}
+            self.store.tell(Event(now, "AgentAsked", host, f"{caller.name}: {command}", data))
+
+    def listen(self) -> Sequence[str]:
+        """Mark the agents that were not heard for too long; return their hosts. Called by whoever has that duty."""
+        now = self.clock.now()
+        return self.store.fall_silent(now - timedelta(seconds=SILENT_AFTER * self.terms.interval_s), now)
+
+
+def _speaks(agent: Agent, hashed: str) -> bool:
+    return is_same(hashed, agent.token_hash) or is_same(hashed, agent.next_token_hash)
+
+
+def _unknown_token() -> UnauthenticatedError:
+    return UnauthenticatedError(
+        wanted="an agent's token", found="it is not known, or was revoked", remedy="enrol the agent anew"
+    )

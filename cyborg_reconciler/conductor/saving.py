@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How do many check-ins become few transactions? They are gathered, and one thread writes them.
+
+Called by `agents`. All I/O goes through the store. What changed is on disk when `keep` returns; what did not is written
+at the save-out interval, and a process that is killed before that has lost nothing but when an agent was last heard.
+"""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Final
+
+from cyborg_reconciler.agent_stores import AgentStore, CheckIn
+from cyborg_reconciler.errors import JournalError
+from cyborg_reconciler.meters import CHECK_INS, WRITTEN_TOGETHER, Meter, NoMeter
+
+log: Final = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class SaveOut:
+    """How often and how much is written.
+
+    Attributes:
+        interval_s: between two writes of what did not change. batch: check-ins in a transaction, at most.
+    """
+
+    interval_s: float = 5.0
+    batch: int = 500
+
+
+class Saver:
+    """Gathers check-ins; its thread begins with the first, in the process that got it, and ends with `close`."""
+
+    def __init__(self, store: AgentStore, terms: SaveOut, meter: Meter | None = None) -> None:
+        self._store, self._terms, self._meter = store, terms, meter or NoMeter()
+        self._changed: deque[tuple[CheckIn, Future[bool]]] = deque()
+        self._touched: dict[str, CheckIn] = {}
+        self._wake = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def keep(self, check_in: CheckIn) -> bool:
+        """Keep a check-in with something new; it is on disk then. Return False where it was older than what is kept.
+
+        Raises:
+            JournalError: it could not be kept.
+        """
+        written: Future[bool] = Future()
+        with self._wake:
+            # What is told here supersedes what was merely to be touched.
+            self._touched.pop(check_in.host, None)
+            self._changed.append((check_in, written))
+            self._begin()
+            self._wake.notify()
+        is_newest = written.result()
+        self._meter.add(CHECK_INS, result="changed" if is_newest else "stale")
+        return is_newest
+
+    def touch(self, check_in: CheckIn) -> None:
+        """Note that an agent was heard, and had nothing new to tell."""
+        with self._wake:
+            self._touched[check_in.host] = check_in
+            self._begin()
+        self._meter.add(CHECK_INS, result="unchanged")
+
+    def pending(self, host: str) -> CheckIn | None:
+        """Return what *host* told last, where that is not written yet."""
+        return self._touched.get(host)
+
+    def close(self) -> None:
+        """Write what was gathered, and end the thread."""
+        with self._wake:
+            self._closed = True
+            self._wake.notify()
+            thread = self._thread
+        if thread is not None:
+            thread.join()
+
+    def _begin(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="save-out", daemon=True)
+            self._thread.start()
+
+    def _work(self) -> None:
+        due_s, closed = time.monotonic() + self._terms.interval_s, False
+        while not closed:
+            with self._wake:
+                timeout_s = max(0.0, due_s - time.monotonic())
+                self._wake.wait_for(lambda: self._changed or self._closed, timeout_s)
+                batch = [self._changed.popleft() for _ in range(min(self._terms.batch, len(self._changed)))]
+                closed = self._closed and not self._changed
+                touched: dict[str, CheckIn] = {}
+                if closed or time.monotonic() >= due_s:
+                    touched, self._touched = self._touched, touched
+                    due_s = time.monotonic() + self._terms.interval_s
+            if batch:
+                self._write(batch)
+            if touched:
+                self._write_touches(list(touched.values()))
+
+    def _write(self, batch: Sequence[tuple[CheckIn, Future[bool]]]) -> None:
+        """Write a batch; whoever waits for it is told what came of it."""
+        try:
+            kept = self._store.keep([check_in for check_in, _ in batch])
+        except Exception as exc:  # noqa: BLE001 - whatever it is, those who wait must hear of it
+            for _, written in batch:
+                written.set_exception(exc)
+            return
+        self._meter.observe(WRITTEN_TOGETHER, len(batch))
+        for (_, written), is_kept in zip(batch, kept, strict=True):
+            written.set_result(is_kept)
+
+    def _write_touches(self, waiting: Sequence[CheckIn]) -> None:
+        for start in range(0, len(waiting), self._terms.batch):
+            batch = waiting[start : start + self._terms.batch]
+            try:
+                self._store.touch(batch)
+            except JournalError as exc:
+                log.warning("%d agents were heard, and that could not be written: %s", len(waiting) - start, exc)
+                return
+            self._meter.observe(WRITTEN_TOGETHER, len(batch))

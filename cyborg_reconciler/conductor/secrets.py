@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How are tokens made and kept? Random, and hashed: what is stored opens nothing. Asks for randomness, and no more."""
+
+import hashlib
+import hmac
+import secrets
+from typing import Final
+
+#: Bytes of randomness in a token: no one guesses it, so that a plain hash of it is enough.
+TOKEN_BYTES: Final = 32
+
+
+def new_token(prefix: str) -> str:
+    """Return a new token; its *prefix* tells people and scanners what it is."""
+    return f"{prefix}_{secrets.token_urlsafe(TOKEN_BYTES)}"
+
+
+def hash_of(token: str) -> str:
+    """Return what is kept of a token: its sha256, in hex."""
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def is_same(one: str, other: str) -> bool:
+    """Compare two hashes in constant time; an empty one is like no other."""
+    return bool(one) and bool(other) and hmac.compare_digest(one, other)

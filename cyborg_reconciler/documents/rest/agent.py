@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What travels between agents and the conductor. Check-ins are many, so they are decoded with msgspec. Pure."""
+
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from pydantic import Field
+
+from cyborg_reconciler.documents.rest.base import Answer, HostName, Request, Title, Uuid
+from cyborg_reconciler.errors import FieldError, RequestInvalidError
+
+#: A MAC as the kernel writes it, and longer ones (InfiniBand).
+Mac = Annotated[str, Field(pattern=r"^([0-9a-f]{2}:){5,19}[0-9a-f]{2}$", examples=["52:54:00:12:34:56"])]
+
+#: The longest that a check-in's words may be.
+Word = Annotated[str, msgspec.Meta(max_length=255)]
+#: What the database's integers hold.
+Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+
+
+class InventoryGiven(Request):
+    """By what the host can be known."""
+
+    hostname: HostName = Field(description="What it calls itself.")
+    system_uuid: Annotated[str, Field(max_length=64)] | None = Field(
+        None, description="SMBIOS' uuid of the machine.", examples=["4c4c4544-0042-3510-8052-b4c04f564433"]
+    )
+    macs: Annotated[tuple[Mac, ...], Field(max_length=1024)] = Field(
+        (), description="The addresses of its NICs.", examples=[("52:54:00:12:34:56",)]
+    )
+
+
+class LookupGiven(Request):
+    """Which host am I?"""
+
+    agent_version: Title = Field(description="The agent's release.", examples=["0.1.0"])
+    inventory: InventoryGiven = Field(
+        description="By what the host can be known.", examples=[{"hostname": "compute-7"}]
+    )
+
+
+class HelloGiven(Request):
+    """The agent is there, and ready."""
+
+    status: Literal["READY"] = Field(description="That it is ready.", examples=["READY"])
+    endpoint: Annotated[str, Field(pattern=r"^[^\s/\x00-\x1f\x7f]{1,255}:[0-9]{1,5}$")] = Field(
+        description="Where it serves its own API. Only noted: the conductor calls none but configured addresses.",
+        examples=["compute-7:1337"],
+    )
+
+
+class AgentHost(Answer):
+    """The host that the agent is on."""
+
+    host: str = Field(description="Its name.", examples=["compute-7"])
+    uuid: Uuid = Field(description="Its uuid, of which those of its devices are made.")
+    heartbeat_interval: int = Field(description="Seconds between two check-ins.", examples=[60])
+    token: str | None = Field(None, description="What speaks for this host from now on; told once.")
+
+
+class CommandTold(Answer):
+    """What the agent is to do."""
+
+    id: int = Field(description="Its number.", examples=[1])
+    command: Literal["discover", "send_facts", "rotate_token"] = Field(description="What to do.", examples=["discover"])
+    driver: str | None = Field(None, description="Only this driver.", examples=["pci"])
+    token: str | None = Field(None, description="The token to use from now on, of rotate_token.")
+
+
+class CheckedIn(Answer):
+    """What the conductor says to a check-in."""
+
+    heartbeat_interval: int = Field(description="Seconds until the next one.", examples=[60])
+    generation: int = Field(description="Of what is desired of the host.", examples=[3])
+    durable: bool = Field(description="Whether it is on disk: facts are, that nothing changed is not yet.")
+    commands: list[CommandTold] = Field(description="What the agent is to do.", examples=[[]])
+
+
+class DriverTold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A driver that the agent has."""
+
+    name: Annotated[Word, msgspec.Meta(description="Its name.")]
+    type: Annotated[Word, msgspec.Meta(description="For which type of device it is.")] = ""
+    status: Annotated[Word, msgspec.Meta(description="What it last said of itself: READY.")] = ""
+    endpoint: Annotated[Word, msgspec.Meta(description="Where it serves, on the agent's own host.")] = ""
+
+
+class StatusTold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a device is doing."""
+
+    address: Annotated[Word, msgspec.Meta(description="Which device.")]
+    health: Annotated[Literal["Healthy", "Degraded", "Unknown"], msgspec.Meta(description="How it is doing.")]
+    driver: Annotated[Word | None, msgspec.Meta(description="The driver that says so.")] = None
+
+
+class UsageTold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How much a device is used; broadcast, and kept nowhere."""
+
+    address: Annotated[Word, msgspec.Meta(description="Which device.")]
+    metrics: Annotated[
+        dict[Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9_]{0,63}$")], float],
+        msgspec.Meta(description="What its driver can read, by name."),
+    ]
+
+
+class CheckInGiven(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the host is: its facts where they changed, and their fingerprint."""
+
+    agent_version: Annotated[Word, msgspec.Meta(description="The agent's release.")]
+    boot_id: Annotated[Word, msgspec.Meta(description="The kernel's own, new with each boot.")]
+    epoch: Annotated[Number, msgspec.Meta(description="Rises with each start of the agent.")]
+    sequence: Annotated[Number, msgspec.Meta(description="Rises with each check-in of an epoch, from 1.")]
+    fingerprint: Annotated[Word, msgspec.Meta(description="Of the facts, also where they are left out.")]
+    sent_at: Annotated[Word, msgspec.Meta(description="By the agent's clock, RFC 3339; for people alone.")] = ""
+    facts: Annotated[
+        msgspec.Raw, msgspec.Meta(description="What the host reports; left out while its fingerprint is the same.")
+    ] = msgspec.field(default_factory=msgspec.Raw)
+    drivers: Annotated[list[DriverTold], msgspec.Meta(description="The drivers that the agent has.")] = []
+    status: Annotated[list[StatusTold], msgspec.Meta(description="How devices are doing.")] = []
+    usage: Annotated[list[UsageTold], msgspec.Meta(description="How much devices are used.")] = []
+    unread: Annotated[
+        list[Annotated[str, msgspec.Meta(max_length=4096)]], msgspec.Meta(description="What could not be read.")
+    ] = []
+
+
+_decoder: Final = msgspec.json.Decoder(CheckInGiven)
+
+
+class CheckInBody:
+    """A check-in as a body of the API."""
+
+    def validate_json(self, data: bytes) -> CheckInGiven:
+        """Return the check-in that *data* is.
+
+        Raises:
+            RequestInvalidError: it is none; says where.
+        """
+        try:
+            return _decoder.decode(data)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+            message, _, path = str(exc).partition(" - at `")
+            raise RequestInvalidError("the check-in", [FieldError(path.rstrip("`") or "$", message)]) from exc
+
+    def json_schema(self, *, ref_template: str = "#/$defs/{model}") -> dict[str, Any]:
+        """Return the JSON Schema of a check-in."""
+        return msgspec.json.schema(CheckInGiven, ref_template=ref_template.replace("{model}", "{name}"))

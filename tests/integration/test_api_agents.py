@@ -1,0 +1,373 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Agents over real HTTP: look-up, hello, check-in, as the wire has them; the facts are those of simulated hosts."""
+
+import json
+import sqlite3
+import subprocess
+import sys
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from ansible_collections.openstack.cyborg.plugins.module_utils.facts import gather
+from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Tree
+from cyborg_reconciler.adapters.database import open_journal
+from cyborg_reconciler.bootstrap import open_agents
+from cyborg_reconciler.conductor.agents import Agents
+from cyborg_reconciler.conductor.callers import Caller, Role
+from cyborg_reconciler.conductor.saving import SaveOut, Saver
+from cyborg_reconciler.documents.rest.agent import CheckInGiven, InventoryGiven, LookupGiven, StatusTold
+from cyborg_reconciler.documents.rest.hardware import HardwareList
+from cyborg_reconciler.settings import Settings
+from cyborg_reconciler.simulation import samples
+from cyborg_reconciler.simulation.hosts import write_tree
+from cyborg_reconciler.testing import FixedClock
+from tests.integration.api_support import Server, problem, serving
+
+OPERATOR = Caller("operator", Role.ADMIN)
+
+pytestmark = pytest.mark.xdist_group("api")
+
+
+@dataclass
+class Site:
+    """A server, what operators ask of agents on its database, and what a host reports."""
+
+    server: Server
+    state: Path
+    operators: Agents
+    facts: dict[str, Any]
+
+    def minted(self, host: str) -> str:
+        return self.operators.enrol(OPERATOR, host, timedelta(hours=1))
+
+    def cli(self, *arguments: str) -> str:
+        command = [str(Path(sys.executable).parent / "cyborg-reconciler"), *arguments, "--state", str(self.state)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def rows(self, query: str, *values: Any) -> list[Any]:
+        with sqlite3.connect(f"file:{self.state / 'journal.db'}?mode=ro", uri=True) as database:
+            return database.execute(query, values).fetchall()
+
+
+@dataclass
+class Speaker:
+    """An agent, as far as the wire sees it."""
+
+    site: Site
+    host: str
+    token: str
+    epoch: int = 1
+    sequence: int = 0
+    inventory: dict[str, Any] = field(default_factory=dict)
+
+    def check_in(self, *, full: bool = True, **said: Any) -> Any:
+        self.sequence += 1
+        facts = said.pop("facts", self.site.facts)
+        path = said.pop("path", f"/v1/heartbeat/{self.host}")
+        body = {
+            "agent_version": "0.1.0",
+            "boot_id": "boot-1",
+            "epoch": self.epoch,
+            "sequence": self.sequence,
+            "fingerprint": facts["fingerprint"],
+            **({"facts": facts} if full else {}),
+            **said,
+        }
+        return self.site.server("POST", path, body, authorization=f"Bearer {self.token}")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("agents")
+    write_tree(samples.demo_machines()[0], folder / "host")
+    facts = json.loads(json.dumps(gather(Tree(str(folder / "host")), connection="local")))
+    state = folder / "state"
+    with serving(state, "--auth", "none") as server, open_agents(Settings(state)) as operators:
+        yield Site(server, state, operators, facts)
+
+
+def look_up(site, token, **inventory):
+    body = {"agent_version": "0.1.0", "inventory": {"hostname": "whatever", **inventory}}
+    return site.server("POST", "/v1/lookup", body, authorization=f"Bearer {token}")
+
+
+@pytest.fixture(scope="module")
+def enrolled(site):
+    """Enrols the agent of a new host, and returns it."""
+
+    def enrol(host="", **inventory):
+        host = host or f"compute-{uuid.uuid4().hex[:8]}"
+        answer = look_up(site, site.minted(host), **inventory)
+        assert answer.status == 200, answer.data
+        return Speaker(site, host, answer.json()["token"], inventory=inventory)
+
+    return enrol
+
+
+@pytest.fixture(scope="module")
+def agent(enrolled):
+    return enrolled()
+
+
+def other_facts(facts, **changes):
+    """The facts of a host that changed."""
+    return {**facts, **changes, "fingerprint": uuid.uuid4().hex}
+
+
+class TestLookUp:
+    def test_an_enrolment_token_gets_its_hosts_own_token_once(self, site):
+        minted = site.minted("once-1")
+        first = look_up(site, minted).json()
+        assert (first["host"], first["heartbeat_interval"]) == ("once-1", 60)
+        assert first["token"].startswith("cya_")
+        again = look_up(site, minted)
+        assert (again.status, "token" in again.json()) == (200, False)
+
+    def test_of_many_who_look_up_at_once_one_gets_the_token(self, site):
+        minted = site.minted("many-1")
+        with ThreadPoolExecutor(16) as pool:
+            answers = list(pool.map(lambda _: look_up(site, minted).json(), range(16)))
+        assert sum("token" in answer for answer in answers) == 1
+
+    def test_tokens_are_kept_nowhere_in_the_clear(self, site, agent):
+        minted = site.minted("hidden-1")
+        agent.check_in()
+        kept = b"".join(path.read_bytes() for path in site.state.rglob("*") if path.is_file())
+        assert minted.encode() not in kept
+        assert agent.token.encode() not in kept
+
+    def test_a_host_is_known_by_its_uuid_and_its_macs_before_its_name(self, site, enrolled):
+        mac = "52:54:00:aa:00:01"
+        known = enrolled(system_uuid="4c4c4544-0042-3510-8052-b4c04f564433", macs=[mac])
+        for inventory in ({"system_uuid": "4c4c4544-0042-3510-8052-b4c04f564433"}, {"macs": [mac]}):
+            other = site.minted(f"other-{uuid.uuid4().hex[:6]}")
+            problem(look_up(site, other, **inventory), 403)
+            assert look_up(site, site.minted(known.host), **inventory).json()["host"] == known.host
+
+    def test_an_inventory_of_two_hosts_is_a_conflict(self, site, enrolled):
+        for number in (1, 2):
+            enrolled(macs=[f"52:54:00:bb:00:0{number}"])
+        both = ["52:54:00:bb:00:01", "52:54:00:bb:00:02"]
+        problem(look_up(site, site.minted("both-1"), macs=both), 409)
+
+    def test_no_token_and_a_wrong_one_are_told_the_same(self, site):
+        wrong = look_up(site, "cye_wrong")
+        spent = look_up(site, site.minted("spent-1") + "x")
+        assert problem(wrong, 401).detail == problem(spent, 401).detail
+        problem(site.server("POST", "/v1/lookup", {"agent_version": "1", "inventory": {"hostname": "a"}}), 401)
+
+
+class TestHello:
+    def test_an_agent_is_told_its_host(self, site, agent):
+        body = {"status": "READY", "endpoint": "compute-7:1337"}
+        answer = site.server("POST", "/v1/hello", body, authorization=f"Bearer {agent.token}")
+        assert answer.json()["host"] == agent.host
+        problem(site.server("POST", "/v1/hello", body, authorization="Bearer cya_wrong"), 401)
+        problem(site.server("POST", "/v1/hello", {**body, "x": 1}, authorization=f"Bearer {agent.token}"), 400)
+
+
+class TestCheckIn:
+    def test_facts_are_kept_and_then_their_fingerprint_is_enough(self, site, enrolled):
+        agent = enrolled()
+        problem(agent.check_in(full=False), 409)
+        first = agent.check_in()
+        assert (first.status, first.json()["durable"], first.json()["commands"]) == (202, True, [])
+        (kept,) = site.rows("select document from facts where host = ?", agent.host)
+        assert json.loads(kept[0]) == site.facts
+        assert agent.check_in(full=False).json()["durable"] is False
+        changed = other_facts(site.facts)
+        problem(agent.check_in(full=False, facts=changed), 409)
+        assert agent.check_in(facts=changed).json()["durable"] is True
+
+    def test_what_is_older_is_refused_and_changes_nothing(self, site, enrolled):
+        agent = enrolled()
+        newest = other_facts(site.facts)
+        agent.sequence = 10
+        assert agent.check_in(facts=newest).status == 202
+        agent.sequence = 4
+        assert problem(agent.check_in(), 409).type == "/problems/stale-check-in"
+        assert site.rows("select fingerprint from facts where host = ?", agent.host) == [(newest["fingerprint"],)]
+        agent.epoch, agent.sequence = 2, 0
+        assert agent.check_in().status == 202
+
+    def test_a_second_agent_of_one_host_is_refused_and_told_of(self, site, enrolled):
+        agent = enrolled()
+        agent.epoch = 7
+        assert agent.check_in().status == 202
+        clone = Speaker(site, agent.host, agent.token, epoch=6)
+        problem(clone.check_in(boot_id="boot-2"), 409)
+        assert site.rows("select kind from events where host = ? and kind = 'AgentRefused'", agent.host)
+
+    def test_a_token_speaks_for_its_own_host_alone(self, site, enrolled):
+        one, other = enrolled(), enrolled()
+        problem(one.check_in(path=f"/v1/heartbeat/{other.host}"), 403)
+        problem(one.check_in(path="/v1/heartbeat/nowhere"), 403)
+        assert site.rows("select host from facts where host = ?", other.host) == []
+        (told,) = site.rows("select message from events where host = ? and kind = 'AgentRefused' limit 1", one.host)
+        assert other.host in told[0]
+
+    def test_what_is_revoked_opens_nothing_until_the_host_is_enrolled_anew(self, site, enrolled):
+        agent = enrolled()
+        assert agent.check_in().status == 202
+        site.operators.revoke(OPERATOR, agent.host)
+        problem(agent.check_in(), 401)
+        assert enrolled(agent.host).token != agent.token
+
+    def test_a_token_is_rotated_by_a_check_in_and_the_old_one_works_until_the_new_one_was_used(self, site, enrolled):
+        agent = enrolled()
+        agent.check_in()
+        site.operators.ask(OPERATOR, [agent.host], "rotate_token")
+        (told,) = agent.check_in(full=False).json()["commands"]
+        assert told["command"] == "rotate_token"
+        assert agent.check_in(full=False).status == 202
+        old, agent.token = agent.token, told["token"]
+        assert agent.check_in(full=False).status == 202
+        agent.token = old
+        problem(agent.check_in(full=False), 401)
+
+    @pytest.mark.parametrize(
+        "said",
+        [
+            {"epoch": "1"},
+            {"epoch": -1},
+            {"sequence": 2**63},
+            {"colour": "red"},
+            {"facts": {"fingerprint": "x"}},
+            {"status": [{"address": "0000:3b:00.0", "health": "Fine"}]},
+            {"usage": [{"address": "0000:3b:00.0", "metrics": {"a b": 1}}]},
+        ],
+    )
+    def test_what_is_no_check_in_is_refused(self, agent, said):
+        assert problem(agent.check_in(**said), 400).errors
+
+    def test_a_user_has_no_agents_calls(self, site):
+        problem(site.server("POST", "/v1/heartbeat/compute-1", {}), 401)
+
+
+class TestCommands:
+    def test_agents_are_enrolled_listed_and_shut_out_by_command(self, site):
+        minted = site.cli("agents", "enrol", "typed-1")
+        agent = Speaker(site, "typed-1", look_up(site, minted).json()["token"])
+        assert agent.check_in().status == 202
+        listed = {one["host"]: one for one in json.loads(site.cli("agents", "list", "--output", "json"))}
+        assert listed["typed-1"]["last_seen_at"]
+        assert "hash" not in json.dumps(listed)
+        site.cli("agents", "revoke", "typed-1")
+        assert "revoked" in next(line for line in site.cli("agents", "list").splitlines() if "typed-1" in line)
+
+
+class TestSilence:
+    def test_who_falls_silent_is_told_of_once_and_clears_by_itself(self, tmp_path):
+        clock = FixedClock()
+        with open_journal(tmp_path / "state") as journal:
+            saver = Saver(journal.agents(), SaveOut())
+            service = Agents(journal.agents(), saver, clock)
+            given = LookupGiven(agent_version="1", inventory=InventoryGiven(hostname="quiet-1"))
+            host, _ = service.look_up(service.enrol(OPERATOR, "quiet-1", timedelta(hours=1)), given)
+            said = CheckInGiven("1", "boot-1", 1, 1, "", status=[StatusTold("0000:3b:00.0", "Healthy")])
+            service.check_in("quiet-1", host.token, said)
+            assert service.listen() == []
+            clock.move(181)
+            assert service.listen() == ["quiet-1"]
+            assert service.listen() == []
+            assert service.store.agent("quiet-1").silent
+            service.check_in("quiet-1", host.token, msgspec.structs.replace(said, sequence=2))
+            assert not service.store.agent("quiet-1").silent
+            kinds = [event.kind for event in journal.events("quiet-1")]
+            assert (kinds.count("AgentSilent"), kinds.count("AgentHeard")) == (1, 1)
+            saver.close()
+
+    def test_a_name_that_never_reported_is_no_alarm(self, tmp_path):
+        with open_journal(tmp_path / "state") as journal:
+            service = Agents(journal.agents(), Saver(journal.agents(), SaveOut()), FixedClock())
+            service.enrol(OPERATOR, "never-1", timedelta(hours=1))
+            assert service.listen() == []
+
+
+class TestDiscovery:
+    def accelerators(self, site, agent):
+        return site.server("GET", f"/v1/accelerators?host={agent.host}&sort=name").json()["accelerator"]
+
+    def test_what_is_found_is_inserted_inactive_and_keeps_its_uuid(self, site, enrolled):
+        agent = enrolled()
+        agent.check_in()
+        found = self.accelerators(site, agent)
+        assert found
+        assert {(one["state"], one["desired_state"]) for one in found} == {("inactive", "inactive")}
+        assert {one["acc_specs"]["device_type"] for one in found} >= {"GPU"}
+        assert all(one["attach_info"]["address"] for one in found)
+        changed = other_facts(site.facts, hostname="renamed")
+        agent.check_in(facts=changed)
+        assert [one["uuid"] for one in self.accelerators(site, agent)] == [one["uuid"] for one in found]
+
+    def test_what_goes_is_missing_and_comes_back_as_itself(self, site, enrolled):
+        agent = enrolled()
+        agent.check_in()
+        (gpu, *_) = [one for one in self.accelerators(site, agent) if one["acc_specs"]["device_type"] == "GPU"]
+        address = gpu["attach_info"]["address"]
+        rest = [device for device in site.facts["devices"] if device["address"] != address]
+        agent.check_in(facts=other_facts(site.facts, devices=rest))
+        gone = site.server("GET", f"/v1/accelerators/{gpu['uuid']}").json()
+        assert (gone["acc_status"]["health"], gone["state"]) == ("Missing", "inactive")
+        agent.check_in(facts=other_facts(site.facts))
+        assert site.server("GET", f"/v1/accelerators/{gpu['uuid']}").json()["acc_status"]["health"] != "Missing"
+
+    def test_one_that_was_found_is_claimed_by_name_and_what_discovery_says_stays(self, site, enrolled):
+        agent = enrolled()
+        agent.check_in()
+        (gpu, *_) = [one for one in self.accelerators(site, agent) if one["acc_specs"]["device_type"] == "GPU"]
+        body = {"name": f"GPU of {agent.host}", "host": agent.host, "address": gpu["attach_info"]["address"]}
+        answer = site.server("POST", "/v1/accelerators", body)
+        assert (answer.status, answer.headers["Location"]) == (201, f"/accelerators/{gpu['uuid']}")
+        problem(site.server("POST", "/v1/accelerators", {**body, "name": "again"}), 409)
+        path = f"/v1/accelerators/{gpu['uuid']}"
+        problem(site.server("PUT", f"{path}/num", {"num": gpu["acc_specs"]["num"] + 1}), 409)
+        overlay = {"acc_capability": {"mode": "compute"}}
+        assert (
+            site.server("PUT", f"{path}/acc_capability", overlay).json()["acc_specs"]["acc_capability"]["mode"]
+            == "compute"
+        )
+        agent.check_in(facts=other_facts(site.facts))
+        kept = site.server("GET", path).json()
+        assert kept["acc_specs"]["acc_capability"]["mode"] == "compute"
+        assert kept["name"] == body["name"]
+
+    def test_every_device_is_hardware_and_pages_follow_each_other(self, site, enrolled):
+        agent = enrolled()
+        agent.check_in()
+        path, found = f"/v1/hosts/{agent.host}/hardware?limit=3", []
+        while path:
+            page = HardwareList.model_validate(site.server("GET", path).json())
+            found += page.hardware
+            path = next((link.href for link in page.links if link.rel == "next"), None)
+        assert {one.address for one in found} == {device["address"] for device in site.facts["devices"]}
+        assert site.server("GET", "/v1/hardware?limit=1").json()["hardware"]
+        problem(site.server("GET", "/v1/hosts/nowhere/hardware"), 404)
+
+    @pytest.mark.parametrize(("path", "driver"), [("discovery", None), ("drivers/pci/discovery", "pci")])
+    def test_an_agent_is_told_to_look_again_once(self, site, enrolled, path, driver):
+        agent = enrolled()
+        agent.check_in()
+        for _ in range(2):
+            answer = site.server("POST", f"/v1/hosts/{agent.host}/{path}")
+            assert (answer.status, answer.json()) == (202, {"status": "IN-PROGRESS"})
+        (told,) = agent.check_in(full=False).json()["commands"]
+        assert (told["command"], told["driver"]) == ("discover", driver)
+        assert agent.check_in(full=False).json()["commands"] == []
+        problem(site.server("POST", f"/v1/hosts/nowhere/{path}"), 404)
+
+    def test_all_agents_are_told(self, site, enrolled):
+        agents = [enrolled() for _ in range(2)]
+        for agent in agents:
+            agent.check_in()
+        assert site.server("POST", "/v1/discovery").status == 202
+        assert all(agent.check_in(full=False).json()["commands"] for agent in agents)
