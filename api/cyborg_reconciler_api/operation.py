@@ -53,13 +53,12 @@ class Reply:
     """What is answered.
 
     Attributes:
-        body: text that is sent as it is; None: nothing is. version: for the header ETag; tag: where it has no number.
+        body: text that is sent as it is; None: nothing is. version: for the header ETag.
         status: None where it is the operation's own.
     """
 
     body: str | bytes | None = None
     version: int | None = None
-    tag: str = ""
     location: str = ""
     status: int | None = None
     content_type: str = JSON

@@ -43,7 +43,7 @@ def openapi_of(table: Callable[[], Table]) -> Operation:
         """
         del services, call
         text = describe_to_programs(table)
-        return Reply(text, tag=hashlib.sha256(text).hexdigest()[:32], content_type=JSON)
+        return Reply(text, content_type=JSON)
 
     return document
 
@@ -67,7 +67,7 @@ def page_of(table: Callable[[], Table]) -> Operation:
             "Referrer-Policy": "no-referrer",
             "X-Content-Type-Options": "nosniff",
         }
-        return Reply(text, tag=hashlib.sha256(text).hexdigest()[:32], content_type=HTML, headers=headers)
+        return Reply(text, content_type=HTML, headers=headers)
 
     return page
 
