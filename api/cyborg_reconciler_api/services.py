@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the API is given to work with: who decides, what is kept, who may call. Put together by `wsgi`, and by tests."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from cyborg_reconciler.conductor.accelerators import Accelerators
 from cyborg_reconciler.conductor.agents import Agents
 from cyborg_reconciler.conductor.discovery import Discovery
 from cyborg_reconciler.conductor.refusals import Refusals
+from cyborg_reconciler.meters import Meter
 from cyborg_reconciler.stores import AcceleratorStore, HardwareStore
 from cyborg_reconciler_api.access import Scheme
 from cyborg_reconciler_api.rates import Limits
@@ -14,7 +16,13 @@ from cyborg_reconciler_api.rates import Limits
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What the operations work with: the conductor's services for what changes, the stores for what is read."""
+    """What the operations work with: the conductor's services for what changes, the stores for what is read.
+
+    Attributes:
+        check_database: returns when it answers, and raises JournalError otherwise.
+        meter: counts requests. exposition: gives what was counted, in Prometheus's format.
+        open_paths: those that anybody may call, whatever their operations say.
+    """
 
     authenticate: Scheme
     limits: Limits
@@ -24,3 +32,7 @@ class Services:
     hardware: HardwareStore
     agents: Agents
     discovery: Discovery
+    check_database: Callable[[], None]
+    meter: Meter
+    exposition: Callable[[], bytes]
+    open_paths: frozenset[str] = frozenset()

@@ -12,10 +12,11 @@ from sqlalchemy import Connection, Row, select
 
 from cyborg_reconciler.adapters.database.schema import events
 from cyborg_reconciler.ports import Event
+from cyborg_reconciler.tracing import REQUEST_ID
 
 
 def put_event(connection: Connection, event: Event) -> None:
-    """Append to the audit trail."""
+    """Append to the audit trail; what happens since somebody asked for it bears the id of his request."""
     put_events(connection, [event])
 
 
@@ -27,12 +28,18 @@ def put_events(connection: Connection, told: Sequence[Event]) -> None:
             "kind": event.kind,
             "host": event.host,
             "message": event.message,
-            "data": None if event.data is None else msgspec.json.encode(event.data).decode(),
+            "data": _data_of(event),
         }
         for event in told
     ]
     if rows:
         connection.execute(events.insert(), rows)
+
+
+def _data_of(event: Event) -> str | None:
+    request_id = REQUEST_ID.get()
+    told = {"request_id": request_id, **(event.data or {})} if request_id else event.data
+    return None if told is None else msgspec.json.encode(told).decode()
 
 
 def read_events(connection: Connection, host: str, limit: int) -> list[Event]:
