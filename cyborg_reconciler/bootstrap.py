@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The only place where adapters meet ports. Called by the CLI and by the loop."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,12 +11,16 @@ from cyborg_reconciler.adapters.ansible.executor import AnsibleExecutor
 from cyborg_reconciler.adapters.ansible.inventory import AnsibleInventory
 from cyborg_reconciler.adapters.ansible.observer import AnsibleObserver
 from cyborg_reconciler.adapters.ansible.options import AnsibleOptions
-from cyborg_reconciler.adapters.database import open_journal, open_reader
+from cyborg_reconciler.adapters.database import Fleet, open_journal, open_reader
+from cyborg_reconciler.adapters.declarations.catalogue import read_catalogue
+from cyborg_reconciler.adapters.declarations.stored import RecordedDeclarations, StoredPolicies
 from cyborg_reconciler.adapters.declarations.yaml import YamlDeclarations
 from cyborg_reconciler.agent_stores import AgentStore
 from cyborg_reconciler.conductor.agents import Agents, AgentTerms
 from cyborg_reconciler.conductor.saving import SaveOut, Saver
-from cyborg_reconciler.ports import Declarations, Journal
+from cyborg_reconciler.documents.declared import Located
+from cyborg_reconciler.documents.driver import Driver
+from cyborg_reconciler.ports import Declarations, Journal, Source
 from cyborg_reconciler.settings import Settings
 from cyborg_reconciler.stores import AcceleratorStore
 from cyborg_reconciler.survey import Ports
@@ -24,11 +28,11 @@ from cyborg_reconciler.survey import Ports
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Which hosts, and by which policies; empty policies serve for what only observes."""
+    """Which hosts, and by which policies: a tree's path, or empty: the API's alone. None serves what only observes."""
 
     inventory: tuple[str, ...]
     limit: str
-    policies: str
+    policies: str | None
 
 
 class SystemClock:
@@ -50,9 +54,24 @@ class NoScheduler:
         """Nobody has to be told of *host*."""
 
 
-def declarations_of(policies: str) -> YamlDeclarations:
-    """Return the source of declarations at the path *policies*; the shipped drivers alone when it is empty."""
-    return YamlDeclarations([Path(policies)] if policies else [])
+def declarations_of(policies: str, others: Sequence[Source] = ()) -> YamlDeclarations:
+    """Return what the tree at the path *policies* declares (none where it is empty), shipped drivers, and *others*."""
+    return YamlDeclarations([Path(policies)] if policies else [], others)
+
+
+def sources_of(fleet: Fleet) -> tuple[Source, ...]:
+    """Return what is declared beside the tree: whatever is added here is resolved together with it everywhere."""
+    return (StoredPolicies(fleet.policies),)
+
+
+def recorded_declarations(fleet: Fleet) -> RecordedDeclarations:
+    """Return what is declared, for a process that cannot see the tree: as it was when hosts were last looked at."""
+    return RecordedDeclarations(fleet.declared, sources_of(fleet))
+
+
+def shipped_drivers() -> Sequence[Located[Driver]]:
+    """Return the drivers that this release brings along."""
+    return read_catalogue()
 
 
 @contextmanager
@@ -73,7 +92,8 @@ def open_ports(settings: Settings, target: Target, *, exclusive: bool) -> Iterat
             run_timeout_s=settings.run_timeout_s,
         )
         clock = SystemClock()
-        declarations: Declarations = declarations_of(target.policies)
+        others = () if target.policies is None else sources_of(journal.fleet())
+        declarations: Declarations = declarations_of(target.policies or "", others)
         yield Ports(
             declarations=declarations,
             inventory=AnsibleInventory(options),
@@ -105,6 +125,7 @@ class Stores:
     journal: Journal
     accelerators: AcceleratorStore
     agents: AgentStore
+    fleet: Fleet
 
 
 @contextmanager
@@ -115,7 +136,7 @@ def open_stores(settings: Settings) -> Iterator[Stores]:
         JournalError: the database cannot be opened.
     """
     with open_journal(settings.state_dir, exclusive=False) as journal:
-        yield Stores(journal, journal.accelerators(), journal.agents())
+        yield Stores(journal, journal.accelerators(), journal.agents(), journal.fleet())
 
 
 @contextmanager

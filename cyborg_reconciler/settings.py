@@ -36,6 +36,7 @@ class Settings:
         interval_s: between two looks of the loop at a host.
         facts_max_age_s: facts older than this never authorise a change.
         auth: how users of the REST API say who they are: `token`, or `none` on loopback alone.
+        threads: of each process that serves the REST API; event streams take half of them at most.
         heartbeat_interval_s: between two check-ins of an agent; one that misses three is silent.
         save_out_interval_s: between two writes of check-ins in which nothing had changed.
         save_out_batch: check-ins that are written in one transaction, at most.
@@ -50,6 +51,7 @@ class Settings:
     interval_s: int = 300
     facts_max_age_s: int = 900
     auth: str = "token"
+    threads: int = 4
     heartbeat_interval_s: int = 60
     save_out_interval_s: int = 5
     save_out_batch: int = 500

@@ -108,7 +108,8 @@ def compile_policies(declared: Declared) -> Compiled:
 def resolve(compiled: Compiled, host: Host, subject: Subject) -> Desired:
     """Return what *compiled* declares for *host*, whose facts are *subject*.
 
-    What is owned on the host and no longer declared goes back to what it was; without one valid policy, nothing does.
+    What is owned on the host and no longer declared goes back to what it was; without one valid policy, or where a
+    source has come to declare nothing, nothing does.
     What was set on the host for a device that has vanished stays while a policy asks for it: see `_orphaned`.
     """
     candidates = _select(compiled, host)
@@ -121,7 +122,8 @@ def resolve(compiled: Compiled, host: Host, subject: Subject) -> Desired:
     fields = {path: value for path, value in desired.fields.items() if path not in shielded}
     orphaned = _orphaned(compiled, candidates, subject, fields)
     kept = {*shielded, *orphaned}
-    restored, left = _restore(subject, fields, desired.held, kept) if compiled.policies else ({}, {})
+    prunes = compiled.policies and compiled.declared.prunes
+    restored, left = _restore(subject, fields, desired.held, kept) if prunes else ({}, {})
     return replace(
         desired,
         fields={**fields, **restored},

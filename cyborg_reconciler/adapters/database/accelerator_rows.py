@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, or_, select, update
 
+from cyborg_reconciler.adapters.database.backend_store import register
 from cyborg_reconciler.adapters.database.schema import accelerators, allocations
 from cyborg_reconciler.core.state import Health
 from cyborg_reconciler.errors import FieldError, RequestInvalidError
@@ -108,11 +109,13 @@ def _text(value: object) -> str:
 def insert(connection: Connection, one: Accelerator) -> None:
     """Enter a new accelerator."""
     connection.execute(accelerators.insert().values(row_of(one)))
+    register(connection, [(one.host, one.driver)])
 
 
 def replace_if(connection: Connection, one: Accelerator, seen: int) -> bool:
     """Put *one* in the place of its row, if that still has the version that was *seen*; return whether it had."""
     where = (_columns.uuid == one.uuid, _columns.version == seen)
+    register(connection, [(one.host, one.driver)])
     return connection.execute(update(accelerators).where(*where).values(row_of(one))).rowcount == 1
 
 
