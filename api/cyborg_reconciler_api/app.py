@@ -4,6 +4,7 @@
 Called by `wsgi`, and by tests. No I/O but that of the operations.
 """
 
+import hashlib
 import re
 import uuid
 from collections.abc import Callable, Mapping
@@ -23,6 +24,9 @@ REQUEST_ID: Final = "X-Openstack-Request-Id"
 OUR_IDS: Final = re.compile(r"req-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 ANYBODY: Final = Caller("anybody", Role.READER)
+
+#: Digits of a tag that is made from what is answered.
+TAG_DIGITS: Final = 32
 
 #: What changes something.
 CHANGING: Final = {"PUT", "PATCH", "DELETE"}
@@ -91,6 +95,7 @@ def _responder(operation: Operation, services: Services, method: str) -> Callabl
             body=parsing.read_body(request, operation),
             seen=parsing.parse_seen(request) if heeds_tags else None,
             token=token,
+            stream_after=parsing.parse_stream(request) if operation.is_stream else None,
         )
         _send(operation.run(services, call), operation, response)
 
@@ -117,11 +122,17 @@ def _admitted(operation: Operation, services: Services, request: falcon.Request)
 
 def _send(reply: Reply, operation: Operation, response: falcon.Response) -> None:
     response.status = reply.status or operation.success
-    if reply.body is not None:
+    if reply.stream is not None:
         response.content_type = reply.content_type
-        response.data = reply.body.encode() if isinstance(reply.body, str) else reply.body
+        response.stream = reply.stream
+    body = reply.body.encode() if isinstance(reply.body, str) else reply.body
+    if body is not None:
+        response.content_type = reply.content_type
+        response.data = body
     if reply.version is not None:
         response.set_header("ETag", f'"{reply.version}"')
+    elif operation.is_single and body is not None:  # what nobody can change here has no version, and a tag all the same
+        response.set_header("ETag", f'"{hashlib.sha256(body).hexdigest()[:TAG_DIGITS]}"')
     if reply.location:
         response.set_header("Location", reply.location)
     if reply.headers:

@@ -5,6 +5,11 @@ Everything can be said otherwise on gunicorn's command line, or with ``GUNICORN_
 new workers with new settings and certificates, while the old ones finish what they have begun.
 """
 
+import os
+from typing import Any
+
+from cyborg_reconciler.settings import PREFIX
+
 wsgi_app = "cyborg_reconciler_api.wsgi:create()"
 bind = "127.0.0.1:8778"
 worker_class = "gthread"
@@ -21,3 +26,8 @@ limit_request_fields = 64
 preload_app = False
 # No file and no socket but what is asked for.
 control_socket_disable = True
+
+
+def post_fork(_server: object, worker: Any) -> None:  # noqa: ANN401 - gunicorn's own, which has no types
+    """Tell the application how many threads its process has, whoever said so."""
+    os.environ[f"{PREFIX}THREADS"] = str(worker.cfg.threads)

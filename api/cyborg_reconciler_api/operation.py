@@ -5,7 +5,7 @@ The resources declare their operations with `operation`; `routes` has them all, 
 them. No I/O.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol
 
@@ -19,6 +19,8 @@ Access = Role | Literal["anybody", "agent"]
 
 JSON: Final = "application/json"
 JSON_PATCH: Final = "application/json-patch+json"
+#: Source: HTML Living Standard, 9.2 Server-sent events.
+EVENT_STREAM: Final = "text/event-stream"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,8 @@ class Call:
             body; None where the operation takes none.
         seen: the version that the caller has read (``If-Match``).
         token: what an agent speaks with; empty where users call.
+        stream_after: the number of the event after which a stream is to begin; -1: with what happens from now on; None:
+            no stream is asked for.
         instance: the path that was asked for.
     """
 
@@ -41,6 +45,7 @@ class Call:
     body: Any = None
     seen: int | None = None
     token: str = ""
+    stream_after: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +53,8 @@ class Reply:
     """What is answered.
 
     Attributes:
-        body: text that is sent as it is; None: nothing is. version: for the header ETag.
+        body: text that is sent as it is; None: nothing is. version: for the header ETag. stream: sent in its place,
+            piece by piece; its ``close`` is called at the end, however that comes.
         status: None where it is the operation's own.
     """
 
@@ -58,6 +64,7 @@ class Reply:
     status: int | None = None
     content_type: str = JSON
     headers: Mapping[str, str] = field(default_factory=dict)
+    stream: Iterator[bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +98,7 @@ class Operation:
         errors: the other statuses, and what causes each.
         query, request, answer: the documents of parameters, body and answer. content_types: those of the body.
         is_single: the answer is one resource, with an ETag; where something is changed, If-Match is heeded.
+        is_stream: it answers with a stream of events to those who accept one.
     """
 
     run: Callable[[Services, Call], Reply]
@@ -105,6 +113,7 @@ class Operation:
     sample: Sample
     content_types: tuple[str, ...]
     is_single: bool
+    is_stream: bool
 
 
 def operation(  # noqa: PLR0913 - what an operation says of itself
@@ -119,6 +128,7 @@ def operation(  # noqa: PLR0913 - what an operation says of itself
     answer: type[BaseModel] | None = None,
     content_types: tuple[str, ...] = (JSON,),
     is_single: bool = False,
+    is_stream: bool = False,
 ) -> Callable[[Callable[[Services, Call], Reply]], Operation]:
     """Make an operation of a function, whose docstring is its description."""
 
@@ -136,6 +146,7 @@ def operation(  # noqa: PLR0913 - what an operation says of itself
             sample=sample,
             content_types=content_types,
             is_single=is_single,
+            is_stream=is_stream,
         )
 
     return declare

@@ -5,7 +5,18 @@ from collections.abc import Mapping
 from typing import Final
 
 from cyborg_reconciler_api.operation import Operation
-from cyborg_reconciler_api.resources import accelerators, agents
+from cyborg_reconciler_api.resources import (
+    accelerators,
+    agents,
+    allocations,
+    backends,
+    drivers,
+    events,
+    hosts,
+    plans,
+    policies,
+    runs,
+)
 
 #: Paths that carry no version.
 UNVERSIONED: Final = frozenset({"/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"})
@@ -20,6 +31,24 @@ ROUTES: Final[Mapping[str, Mapping[str, Operation]]] = {
         "DELETE": accelerators.detach,
     },
     "/v1/accelerators/{uuid}/{acc_spec}": {"PUT": accelerators.describe},
+    "/v1/allocations/{consumer}": {"GET": allocations.show, "PUT": allocations.put, "DELETE": allocations.remove},
+    "/v1/hosts": {"GET": hosts.list_},
+    "/v1/hosts/{host}": {"GET": hosts.show},
+    "/v1/policies": {"GET": policies.list_, "POST": policies.create},
+    "/v1/policies/{name}": {"GET": policies.show, "PUT": policies.replace, "DELETE": policies.remove},
+    "/v1/drivers": {"GET": drivers.list_},
+    "/v1/drivers/{name}": {"GET": drivers.show},
+    "/v1/backends": {"GET": backends.list_},
+    "/v1/backends/{uuid}": {"GET": backends.show},
+    "/v1/backends/{uuid}/services": {"GET": backends.services_},
+    "/v1/plans": {"POST": plans.create},
+    "/v1/plans/{uuid}": {"GET": plans.show},
+    "/v1/plans/{uuid}/approve": {"POST": plans.approve},
+    "/v1/runs": {"GET": runs.list_},
+    "/v1/runs/{uuid}": {"GET": runs.show},
+    "/v1/runs/{uuid}/cancel": {"POST": runs.cancel},
+    "/v1/runs/{uuid}/events": {"GET": events.of_run},
+    "/v1/events": {"GET": events.list_},
     # What agents have, and nothing else.
     "/v1/lookup": {"POST": agents.look_up},
     "/v1/hello": {"POST": agents.hello},

@@ -6,20 +6,27 @@ Reads the settings of the process, opens the stores, and puts the API together.
 
 import atexit
 from contextlib import ExitStack
+from datetime import timedelta
 from pathlib import Path
 
 import falcon
 
-from cyborg_reconciler.bootstrap import SystemClock, open_stores
+from cyborg_reconciler.bootstrap import SystemClock, open_stores, recorded_declarations, shipped_drivers
 from cyborg_reconciler.conductor.accelerators import Accelerators
 from cyborg_reconciler.conductor.agents import Agents, AgentTerms
+from cyborg_reconciler.conductor.allocations import Allocations
+from cyborg_reconciler.conductor.plans import Plans
+from cyborg_reconciler.conductor.policies import Policies
+from cyborg_reconciler.conductor.runs import Runs
 from cyborg_reconciler.conductor.saving import SaveOut, Saver
 from cyborg_reconciler.conductor.secrets import hash_of
 from cyborg_reconciler.errors import SettingsInvalidError
 from cyborg_reconciler.settings import Settings, read_settings
+from cyborg_reconciler.survey import Options
 from cyborg_reconciler_api.access import nobody_is_asked
 from cyborg_reconciler_api.app import create_app
 from cyborg_reconciler_api.services import Services
+from cyborg_reconciler_api.streams import Streams
 
 
 def create() -> falcon.App[falcon.Request, falcon.Response]:
@@ -37,12 +44,29 @@ def create() -> falcon.App[falcon.Request, falcon.Response]:
     clock = SystemClock()
     saver = Saver(stores.agents, SaveOut(settings.save_out_interval_s, settings.save_out_batch))
     stack.callback(saver.close)
+    fleet, shipped = stores.fleet, shipped_drivers()
+    options = Options(facts_max_age=timedelta(seconds=settings.facts_max_age_s))
+    controller = stores.journal.controller()
     return create_app(
         Services(
             authenticate=nobody_is_asked,
             accelerators=Accelerators(stores.accelerators, clock),
             accelerator_store=stores.accelerators,
             agents=Agents(stores.agents, saver, clock, agent_terms(settings)),
+            hosts=fleet.hosts,
+            backends=fleet.backends,
+            policies=Policies(fleet.policies, fleet.declared, shipped, clock),
+            policy_store=fleet.policies,
+            declared=fleet.declared,
+            shipped_drivers=shipped,
+            plans=Plans(fleet.plans, recorded_declarations(fleet), controller, clock, options),
+            plan_store=fleet.plans,
+            runs=Runs(fleet.runs, clock),
+            run_store=fleet.runs,
+            events=fleet.events,
+            streams=Streams(fleet.events, most=settings.threads // 2),
+            allocations=Allocations(fleet.allocations, clock),
+            allocation_store=fleet.allocations,
         )
     )
 
