@@ -44,7 +44,7 @@ class Agent:
         approved: an operator agreed to it, or minted its enrolment for just this host.
         epoch, sequence: of the newest check-in that is kept. fingerprint: of the facts that are kept.
         boot_id: of the host, when the agent last checked in.
-        silent: it was not heard for too long.
+        silent: it was not heard for too long. awaited: it is to do something, see `AgentStore.commands`.
     """
 
     host: str
@@ -61,6 +61,7 @@ class Agent:
     agent_version: str = ""
     last_seen_at: datetime | None = None
     silent: bool = False
+    awaited: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +144,12 @@ class AgentStore(Protocol):
 
     def command(self, hosts: Sequence[str], command: CommandName, driver: str | None, at: datetime) -> None:
         """Have the agents of *hosts* do something; one that is to do so already is not told twice."""
+
+    def ask_for_discovery(self, hosts: Sequence[str], driver: str | None, at: datetime) -> Sequence[str]:
+        """Have *hosts*, or all, looked at again: by their agents, or else by the worker, in one transaction.
+
+        Return those that are not known; then nothing was asked for.
+        """
 
     def commands(self, host: str) -> Sequence[Command]:
         """Return what the agent of *host* is to do, and take it for told."""

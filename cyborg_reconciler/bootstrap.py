@@ -22,7 +22,7 @@ from cyborg_reconciler.documents.declared import Located
 from cyborg_reconciler.documents.driver import Driver
 from cyborg_reconciler.ports import Declarations, Journal, Source
 from cyborg_reconciler.settings import Settings
-from cyborg_reconciler.stores import AcceleratorStore
+from cyborg_reconciler.stores import AcceleratorStore, CredentialStore, HardwareStore
 from cyborg_reconciler.survey import Ports
 
 
@@ -83,7 +83,7 @@ def open_ports(settings: Settings, target: Target, *, exclusive: bool) -> Iterat
         JournalError: the journal cannot be opened.
     """
     with ExitStack() as stack:
-        journal = stack.enter_context(open_journal(settings.state_dir, exclusive=exclusive))
+        journal = stack.enter_context(open_journal(settings.state_dir, database=settings.database, exclusive=exclusive))
         options = AnsibleOptions(
             inventory=target.inventory,
             runs=(settings.state_dir / "runs").absolute(),  # runs work in folders of their own
@@ -113,8 +113,12 @@ def open_memory(settings: Settings, *, writes: bool = False) -> Iterator[Journal
     Raises:
         JournalError: there is none yet, or it cannot be opened.
     """
-    opened = open_journal(settings.state_dir, exclusive=False) if writes else open_reader(settings.state_dir)
-    with opened as journal:
+    folder, database = settings.state_dir, settings.database
+    with (
+        open_journal(folder, database=database, exclusive=False)
+        if writes
+        else open_reader(folder, database=database) as journal
+    ):
         yield journal
 
 
@@ -124,19 +128,33 @@ class Stores:
 
     journal: Journal
     accelerators: AcceleratorStore
+    hardware: HardwareStore
     agents: AgentStore
+    credentials: CredentialStore
     fleet: Fleet
 
 
 @contextmanager
-def open_stores(settings: Settings) -> Iterator[Stores]:
+def open_stores(settings: Settings, *, writes: bool = True) -> Iterator[Stores]:
     """Yield what the API and the conductor keep; several processes may, beside the one that changes hosts.
 
     Raises:
-        JournalError: the database cannot be opened.
+        JournalError: the database cannot be opened; where nothing *writes*, also when there is none yet.
     """
-    with open_journal(settings.state_dir, exclusive=False) as journal:
-        yield Stores(journal, journal.accelerators(), journal.agents(), journal.fleet())
+    folder, database = settings.state_dir, settings.database
+    with (
+        open_journal(folder, database=database, exclusive=False)
+        if writes
+        else open_reader(folder, database=database) as journal
+    ):
+        yield Stores(
+            journal=journal,
+            accelerators=journal.accelerators(),
+            hardware=journal.hardware(),
+            agents=journal.agents(),
+            credentials=journal.credentials(),
+            fleet=journal.fleet(),
+        )
 
 
 @contextmanager

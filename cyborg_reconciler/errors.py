@@ -13,13 +13,15 @@ the API alone. Pure; imported by everybody.
     ├── SettingsInvalidError        STALL
     ├── JournalError                RETRY
     │   ├── JournalLockedError      RETRY
+    │   ├── JournalUnavailableError RETRY   the database's server
     │   └── JournalFullError        STALL
     ├── ExecutionError              RETRY   ansible-runner itself failed
-    ├── AlreadyRunningError         RETRY   another process holds this state folder
+    ├── AlreadyRunningError         RETRY   another process holds this state folder or database
     └── RequestError                STALL   a request to the API cannot be met as it is
         ├── RequestInvalidError     STALL   what was sent is not what is asked for; all of it is listed
         ├── UnauthenticatedError    STALL   nobody knows who asks
         ├── ForbiddenError          STALL   who asks may not
+        ├── TooManyRequestsError    RETRY   who asks does so too often
         ├── NotFoundError           STALL   there is no such thing
         └── ConflictError           STALL   what is there does not allow it
             └── OvertakenError      RETRY   somebody else changed the same thing first
@@ -138,9 +140,15 @@ class JournalError(ReconcilerError):
 
 
 class JournalLockedError(JournalError):
-    """Another process keeps the database locked."""
+    """Another process keeps the database, or what is to be written in it, locked."""
 
     remedy = "wait for the other process, or end it"
+
+
+class JournalUnavailableError(JournalError):
+    """The database's server cannot be reached, has just been lost, or does not answer in time."""
+
+    remedy = "see whether the database server runs and lets this user in; it is tried anew with each call"
 
 
 class JournalFullError(JournalError):
@@ -157,7 +165,7 @@ class ExecutionError(ReconcilerError):
 
 
 class AlreadyRunningError(ReconcilerError):
-    """Another process works with this state folder."""
+    """Another process works with this state folder, or with this database."""
 
     next_step = NextStep.RETRY
     remedy = "wait for it, or give another folder with --state"
@@ -193,6 +201,17 @@ class UnauthenticatedError(RequestError):
 
 class ForbiddenError(RequestError):
     """Who asks may not."""
+
+
+class TooManyRequestsError(RequestError):
+    """Who asks does so too often."""
+
+    next_step = NextStep.RETRY
+    remedy = "wait as long as Retry-After says"
+
+    def __init__(self, found: str, retry_after_s: float) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(found=found)
 
 
 class NotFoundError(RequestError):

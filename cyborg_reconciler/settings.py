@@ -8,8 +8,10 @@ import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import parse_qsl, urlsplit
 
 from cyborg_reconciler.errors import SettingsInvalidError
 
@@ -17,10 +19,19 @@ from cyborg_reconciler.errors import SettingsInvalidError
 PREFIX: Final = "CYBORG_RECONCILER_"
 
 #: The settings that are any text.
-TEXTS: Final = {"policies", "enrolment_secret_file"}
+TEXTS: Final = {"policies", "enrolment_secret_file", "tls_cert", "tls_key", "tls_client_ca"}
 
 #: What the settings may be that are one of a few words.
 CHOICES: Final = {"auth": ("token", "none")}
+
+#: What is several: in the environment one text, with what stands between them.
+LISTS: Final = {"inventory": ":", "trusted_proxies": ","}
+
+#: What may be 0, which turns it off.
+MAY_BE_OFF: Final = {"failed_logins_per_min", "requests_per_min"}
+
+#: Of these an empty variable says something; of others it is as good as none.
+MAY_BE_EMPTY: Final = {"database"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +40,8 @@ class Settings:
 
     Attributes:
         state_dir: where the journal and the runs are.
+        database: where the journal is instead, as a URL of PostgreSQL (`postgresql://cyborg@db.example.com/cyborg`). A
+            password does not belong in it: libpq finds it in `~/.pgpass`, or where `PGPASSFILE` says.
         inventory: what `-i` is when it is not given; several are separated by colons in the environment.
         policies: what `-p` is when it is not given.
         forks: hosts that Ansible works on at a time.
@@ -41,9 +54,22 @@ class Settings:
         save_out_interval_s: between two writes of check-ins in which nothing had changed.
         save_out_batch: check-ins that are written in one transaction, at most.
         enrolment_secret_file: holds the secret by which agents of unknown hosts register; without it, none do.
+        token_cache_s: a token that was valid is believed for so many seconds before the database is asked again; one
+            that is revoked works no longer than that.
+        failed_logins_per_min: requests with a wrong token or none that are answered 401, a minute and address; 429
+            beyond that. For each serving process on its own; 0: as many as come.
+        requests_per_min: requests a minute and token, and 429 beyond that. For each serving process on its own; 0: as
+            many as come.
+        trusted_proxies: addresses and networks whose `X-Forwarded-For` says where a request came from; separated by
+            commas in the environment.
+        tls_cert: the file (PEM) of the API's certificate, with those between it and its CA; with it the API speaks TLS
+            alone.
+        tls_key: the file (PEM) of the certificate's key, where that is a file of its own.
+        tls_client_ca: the file (PEM) of the CAs whose certificates clients must have; none is asked for without it.
     """
 
     state_dir: Path
+    database: str = ""
     inventory: tuple[str, ...] = ()
     policies: str = ""
     forks: int = 10
@@ -56,6 +82,18 @@ class Settings:
     save_out_interval_s: int = 5
     save_out_batch: int = 500
     enrolment_secret_file: str = ""
+    token_cache_s: int = 5
+    failed_logins_per_min: int = 60
+    requests_per_min: int = 30_000
+    trusted_proxies: tuple[str, ...] = ()
+    tls_cert: str = ""
+    tls_key: str = ""
+    tls_client_ca: str = ""
+
+    @property
+    def journal(self) -> str:
+        """Where the journal is, in words for people."""
+        return self.database or str(self.state_dir)
 
 
 def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
@@ -79,9 +117,9 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
         raise SettingsInvalidError(wanted=f"a readable TOML file {path}", found=str(exc)) from exc
     given = {
-        field.name: environ[PREFIX + field.name.upper()]
+        field.name: environ[variable]
         for field in fields(Settings)
-        if environ.get(PREFIX + field.name.upper())
+        if (variable := PREFIX + field.name.upper()) in environ and (environ[variable] or field.name in MAY_BE_EMPTY)
     }
     return _with(settings, given, "the environment")
 
@@ -103,13 +141,54 @@ def _convert(name: str, value: object, source: str) -> Path | str | int | tuple[
     if name in TEXTS:
         return str(value)
     if name in CHOICES:
-        if value not in CHOICES[name]:
-            raise SettingsInvalidError(
-                wanted=f"{' or '.join(CHOICES[name])} for {name}", found=f"{value!r} in {source}"
-            )
+        return _check_choice(name, value, source)
+    if name == "database":
+        return _check_database(str(value), source)
+    if name in LISTS:
+        return _several(name, value, source)
+    return _whole_number(name, value, source)
+
+
+def _check_choice(name: str, value: object, source: str) -> str:
+    if value in CHOICES[name]:
         return str(value)
-    if name == "inventory":
-        return tuple(map(str, value)) if isinstance(value, list) else tuple(str(value).split(":"))
-    if isinstance(value, bool) or not str(value).isdecimal() or int(str(value)) < 1:
-        raise SettingsInvalidError(wanted=f"a whole number above 0 for {name}", found=f"{value!r} in {source}")
+    raise SettingsInvalidError(wanted=f"{' or '.join(CHOICES[name])} for {name}", found=f"{value!r} in {source}")
+
+
+def _whole_number(name: str, value: object, source: str) -> int:
+    least = 0 if name in MAY_BE_OFF else 1
+    if isinstance(value, bool) or not str(value).isdecimal() or int(str(value)) < least:
+        kind = "a whole number, 0 or more," if least == 0 else "a whole number above 0"
+        raise SettingsInvalidError(wanted=f"{kind} for {name}", found=f"{value!r} in {source}")
     return int(str(value))
+
+
+def _several(name: str, value: object, source: str) -> tuple[str, ...]:
+    found = tuple(map(str, value)) if isinstance(value, list) else tuple(str(value).split(LISTS[name]))
+    if name != "trusted_proxies":
+        return found
+    try:
+        return tuple(str(ip_network(one.strip())) for one in found)
+    except ValueError as exc:
+        raise SettingsInvalidError(wanted=f"addresses and networks for {name}", found=f"{exc} in {source}") from exc
+
+
+def _check_database(url: str, source: str) -> str:
+    """Return *url* when it is one that may be shown. What is wrong with it is said without it: it may hold a secret."""
+    wanted = "a URL such as postgresql://user@host/name as `database`"
+    if not url:
+        return url
+    try:
+        parts = urlsplit(url)
+        options = parse_qsl(parts.query, keep_blank_values=True)
+    except ValueError:
+        raise SettingsInvalidError(wanted=wanted, found=f"what is in {source} is none") from None
+    if parts.scheme not in {"postgresql", "postgres"}:
+        raise SettingsInvalidError(wanted=wanted, found=f"one that begins otherwise in {source}")
+    if ":" in parts.netloc.rpartition("@")[0] or any("password" in name for name, _ in options):
+        raise SettingsInvalidError(
+            wanted="a `database` without a password",
+            found=f"one in {source}, where others may come to see it",
+            remedy="put it into ~/.pgpass (mode 0600), or into the file that PGPASSFILE names",
+        )
+    return url

@@ -43,7 +43,7 @@ class Accelerator:
     Attributes:
         uuid: that of the hardware that it comes from, where there is some.
         name: unique among all.
-        host, address, identity: where it was found, and which device it is; None and empty without hardware.
+        host, address: where it was found; None without hardware.
         parent: the uuid of the PF, of a VF.
         origin: ``discovery`` found it; ``api``: an operator told of it, and owns its specification.
         claimed: an operator has named it.
@@ -60,7 +60,6 @@ class Accelerator:
     updated_at: datetime
     host: str | None = None
     address: str | None = None
-    identity: str = ""
     parent: str | None = None
     origin: Literal["discovery", "api"] = "discovery"
     claimed: bool = False
@@ -79,7 +78,7 @@ class Accelerator:
     health: Health = Health.UNKNOWN
     setup_required: bool = False
     reboot_required: bool = False
-    attach_info: Mapping[str, str] | None = None
+    attach_info: Mapping[str, Any] | None = None
     attachment: Attachment | None = None
     resource_provider_uuid: str | None = None
     present: bool = True
@@ -219,3 +218,69 @@ class AcceleratorStore(Protocol):
 
     def allocated(self, uuid: str) -> Sequence[str]:
         """Return the consumers that have an allocation of the accelerator."""
+
+
+class HardwareStore(Protocol):
+    """Every physical device that was found. Every method raises JournalError when the database cannot be used."""
+
+    def page(self, host: str, limit: int, marker: str) -> Page:
+        """Return a page of the hardware that is there, of one host or (empty) of all, in the order of uuids.
+
+        Raises:
+            NotFoundError: there is no such host.
+        """
+
+
+#: What a user of the API may do; each includes the ones before.
+RoleName = Literal["reader", "member", "manager", "admin"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credential:
+    """A token of a user of the API, as it is kept: what it opens, and never the token itself.
+
+    Attributes:
+        name: unique among all that there ever were, since the audit trail names them.
+        digest: the token's SHA-256, in hexadecimal digits.
+        project_id: whose accelerators a member may change; None: of no project.
+        expires_at: None: never. revoked_at: None: it is not.
+        last_used_at: to within some minutes; None: never.
+    """
+
+    name: str
+    role: RoleName
+    digest: str
+    created_at: datetime
+    project_id: str | None = None
+    expires_at: datetime | None = None
+    last_used_at: datetime | None = None
+    revoked_at: datetime | None = None
+
+    def status(self, now: datetime) -> Literal["valid", "expired", "revoked"]:
+        """Return whether it opens anything at *now*."""
+        if self.revoked_at is not None:
+            return "revoked"
+        return "expired" if self.expires_at is not None and self.expires_at <= now else "valid"
+
+
+class CredentialStore(Protocol):
+    """The users' tokens. Every method raises JournalError (or a subclass) when the database cannot be used."""
+
+    def credentials(self) -> Sequence[Credential]:
+        """Return all of them, by name."""
+
+    def credential(self, digest: str) -> Credential | None:
+        """Return the one whose token has *digest*."""
+
+    def add_credential(self, one: Credential, event: Event) -> None:
+        """Keep a new one, and tell of it, in one transaction.
+
+        Raises:
+            ConflictError: its name is taken.
+        """
+
+    def revoke_credential(self, name: str, at: datetime, event: Event) -> bool:
+        """Revoke the one called *name*, and tell of it; return whether there is one that was not revoked yet."""
+
+    def record_uses(self, used: Mapping[str, datetime]) -> None:
+        """Keep when each was used last, by name; what is known to be later stays."""

@@ -227,6 +227,7 @@ def compare(
                 basis.at or seen_at,
                 seen_at,
                 basis.options.facts_max_age,
+                host.connection,
             )
             plan = make_plan(host.name, desired[host.name], subjects[host.name], terms)
             view = HostView(

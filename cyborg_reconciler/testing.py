@@ -32,7 +32,13 @@ from cyborg_reconciler.documents.plan import (
     Segment,
     StepOutcome,
 )
-from cyborg_reconciler.errors import ExecutionError, InventoryUnreadableError, JournalError, ReconcilerError
+from cyborg_reconciler.errors import (
+    ConflictError,
+    ExecutionError,
+    InventoryUnreadableError,
+    JournalError,
+    ReconcilerError,
+)
 from cyborg_reconciler.ports import (
     Clock,
     Controller,
@@ -47,6 +53,7 @@ from cyborg_reconciler.ports import (
     run_ended,
     run_started,
 )
+from cyborg_reconciler.stores import Credential
 
 #: The id of a FakeJournal that was given none.
 FAKE_CONTROLLER_ID = "00000000-0000-4000-8000-000000000001"
@@ -443,3 +450,53 @@ class FakeJournal:
         """Return the newest events, newest first; of one host when *host* is given."""
         found = [event for event in self._work().events if not host or event.host == host]
         return found[::-1][:limit]
+
+
+class FakeCredentialStore:
+    """The users' tokens. Assign to `broken` to have the database gone.
+
+    Attributes:
+        asked: how often one was looked for. told: the entries of the audit trail.
+    """
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, Credential] = {}
+        self.told: list[Event] = []
+        self.asked = 0
+        self.broken: JournalError | None = None
+
+    def _kept(self) -> dict[str, Credential]:
+        if self.broken:
+            raise self.broken
+        return self._by_name
+
+    def credentials(self) -> Sequence[Credential]:
+        """Return all of them, by name."""
+        return [one for _, one in sorted(self._kept().items())]
+
+    def credential(self, digest: str) -> Credential | None:
+        """Return the one whose token has *digest*."""
+        self.asked += 1
+        return next((one for one in self._kept().values() if one.digest == digest), None)
+
+    def add_credential(self, one: Credential, event: Event) -> None:
+        """Keep a new one, and tell of it."""
+        if one.name in self._kept():
+            raise ConflictError(wanted=f"a token called {one.name}", found="there is one already, or there was")
+        self._by_name[one.name] = one
+        self.told.append(event)
+
+    def revoke_credential(self, name: str, at: datetime, event: Event) -> bool:
+        """Revoke the one called *name*, and tell of it."""
+        one = self._kept().get(name)
+        if one is None or one.revoked_at is not None:
+            return False
+        self._by_name[name] = replace(one, revoked_at=at)
+        self.told.append(event)
+        return True
+
+    def record_uses(self, used: Mapping[str, datetime]) -> None:
+        """Keep when each was used last."""
+        for name, at in used.items():
+            one = self._kept()[name]
+            self._by_name[name] = replace(one, last_used_at=max(at, one.last_used_at or at))

@@ -8,13 +8,17 @@ import hashlib
 import re
 import uuid
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Final
 
 import falcon
 
 from cyborg_reconciler.conductor.callers import Caller, Role
-from cyborg_reconciler.errors import ForbiddenError
+from cyborg_reconciler.conductor.credentials import without_tokens
+from cyborg_reconciler.conductor.refusals import Refusal
+from cyborg_reconciler.errors import ForbiddenError, TooManyRequestsError, UnauthenticatedError
 from cyborg_reconciler_api import errors, parsing
+from cyborg_reconciler_api.access import LOCAL
 from cyborg_reconciler_api.operation import Call, Operation, Reply
 from cyborg_reconciler_api.routes import ROUTES, UNVERSIONED
 from cyborg_reconciler_api.services import Services
@@ -31,13 +35,32 @@ TAG_DIGITS: Final = 32
 #: What changes something.
 CHANGING: Final = {"PUT", "PATCH", "DELETE"}
 
+#: What the audit trail keeps of a refused request, besides who sent it.
+SHOWN_CHARACTERS: Final = 200
+
+#: For whatever shows an answer: it is what it says, is to be kept nowhere, and neither framed nor run.
+#: Source: OWASP, REST Security Cheat Sheet, "Security Headers".
+HEADERS: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+}
+
 
 def create_app(services: Services) -> falcon.App[falcon.Request, falcon.Response]:
     """Return the API over *services*, as a WSGI application."""
     app = falcon.App(middleware=[Naming()])
     app.req_options.strip_url_path_trailing_slash = True
+
+    def on_error(request: falcon.Request, response: falcon.Response, exc: Exception, _params: object) -> None:
+        exc = _limited(services, request, exc)
+        errors.answer(request, response, exc)
+        if isinstance(exc, UnauthenticatedError | ForbiddenError | TooManyRequestsError):
+            services.refusals.note(_refusal(request, response, exc))
+
     for kind in (Exception, falcon.HTTPError):  # Falcon has a handler of its own for the latter
-        app.add_error_handler(kind, _on_error)
+        app.add_error_handler(kind, on_error)
     for path, operations in ROUTES.items():
         app.add_route(path, _resource(operations, services))
     return app
@@ -51,7 +74,9 @@ class Naming:
         asked = request.get_header(REQUEST_ID) or ""
         request_id = asked if OUR_IDS.fullmatch(asked) else f"req-{uuid.uuid4()}"
         request.context.request_id = request_id
+        request.context.caller = ANYBODY
         response.set_header(REQUEST_ID, request_id)
+        response.set_headers(HEADERS)
         request.path = full_path(request.path)
 
 
@@ -69,8 +94,28 @@ def full_path(path: str) -> str:
     return f"/v1/accelerators{tail}" if not head and singular and tail[:1] in {"", "/"} else path
 
 
-def _on_error(request: falcon.Request, response: falcon.Response, exc: Exception, _params: object) -> None:
-    errors.answer(request, response, exc)
+def _limited(services: Services, request: falcon.Request, exc: Exception) -> Exception:
+    """Return *exc*, or that there are too many requests of its kind from where this one came from."""
+    if isinstance(exc, UnauthenticatedError):
+        try:
+            services.limits.fail(request.remote_addr or "")
+        except TooManyRequestsError as more:
+            return more
+    return exc
+
+
+def _refusal(request: falcon.Request, response: falcon.Response, exc: Exception) -> Refusal:
+    """Return what the audit trail is to say of a request that was refused."""
+    caller: Caller = request.context.caller
+    return Refusal(
+        by="" if caller is ANYBODY else caller.name,
+        peer=request.remote_addr or "",
+        request_id=request.context.request_id,
+        method=request.method[:SHOWN_CHARACTERS],
+        path=without_tokens(request.path)[:SHOWN_CHARACTERS],
+        status=response.status_code,
+        reason=type(exc).__name__.removesuffix("Error"),
+    )
 
 
 def _resource(operations: Mapping[str, Operation], services: Services) -> object:
@@ -106,11 +151,21 @@ def _admitted(operation: Operation, services: Services, request: falcon.Request)
     """Return who calls, if he may.
 
     Raises:
-        UnauthenticatedError, ForbiddenError.
+        UnauthenticatedError, ForbiddenError, TooManyRequestsError.
     """
-    if not isinstance(operation.access, Role):
+    peer = request.remote_addr or ""
+    if operation.access == "anybody":
         return ANYBODY
-    caller = services.authenticate(request.auth, request.remote_addr or "")
+    if operation.access == "agent":
+        # The operation compares the token itself. People may have thought up the secret that one of them takes, so who
+        # has failed too often is not heard. Users' tokens nobody guesses: a valid one is let in whatever others try.
+        services.limits.check_failures(peer)
+        return ANYBODY
+    known = services.authenticate(request.auth, peer)
+    caller = replace(known, request_id=request.context.request_id)
+    request.context.caller = caller
+    if known is not LOCAL:
+        services.limits.call(caller.name)
     if caller.role < operation.access:
         raise ForbiddenError(
             wanted=f"{request.method} {request.path}",
@@ -128,6 +183,8 @@ def _send(reply: Reply, operation: Operation, response: falcon.Response) -> None
     body = reply.body.encode() if isinstance(reply.body, str) else reply.body
     if body is not None:
         response.content_type = reply.content_type
+        if reply.content_type.startswith("text/html"):
+            response.delete_header("Content-Security-Policy")  # a page brings its own
         response.data = body
     if reply.version is not None:
         response.set_header("ETag", f'"{reply.version}"')

@@ -3,6 +3,7 @@
 
 import http
 import logging
+import math
 from typing import Any, Final
 
 import falcon
@@ -29,6 +30,7 @@ STATUS: Final[dict[type[BaseException], int]] = {
     MediaTypeError: 415,
     errors.PlanOutdatedError: 409,
     errors.DeclarationsInvalidError: 409,
+    errors.TooManyRequestsError: 429,
     BusyError: 503,
     errors.JournalError: 503,
     errors.ReconcilerError: 500,
@@ -44,8 +46,9 @@ def answer(request: falcon.Request, response: falcon.Response, exc: BaseExceptio
         log.error("%s %s: %s", request.method, request.path, exc, exc_info=exc)
     if isinstance(exc, falcon.HTTPError) and exc.headers:
         response.set_headers(dict(exc.headers))
-    if status == http.HTTPStatus.SERVICE_UNAVAILABLE:
-        response.set_header("Retry-After", str(RETRY_AFTER_S))
+    retry_after_s = getattr(exc, "retry_after_s", RETRY_AFTER_S if status == http.HTTPStatus.SERVICE_UNAVAILABLE else 0)
+    if retry_after_s:
+        response.set_header("Retry-After", str(math.ceil(retry_after_s)))
     if status == http.HTTPStatus.UNAUTHORIZED:
         response.set_header("WWW-Authenticate", "Bearer")
     response.status = status

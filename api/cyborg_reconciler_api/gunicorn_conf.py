@@ -6,9 +6,18 @@ new workers with new settings and certificates, while the old ones finish what t
 """
 
 import os
+import ssl
+import sys
 from typing import Any
 
-from cyborg_reconciler.settings import PREFIX
+from cyborg_reconciler.errors import SettingsInvalidError
+from cyborg_reconciler.settings import PREFIX, read_settings
+from cyborg_reconciler_api import reload as again
+
+try:
+    _settings = read_settings()
+except SettingsInvalidError as exc:
+    sys.exit(f"error: {exc}")
 
 wsgi_app = "cyborg_reconciler_api.wsgi:create()"
 bind = "127.0.0.1:8778"
@@ -26,6 +35,19 @@ limit_request_fields = 64
 preload_app = False
 # No file and no socket but what is asked for.
 control_socket_disable = True
+# TLS, where the settings have a certificate; clients need one where they have a CA for those.
+certfile = _settings.tls_cert or None
+keyfile = _settings.tls_key or None
+ca_certs = _settings.tls_client_ca or None
+cert_reqs = ssl.CERT_REQUIRED if ca_certs else ssl.CERT_NONE
+
+on_starting = again.read_first
+on_reload = again.read_again
+
+
+def ssl_context(config: again.Configuration, _default: object) -> ssl.SSLContext:
+    """Return how connections are encrypted."""
+    return again.context_of(config)
 
 
 def post_fork(_server: object, worker: Any) -> None:  # noqa: ANN401 - gunicorn's own, which has no types

@@ -7,15 +7,18 @@ from dataclasses import dataclass
 from cyborg_reconciler.conductor.accelerators import Accelerators
 from cyborg_reconciler.conductor.agents import Agents
 from cyborg_reconciler.conductor.allocations import Allocations
+from cyborg_reconciler.conductor.discovery import Discovery
 from cyborg_reconciler.conductor.plans import Plans
 from cyborg_reconciler.conductor.policies import Policies
+from cyborg_reconciler.conductor.refusals import Refusals
 from cyborg_reconciler.conductor.runs import Runs
 from cyborg_reconciler.documents.declared import Located
 from cyborg_reconciler.documents.driver import Driver
 from cyborg_reconciler.fleet_stores import BackendStore, EventStore, HostStore, PlanStore, RunStore
 from cyborg_reconciler.policy_stores import AllocationStore, DeclaredStore, PolicyStore
-from cyborg_reconciler.stores import AcceleratorStore
+from cyborg_reconciler.stores import AcceleratorStore, HardwareStore
 from cyborg_reconciler_api.access import Scheme
+from cyborg_reconciler_api.rates import Limits
 from cyborg_reconciler_api.streams import Streams
 
 
@@ -24,9 +27,13 @@ class Services:
     """What the operations work with: the conductor's services for what changes, the stores for what is read."""
 
     authenticate: Scheme
+    limits: Limits
+    refusals: Refusals
     accelerators: Accelerators
     accelerator_store: AcceleratorStore
+    hardware: HardwareStore
     agents: Agents
+    discovery: Discovery
     hosts: HostStore
     backends: BackendStore
     policies: Policies

@@ -1,58 +1,69 @@
 # SPDX-License-Identifier: Apache-2.0
 """The application that gunicorn serves: ``gunicorn 'cyborg_reconciler_api.wsgi:create()'``.
 
-Reads the settings of the process, opens the stores, and puts the API together.
+Takes the settings of the process, opens the stores, and puts the API together.
 """
 
 import atexit
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
+from typing import Final
+from wsgiref.types import WSGIApplication
 
-import falcon
-
-from cyborg_reconciler.bootstrap import SystemClock, open_stores, recorded_declarations, shipped_drivers
+from cyborg_reconciler.bootstrap import Stores, SystemClock, open_stores, recorded_declarations, shipped_drivers
 from cyborg_reconciler.conductor.accelerators import Accelerators
 from cyborg_reconciler.conductor.agents import Agents, AgentTerms
 from cyborg_reconciler.conductor.allocations import Allocations
+from cyborg_reconciler.conductor.credentials import Credentials, Uses
+from cyborg_reconciler.conductor.discovery import Discovery
 from cyborg_reconciler.conductor.plans import Plans
 from cyborg_reconciler.conductor.policies import Policies
+from cyborg_reconciler.conductor.refusals import Refusals
 from cyborg_reconciler.conductor.runs import Runs
 from cyborg_reconciler.conductor.saving import SaveOut, Saver
 from cyborg_reconciler.conductor.secrets import hash_of
 from cyborg_reconciler.errors import SettingsInvalidError
-from cyborg_reconciler.settings import Settings, read_settings
+from cyborg_reconciler.settings import Settings
 from cyborg_reconciler.survey import Options
-from cyborg_reconciler_api.access import nobody_is_asked
+from cyborg_reconciler_api.access import Scheme, TokenScheme, nobody_is_asked
 from cyborg_reconciler_api.app import create_app
+from cyborg_reconciler_api.proxies import behind
+from cyborg_reconciler_api.rates import Limits
+from cyborg_reconciler_api.reload import current_settings
 from cyborg_reconciler_api.services import Services
 from cyborg_reconciler_api.streams import Streams
 
 
-def create() -> falcon.App[falcon.Request, falcon.Response]:
+def create() -> WSGIApplication:
     """Return the API over the stores of this process's settings; they are closed when the process ends.
 
     Raises:
         ReconcilerError: the settings or the database cannot be used.
     """
-    settings = read_settings()
-    if settings.auth != "none":
-        raise SettingsInvalidError(wanted="auth none", found=settings.auth)
+    settings = current_settings()
     stack = ExitStack()
     atexit.register(stack.close)
     stores = stack.enter_context(open_stores(settings))
     clock = SystemClock()
     saver = Saver(stores.agents, SaveOut(settings.save_out_interval_s, settings.save_out_batch))
     stack.callback(saver.close)
+    refusals = Refusals(stores.journal, clock)
+    stack.callback(refusals.close)
     fleet, shipped = stores.fleet, shipped_drivers()
     options = Options(facts_max_age=timedelta(seconds=settings.facts_max_age_s))
     controller = stores.journal.controller()
-    return create_app(
+    app = create_app(
         Services(
-            authenticate=nobody_is_asked,
+            authenticate=SCHEMES[settings.auth](settings, stores, stack),
+            limits=Limits(settings.failed_logins_per_min, settings.requests_per_min),
+            refusals=refusals,
             accelerators=Accelerators(stores.accelerators, clock),
             accelerator_store=stores.accelerators,
-            agents=Agents(stores.agents, saver, clock, agent_terms(settings)),
+            hardware=stores.hardware,
+            discovery=Discovery(stores.agents, clock),
+            agents=Agents(stores.agents, saver, clock, agent_terms(settings), refusals),
             hosts=fleet.hosts,
             backends=fleet.backends,
             policies=Policies(fleet.policies, fleet.declared, shipped, clock),
@@ -69,6 +80,21 @@ def create() -> falcon.App[falcon.Request, falcon.Response]:
             allocation_store=fleet.allocations,
         )
     )
+    return behind(app, settings.trusted_proxies)
+
+
+def _none(_settings: Settings, _stores: Stores, _stack: ExitStack) -> Scheme:
+    return nobody_is_asked
+
+
+def _token(settings: Settings, stores: Stores, stack: ExitStack) -> Scheme:
+    uses = Uses(stores.credentials)
+    stack.callback(uses.close)
+    return TokenScheme(Credentials(stores.credentials, SystemClock()), uses, settings.token_cache_s)
+
+
+#: What makes each scheme, by the name that the setting `auth` has for it.
+SCHEMES: Final[Mapping[str, Callable[[Settings, Stores, ExitStack], Scheme]]] = {"none": _none, "token": _token}
 
 
 def agent_terms(settings: Settings) -> AgentTerms:

@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """`agents`: which agents there are, and who may become one."""
 
-import getpass
-import re
 from dataclasses import asdict
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 
 import click
 from rich.text import Text
@@ -13,34 +11,12 @@ from rich.text import Text
 from cyborg_reconciler.agent_stores import Agent
 from cyborg_reconciler.bootstrap import open_agents
 from cyborg_reconciler.cli.common import DONE, console, put_json, with_output, with_state
+from cyborg_reconciler.cli.operators import Duration, operator
 from cyborg_reconciler.cli.tables import ago, plain, plain_table
-from cyborg_reconciler.conductor.callers import Caller, Role
 from cyborg_reconciler.settings import Settings
-
-UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 #: What nobody outside of the database is told.
 HIDDEN: Final = {"token_hash", "next_token_hash"}
-
-
-class Duration(click.ParamType[timedelta]):
-    """A time such as 30m, 12h or 7d."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:  # noqa: ANN401 - click's own
-        """Return it as Python has it."""
-        if isinstance(value, timedelta):
-            return value
-        found = re.fullmatch(r"([1-9][0-9]{0,5})([smhd])", str(value))
-        if found is None:
-            self.fail(f"{value!r} is no time: write 30m, 12h or 7d", param, ctx)
-        return timedelta(seconds=int(found[1]) * UNITS[found[2]])
-
-
-def operator() -> Caller:
-    """Return who types: whoever may write the database may do everything."""
-    return Caller(getpass.getuser(), Role.ADMIN)
 
 
 @click.group(short_help="Which agents there are, and who may become one.")

@@ -199,7 +199,7 @@ def retry(*, settings: Settings, hosts: tuple[str, ...]) -> int:
     with open_memory(settings) as journal:
         known = {record.name for record in journal.hosts()}
     if missing := [host for host in hosts if host not in known]:
-        msg = f"no host is called {', '.join(missing)} in {settings.state_dir}"
+        msg = f"no host is called {', '.join(missing)} in {settings.journal}"
         raise click.UsageError(msg, click.get_current_context())
     with open_memory(settings, writes=True) as journal:
         for host in hosts:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`demo`: three simulated hosts, and the main job on them: validate, plan, apply, break, see the drift, correct it."""
 
+import os
 import shutil
 import sys
 import tempfile
@@ -13,6 +14,7 @@ import click
 
 from cyborg_reconciler.cli import apply, plan, status, validate
 from cyborg_reconciler.cli.common import CHANGES, DONE, FAILED, console
+from cyborg_reconciler.settings import PREFIX, read_settings
 from cyborg_reconciler.simulation.hosts import SimulatedHosts
 from cyborg_reconciler.simulation.samples import demo_machines
 
@@ -33,7 +35,11 @@ def demo(*, keep: bool, wait: bool) -> int:
     Example:
       cyborg-reconciler demo --keep
     """
-    with _folder(keep=keep) as folder, SimulatedHosts(folder / "hosts", demo_machines()) as hosts:
+    with (
+        own_journal() as prefix,
+        _folder(keep=keep) as folder,
+        SimulatedHosts(folder / "hosts", demo_machines()) as hosts,
+    ):
         policies = folder / "policies"
         policies.mkdir()
         (policies / "demo.yml").write_bytes(files(__package__).joinpath("demo_policies.yml").read_bytes())
@@ -60,11 +66,28 @@ def demo(*, keep: bool, wait: bool) -> int:
             _say("The hosts are as declared. Next: docs/tutorial.md, and your own inventory: -i PATH.")
             if wait:
                 _say("The hosts stay up until you press Enter. In another terminal:")
-                console().print(f"cd {folder}\ncyborg-reconciler plan -i hosts/inventory.yml -p policies --state state")
+                words = "cyborg-reconciler plan -i hosts/inventory.yml -p policies --state state"
+                console().print(f"cd {folder}\n{prefix}{words}")
                 sys.stdin.readline()
             return DONE
     _say("Something above is not as it should be; please report it, with the output.")
     return FAILED
+
+
+@contextmanager
+def own_journal() -> Iterator[str]:
+    """Keep the journal in the state folder, also where the settings name a database: it is no place for such hosts.
+
+    Yields what has to stand before a command that is typed elsewhere.
+    """
+    prefix = f"{PREFIX}DATABASE= " if read_settings().database else ""
+    before = dict(os.environ)
+    os.environ[f"{PREFIX}DATABASE"] = ""
+    try:
+        yield prefix
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 @contextmanager

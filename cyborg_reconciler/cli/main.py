@@ -12,7 +12,21 @@ from typing import Any, Final
 import click
 from rich.text import Text
 
-from cyborg_reconciler.cli import agents, apply, completion, demo, history, observe, plan, run, serve, status, validate
+from cyborg_reconciler.cli import (
+    accelerators,
+    agents,
+    apply,
+    completion,
+    demo,
+    history,
+    observe,
+    plan,
+    run,
+    serve,
+    status,
+    token,
+    validate,
+)
 from cyborg_reconciler.cli.common import FAILED, INTERRUPTED, errors_console
 from cyborg_reconciler.errors import ReconcilerError
 
@@ -51,6 +65,10 @@ for command in (
     run.run,
     serve.serve,
     agents.agents,
+    accelerators.accelerator,
+    accelerators.attach_instance,
+    accelerators.detach_instance,
+    token.token,
     demo.demo,
     completion.completion,
 ):
@@ -71,6 +89,8 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(INTERRUPTED)
     except click.ClickException as exc:
         message = exc.format_message().rstrip(".")
+        if isinstance(exc, click.MissingParameter):  # whose choices stand on lines of their own
+            message = " ".join(message.split())
         hint = ""
         if isinstance(exc, click.UsageError) and exc.ctx is not None:
             hint = f"; see `{exc.ctx.command_path} --help`"

@@ -23,7 +23,7 @@ from cyborg_reconciler.cli.common import (
 from cyborg_reconciler.cli.progress import shown
 from cyborg_reconciler.cli.render import WAITING, footer
 from cyborg_reconciler.core.state import Sync
-from cyborg_reconciler.errors import JournalError, NextStep, ReconcilerError
+from cyborg_reconciler.errors import AlreadyRunningError, JournalError, NextStep, ReconcilerError
 from cyborg_reconciler.phases import put_right
 from cyborg_reconciler.reconcile import converge, resume
 from cyborg_reconciler.settings import Settings
@@ -74,7 +74,7 @@ def run(  # noqa: PLR0913 - the options of a command
         resume(ports)
         while not stop.is_set():
             stamp = _stamp(ports, "")
-            code = _turn(ports, options)
+            code = turn(ports, options)
             if once:
                 return code
             waited = 0.0
@@ -108,10 +108,11 @@ def _stop_on_signals(stop: threading.Event) -> None:
         signal.signal(number, on_signal)
 
 
-def _turn(ports: Ports, options: Options) -> int:
+def turn(ports: Ports, options: Options) -> int:
     """Look once and correct what may be, and return the exit code of an apply that came out so.
 
-    Trouble that a next look may not have is said and survived.
+    Trouble that a next look may not have is said and survived. That another process has begun to change the hosts
+    while the journal's server was away will not pass: this one has to end.
     """
     out = errors_console()
     try:
@@ -124,6 +125,8 @@ def _turn(ports: Ports, options: Options) -> int:
         if after is not seen:
             _tell(after)
         return exit_code(after)
+    except AlreadyRunningError:
+        raise
     except ReconcilerError as exc:
         # Also STALL: a person mends the policies or the inventory while the loop goes on, and nothing was changed.
         tried = "tried again" if exc.next_step is NextStep.RETRY else "looked at again"

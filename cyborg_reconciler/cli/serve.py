@@ -2,17 +2,22 @@
 """`serve`: the REST API, under gunicorn, in processes that end with this one."""
 
 import ctypes
+import functools
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
 from ipaddress import ip_address
+from pathlib import Path
 from types import FrameType
-from typing import Final
+from typing import Any, Final
 
 import click
 
-from cyborg_reconciler.cli.common import with_state
+from cyborg_reconciler.bootstrap import open_stores
+from cyborg_reconciler.cli.common import errors_console, with_state
 from cyborg_reconciler.settings import CHOICES, PREFIX, Settings
 
 #: How gunicorn is to serve; shipped with the API.
@@ -22,30 +27,59 @@ CONFIGURATION: Final = "python:cyborg_reconciler_api.gunicorn_conf"
 PR_SET_PDEATHSIG: Final = 1
 
 
+def with_tls(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the files of TLS; the command gets `tls`, those that are given by the names of their settings."""
+    file = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+    @click.option("--tls-cert", type=file, help="The server's certificate (PEM).  [default: the setting tls_cert]")
+    @click.option("--tls-key", type=file, help="Its key (PEM).  [default: the setting tls_key]")
+    @click.option("--tls-client-ca", type=file, help="Ask clients for a certificate of this CA (PEM).")
+    @functools.wraps(command)
+    def wrapped(
+        *args: Any,  # noqa: ANN401 - click's own
+        tls_cert: Path | None,
+        tls_key: Path | None,
+        tls_client_ca: Path | None,
+        **kwargs: Any,  # noqa: ANN401 - click's own
+    ) -> Any:  # noqa: ANN401 - click's own
+        given = {"tls_cert": tls_cert, "tls_key": tls_key, "tls_client_ca": tls_client_ca}
+        tls = {name: str(path.absolute()) for name, path in given.items() if path is not None}
+        return command(*args, tls=tls, **kwargs)
+
+    return wrapped
+
+
 @click.command(short_help="Serve the REST API.")
 @with_state
+@with_tls
 @click.option("--bind", metavar="HOST:PORT", default="127.0.0.1:8778", show_default=True, help="Where to listen.")
 @click.option("--auth", type=click.Choice(CHOICES["auth"]), help="How users say who they are.  [default: token]")
 @click.option("--workers", type=click.IntRange(1, 64), default=2, show_default=True, help="Processes that serve.")
 @click.option("--threads", type=click.IntRange(1, 64), help="Threads of each.  [default: 4]")
-def serve(*, settings: Settings, bind: str, auth: str | None, workers: int, threads: int | None) -> int:
+def serve(  # noqa: PLR0913 - the options of a command
+    *, settings: Settings, tls: dict[str, str], bind: str, auth: str | None, workers: int, threads: int | None
+) -> int:
     """Serve the REST API until it is told to stop.
 
     SIGTERM and SIGINT let requests that have begun come to their end; SIGHUP reads settings and certificates anew.
 
     \b
-    Example:
-      cyborg-reconciler serve --bind 127.0.0.1:8778 --auth none --state /tmp/state
+    Examples:
+      cyborg-reconciler serve --auth none --state /tmp/state
       curl http://127.0.0.1:8778/v1/accelerators
+      cyborg-reconciler serve --bind 0.0.0.0:8778 --tls-cert api.pem --tls-key api.key
     """
     scheme = auth or settings.auth
     if scheme == "none" and not is_loopback(bind):
         msg = f"--auth none is for loopback alone, and --bind is {bind}: bind to 127.0.0.1, or use --auth token"
         raise click.UsageError(msg, click.get_current_context())
+    if scheme == "token":
+        _say_how_to_begin(settings)
     environ = {
         **os.environ,
         f"{PREFIX}STATE_DIR": str(settings.state_dir.absolute()),
         f"{PREFIX}AUTH": scheme,
+        **{f"{PREFIX}{name.upper()}": path for name, path in tls.items()},
     }
     command = [sys.executable, "-m", "gunicorn", "-c", CONFIGURATION, "--bind", bind]
     command += ["--workers", str(workers), "--threads", str(threads or settings.threads)]
@@ -55,12 +89,26 @@ def serve(*, settings: Settings, bind: str, auth: str | None, workers: int, thre
     return server.wait()
 
 
+def _say_how_to_begin(settings: Settings) -> None:
+    """Say how to make the first token where nobody has one that is valid; the API serves on, and heeds it at once."""
+    now = datetime.now(UTC)
+    with open_stores(settings) as stores:
+        is_open = any(one.status(now) == "valid" for one in stores.credentials.credentials())
+    if not is_open:
+        command = f"cyborg-reconciler token create NAME --role admin --state {settings.state_dir}"
+        errors_console().print(f"there is no valid token yet, and nobody can call the API; make one: {command}")
+
+
 def is_loopback(bind: str) -> bool:
-    """Return whether *bind* is reached from this machine alone: a loopback address, or a socket file.
+    """Return whether *bind* is reached from this machine alone: loopback addresses and socket files, between commas.
 
     >>> is_loopback("127.0.0.1:80"), is_loopback("[::1]:80"), is_loopback("0.0.0.0:80"), is_loopback("unix:/run/x")
     (True, True, False, True)
+    >>> is_loopback("unix:/run/x,0.0.0.0:80"), is_loopback(":80"), is_loopback("[::]:80"), is_loopback("localhost.x:80")
+    (False, False, False, False)
     """
+    if "," in bind:
+        return all(map(is_loopback, bind.split(",")))
     if bind.startswith("unix:"):
         return True
     host = bind.rpartition(":")[0].strip("[]")

@@ -33,7 +33,7 @@ def status(*, output: str, settings: Settings, hosts: tuple[str, ...]) -> int:
     with open_memory(settings) as journal:
         records = [record for record in journal.hosts() if not hosts or record.name in hosts]
     if missing := [host for host in hosts if host not in {record.name for record in records}]:
-        msg = f"no host is called {', '.join(missing)} in {settings.state_dir}"
+        msg = f"no host is called {', '.join(missing)} in {settings.journal}"
         raise click.UsageError(msg, click.get_current_context())
     if output == "json":
         put_json([plain(asdict(record)) for record in records])

@@ -11,6 +11,7 @@ from typing import Final
 
 from cyborg_reconciler.agent_stores import Agent, AgentStore, CheckIn, Command, CommandName, Enrolment, Inventory
 from cyborg_reconciler.conductor.callers import Caller
+from cyborg_reconciler.conductor.refusals import Refusals
 from cyborg_reconciler.conductor.saving import Saver
 from cyborg_reconciler.conductor.secrets import hash_of, is_same, new_token
 from cyborg_reconciler.documents.facts import decode_facts
@@ -67,12 +68,13 @@ class AgentTerms:
 
 @dataclass(frozen=True, slots=True)
 class Agents:
-    """What agents ask, and what operators ask of agents."""
+    """What agents ask, and what operators ask of agents; *refusals* tells of what no agent may."""
 
     store: AgentStore
     saver: Saver
     clock: Clock
     terms: AgentTerms = field(default_factory=AgentTerms)
+    refusals: Refusals | None = None
 
     # --------------------------------------------------------------------------------------------------- from agents
     def look_up(self, token: str, given: LookupGiven) -> tuple[AgentHost, bool]:
@@ -169,12 +171,12 @@ class Agents:
             self.saver.touch(check_in)
         elif not self.saver.keep(check_in):
             self._stale(agent, given)
-        commands = tuple(self._told(agent, command) for command in self.store.commands(host))
+        waiting = self.store.commands(host) if agent.awaited else ()
         return CheckedIn(
             heartbeat_interval=self.terms.interval_s,
             generation=agent.generation,
             durable=durable,
-            commands=list(commands),
+            commands=[self._told(agent, command) for command in waiting],
         )
 
     def _speaker(self, host: str, token: str) -> Agent:
@@ -239,14 +241,15 @@ class Agents:
         )
 
     def _refuse(self, host: str, message: str) -> None:
-        self.store.tell(Event(self.clock.now(), "AgentRefused", host, message))
+        tell = self.refusals.tell if self.refusals is not None else self.store.tell
+        tell(Event(self.clock.now(), "AgentRefused", host, message))
 
     # -------------------------------------------------------------------------------------------------- from operators
     def enrol(self, caller: Caller, host: str, valid_for: timedelta) -> str:
         """Return a token with which the agent of *host* may look itself up, once, until it expires."""
         token = new_token(ENROLMENT_TOKEN)
         now = self.clock.now()
-        event = Event(now, "EnrolmentMinted", host, f"by {caller.name}", {"by": caller.name})
+        event = Event(now, "EnrolmentMinted", host, f"by {caller.name}", caller.trace())
         self.store.mint(hash_of(token), Enrolment(host, now + valid_for), event)
         return token
 
@@ -256,7 +259,7 @@ class Agents:
         Raises:
             NotFoundError: there is none.
         """
-        event = Event(self.clock.now(), "AgentApproved", host, f"by {caller.name}", {"by": caller.name})
+        event = Event(self.clock.now(), "AgentApproved", host, f"by {caller.name}", caller.trace())
         if not self.store.approve(host, event):
             raise NotFoundError(wanted=f"an agent of {host}", found="none has registered")
 
@@ -268,7 +271,7 @@ class Agents:
         """
         if self.store.agent(host) is None:
             raise NotFoundError(wanted=f"an agent of {host}", found="none has registered")
-        event = Event(self.clock.now(), "AgentTokenRevoked", host, f"by {caller.name}", {"by": caller.name})
+        event = Event(self.clock.now(), "AgentTokenRevoked", host, f"by {caller.name}", caller.trace())
         self.store.set_token(host, "", "", event)
 
     def ask(self, caller: Caller, hosts: Sequence[str], command: CommandName, driver: str | None = None) -> None:
@@ -283,7 +286,7 @@ class Agents:
         now = self.clock.now()
         self.store.command(hosts, command, driver, now)
         for host in hosts:
-            data = {"by": caller.name, "driver": driver}
+            data = {**caller.trace(), "driver": driver}
             self.store.tell(Event(now, "AgentAsked", host, f"{caller.name}: {command}", data))
 
     def listen(self) -> Sequence[str]:

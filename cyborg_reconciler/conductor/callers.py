@@ -2,6 +2,7 @@
 """Who calls, and what may he do? Pure."""
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -24,13 +25,19 @@ class Caller:
     Attributes:
         name: for the audit trail.
         project_id: whose accelerators a member may change; None for one of no project.
+        request_id: in which request; empty at the command line.
     """
 
     name: str
     role: Role
     project_id: str | None = None
+    request_id: str = ""
 
     @property
     def project(self) -> str:
         """The project that what he attaches belongs to; one of no project is a project of his own."""
         return self.project_id or self.name
+
+    def trace(self) -> Mapping[str, str]:
+        """Return what every entry of the audit trail says of who caused it."""
+        return {"by": self.name, "role": str(self.role), "project": self.project, "request_id": self.request_id}

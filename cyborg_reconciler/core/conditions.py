@@ -102,8 +102,8 @@ MEANINGS: Final[Mapping[ConditionType, Meaning]] = {
         "as for Ready, where no trouble is known",
     ),
     ConditionType.PAUSED: Meaning(
-        "a policy that declares something for the host is suspended, or a difference is left since its policy is in "
-        "another mode than `enforce`",
+        "a policy that declares something for the host is suspended, a device is in maintenance, or a difference is "
+        "left since its policy is in another mode than `enforce`",
         "no policy holds anything back",
         "the host could not be observed: which policies select its devices is not known",
     ),
@@ -280,6 +280,9 @@ def _paused(standing: Standing) -> Judgement:
     if suspended:
         word = "policy" if len(suspended) == 1 else "policies"
         return Status.TRUE, Reason.SUSPENDED, f"suspended: {word} {', '.join(suspended)}"
+    maintained = sorted(standing.desired.lifecycle.in_maintenance) if standing.desired else ()
+    if maintained:
+        return Status.TRUE, Reason.SUSPENDED, f"in maintenance: {_some(maintained)}"
     wished = next((wait for wait in standing.plan.waits if wait.reason in WISHED), None)
     return (Status.TRUE, *_words(wished)) if wished else (Status.FALSE, "NothingHeldBack", "")
 

@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from cyborg_reconciler.core.features import FEATURES
-from cyborg_reconciler.core.features.base import DesireError, Field, Leaf, LeafKey
+from cyborg_reconciler.core.features.base import DesireError, Field, Leaf, LeafKey, Said
 from cyborg_reconciler.core.select import Choose, compile_selector
 from cyborg_reconciler.core.state import FieldPath, Origin, Value, words_of
 from cyborg_reconciler.core.subject import to_json
@@ -23,6 +23,12 @@ from cyborg_reconciler.documents.policy import AcceleratorPolicy
 
 #: Of policies that say the same with the same priority, the one that acts wins.
 _BY_MODE: Final = {"enforce": 0, "warn": 1, "disabled": 2}
+
+#: The leaf that says what a device is to be: no field, since no host shows it. `lifecycle` says what follows from it.
+STATE: Final[LeafKey] = ("state",)
+
+#: Any function may have one, VFs among them.
+STATE_SCOPE: Final = "device"
 
 #: Targets for which a template keeps its paths; most fleets have a few dozen addresses.
 _PLACES: Final = 1024
@@ -34,6 +40,7 @@ class Policy:
 
     Attributes:
         by_identity: its device selector asks for more than the kind of device.
+        driver: the driver that it wants to be there; empty where it names none.
     """
 
     name: str
@@ -42,6 +49,12 @@ class Policy:
     choose: Choose | None
     by_identity: bool
     leaves: Mapping[str, tuple[tuple[LeafKey, Leaf], ...]]
+    driver: str = ""
+
+    @property
+    def state(self) -> Leaf | None:
+        """What it says that its devices are to be; None where it does not."""
+        return next((leaf for key, leaf in self.leaves.get(STATE_SCOPE, ()) if key == STATE), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +65,7 @@ class Template:
         contradictions: what the policies disagree on, in words that name them.
         digest: of paths and values; it tells nothing of who declared them.
         suspended: the policies that declare a field and are suspended.
+        state: what the device is to be.
     """
 
     fields: tuple[Field, ...]
@@ -59,6 +73,7 @@ class Template:
     origins: Mapping[tuple[str, ...], Origin]
     digest: str
     suspended: frozenset[str] = frozenset()
+    state: Leaf | None = None
     _placed: dict[str, Mapping[FieldPath, Value]] = field(default_factory=dict)
 
     def at(self, target: str) -> Mapping[FieldPath, Value]:
@@ -75,11 +90,13 @@ def compile_policy(located: Located[AcceleratorPolicy]) -> Policy:
     """Return a policy made ready for `merge`."""
     document, spec = located.document, located.document.spec
     leaves: dict[str, list[tuple[LeafKey, Leaf]]] = {}
-    for feature in FEATURES:
-        for key, value, place in feature.declare(spec):
-            line = located.line(f"spec.{place}")
-            origin = Origin(document.metadata.name, located.file, line, spec.mode, spec.suspend)
-            leaves.setdefault(feature.SCOPE, []).append((key, Leaf(value, origin)))
+    said = [(feature.SCOPE, one) for feature in FEATURES for one in feature.declare(spec)]
+    if spec.state is not None:
+        said.append((STATE_SCOPE, Said(STATE, spec.state, "state")))
+    for scope, (key, value, place) in said:
+        line = located.line(f"spec.{place}")
+        origin = Origin(document.metadata.name, located.file, line, spec.mode, spec.suspend)
+        leaves.setdefault(scope, []).append((key, Leaf(value, origin)))
     selector = spec.device_selector
     return Policy(
         name=document.metadata.name,
@@ -88,6 +105,7 @@ def compile_policy(located: Located[AcceleratorPolicy]) -> Policy:
         choose=compile_selector(selector) if selector else None,
         by_identity=bool(selector and (selector.addresses or selector.serials or selector.net_names)),
         leaves={scope: tuple(items) for scope, items in leaves.items()},
+        driver=spec.driver.name if spec.driver and spec.driver.state == "present" else "",
     )
 
 
@@ -122,8 +140,10 @@ def merge(policies: Iterable[Policy], scopes: tuple[str, ...]) -> Template:
             except DesireError as exc:
                 contradictions.append(str(exc))
     origins = {tail: origin for tail, _, origin in fields}
-    suspended = frozenset(origin.policy for origin in origins.values() if origin.suspended)
-    return Template(tuple(fields), tuple(contradictions), origins, _digest(fields), suspended)
+    state = leaves.get(STATE)
+    declaring = (*origins.values(), *([state.origin] if state else ()))
+    suspended = frozenset(origin.policy for origin in declaring if origin.suspended)
+    return Template(tuple(fields), tuple(contradictions), origins, _digest(fields), suspended, state)
 
 
 def _digest(fields: Iterable[Field]) -> str:

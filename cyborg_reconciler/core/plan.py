@@ -16,6 +16,8 @@ from cyborg_reconciler.core.diff import blind_spots, diff
 from cyborg_reconciler.core.features import BY_NAME, FEATURES
 from cyborg_reconciler.core.features.base import RECORD, Setting, Trouble, kept_back_by, wait
 from cyborg_reconciler.core.interpret import interpret
+from cyborg_reconciler.core.lifecycle import Lifecycle
+from cyborg_reconciler.core.reach import reached
 from cyborg_reconciler.core.resolve import Desired
 from cyborg_reconciler.core.state import (
     HOST,
@@ -25,7 +27,6 @@ from cyborg_reconciler.core.state import (
     Disruption,
     FieldPath,
     History,
-    Origin,
     Plan,
     Reason,
     Unknown,
@@ -49,6 +50,7 @@ class Terms:
     Attributes:
         controller_id: ours; a host that another one owns is left alone.
         facts_max_age: facts older than this never authorise an action.
+        connection: the host can be changed; one that only its agent knows cannot.
     """
 
     controller_id: str
@@ -57,6 +59,7 @@ class Terms:
     now: datetime
     observed_at: datetime
     facts_max_age: timedelta = timedelta(minutes=15)
+    connection: bool = True
 
 
 def make_plan(host: str, desired: Desired, subject: Subject, terms: Terms) -> Plan:
@@ -65,6 +68,8 @@ def make_plan(host: str, desired: Desired, subject: Subject, terms: Terms) -> Pl
     foreign = _owner_trouble(desired, subject, terms)
     if foreign is not None:
         return replace(empty, waits=(foreign,)) if desired.policies else empty
+    if desired.lifecycle.aside:
+        subject = subject.setting_aside(desired.lifecycle.aside)
     observed = interpret(subject, desired.fields)
     blind = blind_spots(desired.fields, observed)
     changes = diff(desired.fields, observed, desired.origin)
@@ -76,12 +81,15 @@ def make_plan(host: str, desired: Desired, subject: Subject, terms: Terms) -> Pl
         Wait(Reason.MANUAL_ACTION_REQUIRED, f"{'.'.join(path[1:])} is left as it is: {why}", path[0])
         for path, why in desired.left.items()
     ]
+    waits += [Wait(*trouble, address) for address, trouble in desired.lifecycle.unsettled.items()]
     actions = _releases(desired, subject, changes, blind)
     if changes:
         done, waiting = _act(changes, blind, desired, subject, terms)
         actions += done
         waits += waiting
     waits += _blind_waits(blind, {wait.target for wait in waits if wait.reason is Reason.UNKNOWN})
+    if not terms.connection:
+        waits, actions = [*waits, *_without_connection(_in_order(actions))], []
     if not (actions or waits):
         return empty
     ordered = tuple(_in_order(actions))
@@ -128,7 +136,7 @@ def _act(
 ) -> tuple[list[Action], list[Wait]]:
     """Return the actions that remove *changes*, and what of them waits."""
     drift = terms.history.was_synced
-    free, waits = _allowed(changes, drift=drift)
+    free, waits = _allowed(changes, desired.lifecycle, drift=drift)
     allowed = {change.path for change in free}
     kept_back = {change.path: change.declared_by for change in changes if change.path not in allowed}
     setting = Setting(
@@ -147,13 +155,44 @@ def _act(
         if trouble is not None:
             waits.append(wait(trouble, shown))
             continue
-        for result in BY_NAME[shown.feature].act(group, setting):
-            held_up = result if isinstance(result, Wait) else _reboot_trouble(result, subject, terms)
-            if held_up is None:
-                actions.append(result)  # type: ignore[arg-type]  # it is no Wait
+        for result in _allowing(BY_NAME[shown.feature].act(group, setting), desired, subject, terms):
+            if isinstance(result, Wait):
+                waits.append(result)
             else:
-                waits.append(held_up)
+                actions.append(result)
     return _without_lost_vfs(actions, subject), waits
+
+
+def _allowing(
+    results: Iterable[Action | Wait], desired: Desired, subject: Subject, terms: Terms
+) -> Iterable[Action | Wait]:
+    """Yield *results* with waits in place of what may not be; what only verifies an action goes with it."""
+    held_up: Wait | None = None
+    for result in results:
+        if isinstance(result, Wait):
+            yield result
+        elif result.changes:
+            held_up = _reboot_trouble(result, subject, terms) or _maintenance_trouble(result, desired, subject)
+            yield held_up or result
+        elif held_up is None:
+            yield result
+
+
+def _maintenance_trouble(action: Action, desired: Desired, subject: Subject) -> Wait | None:
+    """Return which device in maintenance *action* would change along with others; None when it changes none."""
+    maintained = desired.lifecycle.in_maintenance
+    for address in reached(action, subject) if maintained else ():
+        if address in maintained:
+            text = f"{address}, which this would change too, is in maintenance by policy {maintained[address].place}"
+            return wait((Reason.SUSPENDED, text), action)
+    return None
+
+
+def _without_connection(actions: Iterable[Action]) -> list[Wait]:
+    """Return *actions* as waits: nobody can carry them out. What only verifies another waits with it."""
+    text = "only its agent knows this host, and an agent changes nothing: add it to the Ansible inventory, by this name"
+    waiting = (action for action in actions if action.changes or (action.call and action.call.release))
+    return [wait((Reason.NO_CONNECTION, text), action) for action in waiting]
 
 
 def _without_lost_vfs(actions: Sequence[Action], subject: Subject) -> list[Action]:
@@ -172,20 +211,23 @@ def _blind_waits(blind: Iterable[tuple[FieldPath, Unknown]], told: set[str]) -> 
     ]
 
 
-def _allowed(changes: Iterable[Change], *, drift: bool) -> tuple[list[Change], list[Wait]]:
-    """Return the changes that their policies let us make, and the waits of the others."""
+def _allowed(changes: Iterable[Change], lifecycle: Lifecycle, *, drift: bool) -> tuple[list[Change], list[Wait]]:
+    """Return the changes that policies let us make, and the waits of the others."""
     free: list[Change] = []
-    kept_back: dict[tuple[str, str, Origin], list[Change]] = {}
+    kept_back: dict[tuple[str, str, Trouble], list[Change]] = {}
     for change in changes:
         origin = change.declared_by
-        if origin.mode == "enforce" and not origin.suspended:
+        trouble = lifecycle.suspension(change.path)
+        if trouble is None and (origin.mode != "enforce" or origin.suspended):
+            trouble = kept_back_by(origin)
+        if trouble is None:
             free.append(change)
         else:
-            kept_back.setdefault((change.target, change.feature, replace(origin, file="", line=0)), []).append(change)
+            kept_back.setdefault((change.target, change.feature, trouble), []).append(change)
     waits = []
-    for (target, feature, origin), ours in kept_back.items():
+    for (target, feature, trouble), ours in kept_back.items():
         action = Action(target, feature, tuple(ours), Disruption.NONE, "", None, drift)
-        waits.append(wait(kept_back_by(origin), action))
+        waits.append(wait(trouble, action))
     return free, waits
 
 
@@ -332,5 +374,6 @@ def _of_devices(entries: Iterable[Own], desired: Desired, subject: Subject) -> l
 def _device_of(path: FieldPath, desired: Desired, subject: Subject) -> str:
     if path[0] != HOST:
         return identity(subject.devices[path[0]]) if path[0] in subject.devices else ""
-    address = desired.through.get(desired.origin(path).policy, "")
+    policy = desired.origin(path).policy
+    address = desired.lifecycle.through.get((policy, path[2])) or desired.through.get(policy, "")
     return place_of(subject.devices[address]) if address in subject.devices else ""

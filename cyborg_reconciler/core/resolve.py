@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from cyborg_reconciler.core import ranges
 from cyborg_reconciler.core.features import BY_NAME
 from cyborg_reconciler.core.features.base import Feature, RecordError, RestoreError
+from cyborg_reconciler.core.lifecycle import UNDECLARED, Choices, Lifecycle, adjusted, asks_for, derive, spared
 from cyborg_reconciler.core.merge import Policy, Template, compile_policy, in_order, merge
 from cyborg_reconciler.core.select import selects_host
 from cyborg_reconciler.core.state import HOST, NO_LONGER_DECLARED, FieldPath, Host, Origin, Value
@@ -44,6 +45,7 @@ class Desired:
         left: the paths that no policy declares any more and that cannot go back, and why.
         policies: the names of those that selected the host, or a device of it.
         through: the address of a device that a policy selects (of a VF, its PF), by the policy's name.
+        lifecycle: what follows from the states that are declared of devices.
     """
 
     fields: Mapping[FieldPath, Value]
@@ -54,6 +56,7 @@ class Desired:
     left: Mapping[FieldPath, str] = field(default_factory=dict)
     policies: frozenset[str] = frozenset()
     through: Mapping[str, str] = field(default_factory=dict)
+    lifecycle: Lifecycle = UNDECLARED
     _digest: str = ""
 
     def origin(self, path: FieldPath) -> Origin:
@@ -80,7 +83,7 @@ class Compiled:
     hosts: dict[tuple[object, ...], "_Candidates"] = field(default_factory=dict)
     layouts: dict[tuple[object, ...], tuple[Desired, frozenset[int]]] = field(default_factory=dict)
     choices: dict[tuple[object, ...], tuple[tuple[int, ...], tuple[int, ...], str]] = field(default_factory=dict)
-    merged: dict[tuple[tuple[str, ...], tuple[int, ...]], Template] = field(default_factory=dict)
+    merged: dict[tuple[object, ...], Template] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +124,8 @@ def resolve(compiled: Compiled, host: Host, subject: Subject) -> Desired:
     shielded = _merge(compiled, _HOST_SCOPES, tuple(sorted(doubtful))).at(HOST)
     fields = {path: value for path, value in desired.fields.items() if path not in shielded}
     orphaned = _orphaned(compiled, candidates, subject, fields)
-    kept = {*shielded, *orphaned}
+    unclear = desired.held if any(compiled.policies[index].state for index in doubtful) else ()
+    kept = {*shielded, *orphaned, *spared(desired.lifecycle, unclear, subject)}
     prunes = compiled.policies and compiled.declared.prunes
     restored, left = _restore(subject, fields, desired.held, kept) if prunes else ({}, {})
     return replace(
@@ -151,6 +155,7 @@ def _orphaned(
             compiled.policies[index].name
             for index in sorted((*candidates.by_kind, *candidates.by_identity))
             if path[1:] in _merge(compiled, _HOST_SCOPES, (index,)).origins
+            or asks_for(compiled.policies[index], path, owned.device, compiled.catalogue)
         )
         policy = next(asking, None)
         if policy is not None and re.fullmatch(ADDRESS, address):
@@ -190,6 +195,7 @@ def _declared(compiled: Compiled, candidates: _Candidates, subject: Subject) -> 
     doubtful: set[int] = set()
     held: dict[str, str] = {}
     through: dict[str, str] = {}
+    by_device: dict[str, tuple[int, ...]] = {}
     for device in subject.facts.devices if candidates.by_kind or candidates.by_identity else ():
         chosen, unclear, why = _choose(compiled, candidates, device, touched=subject.touched(device.address))
         if unclear:
@@ -200,13 +206,18 @@ def _declared(compiled: Compiled, candidates: _Candidates, subject: Subject) -> 
             pf = device.physfn if isinstance(device.physfn, str) else None
             for index in chosen:
                 through.setdefault(compiled.policies[index].name, pf or device.address)  # a VF comes and goes
+            by_device[device.address] = chosen
             templates[device.address] = _merge(compiled, _VF_SCOPES if pf else _PF_SCOPES, chosen)
+    lifecycle = UNDECLARED
+    if any(template.state for template in templates.values()):
+        lifecycle = derive(Choices(compiled.policies, candidates.active, by_device, templates), subject)
     if active:
-        templates[HOST] = _merge(compiled, _HOST_SCOPES, tuple(sorted(active)))
+        templates[HOST] = _merge(compiled, _HOST_SCOPES, tuple(sorted(active)), lifecycle)
     fields: dict[FieldPath, Value] = {}
     for target, template in templates.items():
         fields.update(template.at(target))
-    rows = sorted(f"{target} {template.digest}" for target, template in templates.items() if template.fields)
+    rows = [f"{target} {template.digest}" for target, template in templates.items() if template.fields]
+    rows += [f"{address} state {leaf.value}" for address, leaf in lifecycle.states.items()]
     desired = Desired(
         fields,
         templates,
@@ -214,7 +225,8 @@ def _declared(compiled: Compiled, candidates: _Candidates, subject: Subject) -> 
         held=held,
         policies=frozenset(compiled.policies[index].name for index in active),
         through=through,
-        _digest=hashlib.sha256("\n".join(rows).encode()).hexdigest(),
+        lifecycle=lifecycle,
+        _digest=hashlib.sha256("\n".join(sorted(rows)).encode()).hexdigest(),
     )
     return desired, frozenset(doubtful - active)
 
@@ -268,12 +280,14 @@ def _choose_among(
     return tuple(chosen), tuple(unclear), why
 
 
-def _merge(compiled: Compiled, scopes: tuple[str, ...], chosen: tuple[int, ...]) -> Template:
-    """Return what the *chosen* policies ask for in *scopes*."""
-    key = (scopes, chosen)
+def _merge(
+    compiled: Compiled, scopes: tuple[str, ...], chosen: tuple[int, ...], lifecycle: Lifecycle = UNDECLARED
+) -> Template:
+    """Return what the *chosen* policies ask for in *scopes*; of the host, *lifecycle* has a say in it."""
+    key = (scopes, chosen, lifecycle.added, lifecycle.gated)
     found = compiled.merged.get(key)
     if found is None:
-        found = compiled.merged[key] = merge((compiled.policies[index] for index in chosen), scopes)
+        found = compiled.merged[key] = merge(adjusted(compiled.policies, chosen, lifecycle), scopes)
     return found
 
 

@@ -92,6 +92,7 @@ class Reason(enum.StrEnum):
     UNSUPPORTED = "Unsupported"
     SUSPENDED = "Suspended"
     MODE_WARN = "ModeWarn"
+    NO_CONNECTION = "NoConnection"
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,12 +231,14 @@ class Host:
     Attributes:
         labels: from the inventory variable ``cyborg_labels``. Never from the host itself.
         root: the tree that its modules work on; ``/`` but for simulated hosts.
+        connection: it can be changed. False for a host that only its agent knows: that is observed, and no more.
     """
 
     name: str
     groups: frozenset[str] = frozenset()
     labels: Mapping[str, str] = field(default_factory=dict)
     root: str = "/"
+    connection: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ Built once a host by `lay_out`; read by `resolve`, the features and `plan`. Pure
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from copy import copy
 from typing import Final
 
 from cyborg_reconciler.core.state import ABSENT, FieldPath, Observed, Unknown, Value
@@ -37,9 +38,10 @@ class Subject:
     Attributes:
         owned: the fields that this or another controller set on the host, by path; `before` gives what they were. What
             was set on another device, that stood where one stands now, is not among them.
+        aside: devices that drivers are not set up for, and not judged by.
     """
 
-    __slots__ = ("_arguments", "_modules", "_touched", "catalogue", "devices", "facts", "owned")
+    __slots__ = ("_arguments", "_modules", "_touched", "aside", "catalogue", "devices", "facts", "owned")
 
     def __init__(self, facts: reported.Facts, catalogue: Mapping[str, DriverDocSpec]) -> None:
         self.facts = facts
@@ -49,6 +51,7 @@ class Subject:
         self.owned: Mapping[FieldPath, reported.OwnedField] = {
             tuple(field.path): field for field in fields if len(field.path) >= SHORTEST_PATH and self._is_of_this(field)
         }
+        self.aside: Collection[str] = ()
         self._touched: Mapping[str, Collection[str]] | None = None
         self._modules: Mapping[str, reported.Module] | None = None
         self._arguments: tuple[Arguments | Unknown, Arguments | Unknown] | None = None
@@ -56,6 +59,12 @@ class Subject:
     def _is_of_this(self, field: reported.OwnedField) -> bool:
         device = self.devices.get(field.path[0])
         return device is None or not field.device or is_same(field.device, device)
+
+    def setting_aside(self, addresses: Collection[str]) -> "Subject":
+        """Return the same facts with the devices at *addresses* set aside."""
+        other = copy(self)
+        other.aside = addresses
+        return other
 
     @property
     def modules(self) -> Mapping[str, reported.Module]:
@@ -158,6 +167,21 @@ def is_same(recorded: str, device: reported.Device) -> bool:
     ids, _, serial = recorded.partition(" ")
     ids_now, _, serial_now = identity(device).partition(" ")
     return ids == ids_now and (not serial or not serial_now or serial == serial_now)
+
+
+def recorded_device(recorded: str) -> reported.Device:
+    """Return what is known of the device, perhaps gone, whose `place_of` was *recorded*: its place, ids and serial."""
+    gone = reported.Unknown("the device is not there")
+    address, _, of = recorded.partition(" ")
+    ids, _, serial = of.partition(" ")
+    vendor_id, _, product_id = ids.partition(":")
+    return reported.Device(
+        address=address,
+        vendor_id=gone if vendor_id in {"", "unknown"} else vendor_id,
+        product_id=gone if product_id in {"", "unknown"} else product_id,
+        class_id=gone,
+        serial=serial or gone,
+    )
 
 
 def lay_out(facts: reported.Facts, catalogue: Mapping[str, DriverDocSpec]) -> Subject:

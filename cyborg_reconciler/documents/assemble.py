@@ -18,7 +18,7 @@ from cyborg_reconciler.errors import Problem
 
 T = TypeVar("T", AcceleratorPolicy, Driver, RolloutPool)
 
-_FEATURES = ("driver", "kernel_args", "kernel_modules", "sriov", "binding")
+_DECLARES = ("state", "driver", "kernel_args", "kernel_modules", "sriov", "binding")
 
 
 def assemble(
@@ -106,9 +106,9 @@ def _replaced(own: Sequence[Located[Driver]], catalogue: Sequence[Located[Driver
 def _idle(policies: Sequence[Located[AcceleratorPolicy]]) -> Iterator[Problem]:
     """Yield policies that declare nothing."""
     for policy in policies:
-        if not any(getattr(policy.document.spec, feature) for feature in _FEATURES):
+        if not any(getattr(policy.document.spec, feature) for feature in _DECLARES):
             yield _problem(
-                policy, "spec", "declares nothing", f"add one of {', '.join(_FEATURES)}, or remove the policy"
+                policy, "spec", "declares nothing", f"add one of {', '.join(_DECLARES)}, or remove the policy"
             )
 
 

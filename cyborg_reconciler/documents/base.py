@@ -130,6 +130,9 @@ DeviceType = Literal["GPU", "CRYPTO", "NIC", "NVME", "FPGA", "PROCESSING", "GENE
 
 Mode = Literal["enforce", "warn", "disabled"]
 
+#: Whether a device is to be set up and offered, is left as it is, or is not to be changed by anybody but a person.
+AcceleratorState = Literal["ready", "inactive", "maintenance"]
+
 #: An explicit list in a selector has an item: an empty one would select either nothing or everything.
 NOT_EMPTY: Final = Field(min_length=1)
 

@@ -21,6 +21,9 @@ ADDRESS: Final = r"^[0-9a-f]{4,}:[0-9a-f]{2}:[0-1][0-9a-f]\.[0-7]$"
 
 Address = Annotated[str, msgspec.Meta(pattern=ADDRESS)]
 
+#: A digest or an id, no longer than the journal has room for: what is longer is no SHA-256 and no boot id.
+Mark = Annotated[str, msgspec.Meta(max_length=64)]
+
 Scalar = str | int | bool | None
 
 
@@ -182,7 +185,7 @@ class KernelFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     release: str | Unknown
     architecture: str | Unknown
-    boot_id: str | Unknown
+    boot_id: Mark | Unknown
     boot_loader: str | Unknown | None = None  # grub, grub-bls
     args_configured: list[str] | Unknown = []
     args_next_boot: list[str] | Unknown = []
@@ -229,7 +232,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     kernel: KernelFacts
     ownership: Ownership | None = None
     ownership_unknown: str | None = None  # why the record could not be read
-    fingerprint: str
+    fingerprint: Mark
 
     def device(self, address: str) -> Device | None:
         """Return the device at *address*, or None."""

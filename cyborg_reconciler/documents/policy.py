@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 from cyborg_reconciler.documents.base import (
     API_VERSION,
     NOT_EMPTY,
+    AcceleratorState,
     ArgName,
     ArgValue,
     DeviceType,
@@ -53,7 +54,7 @@ class DeviceSelector(Document):
     vendor_id: OneOrMany | None = Field(None, description="The vendor's id.", examples=["8086"])
     product_id: OneOrMany | None = Field(None, description="The product's id.", examples=[("4940", "4942")])
     device_type: DeviceType | Annotated[tuple[DeviceType, ...], NOT_EMPTY] | None = Field(
-        None, description="What the device is for, by its driver or by its class.", examples=["CRYPTO"]
+        None, description="What the device is for, by its driver, its ids or its class.", examples=["CRYPTO"]
     )
     class_id: PciClass | Annotated[tuple[PciClass, ...], NOT_EMPTY] | None = Field(
         None, alias="class", description="The first digits of the device's class.", examples=["0b40"]
@@ -185,6 +186,12 @@ class PolicySpec(Document):
     device_selector: DeviceSelector | None = Field(
         None, description="Which of their devices.", examples=[{"vendor_id": "8086", "product_id": ["4940"]}]
     )
+    state: AcceleratorState | None = Field(
+        None,
+        description="ready: the driver is set up and verified; inactive: it is not set up; maintenance: nothing of the "
+        "devices is changed. Without: as if nobody had said so.",
+        examples=["ready"],
+    )
     driver: DriverSpec | None = Field(None, description="The devices' driver.", examples=[{"name": "virtio-crypto"}])
     kernel_args: dict[ArgName, ArgValue | BareWord | Annotated[tuple[ArgValue, ...], NOT_EMPTY]] = Field(
         {},
@@ -203,11 +210,17 @@ class PolicySpec(Document):
 
     @model_validator(mode="after")
     def _features_agree(self) -> Self:
-        for feature in ("sriov", "binding"):
-            if getattr(self, feature) is not None and self.device_selector is None:
+        for field in ("state", "sriov", "binding"):
+            if getattr(self, field) is not None and self.device_selector is None:
                 raise DocumentError(
-                    feature, "needs to know which devices", 'add a device_selector, e.g. {vendor_id: "8086"}'
+                    field, "needs to know which devices", 'add a device_selector, e.g. {vendor_id: "8086"}'
                 )
+        if self.state == "ready" and self.driver and self.driver.state == "absent":
+            raise DocumentError(
+                "driver.state",
+                "takes away what state: ready sets up",
+                "keep one of them; state: inactive sets up nothing",
+            )
         if self.binding and self.sriov and (self.sriov.num_vfs or 0) > 0:
             raise DocumentError(
                 "binding",

@@ -15,11 +15,13 @@ PROGRAM = "cyborg-reconciler"
 def render() -> str:
     """Return the page."""
     root = click.Context(cli, info_name=PROGRAM, **cli.context_settings)
-    known = [command for _, command in sorted(cli.commands.items())]
-    sections = [section(command, root) for command in known]
+    sections = [section(*known) for known in commands_of(cli, root)]
     index = table(
         ["command", "what it does"],
-        [(f"[{command.name}](#{command.name})", first_sentence(command)) for command in known],
+        [
+            (f"[{command.name}](#{command.name})", first_sentence(command))
+            for _, command in sorted(cli.commands.items())
+        ],
     )
     return page(
         "The command line",
@@ -32,11 +34,20 @@ def render() -> str:
     )
 
 
-def section(command: click.Command, root: click.Context) -> str:
+def commands_of(group: click.Group, context: click.Context) -> Iterator[tuple[click.Command, click.Context]]:
+    """Yield every command of *group*, by name, each followed by its own."""
+    for name, command in sorted(group.commands.items()):
+        inner = click.Context(command, info_name=name, parent=context, **command.context_settings)
+        yield command, inner
+        if isinstance(command, click.Group):
+            yield from commands_of(command, inner)
+
+
+def section(command: click.Command, context: click.Context) -> str:
     """Return what is to be said of one command."""
-    context = click.Context(command, info_name=command.name, parent=root, **command.context_settings)
-    usage = " ".join([PROGRAM, command.name or "", *command.collect_usage_pieces(context)])
-    parts = [f"## {command.name}", fence(usage, "text"), *prose(command.help or ""), options(command, context)]
+    usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
+    title = context.command_path.removeprefix(f"{PROGRAM} ")
+    parts = [f"## {title}", fence(usage, "text"), *prose(command.help or ""), options(command, context)]
     return "\n\n".join(part for part in parts if part)
 
 

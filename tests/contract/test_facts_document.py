@@ -167,6 +167,15 @@ def test_facts_of_another_version_are_refused(roots):
         decode_facts(json.dumps(dict(document, facts_version=2)))
 
 
+@pytest.mark.parametrize("field", ["fingerprint", "boot_id"])
+def test_facts_whose_marks_the_journal_has_no_room_for_are_unreadable(roots, field):
+    document = gather(Tree(str(roots / "nic-1")))
+    of_field = document if field in document else document["kernel"]
+    of_field[field] = "x" * 65
+    with pytest.raises(FactsUnreadableError, match="length <= 64"):
+        decode_facts(json.dumps(document))
+
+
 def test_the_fingerprint_survives_the_journey_and_tells_machines_apart(roots, tmp_path):
     facts = read(roots / "nic-1")
     assert read(roots / "nic-1", connection="local").fingerprint == facts.fingerprint

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every journal promises: one suite over the database and over the fake that tests use in its place."""
+"""What every journal promises: one suite over both databases and over the fake that tests use in their place."""
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -35,24 +36,30 @@ LATER = NOON + timedelta(minutes=5)
 Opener = Callable[[], Journal]
 
 
-@pytest.fixture(params=["database", "fake"])
+@pytest.fixture(params=["sqlite", "postgresql", "fake"])
 def opener(request, tmp_path: Path) -> Iterator[Opener]:
-    opened = []
+    if request.param == "fake":
+        yield open_fakes()
+        return
+    database = request.getfixturevalue("postgresql") if request.param == "postgresql" else ""
+    with ExitStack() as opened:
 
-    def open_database() -> Journal:
-        for journal in opened:
-            journal.close()
-        opened.append(open_journal(tmp_path / "state"))
-        return opened[-1]
+        def open_database() -> Journal:
+            opened.close()
+            return opened.enter_context(open_journal(tmp_path / "state", database=database))
+
+        yield open_database
+
+
+def open_fakes() -> Opener:
+    """Return what opens a fake, and then the same one anew."""
+    opened: list[FakeJournal] = []
 
     def open_fake() -> Journal:
         opened.append(opened[-1].reopened() if opened else FakeJournal())
         return opened[-1]
 
-    yield open_database if request.param == "database" else open_fake
-    for journal in opened:
-        if request.param == "database":
-            journal.close()
+    return open_fake
 
 
 @pytest.fixture

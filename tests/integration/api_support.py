@@ -11,16 +11,23 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TextIO
 
 import urllib3
 
+from cyborg_reconciler.bootstrap import SystemClock, open_stores
+from cyborg_reconciler.conductor.callers import Caller, Role
+from cyborg_reconciler.conductor.credentials import Credentials
 from cyborg_reconciler.documents.rest.base import Problem
+from cyborg_reconciler.ports import Clock
+from cyborg_reconciler.settings import PREFIX, Settings
+from cyborg_reconciler.stores import RoleName
 
 #: What gunicorn says once it can be reached.
-LISTENING = re.compile(r"Listening at: (http://127\.0\.0\.1:\d+)")
+LISTENING = re.compile(r"Listening at: (https?://(127\.0\.0\.1|\[::1\]):\d+)")
 
 
 @dataclass
@@ -38,27 +45,54 @@ class Server:
 
     def __call__(self, method: str, path: str, body: Any = None, **headers: str) -> urllib3.BaseHTTPResponse:
         """Send a request, and return the answer; *body* goes as JSON, and bytes as they are."""
-        sent = {**self.headers, **{name.replace("_", "-"): value for name, value in headers.items()}}
+        # A connection that is kept may just be closed by the server when it is used again.
+        sent = {
+            "connection": "close",
+            **self.headers,
+            **{name.replace("_", "-"): value for name, value in headers.items()},
+        }
         if body is not None:
             sent.setdefault("content-type", "application/json")
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         return self.pool.request(method, self.url + path, body=data, headers=sent, timeout=60)
 
+    def called_by(self, token: str) -> "Server":
+        """Return the same server, with *token* in every request."""
+        return replace(self, headers={**self.headers, "authorization": f"Bearer {token}"})
+
+
+def make_token(
+    state: Path, name: str, role: RoleName = "admin", lifetime: timedelta | None = None, clock: Clock | None = None
+) -> str:
+    """Return a new token for the server over *state*, of a project called as it is."""
+    with open_stores(Settings(state_dir=state)) as stores:
+        kept = Credentials(stores.credentials, clock or SystemClock())
+        return kept.create(Caller("tests", Role.ADMIN), name, role, f"project-{name}", lifetime)[1]
+
 
 @contextmanager
-def serving(state: Path, *arguments: str) -> Iterator[Server]:
+def serving(state: Path, *arguments: str, **settings: object) -> Iterator[Server]:
     """Yield a server over the state folder *state*; it has ended when the block is left, and its log lies beside it."""
-    command = [str(Path(sys.executable).parent / "cyborg-reconciler"), "serve", "--bind", "127.0.0.1:0"]
+    command = ["cyborg-reconciler", "serve", "--bind", "127.0.0.1:0", "--state", str(state), *arguments]
+    with running(command, state, **settings) as server:
+        yield server
+
+
+@contextmanager
+def running(command: list[str], state: Path, **settings: object) -> Iterator[Server]:
+    """Yield the server that the program *command* of our environment starts, with *settings* in its environment."""
     environ = {**os.environ, "HOME": str(state.parent), "XDG_CONFIG_HOME": str(state.parent / "config")}
+    environ |= {PREFIX + name.upper(): str(value) for name, value in settings.items()}
+    program = str(Path(sys.executable).parent / command[0])
     with Path(f"{state}.log").open("w", encoding="utf-8") as log:
-        process = subprocess.Popen(
-            [*command, "--state", str(state), *arguments], stderr=subprocess.PIPE, text=True, env=environ
-        )
+        process = subprocess.Popen([program, *command[1:]], stderr=subprocess.PIPE, text=True, env=environ)
         told: queue.Queue[str] = queue.Queue()
         reader = threading.Thread(target=_copy, args=(process, log, told))
         reader.start()
         try:
-            yield Server(told.get(timeout=120), process)
+            url = told.get(timeout=120)
+            assert url, Path(f"{state}.log").read_text(encoding="utf-8")
+            yield Server(url, process)
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(timeout=120)
@@ -74,6 +108,7 @@ def _copy(process: subprocess.Popen[str], log: TextIO, told: "queue.Queue[str]")
         found = LISTENING.search(line)
         if found:
             told.put(found[1])
+    told.put("")
     process.stderr.close()
 
 

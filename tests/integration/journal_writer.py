@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A process that fills a journal as fast as it can and says on stdout what has been acknowledged; to be killed.
 
-Run as `python journal_writer.py STATE_FOLDER ROUND`; one line for each acknowledgement, written at once.
+Run as `python journal_writer.py STATE_FOLDER ROUND [DATABASE]`; one line for each acknowledgement, written at once.
 """
 
 import os
@@ -23,10 +23,10 @@ def acknowledge(*words: str) -> None:
     os.write(1, (" ".join(words) + "\n").encode())
 
 
-def main(folder: Path, name: str) -> None:
+def main(folder: Path, name: str, database: str = "") -> None:
     """Write until killed."""
     now = datetime.now(UTC)
-    with open_journal(folder) as journal:
+    with open_journal(folder, database=database) as journal:
         for number in count():
             host, mark = f"compute-{number % 7}", f"{name}-{number}"
             kernel = KernelFacts(release="6.1", architecture="x86_64", boot_id=mark)
@@ -59,4 +59,4 @@ def main(folder: Path, name: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]), *sys.argv[2:])

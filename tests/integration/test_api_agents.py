@@ -23,6 +23,7 @@ from cyborg_reconciler.conductor.agents import Agents
 from cyborg_reconciler.conductor.callers import Caller, Role
 from cyborg_reconciler.conductor.saving import SaveOut, Saver
 from cyborg_reconciler.documents.rest.agent import CheckInGiven, InventoryGiven, LookupGiven, StatusTold
+from cyborg_reconciler.documents.rest.hardware import HardwareList
 from cyborg_reconciler.settings import Settings
 from cyborg_reconciler.simulation import samples
 from cyborg_reconciler.simulation.hosts import write_tree
@@ -290,3 +291,83 @@ class TestSilence:
             service = Agents(journal.agents(), Saver(journal.agents(), SaveOut()), FixedClock())
             service.enrol(OPERATOR, "never-1", timedelta(hours=1))
             assert service.listen() == []
+
+
+class TestDiscovery:
+    def accelerators(self, site, agent):
+        return site.server("GET", f"/v1/accelerators?host={agent.host}&sort=name").json()["accelerator"]
+
+    def test_what_is_found_is_inserted_inactive_and_keeps_its_uuid(self, site, enrolled):
+        agent = enrolled()
+        agent.check_in()
+        found = self.accelerators(site, agent)
+        assert found
+        assert {(one["state"], one["desired_state"]) for one in found} == {("inactive", "inactive")}
+        assert {one["acc_specs"]["device_type"] for one in found} >= {"GPU"}
+        assert all(one["attach_info"]["address"] for one in found)
+        changed = other_facts(site.facts, hostname="renamed")
+        agent.check_in(facts=changed)
+        assert [one["uuid"] for one in self.accelerators(site, agent)] == [one["uuid"] for one in found]
+
+    def test_what_goes_is_missing_and_comes_back_as_itself(self, site, enrolled):
+        agent = enrolled()
+        agent.check_in()
+        (gpu, *_) = [one for one in self.accelerators(site, agent) if one["acc_specs"]["device_type"] == "GPU"]
+        address = gpu["attach_info"]["address"]
+        rest = [device for device in site.facts["devices"] if device["address"] != address]
+        agent.check_in(facts=other_facts(site.facts, devices=rest))
+        gone = site.server("GET", f"/v1/accelerators/{gpu['uuid']}").json()
+        assert (gone["acc_status"]["health"], gone["state"]) == ("Missing", "inactive")
+        agent.check_in(facts=other_facts(site.facts))
+        assert site.server("GET", f"/v1/accelerators/{gpu['uuid']}").json()["acc_status"]["health"] != "Missing"
+
+    def test_one_that_was_found_is_claimed_by_name_and_what_discovery_says_stays(self, site, enrolled):
+        agent = enrolled()
+        agent.check_in()
+        (gpu, *_) = [one for one in self.accelerators(site, agent) if one["acc_specs"]["device_type"] == "GPU"]
+        body = {"name": f"GPU of {agent.host}", "host": agent.host, "address": gpu["attach_info"]["address"]}
+        answer = site.server("POST", "/v1/accelerators", body)
+        assert (answer.status, answer.headers["Location"]) == (201, f"/accelerators/{gpu['uuid']}")
+        problem(site.server("POST", "/v1/accelerators", {**body, "name": "again"}), 409)
+        path = f"/v1/accelerators/{gpu['uuid']}"
+        problem(site.server("PUT", f"{path}/num", {"num": gpu["acc_specs"]["num"] + 1}), 409)
+        overlay = {"acc_capability": {"mode": "compute"}}
+        assert (
+            site.server("PUT", f"{path}/acc_capability", overlay).json()["acc_specs"]["acc_capability"]["mode"]
+            == "compute"
+        )
+        agent.check_in(facts=other_facts(site.facts))
+        kept = site.server("GET", path).json()
+        assert kept["acc_specs"]["acc_capability"]["mode"] == "compute"
+        assert kept["name"] == body["name"]
+
+    def test_every_device_is_hardware_and_pages_follow_each_other(self, site, enrolled):
+        agent = enrolled()
+        agent.check_in()
+        path, found = f"/v1/hosts/{agent.host}/hardware?limit=3", []
+        while path:
+            page = HardwareList.model_validate(site.server("GET", path).json())
+            found += page.hardware
+            path = next((link.href for link in page.links if link.rel == "next"), None)
+        assert {one.address for one in found} == {device["address"] for device in site.facts["devices"]}
+        assert site.server("GET", "/v1/hardware?limit=1").json()["hardware"]
+        problem(site.server("GET", "/v1/hosts/nowhere/hardware"), 404)
+
+    @pytest.mark.parametrize(("path", "driver"), [("discovery", None), ("drivers/pci/discovery", "pci")])
+    def test_an_agent_is_told_to_look_again_once(self, site, enrolled, path, driver):
+        agent = enrolled()
+        agent.check_in()
+        for _ in range(2):
+            answer = site.server("POST", f"/v1/hosts/{agent.host}/{path}")
+            assert (answer.status, answer.json()) == (202, {"status": "IN-PROGRESS"})
+        (told,) = agent.check_in(full=False).json()["commands"]
+        assert (told["command"], told["driver"]) == ("discover", driver)
+        assert agent.check_in(full=False).json()["commands"] == []
+        problem(site.server("POST", f"/v1/hosts/nowhere/{path}"), 404)
+
+    def test_all_agents_are_told(self, site, enrolled):
+        agents = [enrolled() for _ in range(2)]
+        for agent in agents:
+            agent.check_in()
+        assert site.server("POST", "/v1/discovery").status == 202
+        assert all(agent.check_in(full=False).json()["commands"] for agent in agents)

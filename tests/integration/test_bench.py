@@ -88,7 +88,7 @@ def test_what_cannot_be_measured_is_said(tmp_path):
 def test_a_full_run_measures_what_a_quick_one_leaves_out():
     full, quick = options.parse([]), options.parse(["--quick"])
     assert set(full.sizes) - set(quick.sizes) == {100_000}
-    assert full.groups == quick.groups == ("core", "facts", "apply")
+    assert full.groups == quick.groups == ("core", "facts", "apply", "api")
     assert full.rounds > quick.rounds
 
 

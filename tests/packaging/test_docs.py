@@ -12,6 +12,7 @@ import tomllib
 from dataclasses import fields
 from pathlib import Path
 
+import click
 import pytest
 import yaml
 
@@ -79,7 +80,11 @@ def test_every_command_that_is_shown_is_one_that_there_is(page):
     texts = [line for language in ("console", "sh") for text in blocks(page, language) for line in text.splitlines()]
     for words in (line.split() for line in texts if re.match(r"(\$ )?cyborg-reconciler [a-z]", line)):
         _, name, *rest = words[1:] if words[0] == "$" else words
-        known = {option for param in cli.commands[name].params for option in param.opts} | {"--debug"}
+        command = cli.commands[name]
+        if isinstance(command, click.Group):
+            name, *rest = rest
+            command = command.commands[name]
+        known = {option for param in command.params for option in (*param.opts, *param.secondary_opts)} | {"--debug"}
         pipe = next((index for index, word in enumerate(rest) if word in {"|", ">", "&&", ";"}), len(rest))
         assert {word for word in rest[:pipe] if re.match(r"--?[a-z]", word)} <= known, words
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from tests.perf import apply, core, facts, report
+from tests.perf import api, apply, core, facts, report
 from tests.perf.options import Options, parse
 from tests.perf.page import page
 from tests.perf.process import CommandFailedError
@@ -21,6 +21,7 @@ MEASURES: Final[dict[str, Callable[[Options, Path], Iterator[report.Row]]]] = {
     "core": core.rows,
     "facts": facts.rows,
     "apply": apply.rows,
+    "api": api.rows,
 }
 
 

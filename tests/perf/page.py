@@ -10,6 +10,7 @@ TITLES: Final = {
     "core": "Deciding: resolve, diff and plan",
     "facts": "Reading: the fact modules",
     "apply": "Changing: one wave",
+    "api": "Answering: the REST API",
 }
 
 #: What the rows of a group are, in the words of the reference.
@@ -39,6 +40,12 @@ the playbook `openstack.cyborg.apply` from a saved plan (one `actions` segment, 
 for holders and protected devices, and keeps the record of what was there before), and by a role of eight tasks of
 `ansible.builtin` modules that does only the writing. *again* applies the same plan once more. What the hosts' kernels
 do is not counted.""",
+    "api": """\
+gunicorn with two workers of four threads each, SQLite with 10,000 accelerators and as many agents; eight connections
+that are kept and send as soon as they are answered. CPU is that of the workers, and *a host* is one request. The ratio
+is to a server of the same stack that says hello: 2 is half of its rate. *changed* check-ins bring facts in which a
+device has another driver, and are on disk before they are answered. *half load* sends half of what could be carried,
+each request when its time has come. Of the last row, *memory* is how far the workers' rose.""",
 }
 COLUMNS: Final = ("", "CPU, s", "CPU a host, ms", "memory, MB", "ratio", "to", "aim", "")
 RULE: Final = ("---", "---:", "---:", "---:", "---:", "---", "---", "---")

@@ -29,9 +29,9 @@ class Row:
     """One line of the table.
 
     Attributes:
-        group: ``core``, ``facts`` or ``apply``.
+        group: ``core``, ``facts``, ``apply`` or ``api``.
         cpu_s: CPU seconds of everything that the row does.
-        hosts: how many hosts that is for.
+        hosts: how many hosts that is for; of the API, how many requests.
         memory_mb: how far the memory of the process rose (core), or the largest process's peak (the others).
         ratio: CPU of this row over that of the row called *ratio_to*, of the same run and for as many hosts.
         aim: what was hoped for, in words. within: whether it was so; None where there is no aim.

@@ -273,6 +273,7 @@ FEATURES: dict[str, st.SearchStrategy[Any]] = {
     "kernel_args": ARGUMENTS,
     "kernel_modules": st.builds(lambda states, options: {**states, "options": options}, STATES, OPTIONS),
     "driver": DRIVER,
+    "state": st.sampled_from(["ready", "inactive", "maintenance"]),
 }
 
 
@@ -283,7 +284,9 @@ def specs(draw: st.DrawFn) -> dict[str, Any]:
     if "sriov" in chosen and "binding" in chosen:
         chosen.remove("binding")
     spec: dict[str, Any] = {name: draw(FEATURES[name]) for name in chosen}
-    if not {"sriov", "binding"}.isdisjoint(chosen) or draw(st.booleans()):
+    if spec.get("state") == "ready" and spec.get("driver", {}).get("state") == "absent":
+        del spec["driver"]
+    if not {"state", "sriov", "binding"}.isdisjoint(chosen) or draw(st.booleans()):
         spec["device_selector"] = draw(DEVICES)
     return spec
 

@@ -17,12 +17,12 @@ from cyborg_reconciler.core.plan import Terms, make_plan, to_document
 from cyborg_reconciler.core.resolve import compile_policies, resolve
 from cyborg_reconciler.core.state import HOST, Disruption, FieldPath, History, Plan, Reason, Value
 from cyborg_reconciler.core.state import Host as InventoryHost
-from cyborg_reconciler.core.subject import lay_out
+from cyborg_reconciler.core.subject import lay_out, matches
 from cyborg_reconciler.core.verdict import judge
 from cyborg_reconciler.documents.declared import Declared
 from cyborg_reconciler.documents.facts import Facts, Holder, OwnedField, Ownership, Protection, Unknown
 from cyborg_reconciler.documents.pool import Reboot
-from tests.properties.fleet import NOTHING, PFS, PLAIN, declarations, hosts, vf_address
+from tests.properties.fleet import NOTHING, PFS, PLAIN, declarations, hosts, policy, vf_address
 from tests.properties.simulator import Host, known
 
 NOW = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
@@ -228,6 +228,46 @@ def test_what_nobody_of_us_set_is_never_undone(declared: Declared, facts: Facts,
             assert tuple(path) in owned
 
 
+@given(declarations(), hosts(unknowns=True, busy=True), OWNED)
+def test_a_device_in_maintenance_is_never_acted_on(declared: Declared, facts: Facts, rows: Rows) -> None:
+    compiled = compile_policies(declared)
+    subject = lay_out(owned_by_us(facts, rows), compiled.catalogue)
+    desired = resolve(compiled, COMPUTE, subject)
+    kept = desired.lifecycle.in_maintenance
+    kept_with_vfs = {a for a, device in subject.devices.items() if a in kept or device.physfn in kept}
+    plan = make_plan(COMPUTE.name, desired, subject, Terms(US, REBOOT, UNTOUCHED, NOW, NOW))
+    assert kept_with_vfs == kept.keys()
+    assert kept.keys().isdisjoint(action.target for action in plan.actions)
+    assert not (kept and plan.reboots)
+
+
+@given(declarations(agreeing=True), declarations(agreeing=True), hosts(busy=True))
+def test_what_is_in_maintenance_stays_as_it_is_while_all_else_is_done(
+    one: Declared, other: Declared, facts: Facts
+) -> None:
+    host = Host(facts)
+    converge(one, host)
+    compiled = compile_policies(other)
+    subject = lay_out(host.facts, compiled.catalogue)
+    kept = resolve(compiled, COMPUTE, subject).lifecycle.in_maintenance
+    last = converge(other, host)
+    after = {device.address: device for device in host.facts.devices}
+    assert {address: after[address] for address in kept} == {address: subject.devices[address] for address in kept}
+    assert judge(last).verified or last.waits
+
+
+@given(declarations(), hosts(unknowns=True, busy=True))
+def test_no_driver_is_set_up_for_inactive_devices_alone(declared: Declared, facts: Facts) -> None:
+    selector = {"vendor_id": ["8086", "10de", "1234"]}
+    last = policy("last", {"priority": 1000, "device_selector": selector, "state": "inactive"})
+    plan = plan_for(changed(declared, policies=(*declared.policies, last)), facts)
+    rules = {one.document.metadata.name: one.document.spec.match for one in declared.drivers}
+    calls = [action.call for action in plan.actions if action.feature == "driver"]
+    for call in calls:
+        args = getattr(call, "args", {})
+        assert args.get("state") != "present" or not any(matches(one, rules[args["name"]]) for one in facts.devices)
+
+
 @given(hosts(unknowns=True, busy=True), OWNED)
 def test_a_source_without_a_policy_undoes_nothing(facts: Facts, rows: Rows) -> None:
     plan = plan_for(Declared(), owned_by_us(facts, rows))
@@ -256,7 +296,8 @@ def test_the_digest_changes_with_what_is_declared_and_with_nothing_else(
         compiled = compile_policies(declared)
         subject = lay_out(facts, compiled.catalogue)
         desired = resolve(compiled, COMPUTE, subject)
-        found.append((desired.fields, desired.digest()))
+        states = {address: leaf.value for address, leaf in desired.lifecycle.states.items()}
+        found.append(((desired.fields, states), desired.digest()))
     assert (found[0][0] == found[1][0]) == (found[0][1] == found[1][1])
 
 

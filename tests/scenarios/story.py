@@ -7,13 +7,15 @@ for all hosts and, where they speak of devices, for all of Intel's. `given` may 
     policy, policies   a spec, or several, each with its `name`
     drivers            the catalogue: specs, each with its `name`
     host               device or devices (with `num_vfs` or `vf_devices`, one dict a VF), kernel, modules, drivers
-                       (modprobe's configuration, DKMS), owned ({"<target> <feature> <field>": value before}), owner,
-                       ownership_unknown
+                       (modprobe's configuration, DKMS), owned ({"<target> <feature> <field>": value before}), owned_of
+                       (the device that it was for), owner, ownership_unknown
     host.kernel        the facts' section; `args` is the command line everywhere, `configured`, `next_boot` and
                        `running` where they differ
     groups, labels     of the host in the inventory
     reboot, history    the pool's block; what the journal remembers
     facts_age_s        how old the facts are
+    connection         false for a host that only its agent knows
+    failed_in          the phase in which the host's last change failed
 """
 
 from collections.abc import Iterator
@@ -66,7 +68,7 @@ def policy_of(words: dict[str, Any], number: int) -> Located[AcceleratorPolicy]:
     name = spec.pop("name", f"policy-{number}")
     lines = {"spec": 4, **{path: line for line, path in enumerate(_paths(spec, "spec."), 5)}}
     spec.setdefault("host_selector", {"groups": ["all"]})
-    if "sriov" in spec or "binding" in spec:
+    if not {"state", "sriov", "binding"}.isdisjoint(spec):
         spec.setdefault("device_selector", {"vendor_id": "8086"})
     document = AcceleratorPolicy.model_validate(
         {"api_version": "cyborg/v1", "kind": "AcceleratorPolicy", "metadata": {"name": name}, "spec": spec},
@@ -172,6 +174,7 @@ def looked_at(given: dict[str, Any]) -> tuple[Desired, Subject, Plan]:
         history=History(**{**history, "boots": tuple(history.get("boots", ()))}),
         now=NOW,
         observed_at=NOW - timedelta(seconds=given.get("facts_age_s", 0)),
+        connection=given.get("connection", True),
     )
     desired = resolve(compiled, host, subject)
     return desired, subject, make_plan(host.name, desired, subject, terms)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every story below this folder: what is declared and observed on one side, the plan and the verdict on the other.
 
-A story tells all actions, waits and unknown fields, and of each what matters to it; just that is compared.
+A story tells all actions, waits and unknown fields, and of each what matters to it; just that is compared. Where it
+tells of accelerators, it tells of all of them, by address: the state that is observed, or a dict with what matters.
 """
 
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from cyborg_reconciler.core.state import Action, Change, Plan, Wait, words_of
+from cyborg_reconciler.core.accelerators import units
+from cyborg_reconciler.core.offer import Offer, offers
+from cyborg_reconciler.core.state import Action, Change, Phase, Plan, Wait, words_of
 from cyborg_reconciler.core.verdict import judge
-from tests.scenarios.story import plan_of
+from tests.scenarios.story import looked_at, plan_of
 
 STORIES = [
     pytest.param(story, id=f"{path.stem}: {story['name']}")
@@ -21,12 +24,12 @@ STORIES = [
 ]
 
 #: What `then` may tell.
-WORDS = {"actions", "waits", "unknown", "sync", "health", "reboots"}
+WORDS = {"actions", "waits", "unknown", "sync", "health", "reboots", "accelerators"}
 
 
 @pytest.mark.parametrize("story", STORIES)
 def test_the_plan_is_as_the_story_tells(story: dict[str, Any]) -> None:
-    plan = plan_of(story["given"])
+    desired, subject, plan = looked_at(story["given"])
     then = story["then"]
     assert set(then) <= WORDS
     actions, waits = then.get("actions", []), then.get("waits", [])
@@ -34,6 +37,12 @@ def test_the_plan_is_as_the_story_tells(story: dict[str, Any]) -> None:
     assert [_wait(wait, told) for wait, told in _beside(plan.waits, waits)] == waits
     assert _unknown(plan) == then.get("unknown", {})
     verdict = judge(plan)
+    if "accelerators" in then:
+        found = units(subject.facts, subject.catalogue)
+        failed_in = Phase(story["given"]["failed_in"]) if "failed_in" in story["given"] else None
+        offered = {offer.address: offer for offer in offers(found, plan, desired, subject, failed_in)}
+        told = then["accelerators"]
+        assert {at: _offer(offer, told.get(at, {})) for at, offer in offered.items()} == told
     shown = {"sync": verdict.sync, "health": verdict.health, "reboots": plan.reboots}
     assert {key: shown[key] for key in shown if key in then} == {key: then[key] for key in shown if key in then}
 
@@ -78,6 +87,25 @@ def _wait(wait: Wait, told: dict[str, Any]) -> dict[str, Any]:
     parts = told.get("message")
     if parts and all(part in wait.message for part in ([parts] if isinstance(parts, str) else parts)):
         shown["message"] = parts
+    return {key: shown[key] for key in (told or shown)}
+
+
+def _offer(offer: Offer, told: str | dict[str, Any]) -> Any:
+    """Return of *offer* what the story speaks of."""
+    if isinstance(told, str):
+        return offer.state
+    shown: dict[str, Any] = {
+        "state": offer.state,
+        "desired": offer.desired_state,
+        "policy": str(offer.declared_by),
+        "setup_required": offer.setup_required,
+        "reboot_required": offer.reboot_required,
+        "health": str(offer.health),
+        "reason": offer.reason,
+        "message": offer.message,
+    }
+    if told.get("message") and told["message"] in offer.message:
+        shown["message"] = told["message"]
     return {key: shown[key] for key in (told or shown)}
 
 

@@ -118,6 +118,16 @@ def test_a_change_that_failed_is_known_even_where_the_host_does_not_answer_any_m
             {"Paused": ("True", "ModeWarn"), "Ready": ("False", "ModeWarn"), "Degraded": ("False", "NoTrouble")},
         ),
         ({"policy": {"mode": "warn", "sriov": {"num_vfs": 2}}, "host": THERE}, Phase.IDLE, {"Paused": ("False",)}),
+        (
+            {"policy": {"state": "maintenance"}},
+            Phase.IDLE,
+            {"Paused": ("True", "Suspended"), "Ready": ("True", "Synced"), "Degraded": ("False", "NoTrouble")},
+        ),
+        (
+            {**VFS, "connection": False},
+            Phase.IDLE,
+            {"Ready": ("False", "NoConnection"), "Degraded": ("True", "NoConnection"), "Progressing": ("False",)},
+        ),
     ],
 )
 def test_a_condition_says_what_is_so_and_why(given: dict[str, Any], phase: Phase, wanted: dict[str, Any]) -> None:

@@ -27,6 +27,7 @@ spec:
   device_selector:
     {vendor_id: "8086", product_id: ["4940"], device_type: [CRYPTO], class: "0b40",
      addresses: ["0000:6b:00.0"], serials: [x], net_names: [ens1f0]}
+  state: inactive
   driver: {name: virtio-crypto, version: "1.0", state: absent}
   kernel_args: {intel_iommu: on, nosmt: true, console: [tty0, ttyS0]}
   kernel_modules: {load: [vfio-pci], blacklist: [nouveau], options: {vfio-pci: {disable_vga: 1, ids: "8086:4940"}}}

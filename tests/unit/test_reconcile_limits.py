@@ -6,14 +6,14 @@ from dataclasses import replace
 import msgspec
 import pytest
 
-from cyborg_reconciler.core.state import Phase
+from cyborg_reconciler.core.state import Host, Phase
 from cyborg_reconciler.documents.facts import Facts
 from cyborg_reconciler.documents.plan import Outcome, PlanDocument, RebootSegment, Segment
 from cyborg_reconciler.documents.pool import Reboot
 from cyborg_reconciler.errors import ExecutionError, JournalLockedError
 from cyborg_reconciler.reconcile import converge
 from cyborg_reconciler.survey import Options
-from cyborg_reconciler.testing import change_nothing, ignore_progress
+from cyborg_reconciler.testing import FixedInventory, change_nothing, ignore_progress
 from tests.scenarios.story import facts_of, policy_of
 from tests.unit.test_reconcile import ARGS, VFS, YES, World, obey, pool_of
 
@@ -67,6 +67,15 @@ def test_a_consent_to_an_unloading_is_none_to_a_reboot() -> None:
     seen = converge(world.ports, first, YES, ignore_progress)
     assert seen.hosts["a"].phase is Phase.PENDING_APPROVAL
     assert reboots_of(world) == 0
+
+
+def test_a_host_that_only_its_agent_knows_is_looked_at_and_left_alone() -> None:
+    world = World("a")
+    world.ports = replace(world.ports, inventory=FixedInventory([Host("a", connection=False)]))
+    world.converge()
+    (record,) = world.journal.hosts()
+    assert world.executor.applied == []
+    assert (record.phase, record.sync, record.reason) == (Phase.IDLE, "OutOfSync", "NoConnection")
 
 
 def test_nothing_more_is_begun_once_it_is_told_to_stop() -> None:

@@ -76,6 +76,7 @@ class AcceleratorQuery(Request):
     driver: str | None = Field(None, max_length=255, description="The driver.", examples=["intel-qat"])
     resource_provider_uuid: Uuid | None = Field(None, description="The provider in Placement.")
     attached: bool | None = Field(None, description="Whether they are attached.", examples=[False])
+    instance_uuid: Uuid | None = Field(None, description="The VM that they are attached to.")
     limit: Annotated[int, Field(ge=1, le=1000)] = Field(100, description="How many at most.", examples=[100])
     marker: Uuid | None = Field(None, description="The uuid of the last one that is known already.")
     sort: Annotated[str, Field(pattern=r"^(uuid|name|host|created_at|updated_at)(:(asc|desc))?$")] = Field(

@@ -4,12 +4,14 @@
 Called by the store, inside its transactions.
 """
 
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, bindparam, or_, select, update
 
 from cyborg_reconciler.adapters.database.backend_store import register
+from cyborg_reconciler.adapters.database.engine import portions, update_if
 from cyborg_reconciler.adapters.database.schema import accelerators, allocations
 from cyborg_reconciler.core.state import Health
 from cyborg_reconciler.errors import FieldError, RequestInvalidError
@@ -18,10 +20,18 @@ from cyborg_reconciler.stores import Accelerator, AcceleratorFilter, Attachment,
 _columns: Final = accelerators.c
 #: The columns that hold what an `Accelerator` has under the same name, as it is.
 PLAIN: Final = (
-    *("uuid", "name", "host", "address", "identity", "parent", "origin", "claimed", "description", "device_type"),
+    *("uuid", "name", "host", "address", "parent", "origin", "claimed", "description", "device_type"),
     *("acc_type", "vendor_id", "product_id", "remotable", "num", "driver", "state", "desired_state", "setup_required"),
     *("reboot_required", "resource_provider_uuid", "present", "state_policy", "binding_policy", "version"),
     *("created_at", "updated_at"),
+)
+
+
+#: Puts a row, each column of which has ``new_`` before its name, in the place of the one with its uuid.
+WRITTEN: Final = (
+    update(accelerators)
+    .where(_columns.uuid == bindparam("new_uuid"))
+    .values({c.name: bindparam(f"new_{c.name}") for c in _columns if c.name not in {"accelerator_id", "uuid"}})
 )
 
 
@@ -55,16 +65,33 @@ def _is_after(connection: Connection, wanted: AcceleratorFilter, key: ColumnElem
     return or_(key < row[0] if wanted.descending else key > row[0], and_(key == row[0], beyond))
 
 
-def read_document(connection: Connection, uuid: str) -> tuple[str, int] | None:
-    """Return an accelerator's document and its version."""
-    row = connection.execute(select(_columns.document, _columns.version).where(_columns.uuid == uuid)).first()
-    return None if row is None else (row.document, row.version)
+#: Yields the document and the version of the accelerator with the uuid *wanted*. Made once: making it takes longer than
+#: running it.
+DOCUMENT: Final = select(_columns.document, _columns.version).where(_columns.uuid == bindparam("wanted"))
 
 
 def read(connection: Connection, *where: ColumnElement[bool]) -> Accelerator | None:
     """Return the accelerator for which *where* holds."""
     row = connection.execute(select(accelerators).where(*where)).first()
     return None if row is None else parse_accelerator(row)
+
+
+def read_of(connection: Connection, names: Collection[str], uuids: Collection[str]) -> list[Accelerator]:
+    """Return the accelerators on the hosts called *names*, and those with *uuids*."""
+    found: dict[str, Accelerator] = {}
+    for column, wanted in ((_columns.host, names), (_columns.uuid, uuids)):
+        for portion in portions(list(wanted)):
+            rows = connection.execute(select(accelerators).where(column.in_(portion)))
+            found.update((row.uuid, parse_accelerator(row)) for row in rows)
+    return list(found.values())
+
+
+def read_taken(connection: Connection, names: Collection[str]) -> set[str]:
+    """Return those of *names* that an accelerator has."""
+    taken: set[str] = set()
+    for portion in portions(list(names)):
+        taken.update(connection.execute(select(_columns.name).where(_columns.name.in_(portion))).scalars())
+    return taken
 
 
 def parse_accelerator(row: Row[Any]) -> Accelerator:
@@ -106,17 +133,26 @@ def _text(value: object) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def insert(connection: Connection, one: Accelerator) -> None:
-    """Enter a new accelerator."""
-    connection.execute(accelerators.insert().values(row_of(one)))
-    register(connection, [(one.host, one.driver)])
+def insert(connection: Connection, new: Sequence[Accelerator]) -> None:
+    """Enter new accelerators."""
+    if new:
+        connection.execute(accelerators.insert(), [row_of(one) for one in new])
+        register(connection, [(one.host, one.driver) for one in new])
+
+
+def write(connection: Connection, changed: Sequence[Accelerator]) -> None:
+    """Put accelerators in the place of their rows, which are ours."""
+    if changed:
+        connection.execute(WRITTEN, [{f"new_{key}": value for key, value in row_of(one).items()} for one in changed])
+        register(connection, [(one.host, one.driver) for one in changed])
 
 
 def replace_if(connection: Connection, one: Accelerator, seen: int) -> bool:
     """Put *one* in the place of its row, if that still has the version that was *seen*; return whether it had."""
-    where = (_columns.uuid == one.uuid, _columns.version == seen)
-    register(connection, [(one.host, one.driver)])
-    return connection.execute(update(accelerators).where(*where).values(row_of(one))).rowcount == 1
+    is_written = update_if(connection, accelerators, {"uuid": one.uuid}, seen, row_of(one))
+    if is_written:
+        register(connection, [(one.host, one.driver)])
+    return is_written
 
 
 def read_consumers(connection: Connection, uuid: str) -> list[str]:

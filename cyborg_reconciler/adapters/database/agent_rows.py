@@ -4,14 +4,14 @@
 Called by the store, inside its transactions.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, delete, or_, select, tuple_, update
 
-from cyborg_reconciler.adapters.database.engine import upsert
-from cyborg_reconciler.adapters.database.host_rows import ensure, portions
+from cyborg_reconciler.adapters.database.engine import portions, upsert
+from cyborg_reconciler.adapters.database.host_rows import claim
 from cyborg_reconciler.adapters.database.schema import agents, commands, enrolments, hosts, identities
 from cyborg_reconciler.agent_stores import Agent, CheckIn, Command, CommandName, Enrolment, Inventory
 from cyborg_reconciler.documents.facts import Facts
@@ -62,7 +62,7 @@ def inventory_of(facts: Facts) -> Inventory:
 # ----------------------------------------------------------------------------------------------------------- enrolments
 def add_enrolment(connection: Connection, token_hash: str, enrolment: Enrolment) -> None:
     """Enter the right to look up a host."""
-    ensure(connection, [enrolment.host])
+    claim(connection, [enrolment.host])
     row = {"host": enrolment.host, "expires_at": enrolment.expires_at, "used_at": None}
     connection.execute(enrolments.insert().values(token_hash=token_hash, **row))
 
@@ -80,26 +80,31 @@ def use_enrolment(connection: Connection, token_hash: str, at: datetime) -> bool
 
 
 # --------------------------------------------------------------------------------------------------------------- agents
-def read_agents(connection: Connection, *where: ColumnElement[bool], limit: int | None = None) -> list[Agent]:
-    """Return the agents for which *where* holds, by the names of their hosts."""
-    query = select(agents, hosts.c.uuid, hosts.c.generation).join(hosts, hosts.c.name == _columns.host)
-    rows = connection.execute(query.where(*where).order_by(_columns.host).limit(limit))
-    return [parse_agent(row) for row in rows]
+_awaited: Final = select(commands.c.number).where(commands.c.host == _columns.host).exists().label("awaited")
+
+#: Yields agents, with the uuid and the generation of their hosts, and whether they are to do something.
+AGENTS: Final = select(agents, hosts.c.uuid, hosts.c.generation, _awaited).join(hosts, hosts.c.name == _columns.host)
+
+#: Yields the agent of the host *wanted*. Made once: making it takes longer than running it.
+AGENT: Final = AGENTS.where(_columns.host == bindparam("wanted"))
+
+#: Yields the agent whose token, or whose next one, has the hash *wanted*.
+AGENT_OF: Final = AGENTS.where(
+    or_(_columns.token_hash == bindparam("wanted"), _columns.next_token_hash == bindparam("wanted"))
+)
+
+#: Yields *limit* agents by the names of their hosts, of those after *after*.
+LISTED: Final = AGENTS.where(_columns.host > bindparam("after")).order_by(_columns.host).limit(bindparam("limit"))
 
 
 def parse_agent(row: Row[Any]) -> Agent:
-    """Return a row of the table agents, with its host's uuid and generation, as what it says."""
-    return Agent(**{name: getattr(row, name) for name in PLAIN}, uuid=row.uuid, generation=row.generation)
-
-
-def has_token(token_hash: str) -> ColumnElement[bool]:
-    """Return what holds for the agent whose token, or whose next one, has this hash."""
-    return or_(_columns.token_hash == token_hash, _columns.next_token_hash == token_hash)
+    """Return what `AGENTS` yields as what it says."""
+    return Agent(**row._mapping)  # noqa: SLF001 - how SQLAlchemy calls what is public
 
 
 def put_agent(connection: Connection, agent: Agent) -> None:
     """Enter an agent, or the new token of one; what it told before stays."""
-    ensure(connection, [agent.host])
+    claim(connection, [agent.host])
     row = {name: getattr(agent, name) for name in PLAIN}
     upsert(connection, agents, [row], update=["token_hash", "next_token_hash", "approved", "agent_version"])
 
@@ -109,18 +114,58 @@ def is_known(connection: Connection, host: str) -> bool:
     return connection.execute(select(hosts.c.name).where(hosts.c.name == host)).first() is not None
 
 
+def read_known(connection: Connection) -> list[str]:
+    """Return the names of all hosts."""
+    return list(connection.execute(select(hosts.c.name).order_by(hosts.c.name)).scalars())
+
+
+def read_talking(connection: Connection, names: Sequence[str]) -> list[str]:
+    """Return those of *names* that have an agent which may speak for them, and is not silent."""
+    may_speak = (_columns.token_hash != "", _columns.approved, ~_columns.silent)
+    found: set[str] = set()
+    for portion in portions(names):
+        found.update(connection.execute(select(_columns.host).where(_columns.host.in_(portion), *may_speak)).scalars())
+    return [name for name in names if name in found]
+
+
 def change(connection: Connection, host: str, **values: object) -> bool:
     """Set columns of an agent; return whether there is one."""
     return connection.execute(update(agents).where(_columns.host == host).values(**values)).rowcount == 1
 
 
-def read_places(connection: Connection, names: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """Return how far agents have told: epoch and sequence. The rows are ours until the transaction ends."""
-    found: dict[str, tuple[int, int]] = {}
+#: Yields how far the agents of the hosts *names* have told, the facts that they told last, and whether they are silent.
+PLACES: Final = select(_columns.host, _columns.epoch, _columns.sequence, _columns.fingerprint, _columns.silent).where(
+    _columns.host.in_(bindparam("names", expanding=True))
+)
+
+#: Enters how far an agent has told, and when it was heard; what is older changes nothing.
+TOLD: Final = (
+    update(agents)
+    .where(
+        _columns.host == bindparam("told"),
+        or_(
+            _columns.epoch < bindparam("new_epoch"),
+            and_(_columns.epoch == bindparam("new_epoch"), _columns.sequence < bindparam("new_sequence")),
+        ),
+    )
+    .values(
+        epoch=bindparam("new_epoch"),
+        sequence=bindparam("new_sequence"),
+        boot_id=bindparam("new_boot"),
+        agent_version=bindparam("new_version"),
+        last_seen_at=bindparam("heard"),
+        fingerprint=bindparam("new_fingerprint"),
+        silent=False,
+    )
+)
+
+
+def read_places(connection: Connection, names: Collection[str]) -> dict[str, Row[Any]]:
+    """Return what `PLACES` yields, by host."""
+    found: dict[str, Any] = {}
     for portion in portions(sorted(names)):
-        query = select(_columns.host, _columns.epoch, _columns.sequence).where(_columns.host.in_(portion))
-        rows = connection.execute(query.order_by(_columns.host).with_for_update())
-        found.update((row.host, (row.epoch, row.sequence)) for row in rows)
+        for row in connection.execute(PLACES, {"names": portion}):
+            found[row.host] = row
     return found
 
 
@@ -133,33 +178,12 @@ def put_check_ins(connection: Connection, check_ins: Sequence[CheckIn]) -> None:
             "new_sequence": one.sequence,
             "new_boot": one.boot_id,
             "new_version": one.agent_version,
+            "new_fingerprint": one.fingerprint,
             "heard": one.received_at,
         }
         for one in sorted(check_ins, key=lambda one: one.host)
     ]
-    is_newer = or_(
-        _columns.epoch < bindparam("new_epoch"),
-        and_(_columns.epoch == bindparam("new_epoch"), _columns.sequence < bindparam("new_sequence")),
-    )
-    statement = (
-        update(agents)
-        .where(_columns.host == bindparam("told"), is_newer)
-        .values(
-            epoch=bindparam("new_epoch"),
-            sequence=bindparam("new_sequence"),
-            boot_id=bindparam("new_boot"),
-            agent_version=bindparam("new_version"),
-            last_seen_at=bindparam("heard"),
-        )
-    )
-    connection.execute(statement, rows)
-
-
-def put_fingerprints(connection: Connection, check_ins: Sequence[CheckIn]) -> None:
-    """Enter which facts agents have told in full."""
-    rows = [{"told": one.host, "new": one.fingerprint} for one in check_ins]
-    statement = update(agents).where(_columns.host == bindparam("told")).values(fingerprint=bindparam("new"))
-    connection.execute(statement, rows)
+    connection.execute(TOLD, rows)
 
 
 def read_silent(connection: Connection, where: ColumnElement[bool]) -> list[str]:
@@ -167,10 +191,10 @@ def read_silent(connection: Connection, where: ColumnElement[bool]) -> list[str]
     return list(connection.execute(select(_columns.host).where(where).order_by(_columns.host)).scalars())
 
 
-def set_silent(connection: Connection, names: Sequence[str], *, silent: bool) -> None:
-    """Enter whether agents are silent."""
+def set_silent(connection: Connection, names: Sequence[str]) -> None:
+    """Enter that agents are silent."""
     for portion in portions(names):
-        connection.execute(update(agents).where(_columns.host.in_(portion)).values(silent=silent))
+        connection.execute(update(agents).where(_columns.host.in_(portion)).values(silent=True))
 
 
 # ------------------------------------------------------------------------------------------------------------- commands

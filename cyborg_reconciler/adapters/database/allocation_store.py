@@ -60,7 +60,6 @@ def _row(consumer: str, accelerator: str, amount: int, event: Event) -> dict[str
         "accelerator": accelerator,
         "amount": amount,
         "created_at": event.at,
-        "version": 0,
     }
 
 
@@ -78,7 +77,7 @@ def _read(connection: Connection, consumer: str) -> Allocations | None:
     if not rows:
         return None
     amounts = {row.accelerator: row.amount for row in rows}
-    return Allocations(consumer, amounts, max(row.version for row in rows), min(row.created_at for row in rows))
+    return Allocations(consumer, amounts, max(row.version or 0 for row in rows), min(row.created_at for row in rows))
 
 
 def _touch(connection: Connection, uuids: Sequence[str]) -> None:

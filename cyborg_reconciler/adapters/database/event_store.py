@@ -50,7 +50,7 @@ def _event(row: Row[Any]) -> str:
             "at": row.at,
             "kind": row.kind,
             "host": row.host or None,
-            "run": row.run or None,
+            "run": row.run,
             "message": row.message,
             **lifted,
             "data": data,

@@ -7,22 +7,19 @@ Called by the journal, inside its transactions.
 import functools
 import uuid
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Row, ScalarSelect, and_, bindparam, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, Row, ScalarSelect, and_, bindparam, delete, select, update
 
-from cyborg_reconciler.adapters.database.engine import upsert
+from cyborg_reconciler.adapters.database.engine import NAMES_AT_ONCE, lock_rows, portions, upsert
 from cyborg_reconciler.adapters.database.schema import approvals, conditions, facts, histories, hosts, reboots
 from cyborg_reconciler.core.conditions import Condition
 from cyborg_reconciler.core.state import Health, History, Phase, Sync
 from cyborg_reconciler.documents.plan import PlanDocument
 from cyborg_reconciler.ports import HostRecord, Observation
-
-#: Names in one query. SQLite takes 32766 parameters, PostgreSQL 65535.
-NAMES_AT_ONCE: Final = 5000
 
 _conditions: Final = msgspec.json.Decoder(tuple[Condition, ...])
 
@@ -33,15 +30,13 @@ def decode_conditions(document: str) -> tuple[Condition, ...]:
     return _conditions.decode(document)
 
 
-def portions(names: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Yield *names* in portions that fit a query."""
-    for start in range(0, len(names), NAMES_AT_ONCE):
-        yield names[start : start + NAMES_AT_ONCE]
+def claim(connection: Connection, names: Collection[str]) -> None:
+    """See that there is a row for each of *names*, and keep other writers from them until the transaction ends.
 
-
-def ensure(connection: Connection, names: Sequence[str]) -> None:
-    """See that there is a row for each of *names*."""
+    All that is written of a host is written after this: who reads it in here may rely on it.
+    """
     upsert(connection, hosts, [{"name": name, "uuid": str(uuid.uuid4())} for name in names], update=[])
+    lock_rows(connection, hosts.c.name, names)
 
 
 def find_changed(connection: Connection, digests: Mapping[str, str]) -> list[str]:
@@ -55,7 +50,7 @@ def find_changed(connection: Connection, digests: Mapping[str, str]) -> list[str
 
 def raise_generations(connection: Connection, digests: Mapping[str, str]) -> None:
     """Enter new digests: each raises its host's generation. One that was desired before finds its history again."""
-    ensure(connection, list(digests))
+    claim(connection, digests)
     upsert(connection, histories, [{"host": host, "digest": digest} for host, digest in digests.items()], update=[])
     statement = (
         update(hosts)
@@ -113,6 +108,7 @@ def present_digest(host: ColumnElement[Any]) -> ScalarSelect[Any]:
 
 def forget(connection: Connection, host: str) -> None:
     """Forget the failures and the reboots of *host* under the state that is desired of it now."""
+    lock_rows(connection, hosts.c.name, [host])
     is_present = histories.c.digest == present_digest(histories.c.host)
     connection.execute(update(histories).where(histories.c.host == host, is_present).values(failures=0))
     forget_reboots(connection, [host])
@@ -128,14 +124,14 @@ def forget_reboots(connection: Connection, names: Collection[str]) -> None:
 
 def add_reboot(connection: Connection, host: str, boot_id: str, at: datetime) -> None:
     """Enter a reboot of *host* under the state that is desired of it now."""
-    ensure(connection, [host])
+    claim(connection, [host])
     digest = select(hosts.c.digest).where(hosts.c.name == host).scalar_subquery()
     connection.execute(reboots.insert().values(host=host, digest=digest, boot_id=boot_id, asked_at=at))
 
 
 def set_verdicts(connection: Connection, verified: Mapping[str, bool]) -> None:
     """Enter whether each host was as desired when it was looked at; reboots that led there were not in vain."""
-    ensure(connection, list(verified))
+    claim(connection, verified)
     is_present = histories.c.digest == present_digest(histories.c.host)
     for outcome, values in (
         (True, {"was_synced": True, "failures": 0}),
@@ -149,8 +145,7 @@ def set_verdicts(connection: Connection, verified: Mapping[str, bool]) -> None:
 
 
 def put_facts(connection: Connection, observed: Mapping[str, Observation]) -> None:
-    """Enter the facts of many hosts; those with the fingerprint that is there only move its time."""
-    ensure(connection, list(observed))
+    """Enter the facts of hosts that were claimed; those with the fingerprint that is there only move its time."""
     there: dict[str, str] = {}
     for names in portions(list(observed)):
         rows = connection.execute(select(facts.c.host, facts.c.fingerprint).where(facts.c.host.in_(names)))
@@ -159,7 +154,12 @@ def put_facts(connection: Connection, observed: Mapping[str, Observation]) -> No
     if same:
         touch = update(facts).where(facts.c.host == bindparam("touched")).values(received_at=bindparam("at"))
         connection.execute(touch, [{"touched": host, "at": observed[host].received_at} for host in same])
-    rows_new = [
+    put_new_facts(connection, {h: seen for h, seen in observed.items() if there.get(h) != seen.facts.fingerprint})
+
+
+def put_new_facts(connection: Connection, observed: Mapping[str, Observation]) -> None:
+    """Enter the facts of hosts that were claimed."""
+    rows = [
         {
             "host": host,
             "fingerprint": seen.facts.fingerprint,
@@ -167,9 +167,8 @@ def put_facts(connection: Connection, observed: Mapping[str, Observation]) -> No
             "received_at": seen.received_at,
         }
         for host, seen in observed.items()
-        if there.get(host) != seen.facts.fingerprint
     ]
-    upsert(connection, facts, rows_new, update=["fingerprint", "document", "received_at"])
+    upsert(connection, facts, rows, update=["fingerprint", "document", "received_at"])
 
 
 def read_facts(connection: Connection, names: Sequence[str]) -> dict[str, tuple[bytes, datetime]]:
@@ -187,6 +186,7 @@ def put_records(connection: Connection, records: Sequence[HostRecord]) -> None:
     """Enter where hosts stand. Uuid and generation stay, and so do fingerprint, times and conditions left empty."""
     known = [{"name": r.name, "uuid": r.uuid or str(uuid.uuid4()), "generation": r.generation} for r in records]
     upsert(connection, hosts, known, update=[])
+    lock_rows(connection, hosts.c.name, [record.name for record in records])
     alike: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
     for record in records:
         row = row_of(record)
@@ -220,6 +220,7 @@ def row_of(record: HostRecord) -> dict[str, Any]:
 
 def put_phases(connection: Connection, names: Sequence[str], phase: Phase, failed_in: Phase | None) -> None:
     """Enter in which phase hosts are."""
+    lock_rows(connection, hosts.c.name, names)
     for portion in portions(names):
         values = {"phase": phase.value, "failed_in": failed_in.value if failed_in else ""}
         connection.execute(update(hosts).where(hosts.c.name.in_(portion)).values(values))
@@ -227,9 +228,9 @@ def put_phases(connection: Connection, names: Sequence[str], phase: Phase, faile
 
 def read_records(connection: Connection) -> list[HostRecord]:
     """Return every host, by name."""
-    query = select(hosts, conditions.c.document).outerjoin(conditions)
-    rows = connection.execute(query.order_by(func.lower(hosts.c.name), hosts.c.name))
-    return [parse_record(row) for row in rows]
+    rows = connection.execute(select(hosts, conditions.c.document).outerjoin(conditions))
+    # Not by the database: how it orders depends on its locale.
+    return sorted(map(parse_record, rows), key=lambda record: (record.name.lower(), record.name))
 
 
 def parse_record(row: Row[Any]) -> HostRecord:
@@ -266,7 +267,7 @@ def use_up_approvals(connection: Connection, plan: PlanDocument) -> None:
     """Forget the approvals of what *plan* does: each is to be done once."""
     used = [
         {"approved": host, "under": of_host.generation, "actions": of_host.digest}
-        for host, of_host in plan.hosts.items()
+        for host, of_host in sorted(plan.hosts.items())  # two who delete the same ones do so in the same order
     ]
     where = (
         approvals.c.host == bindparam("approved"),

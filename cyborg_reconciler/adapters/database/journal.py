@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The journal, as the port has it: each method is one transaction, on disk when it returns.
 
-Opened by `bootstrap`, called by `reconcile` and the CLI. Reads and writes the database in the state folder.
+Opened by `bootstrap`, called by `reconcile` and the CLI. Reads and writes the database: a file in the state folder, or
+one on a PostgreSQL server.
 """
 
 import uuid
@@ -13,19 +14,23 @@ from typing import Final, Self
 
 from sqlalchemy import Engine, select
 
-from cyborg_reconciler.adapters.database import declared_rows, event_rows, host_rows, run_rows
-from cyborg_reconciler.adapters.database.agent_store import DatabaseAgentStore
-from cyborg_reconciler.adapters.database.engine import (
-    check_revision,
-    migrate,
-    open_engine,
-    reading,
-    writing,
+from cyborg_reconciler.adapters.database import (
+    declaration_rows,
+    event_rows,
+    host_rows,
+    postgresql,
+    run_rows,
+    sqlite,
 )
+from cyborg_reconciler.adapters.database.agent_store import DatabaseAgentStore
+from cyborg_reconciler.adapters.database.credential_store import DatabaseCredentialStore
+from cyborg_reconciler.adapters.database.discovery_rows import put_found
+from cyborg_reconciler.adapters.database.engine import reading, take_turns, translated, writing
 from cyborg_reconciler.adapters.database.fleet import Fleet
 from cyborg_reconciler.adapters.database.folder import DATABASE_NAME, FolderLock, make_file, make_folder
+from cyborg_reconciler.adapters.database.revision import check_revision, migrate
 from cyborg_reconciler.adapters.database.schema import controllers
-from cyborg_reconciler.adapters.database.store import DatabaseStore
+from cyborg_reconciler.adapters.database.store import DatabaseHardwareStore, DatabaseStore
 from cyborg_reconciler.core.state import History, Host, Phase
 from cyborg_reconciler.documents.declared import Declared
 from cyborg_reconciler.documents.plan import Outcome, PlanDocument
@@ -46,46 +51,60 @@ from cyborg_reconciler.ports import (
 BUSY_TIMEOUT_S: Final = 5.0
 
 
-def open_journal(folder: Path, *, exclusive: bool = True, busy_timeout_s: float = BUSY_TIMEOUT_S) -> "DatabaseJournal":
-    """Open the journal in *folder* for writing: make it, or bring it up to date.
+def open_journal(
+    folder: Path, *, database: str = "", exclusive: bool = True, busy_timeout_s: float = BUSY_TIMEOUT_S
+) -> "DatabaseJournal":
+    """Open the journal for writing: make it, or bring it up to date.
 
-    One process at a time changes hosts: it opens the journal *exclusive*, which raises the fencing token. Others may
-    note what they observe, and approve, beside it.
+    It is on the server that the URL *database* names, or in *folder* where that is empty. One process at a time changes
+    hosts: it opens the journal *exclusive*, which raises the fencing token and takes *folder* too, where its runs are.
+    Others may note what they observe, and approve, beside it.
 
     Raises:
         AlreadyRunningError: another process has it open, exclusive.
         JournalError: it cannot be used.
     """
-    make_folder(folder)
-    lock = FolderLock(folder) if exclusive else None
-    path = folder / DATABASE_NAME
     with ExitStack() as undo:
-        if lock:
+        lock = None
+        if exclusive or not database:
+            make_folder(folder)
+        if exclusive:
+            lock = FolderLock(folder)
             undo.callback(lock.release)
-        make_file(path)
-        engine = open_engine(path, writes=True, busy_timeout_s=busy_timeout_s)
+        seat = postgresql.Seat() if exclusive and database else None
+        if database:
+            engine = postgresql.open_engine(database, writes=True, busy_timeout_s=busy_timeout_s, seat=seat)
+        else:
+            make_file(folder / DATABASE_NAME)
+            engine = sqlite.open_engine(folder / DATABASE_NAME, writes=True, busy_timeout_s=busy_timeout_s)
         undo.callback(engine.dispose)
         migrate(engine)
-        journal = DatabaseJournal(engine, start(engine, by=1 if exclusive else 0), lock)
+        us = start(engine, by=1 if exclusive else 0)
+        if seat:
+            with translated(engine):
+                seat.keep(engine, us.fencing_token)
         undo.pop_all()
-    return journal
+    return DatabaseJournal(engine, us, lock)
 
 
-def open_reader(folder: Path, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> "DatabaseJournal":
-    """Open the journal in *folder* for reading, also while a writer is at work. Its writing methods raise JournalError.
+def open_reader(folder: Path, *, database: str = "", busy_timeout_s: float = BUSY_TIMEOUT_S) -> "DatabaseJournal":
+    """Open the journal for reading, also while a writer is at work. Its writing methods raise JournalError.
 
     Raises:
         JournalError: there is none, or it is of another revision.
     """
     path = folder / DATABASE_NAME
-    if not path.is_file():
+    if not database and not path.is_file():
         raise JournalError(
             wanted=f"a journal in {folder}",
             found="there is none",
             remedy="give the folder with --state; the first `observe`, `plan` or `apply` makes the journal",
         )
     with ExitStack() as undo:
-        engine = open_engine(path, writes=False, busy_timeout_s=busy_timeout_s)
+        if database:
+            engine = postgresql.open_engine(database, writes=False, busy_timeout_s=busy_timeout_s)
+        else:
+            engine = sqlite.open_engine(path, writes=False, busy_timeout_s=busy_timeout_s)
         undo.callback(engine.dispose)
         check_revision(engine)
         journal = DatabaseJournal(engine, read_controller(engine))
@@ -94,8 +113,9 @@ def open_reader(folder: Path, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> "Dat
 
 
 def start(engine: Engine, by: int) -> Controller:
-    """Return who we are: the id that the folder got once, and its token, raised *by* so much."""
+    """Return who we are: the id that the journal got once, and its token, raised *by* so much."""
     with writing(engine) as connection:
+        take_turns(connection)
         row = connection.execute(select(controllers)).one_or_none()
         if row is None:
             us = Controller(id=str(uuid.uuid4()), fencing_token=1)
@@ -114,7 +134,7 @@ def read_controller(engine: Engine) -> Controller:
 
 
 class DatabaseJournal:
-    """The memory, in a database. A context manager: leaving it closes the database and gives the folder back."""
+    """The memory, in a database. A context manager: leaving it closes the database, which others may then have."""
 
     def __init__(self, engine: Engine, controller: Controller, lock: FolderLock | None = None) -> None:
         self._engine, self._controller, self._lock = engine, controller, lock
@@ -126,7 +146,7 @@ class DatabaseJournal:
         self.close()
 
     def close(self) -> None:
-        """Close the database and give the folder back."""
+        """Close the database, and give it and the folder back."""
         self._engine.dispose()
         if self._lock:
             self._lock.release()
@@ -134,6 +154,14 @@ class DatabaseJournal:
     def accelerators(self) -> DatabaseStore:
         """Return the accelerators, in the same database."""
         return DatabaseStore(self._engine)
+
+    def hardware(self) -> DatabaseHardwareStore:
+        """Return the hardware, in the same database."""
+        return DatabaseHardwareStore(self._engine)
+
+    def credentials(self) -> DatabaseCredentialStore:
+        """Return the users' tokens, in the same database."""
+        return DatabaseCredentialStore(self._engine)
 
     def agents(self) -> DatabaseAgentStore:
         """Return the agents, in the same database."""
@@ -167,8 +195,16 @@ class DatabaseJournal:
         """Keep the newest facts of each host; one that was not observed keeps what it has."""
         seen = {host: found for host, found in observed.items() if isinstance(found, Observation)}
         with writing(self._engine) as connection:
-            host_rows.ensure(connection, list(observed))
+            host_rows.claim(connection, observed)
             host_rows.put_facts(connection, seen)
+            if seen:
+                found = {host: one.facts for host, one in seen.items()}
+                put_found(
+                    connection,
+                    found,
+                    declaration_rows.read_catalogue(connection),
+                    max(one.received_at for one in seen.values()),
+                )
 
     def facts(self, hosts: Sequence[str]) -> Mapping[str, tuple[bytes, datetime]]:
         """Return the newest facts of *hosts* and when they were received."""
@@ -250,20 +286,20 @@ class DatabaseJournal:
     # ------------------------------------------------------------------------------------------ declarations and events
     def record_declarations(self, declared: Declared, at: datetime) -> None:
         """Keep what was declared, once per digest, and that it is what is declared now."""
-        rows = declared_rows.rows_of(declared)
+        rows = declaration_rows.rows_of(declared)
         with reading(self._engine) as connection:
-            is_known = declared_rows.read_stamp(connection) == declared_rows.stamp_of(declared, rows)
+            is_known = declaration_rows.read_stamp(connection) == declaration_rows.stamp_of(declared, rows)
         if not is_known:
             with writing(self._engine) as connection:
-                declared_rows.put_declared(connection, declared, rows, at)
+                declaration_rows.put_declared(connection, declared, rows, at)
 
     def record_inventory(self, hosts: Sequence[Host]) -> None:
         """Keep the groups and labels of *hosts*."""
         with reading(self._engine) as connection:
-            changed = declared_rows.find_changed(connection, hosts)
+            changed = declaration_rows.find_changed(connection, hosts)
         if changed:
             with writing(self._engine) as connection:
-                declared_rows.put_inventory(connection, changed)
+                declaration_rows.put_inventory(connection, changed)
 
     def record_event(self, event: Event) -> None:
         """Append to the audit trail."""

@@ -12,7 +12,7 @@ import msgspec
 from sqlalchemy import ColumnElement, Connection, Engine, Row, Subquery, delete, func, literal, null, select, update
 from sqlalchemy.exc import IntegrityError
 
-from cyborg_reconciler.adapters.database import declared_rows
+from cyborg_reconciler.adapters.database import declaration_rows
 from cyborg_reconciler.adapters.database.engine import reading, writing
 from cyborg_reconciler.adapters.database.event_rows import put_event
 from cyborg_reconciler.adapters.database.pages import link, raw, read_page, render
@@ -168,7 +168,7 @@ class DatabaseDeclared:
     def stamp(self) -> str:
         """Return a digest of what was declared."""
         with reading(self._engine) as connection:
-            return declared_rows.read_stamp(connection)
+            return declaration_rows.read_stamp(connection)
 
     def documents(self) -> Sequence[Located[Document]]:
         """Return the tree's documents."""

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, Select, select, update
 
-from cyborg_reconciler.adapters.database.engine import upsert
+from cyborg_reconciler.adapters.database.engine import lock_rows, upsert
 from cyborg_reconciler.adapters.database.schema import outcomes, plans, runs
 from cyborg_reconciler.documents.plan import Outcome, PlanDocument, decode_plan, encode
 from cyborg_reconciler.errors import JournalError
@@ -56,7 +56,8 @@ def end_run(connection: Connection, run: str, status: str, at: datetime) -> None
 
 
 def require_run(connection: Connection, run: str) -> None:
-    """Raise JournalError when there is no such run."""
+    """Raise JournalError when there is no such run; keep others from it until the transaction ends."""
+    lock_rows(connection, runs.c.uuid, [run])
     if connection.execute(select(runs.c.number).where(runs.c.uuid == run)).first() is None:
         raise JournalError(wanted=f"run {run}", found="the journal has no such run", remedy="see `history`")
 
@@ -81,7 +82,7 @@ def read_runs(connection: Connection, query: Select[Any]) -> list[RunRecord]:
     of_run: dict[str, dict[str, str]] = defaultdict(dict)
     wanted = [row.uuid for row in rows]
     found = select(outcomes.c.run_uuid, outcomes.c.host, outcomes.c.status).where(outcomes.c.run_uuid.in_(wanted))
-    for row in connection.execute(found.order_by(outcomes.c.host)):
+    for row in sorted(connection.execute(found), key=lambda row: str(row.host)):
         of_run[row.run_uuid][row.host] = row.status
     return [parse_run(row, of_run[row.uuid]) for row in rows]
 

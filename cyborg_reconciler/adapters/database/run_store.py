@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, Row, Select, func, select, update
 
-from cyborg_reconciler.adapters.database import declared_rows, host_rows, run_rows
-from cyborg_reconciler.adapters.database.engine import reading, upsert, writing
+from cyborg_reconciler.adapters.database import declaration_rows, host_rows, run_rows
+from cyborg_reconciler.adapters.database.engine import lock_rows, reading, upsert, writing
 from cyborg_reconciler.adapters.database.event_rows import put_event
 from cyborg_reconciler.adapters.database.pages import link, raw, read_page, render
 from cyborg_reconciler.adapters.database.schema import cancellations, inventory, outcomes, plans, proposals, runs
@@ -54,6 +54,7 @@ class DatabaseRuns:
     def cancel(self, uuid: str, by: str, event: Event) -> bool:
         """Note that somebody wants the run to end before its next wave."""
         with writing(self._engine) as connection:
+            lock_rows(connection, runs.c.uuid, [uuid])
             is_open = (runs.c.uuid == uuid) & (runs.c.ended_at.is_(None))
             if connection.execute(select(runs.c.number).where(is_open)).first() is None:
                 return False
@@ -128,13 +129,13 @@ class DatabasePlans:
         query = select(inventory.c.host).where(inventory.c.host > after).order_by(inventory.c.host).limit(limit)
         with reading(self._engine) as connection:
             names = list(connection.execute(query).scalars())
-            found = declared_rows.read_inventory(connection, names)
+            found = declaration_rows.read_inventory(connection, names)
         return [found[name] for name in names]
 
     def hosts(self, names: Sequence[str]) -> Mapping[str, Host]:
         """Return those of the hosts called *names* that were in the inventory."""
         with reading(self._engine) as connection:
-            return declared_rows.read_inventory(connection, names)
+            return declaration_rows.read_inventory(connection, names)
 
     def facts(self, names: Sequence[str]) -> Mapping[str, tuple[bytes, datetime]]:
         """Return the newest facts of hosts."""

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# long: one place says what all the tables are
 """What the journal's tables are. Read by the queries beside it; `migrations` brings a database there. No I/O.
 
 Written for PostgreSQL as much as for SQLite: documents are JSON as text, times are UTC, names are never quoted.
@@ -103,7 +104,8 @@ histories = Table(
     PrimaryKeyConstraint("host", "digest"),
 )
 
-#: The newest facts of a host; *received_at* moves when they come again unchanged.
+#: The newest facts of a host; *received_at* moves when they come again unchanged. *units*: the digest of the hardware
+#: that they tell of, as it was entered last.
 facts = Table(
     "facts",
     metadata,
@@ -111,6 +113,7 @@ facts = Table(
     Column("fingerprint", String(255), nullable=False),
     Column("document", Text, nullable=False),
     Column("received_at", UtcDateTime, nullable=False),
+    Column("units", String(64)),
 )
 
 #: What was declared, once for each digest.
@@ -187,7 +190,7 @@ events = Table(
     Column("host", String(255), nullable=False, default="", index=True),
     Column("message", Text, nullable=False, default=""),
     Column("data", Text),
-    Column("run", String(36), nullable=False, default="", server_default="", index=True),
+    Column("run", String(36), index=True),
     Index(None, "kind", "number"),
     Index(None, "at"),
 )
@@ -208,7 +211,6 @@ accelerators = Table(
     Column("name", String(255), nullable=False, unique=True),
     Column("host", String(255)),
     Column("address", String(64)),
-    Column("identity", String(512), nullable=False),
     Column("parent", String(36)),
     Column("origin", String(16), nullable=False),
     Column("claimed", Boolean, nullable=False),
@@ -239,6 +241,7 @@ accelerators = Table(
     Index(None, "state", "uuid"),
     Index(None, "device_type", "uuid"),
     Index(None, "host", "driver"),
+    Index(None, "instance_uuid"),
 )
 
 #: Who has how much of which accelerator; *version* is that of all that the consumer has.
@@ -249,7 +252,7 @@ allocations = Table(
     Column("accelerator", ForeignKey("accelerators.uuid", ondelete="CASCADE"), nullable=False, index=True),
     Column("amount", Integer, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
-    Column("version", BigInteger, nullable=False, default=0, server_default="0"),
+    Column("version", BigInteger),
     PrimaryKeyConstraint("consumer", "accelerator"),
 )
 
@@ -340,6 +343,7 @@ declared_stamp = Table(
     "declared_stamp",
     metadata,
     Column("stamp", String(64), primary_key=True),
+    Column("digest", String(255), nullable=False),
     Column("prunes", Boolean, nullable=False),
     Column("recorded_at", UtcDateTime, nullable=False),
 )
@@ -370,4 +374,34 @@ backends = Table(
     Column("host", String(255), nullable=False),
     Column("driver", String(255), nullable=False),
     Index(None, "host", "driver", unique=True),
+)
+
+#: Every physical device that was ever found on a host. *document* is what the API gives of it.
+hardware = Table(
+    "hardware",
+    metadata,
+    Column("uuid", String(36), primary_key=True),
+    Column("host", ForeignKey("hosts.name", ondelete="CASCADE"), nullable=False),
+    Column("address", String(64), nullable=False),
+    Column("ids", String(64), nullable=False),
+    Column("serial", Text),
+    Column("present", Boolean, nullable=False),
+    Column("is_accelerator", Boolean, nullable=False),
+    Column("document", Text, nullable=False),
+    Column("first_seen_at", UtcDateTime, nullable=False),
+    Index(None, "host", "address"),
+)
+
+#: The users' tokens: what each opens, under the SHA-256 of it. That is how they are found, hence the index.
+credentials = Table(
+    "credentials",
+    metadata,
+    Column("name", String(255), primary_key=True),
+    Column("digest", String(64), nullable=False, unique=True),
+    Column("role", String(16), nullable=False),
+    Column("project_id", String(255)),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime),
+    Column("last_used_at", UtcDateTime),
+    Column("revoked_at", UtcDateTime),
 )

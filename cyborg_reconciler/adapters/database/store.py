@@ -10,11 +10,12 @@ from dataclasses import replace
 from sqlalchemy import Engine
 from sqlalchemy.exc import IntegrityError
 
-from cyborg_reconciler.adapters.database import accelerator_rows
-from cyborg_reconciler.adapters.database.engine import reading, writing
+from cyborg_reconciler.adapters.database import accelerator_rows, discovery_rows
+from cyborg_reconciler.adapters.database.agent_rows import is_known
+from cyborg_reconciler.adapters.database.engine import ask, reading, writing
 from cyborg_reconciler.adapters.database.event_rows import put_event
 from cyborg_reconciler.adapters.database.schema import accelerators
-from cyborg_reconciler.errors import ConflictError, OvertakenError
+from cyborg_reconciler.errors import ConflictError, NotFoundError, OvertakenError
 from cyborg_reconciler.ports import Event
 from cyborg_reconciler.stores import Accelerator, AcceleratorFilter, Page
 
@@ -32,8 +33,8 @@ class DatabaseStore:
 
     def document(self, uuid: str) -> tuple[str, int] | None:
         """Return an accelerator's JSON document and its version."""
-        with reading(self._engine) as connection:
-            return accelerator_rows.read_document(connection, uuid)
+        row = next(iter(ask(self._engine, accelerator_rows.DOCUMENT, wanted=uuid)), None)
+        return None if row is None else (row.document, row.version)
 
     def accelerator(self, uuid: str) -> Accelerator | None:
         """Return the accelerator."""
@@ -50,7 +51,7 @@ class DatabaseStore:
         """Keep a new accelerator."""
         try:
             with writing(self._engine) as connection:
-                accelerator_rows.insert(connection, one)
+                accelerator_rows.insert(connection, [one])
                 put_event(connection, event)
         except IntegrityError as exc:
             raise _taken(one) from exc
@@ -73,6 +74,20 @@ class DatabaseStore:
         """Return the consumers that have an allocation of the accelerator."""
         with reading(self._engine) as connection:
             return accelerator_rows.read_consumers(connection, uuid)
+
+
+class DatabaseHardwareStore:
+    """The hardware, in a database."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def page(self, host: str, limit: int, marker: str) -> Page:
+        """Return a page of the hardware that is there."""
+        with reading(self._engine) as connection:
+            if host and not is_known(connection, host):
+                raise NotFoundError(wanted=f"host {host}", found="there is none")
+            return discovery_rows.read_page(connection, host, limit, marker)
 
 
 def _taken(one: Accelerator) -> ConflictError:

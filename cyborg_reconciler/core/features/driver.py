@@ -130,28 +130,36 @@ def _state(spec: DriverDocSpec, module: reported.Module, subject: Subject) -> Ob
     for device in _devices(spec, subject):
         if isinstance(device.driver, reported.Unknown):
             return Unknown(f"{device.address}: {device.driver.unknown}")
-        if not _is_bound(device, module):
+        if not is_bound(device, module):
             return UNBOUND
     return _doubt(spec, subject) or PRESENT
 
 
 def _doubt(spec: DriverDocSpec, subject: Subject) -> Unknown | None:
     """Return which device may be one of the driver's, since its ids could not be read."""
-    perhaps = (device for device in subject.facts.devices if matches(device, spec.match, perhaps=True))
-    words = (f"{one.address} may be one of its devices: {lacks_ids(one)}" for one in perhaps if lacks_ids(one))
+    perhaps = (one for one in subject.facts.devices if lacks_ids(one) and one.address not in subject.aside)
+    words = (
+        f"{one.address} may be one of its devices: {lacks_ids(one)}"
+        for one in perhaps
+        if matches(one, spec.match, perhaps=True)
+    )
     return next(map(Unknown, words), None)
 
 
 def _devices(spec: DriverDocSpec, subject: Subject) -> list[reported.Device]:
-    """Return the devices that the driver is for and that nothing else was bound to on purpose."""
+    """Return the devices that the driver is set up for and that nothing else was bound to on purpose."""
     return [
         device
         for device in subject.facts.devices
-        if matches(device, spec.match) and device.driver_override is None and device.driver != VFIO
+        if matches(device, spec.match)
+        and device.driver_override is None
+        and device.driver != VFIO
+        and device.address not in subject.aside
     ]
 
 
-def _is_bound(device: reported.Device, module: reported.Module) -> bool:
+def is_bound(device: reported.Device, module: reported.Module) -> bool:
+    """Return whether *module* drives *device*, by its own word or by the device's."""
     drivers = {module_name(name) for name in (device.driver, device.function_driver) if isinstance(name, str)}
     return device.address in module.devices or module_name(module.name) in drivers
 
@@ -342,7 +350,7 @@ def _device_trouble(action: Action, spec: DriverDocSpec, module: reported.Module
         return Reason.UNSUPPORTED, f"{module.name} tells no version: leave driver.version out"
     for device in _devices(spec, subject):
         driver = driver_proper(device)
-        if isinstance(driver, str) and not _is_bound(device, module):
+        if isinstance(driver, str) and not is_bound(device, module):
             text = f"{device.address} is bound to {driver}: declare kernel_modules.blacklist or binding for it"
             return Reason.MANUAL_ACTION_REQUIRED, text
     return None

@@ -135,7 +135,7 @@ class Accelerator(Answer):
     acc_status: Status
     driver: str | None = Field(description="The driver that supports it.", examples=["intel-qat"])
     resource_provider_uuid: Uuid | None = Field(description="Its provider in Placement.")
-    attach_info: dict[str, str] | None = Field(
+    attach_info: dict[str, Any] | None = Field(
         description="How a compute service is to attach it.", examples=[{"type": "PCI", "address": "0000:3b:00.0"}]
     )
     attachment: Attached | None

@@ -43,7 +43,6 @@ def make_accelerators() -> None:
         sa.Column("name", sa.String(255), nullable=False),
         sa.Column("host", sa.String(255)),
         sa.Column("address", sa.String(64)),
-        sa.Column("identity", sa.String(512), nullable=False),
         sa.Column("parent", sa.String(36)),
         sa.Column("origin", sa.String(16), nullable=False),
         sa.Column("claimed", sa.Boolean, nullable=False),
@@ -74,7 +73,7 @@ def make_accelerators() -> None:
         sa.UniqueConstraint("uuid", name="uq_accelerators_uuid"),
         sa.UniqueConstraint("name", name="uq_accelerators_name"),
     )
-    for columns in (["host", "address"], ["state", "uuid"], ["device_type", "uuid"]):
+    for columns in (["host", "address"], ["state", "uuid"], ["device_type", "uuid"], ["instance_uuid"]):
         op.create_index(f"ix_accelerators_{'_'.join(columns)}", "accelerators", columns)
 
 

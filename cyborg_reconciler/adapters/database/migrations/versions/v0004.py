@@ -5,17 +5,17 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "v0004"
-down_revision = "v0002"
+down_revision = "v0003"
 
 TIME = sa.DateTime(timezone=True)
 
 
 def upgrade() -> None:
     """Make the tables, and what is new in others."""
-    op.add_column("events", sa.Column("run", sa.String(36), nullable=False, server_default=""))
+    op.add_column("events", sa.Column("run", sa.String(36)))
     for columns in (["run"], ["kind", "number"], ["at"]):
         op.create_index(f"ix_events_{'_'.join(columns)}", "events", columns)
-    op.add_column("allocations", sa.Column("version", sa.BigInteger, nullable=False, server_default="0"))
+    op.add_column("allocations", sa.Column("version", sa.BigInteger))
     op.create_index("ix_accelerators_host_driver", "accelerators", ["host", "driver"])
     make_declarations()
     make_runs()
@@ -59,6 +59,7 @@ def make_declarations() -> None:
     op.create_table(
         "declared_stamp",
         sa.Column("stamp", sa.String(64), nullable=False),
+        sa.Column("digest", sa.String(255), nullable=False),
         sa.Column("prunes", sa.Boolean, nullable=False),
         sa.Column("recorded_at", TIME, nullable=False),
         sa.PrimaryKeyConstraint("stamp", name="pk_declared_stamp"),

@@ -43,6 +43,27 @@ def upgrade() -> None:
         of_host("commands"),
     )
     op.create_index("ix_commands_host", "commands", ["host"])
+    make_hardware()
+
+
+def make_hardware() -> None:
+    """Make the table of what was found."""
+    op.create_table(
+        "hardware",
+        sa.Column("uuid", sa.String(36), nullable=False),
+        sa.Column("host", sa.String(255), nullable=False),
+        sa.Column("address", sa.String(64), nullable=False),
+        sa.Column("ids", sa.String(64), nullable=False),
+        sa.Column("serial", sa.Text),
+        sa.Column("present", sa.Boolean, nullable=False),
+        sa.Column("is_accelerator", sa.Boolean, nullable=False),
+        sa.Column("document", sa.Text, nullable=False),
+        sa.Column("first_seen_at", TIME, nullable=False),
+        sa.PrimaryKeyConstraint("uuid", name="pk_hardware"),
+        of_host("hardware"),
+    )
+    op.create_index("ix_hardware_host_address", "hardware", ["host", "address"])
+    op.add_column("facts", sa.Column("units", sa.String(64)))
 
 
 def make_agents() -> None:
@@ -75,5 +96,7 @@ def of_host(table: str) -> sa.ForeignKeyConstraint:
 
 def downgrade() -> None:
     """Drop them again."""
-    for table in ("commands", "enrolments", "agents", "identities"):
+    with op.batch_alter_table("facts") as facts:
+        facts.drop_column("units")
+    for table in ("hardware", "commands", "enrolments", "agents", "identities"):
         op.drop_table(table)

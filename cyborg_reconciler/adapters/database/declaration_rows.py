@@ -7,16 +7,19 @@ Called by the journal, which records both, and by the stores, inside their trans
 import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from sqlalchemy import Connection, delete, select
 
-from cyborg_reconciler.adapters.database.engine import upsert
-from cyborg_reconciler.adapters.database.host_rows import portions
+from cyborg_reconciler.adapters.database.engine import portions, take_turns, upsert
 from cyborg_reconciler.adapters.database.schema import declarations, declared_documents, declared_stamp, inventory
 from cyborg_reconciler.core.state import Host
 from cyborg_reconciler.documents.declared import Declared, Located, is_of_tree
+from cyborg_reconciler.documents.driver import Driver, DriverDocSpec
+
+#: Yields the digest of what is declared now. Made once: making it takes longer than running it.
+NEWEST: Final = select(declared_stamp.c.digest)
 
 
 def rows_of(declared: Declared) -> list[dict[str, Any]]:
@@ -47,11 +50,12 @@ def read_stamp(connection: Connection) -> str:
 def put_declared(connection: Connection, declared: Declared, rows: Sequence[Mapping[str, Any]], at: datetime) -> None:
     """Enter what is declared now; of it, the tree's documents by themselves, in the place of those that are there."""
     plain = [{"file": row["file"], "document": msgspec.Raw(row["document"].encode())} for row in rows]
+    take_turns(connection)
     row = {"digest": declared.digest, "document": _text(plain), "first_seen_at": at}
     upsert(connection, declarations, [row], update=[])
     connection.execute(delete(declared_stamp))
-    stamp = {"stamp": stamp_of(declared, rows), "prunes": declared.prunes, "recorded_at": at}
-    connection.execute(declared_stamp.insert().values(stamp))
+    stamp = {"stamp": stamp_of(declared, rows), "digest": declared.digest, "prunes": declared.prunes}
+    connection.execute(declared_stamp.insert().values(**stamp, recorded_at=at))
     connection.execute(delete(declared_documents))
     upsert(connection, declared_documents, [row for row in rows if is_of_tree(row["file"])], update=[])
 
@@ -82,3 +86,28 @@ def read_inventory(connection: Connection, names: Sequence[str]) -> dict[str, Ho
         for portion in portions(names)
         for row in connection.execute(select(inventory).where(inventory.c.host.in_(portion)))
     }
+
+
+def read_catalogue(connection: Connection) -> dict[str, DriverDocSpec]:
+    """Return the drivers of what is declared now, by name; none before anything was."""
+    digest = connection.execute(NEWEST).scalar()
+    if digest is None:
+        return {}
+    if (known := _catalogues.get(digest)) is None:
+        document = connection.execute(select(declarations.c.document).where(declarations.c.digest == digest)).scalar()
+        _catalogues.clear()
+        known = _catalogues[digest] = _parse_catalogue(document or "[]")
+    return known
+
+
+#: The catalogue of the newest declarations, by their digest: decoded once a process.
+_catalogues: dict[str, dict[str, DriverDocSpec]] = {}
+
+
+def _parse_catalogue(document: str) -> dict[str, DriverDocSpec]:
+    found: dict[str, DriverDocSpec] = {}
+    for one in msgspec.json.decode(document):
+        if one["document"].get("kind") == "Driver":
+            driver = Driver.model_validate(one["document"], strict=False)  # it was judged when it was declared
+            found.setdefault(driver.metadata.name, driver.spec)  # the first counts, as in `compile_policies`
+    return found

@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What was found on hosts? The statements that bring hardware and accelerators in step with facts.
+
+Called wherever facts are written, inside that transaction, so that what the API reads is never older than the facts.
+"""
+
+import hashlib
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import Connection, Row, bindparam, select, update
+
+from cyborg_reconciler.adapters.database import accelerator_rows
+from cyborg_reconciler.adapters.database.agent_rows import inventory_of, put_identities
+from cyborg_reconciler.adapters.database.engine import portions, upsert
+from cyborg_reconciler.adapters.database.event_rows import put_events
+from cyborg_reconciler.adapters.database.schema import facts, hardware, hosts
+from cyborg_reconciler.agent_stores import Inventory
+from cyborg_reconciler.core.accelerators import Known, Unit, settle, units
+from cyborg_reconciler.core.state import Health
+from cyborg_reconciler.documents.driver import DriverDocSpec
+from cyborg_reconciler.documents.facts import Facts
+from cyborg_reconciler.ports import Event
+from cyborg_reconciler.stores import Accelerator, Page
+
+#: Drivers by name.
+Catalogue = Mapping[str, DriverDocSpec]
+
+#: Of hardware that was there before, what a new look may change.
+LOOKED_AT: Final = ("address", "serial", "present", "is_accelerator", "document")
+
+#: Yields what the hosts *names* were last found to have, as digests. Made once: making it takes longer than running it.
+DIGESTS: Final = select(facts.c.host, facts.c.units).where(facts.c.host.in_(bindparam("names", expanding=True)))
+
+#: Enters such a digest.
+DIGESTED: Final = update(facts).where(facts.c.host == bindparam("found_on")).values(units=bindparam("digest"))
+
+_encoder: Final = msgspec.json.Encoder(order="deterministic")
+
+
+def put_found(connection: Connection, found: Mapping[str, Facts], catalogue: Catalogue, at: datetime) -> None:
+    """Bring hardware and accelerators in step with the facts of many hosts, whose rows are ours.
+
+    What is new is inserted inactive; what is gone stays, as missing; what an operator declared or laid over it stays.
+    """
+    laid_out = {host: units(one, catalogue) for host, one in found.items()}
+    known_by = {host: inventory_of(one) for host, one in found.items()}
+    digests = {host: digest_of(of_host, known_by[host]) for host, of_host in laid_out.items()}
+    changed = [host for host, old in _read_digests(connection, list(found)).items() if digests[host] != old]
+    for names in portions(changed):
+        put_identities(connection, {host: known_by[host] for host in names})
+        _put_units(connection, {host: laid_out[host] for host in names}, at)
+    if changed:
+        rows = [{"found_on": host, "digest": digests[host]} for host in changed]
+        connection.execute(DIGESTED, rows)
+
+
+def digest_of(found: Iterable[Unit], known_by: Inventory) -> str:
+    """Return what tells whether anything of *found*, or by what the host is known, is another than before."""
+    return hashlib.sha256(_encoder.encode([list(found), known_by])).hexdigest()
+
+
+def _read_digests(connection: Connection, names: Sequence[str]) -> dict[str, str]:
+    read: dict[str, str] = {}
+    for portion in portions(names):
+        read.update((row.host, row.units) for row in connection.execute(DIGESTS, {"names": portion}))
+    return read
+
+
+def _put_units(connection: Connection, found: Mapping[str, Sequence[Unit]], at: datetime) -> None:
+    """Enter the units of hosts, and what became of those that were there before."""
+    known = _read_hardware(connection, list(found))
+    names = connection.execute(select(hosts.c.name, hosts.c.uuid).where(hosts.c.name.in_(found)))
+    host_uuids = {row.name: UUID(row.uuid) for row in names}
+    rows: list[dict[str, Any]] = []
+    offers: dict[str, tuple[str, Unit, str | None]] = {}
+    gone: list[str] = []
+    for host, of_host in found.items():
+        uuids = {
+            address: str(uuid) for address, uuid in settle(of_host, host_uuids[host], _as_known(known[host])).items()
+        }
+        there = [(uuids[unit.address], unit) for unit in of_host if unit.address in uuids]
+        rows += [_hardware_row(host, uuid, unit, at) for uuid, unit in there]
+        offers |= {uuid: (host, unit, uuids.get(unit.parent or "")) for uuid, unit in there if unit.is_accelerator}
+        gone += [row.uuid for row in known[host] if row.present and row.uuid not in uuids.values()]
+    upsert(connection, hardware, rows, update=LOOKED_AT)
+    for portion in portions(gone):
+        connection.execute(update(hardware).where(hardware.c.uuid.in_(portion)).values(present=False))
+    _put_accelerators(connection, offers, gone, at)
+
+
+def _read_hardware(connection: Connection, names: Sequence[str]) -> dict[str, list[Row[Any]]]:
+    """Return what is kept of the hardware of hosts; what is there comes last."""
+    columns = [hardware.c[name] for name in ("uuid", "host", "address", "ids", "serial", "present")]
+    read: dict[str, list[Row[Any]]] = {name: [] for name in names}
+    query = select(*columns).where(hardware.c.host.in_(names)).order_by(hardware.c.present, hardware.c.uuid)
+    for row in connection.execute(query):
+        read[row.host].append(row)
+    return read
+
+
+def _as_known(rows: Iterable[Row[Any]]) -> list[Known]:
+    return [Known(UUID(row.uuid), row.address, row.ids, row.serial) for row in rows if not row.ids.startswith("vf ")]
+
+
+def _hardware_row(host: str, uuid: str, unit: Unit, at: datetime) -> dict[str, Any]:
+    """Return a unit as a row, with the document that the API gives of it."""
+    specs = {
+        "remote": 0,
+        "num": unit.num,
+        "device_type": unit.device_type,
+        "acc_type": unit.acc_type,
+        "vendor_id": unit.vendor_id,
+        "product_id": unit.product_id,
+        "acc_capability": unit.capability,
+    }
+    status = {
+        "setup_required": unit.setup_required,
+        "reboot_required": unit.reboot_required,
+        "health": unit.health,
+        "reason": unit.reason,
+    }
+    document = {"uuid": uuid, "host": host, "address": unit.address, "acc_specs": specs, "acc_status": status}
+    return {
+        "uuid": uuid,
+        "host": host,
+        "address": unit.address,
+        # Which VF of which PF this is, its uuid says: it is never known again by its ids.
+        "ids": f"vf {unit.address}" if unit.parent else f"{unit.vendor_id}:{unit.product_id}",
+        "serial": unit.serial,
+        "present": True,
+        "is_accelerator": bool(unit.is_accelerator),
+        "document": _encoder.encode(document).decode(),
+        "first_seen_at": at,
+    }
+
+
+def _put_accelerators(
+    connection: Connection,
+    offers: Mapping[str, tuple[str, Unit, str | None]],
+    gone: Collection[str],
+    at: datetime,
+) -> None:
+    """Bring accelerators in step: *offers*, of each uuid host, unit and the uuid of its PF, and those that are *gone*.
+
+    What is there and no accelerator any more (a PF that got VFs) is not offered either.
+    """
+    on_hosts = {host for host, _, _ in offers.values()}
+    known = {one.uuid: one for one in accelerator_rows.read_of(connection, on_hosts, gone)}
+    new: list[Accelerator] = []
+    changed: list[Accelerator] = []
+    events: list[Event] = []
+    for uuid, (host, unit, parent) in offers.items():
+        old = known.get(uuid)
+        one = _in_step(old or _inactive(uuid, host, unit, at), host, unit, parent)
+        if old is None:
+            new.append(one)
+            events.append(_event(at, "AcceleratorDiscovered", one, "was found"))
+        elif one != old:
+            changed.append(one)
+    for one in known.values():
+        if one.present and one.uuid not in offers and one.origin == "discovery":
+            changed.append(replace(one, present=False, health=Health.MISSING, state="inactive"))
+            why = "is not there any more" if one.uuid in gone else "is offered by its VFs"
+            events.append(_event(at, "AcceleratorMissing", one, why))
+    accelerator_rows.insert(connection, _with_free_names(connection, new))
+    accelerator_rows.write(connection, [replace(one, version=one.version + 1, updated_at=at) for one in changed])
+    put_events(connection, events)
+
+
+def _event(at: datetime, kind: str, one: Accelerator, words: str) -> Event:
+    data = {"accelerator": one.uuid, "device_type": one.device_type}
+    return Event(at, kind, one.host or "", f"{one.address} {words}", data)
+
+
+def _with_free_names(connection: Connection, new: Sequence[Accelerator]) -> list[Accelerator]:
+    """Return *new* ones with their names: where they stand, unless another that stood there has that name still."""
+    taken = accelerator_rows.read_taken(connection, [one.name for one in new])
+    return [replace(one, name=f"{one.name} {one.uuid[:8]}") if one.name in taken else one for one in new]
+
+
+def _inactive(uuid: str, host: str, unit: Unit, at: datetime) -> Accelerator:
+    return Accelerator(uuid=uuid, name=f"{host} {unit.address}", created_at=at, updated_at=at)
+
+
+def _in_step(one: Accelerator, host: str, unit: Unit, parent: str | None) -> Accelerator:
+    """Return *one* with what discovery says; the rest is its operator's."""
+    return replace(
+        one,
+        host=host,
+        address=unit.address,
+        parent=parent,
+        device_type=unit.device_type,
+        acc_type=unit.acc_type,
+        vendor_id=unit.vendor_id,
+        product_id=unit.product_id,
+        num=unit.num,
+        acc_capability=unit.capability,
+        driver=unit.driver or None,
+        setup_required=unit.setup_required,
+        reboot_required=unit.reboot_required,
+        attach_info=unit.attach_info,
+        health=unit.health,
+        present=True,
+    )
+
+
+# --------------------------------------------------------------------------------------------------------- what is read
+def read_page(connection: Connection, host: str, limit: int, marker: str) -> Page:
+    """Return a page of the documents of the hardware that is there."""
+    query = select(hardware.c.uuid, hardware.c.document).where(hardware.c.present, hardware.c.uuid > marker)
+    if host:
+        query = query.where(hardware.c.host == host)
+    rows = connection.execute(query.order_by(hardware.c.uuid).limit(limit + 1)).all()
+    shown = rows[:limit]
+    return Page([row.document for row in shown], shown[-1].uuid if shown else "", len(rows) > len(shown))

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Databases. Without PostgreSQL's server its tests are skipped, or fail where CYBORG_TESTS_NEED names it, as in CI."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from cyborg_reconciler.adapters.database import postgresql as adapter
+from cyborg_reconciler.adapters.database.revision import migrate
+from tests.postgresql import MISSING, Cluster, find_programs, private_cluster
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A PostgreSQL server of this test process."""
+    programs = find_programs()
+    if programs is None and "postgresql" in os.environ.get("CYBORG_TESTS_NEED", "").split(","):
+        pytest.fail(MISSING)
+    if programs is None:
+        pytest.skip(MISSING)
+    with private_cluster(programs) as cluster:
+        cluster.make_template(make_tables)
+        yield cluster
+
+
+def make_tables(database: str) -> None:
+    engine = adapter.open_engine(database, writes=True, busy_timeout_s=5)
+    migrate(engine)
+    engine.dispose()
+
+
+@pytest.fixture
+def empty_postgresql(cluster: Cluster) -> Iterator[str]:
+    """The URL of a database without tables."""
+    with cluster.database() as url:
+        yield url
+
+
+@pytest.fixture
+def postgresql(cluster: Cluster) -> Iterator[str]:
+    """The URL of a database with the journal's tables, and nothing in them."""
+    with cluster.journal() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest) -> str:
+    """What `database` says in the settings: nothing, and then a URL."""
+    return "" if request.param == "sqlite" else str(request.getfixturevalue("postgresql"))
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_database(request: pytest.FixtureRequest) -> str:
+    """The same, of databases that have no tables yet."""
+    return "" if request.param == "sqlite" else str(request.getfixturevalue("empty_postgresql"))

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands that are about a server: how they find it, what they show, and what they say when it refuses."""
+
+import uuid
+
+import pytest
+
+from cyborg_reconciler.cli.remote import LOCAL, find_remote
+from cyborg_reconciler.errors import SettingsInvalidError
+from tests.integration.api_support import serving
+from tests.integration.console import call
+
+pytestmark = pytest.mark.xdist_group("api")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with serving(tmp_path_factory.mktemp("remote") / "state", "--auth", "none") as server:
+        yield server
+
+
+@pytest.fixture
+def ask(server):
+    """Runs a command about the server."""
+    return lambda *arguments: call(*arguments, "--server", server.url)
+
+
+@pytest.fixture
+def made(server):
+    """Makes an accelerator of a type, and returns its uuid."""
+
+    def make(device_type="CRYPTO", **given):
+        body = {"name": f"card {uuid.uuid4()}", "acc_specs": {"device_type": device_type}, **given}
+        return server("POST", "/v1/accelerators", body).headers["Location"].rpartition("/")[2]
+
+    return make
+
+
+class TestAccelerators:
+    def test_they_are_listed_page_by_page_and_shown(self, ask, made):
+        ours = {made("FPGA") for _ in range(3)}
+        assert {one["uuid"] for one in ask("accelerator", "list", "--type", "FPGA", "--output", "json").data} == ours
+        first = min(ours)
+        table = ask("accelerator", "show", first).output
+        assert table.splitlines()[0].split()[:4] == ["uuid", "name", "host", "type"]
+        assert first in table
+
+    def test_their_state_is_set(self, ask, made):
+        (shown,) = ask("accelerator", "set", made(), "maintenance", "-o", "json").data
+        assert shown["desired_state"] == "maintenance"
+
+
+class TestInstances:
+    def test_a_vm_gets_one_that_is_free_and_gives_all_back(self, ask, made):
+        one, other = made("NVME"), made("NVME")
+        vm = str(uuid.uuid4())
+        attached = [ask("attach-instance", vm, "--type", "NVME", "-o", "json").data[0]["uuid"] for _ in range(2)]
+        assert sorted(attached) == sorted([one, other])
+        third = ask("attach-instance", vm, "--type", "NVME")
+        assert (third.code, third.errors.strip()) == (1, "no accelerator of type NVME is ready and free")
+        assert len(ask("detach-instance", vm, "-o", "json").data) == 2
+        assert (
+            ask("attach-instance", vm, "--accelerator", one, "-o", "json").data[0]["attachment"]["instance_uuid"] == vm
+        )
+        refused = ask("attach-instance", vm, "--accelerator", one)
+        assert (refused.code, "attached already" in refused.last_error) == (1, True)
+        assert ask("detach-instance", vm).code == 0
+
+    def test_both_ways_to_choose_are_one_too_many(self, ask):
+        assert ask("attach-instance", "x", "--type", "GPU", "--accelerator", "y").code == 1
+
+
+class TestServer:
+    def test_one_that_is_not_there_is_told_in_a_line(self):
+        answer = call("accelerator", "list", "--server", "http://127.0.0.1:9")
+        assert answer.code == 1
+        assert "the server http://127.0.0.1:9: " in answer.last_error
+        assert "object at 0x" not in answer.last_error
+
+    def test_it_is_the_one_that_is_given_then_the_environments_then_the_files(self, tmp_path):
+        folder = tmp_path / "cyborg-reconciler"
+        folder.mkdir()
+        token = folder / "token"
+        token.write_text("secret\n")
+        token.chmod(0o600)
+        clouds = "clouds: {east: {server: 'http://east:1', token_file: token}, west: {server: 'http://west:1'}}"
+        (folder / "clouds.yaml").write_text(clouds)
+        environ = {"XDG_CONFIG_HOME": str(tmp_path), "CYBORG_RECONCILER_SERVER": "http://environment:1"}
+        assert find_remote("http://given:1", None, environ).url == "http://given:1"
+        assert find_remote(None, None, environ).url == "http://environment:1"
+        assert find_remote(None, "west", environ).url == "http://west:1"
+        del environ["CYBORG_RECONCILER_SERVER"]
+        assert find_remote(None, "east", environ).url == "http://east:1"
+        with pytest.raises(SettingsInvalidError, match="east, west"):
+            find_remote(None, None, environ)
+        token.chmod(0o644)
+        with pytest.raises(SettingsInvalidError, match="chmod 600"):
+            find_remote(None, "east", environ)
+        assert find_remote(None, None, {"HOME": "/nonexistent"}).url == LOCAL
+
+    @pytest.mark.parametrize("text", ["", "clouds: []", "clouds: {east: {}}", "clouds: [", "\x00"])
+    def test_a_file_that_is_none_of_clouds_is_told(self, tmp_path, text):
+        path = tmp_path / "clouds.yaml"
+        path.write_text(text)
+        with pytest.raises(SettingsInvalidError):
+            find_remote(None, None, {"CYBORG_RECONCILER_CLOUDS": str(path)})

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Does every migration go up and down, with rows in the tables, on either database, and end where the schema says?"""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, Engine, Table, func, inspect, select, text
+
+from cyborg_reconciler.adapters.database import migrations, open_journal, schema
+from cyborg_reconciler.adapters.database.engine import reading, writing
+from cyborg_reconciler.adapters.database.revision import migrate
+from cyborg_reconciler.errors import JournalError
+from cyborg_reconciler.ports import Event
+from tests.integration.databases import opened_anew
+
+NOW = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
+STEPS = [migrations.BASE, *migrations.revisions()]
+
+
+@pytest.fixture
+def engine(tmp_path: Path, empty_database: str) -> Iterator[Engine]:
+    with opened_anew(tmp_path / "state", empty_database) as engine:
+        yield engine
+
+
+def fill(connection: Connection) -> None:
+    """Put a row into every table that is there and has none; all refer to each other."""
+    for table in present(connection):
+        there = {column["name"] for column in inspect(connection).get_columns(table.name)}
+        values = {
+            column.name: NOW if isinstance(column.type, schema.UtcDateTime) else column.type.python_type(1)
+            for column in table.columns
+            if column.name in there and column.name != "number"
+        }
+        if not count(connection)[table.name]:
+            connection.execute(table.insert().values(values))
+
+
+def present(connection: Connection) -> list[Table]:
+    """Return the schema's tables that are there, those first that others refer to."""
+    names = set(inspect(connection).get_table_names())
+    return [table for table in schema.metadata.sorted_tables if table.name in names]
+
+
+def count(connection: Connection) -> dict[str, int]:
+    """Return the number of rows of each table."""
+    query = select(func.count())
+    return {table.name: connection.execute(query.select_from(table)).scalar_one() for table in present(connection)}
+
+
+def test_the_tables_are_those_that_the_last_migration_leaves(engine: Engine) -> None:
+    migrate(engine)
+    with reading(engine) as connection:
+        options = {"compare_type": True, "compare_server_default": True}
+        assert compare_metadata(MigrationContext.configure(connection, opts=options), schema.metadata) == []
+    assert STEPS[-1] == schema.REVISION
+
+
+def test_every_migration_goes_up_and_down_with_data_in_the_tables(
+    engine: Engine, empty_database: str, tmp_path: Path
+) -> None:
+    for revision in STEPS[1:]:  # at each revision every table has a row
+        with writing(engine) as connection:
+            before = count(connection)
+            migrations.move(connection, revision)
+            after = count(connection)
+            assert all(after[table] == rows for table, rows in before.items() if table in after), "what stays, stays"
+            fill(connection)
+            assert set(count(connection).values()) == {1}
+    assert set(before) <= {table.name for table in schema.metadata.sorted_tables}
+    for older, newer in list(pairwise(STEPS))[::-1]:
+        with writing(engine) as connection:
+            before = count(connection)
+            migrations.move(connection, older)
+            left = count(connection)
+            assert all(before[table] == rows for table, rows in left.items()), "what stays keeps its rows"
+            migrations.move(connection, newer)
+            assert count(connection).keys() == before.keys()
+            migrations.move(connection, older)
+    with reading(engine) as connection:
+        assert inspect(connection).get_table_names() == ["alembic_version"]
+    with open_journal(tmp_path / "state", database=empty_database) as journal:
+        journal.record_event(Event(NOW, "works"))
+
+
+def test_a_migration_that_fails_leaves_the_database_as_it_was(engine: Engine) -> None:
+    with writing(engine) as connection:
+        connection.execute(text("CREATE TABLE events (mine TEXT)"))  # made late in the first: it fails half-way
+    with pytest.raises(JournalError, match="already exists"):
+        migrate(engine)
+    with reading(engine) as connection:
+        assert inspect(connection).get_table_names() == ["events"]
