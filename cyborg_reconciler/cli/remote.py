@@ -22,7 +22,7 @@ from cyborg_reconciler.errors import ReconcilerError, SettingsInvalidError
 from cyborg_reconciler.settings import PREFIX
 
 #: Where a server runs that nobody said anything of.
-LOCAL: Final = "http://127.0.0.1:8778"
+LOCAL: Final = "http://127.0.0.1:6670"
 
 TIMEOUT: Final = urllib3.Timeout(connect=10, read=60)
 

@@ -9,7 +9,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -71,9 +72,9 @@ def make_token(
 
 
 @contextmanager
-def serving(state: Path, *arguments: str, **settings: object) -> Iterator[Server]:
+def serving(state: Path, *arguments: str, port: int = 0, **settings: object) -> Iterator[Server]:
     """Yield a server over the state folder *state*; it has ended when the block is left, and its log lies beside it."""
-    command = ["cyborg-reconciler", "serve", "--bind", "127.0.0.1:0", "--state", str(state), *arguments]
+    command = ["cyborg-reconciler", "serve", "--bind", f"127.0.0.1:{port}", "--state", str(state), *arguments]
     with running(command, state, **settings) as server:
         yield server
 
@@ -119,3 +120,11 @@ def problem(answer, status):
     found = Problem.model_validate(answer.json())
     assert (found.status, found.request_id) == (status, answer.headers["X-Openstack-Request-Id"])
     return found
+
+
+def until(is_so: Callable[[], Any], timeout_s: float = 120.0) -> None:
+    """Wait until *is_so*: asked again and again, since no event tells of it."""
+    deadline_s = time.monotonic() + timeout_s
+    while not is_so():
+        assert time.monotonic() < deadline_s, "it did not come to that"
+        time.sleep(0.1)

@@ -106,3 +106,35 @@ def pages(server, path, key):
         path = next((link["href"] for link in page["links"] if link["rel"] == "next"), None)
         count += 1
     return found, count
+
+
+class Follower:
+    """One who follows a stream of events."""
+
+    def __init__(self, world, path, last=None):
+        headers = {"accept": "text/event-stream", **({} if last is None else {"last-event-id": str(last)})}
+        self.answer = world.server.pool.request(
+            "GET", world.server.url + path, headers=headers, preload_content=False, timeout=60
+        )
+        self._rest = b""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_exc):
+        self.answer.close()
+
+    def read(self, count):
+        """The next *count* events."""
+        found = []
+        for chunk in self.answer.stream(amt=None) if count else ():
+            *blocks, self._rest = (self._rest + chunk).split(b"\n\n")
+            for block in blocks:
+                lines = dict(line.split(b": ", 1) for line in block.split(b"\n") if b": " in line)
+                if b"data" in lines:
+                    event = msgspec.json.decode(lines[b"data"])
+                    assert int(lines[b"id"]) == event["number"]
+                    found.append(event)
+            if len(found) >= count:
+                break
+        return found

@@ -201,7 +201,7 @@ class TestAudit:
 
     def test_what_operators_do_at_the_command_line_is_there_as_well(self, place):
         call("token", "create", "typed", "--role", "reader", "--state", place.state)
-        made = next(event for event in place.events("TokenCreated") if event.data["after"]["token"] == "typed")  # noqa: S105 - a name
+        made = next(event for event in place.events("TokenCreated") if event.data["after"]["token"] == "typed")
         assert made.data["by"].endswith("(command line)")
         (enrolled,) = place.events("EnrolmentMinted")
         assert enrolled.data == dict(OPERATOR.trace())

@@ -6,7 +6,6 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
-import msgspec
 import pytest
 
 from cyborg_reconciler.core.state import Health
@@ -25,7 +24,7 @@ from cyborg_reconciler.documents.rest.fleet import (
 from cyborg_reconciler.ports import Event, Unobserved
 from cyborg_reconciler.stores import Accelerator
 from tests.integration.api_support import problem
-from tests.integration.api_world import open_world, pages
+from tests.integration.api_world import Follower, open_world, pages
 
 pytestmark = pytest.mark.xdist_group("api")
 
@@ -244,38 +243,6 @@ class TestEvents:
     def test_a_parameter_that_is_wrong_is_named(self, world, query):
         found = problem(world("GET", f"/v1/events?{query.replace(' ', '%20')}"), 400)
         assert paths_of(found) == {query.partition("=")[0]}
-
-
-class Follower:
-    """One who follows a stream of events."""
-
-    def __init__(self, world, path, last=None):
-        headers = {"accept": "text/event-stream", **({} if last is None else {"last-event-id": str(last)})}
-        self.answer = world.server.pool.request(
-            "GET", world.server.url + path, headers=headers, preload_content=False, timeout=60
-        )
-        self._rest = b""
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_exc):
-        self.answer.close()
-
-    def read(self, count):
-        """The next *count* events."""
-        found = []
-        for chunk in self.answer.stream(amt=None) if count else ():
-            *blocks, self._rest = (self._rest + chunk).split(b"\n\n")
-            for block in blocks:
-                lines = dict(line.split(b": ", 1) for line in block.split(b"\n") if b": " in line)
-                if b"data" in lines:
-                    event = msgspec.json.decode(lines[b"data"])
-                    assert int(lines[b"id"]) == event["number"]
-                    found.append(event)
-            if len(found) >= count:
-                break
-        return found
 
 
 class TestStreams:
