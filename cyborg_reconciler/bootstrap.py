@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The only place where adapters meet ports. Called by the CLI and by the loop."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,13 +12,17 @@ from cyborg_reconciler.adapters.ansible.executor import AnsibleExecutor
 from cyborg_reconciler.adapters.ansible.inventory import AnsibleInventory
 from cyborg_reconciler.adapters.ansible.observer import AnsibleObserver
 from cyborg_reconciler.adapters.ansible.options import AnsibleOptions
-from cyborg_reconciler.adapters.database import open_journal, open_reader
+from cyborg_reconciler.adapters.database import Fleet, open_journal, open_reader
+from cyborg_reconciler.adapters.declarations.catalogue import read_catalogue
+from cyborg_reconciler.adapters.declarations.stored import RecordedDeclarations, StoredPolicies
 from cyborg_reconciler.adapters.declarations.yaml import YamlDeclarations
 from cyborg_reconciler.agent_stores import AgentStore
 from cyborg_reconciler.conductor.agents import Agents, AgentTerms
 from cyborg_reconciler.conductor.saving import SaveOut, Saver
+from cyborg_reconciler.documents.declared import Located
+from cyborg_reconciler.documents.driver import Driver
 from cyborg_reconciler.meters import Tallies
-from cyborg_reconciler.ports import Declarations, Journal
+from cyborg_reconciler.ports import Declarations, Journal, Source
 from cyborg_reconciler.settings import Settings
 from cyborg_reconciler.stores import AcceleratorStore, CredentialStore, HardwareStore
 from cyborg_reconciler.survey import Ports
@@ -29,11 +33,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Which hosts, and by which policies; empty policies serve for what only observes."""
+    """Which hosts, and by which policies: a tree's path, or empty: the API's alone. None serves what only observes."""
 
     inventory: tuple[str, ...]
     limit: str
-    policies: str
+    policies: str | None
 
 
 class SystemClock:
@@ -55,9 +59,24 @@ class NoScheduler:
         """Nobody has to be told of *host*."""
 
 
-def declarations_of(policies: str) -> YamlDeclarations:
-    """Return the source of declarations at the path *policies*; the shipped drivers alone when it is empty."""
-    return YamlDeclarations([Path(policies)] if policies else [])
+def declarations_of(policies: str, others: Sequence[Source] = ()) -> YamlDeclarations:
+    """Return what the tree at the path *policies* declares (none where it is empty), shipped drivers, and *others*."""
+    return YamlDeclarations([Path(policies)] if policies else [], others)
+
+
+def sources_of(fleet: Fleet) -> tuple[Source, ...]:
+    """Return what is declared beside the tree: whatever is added here is resolved together with it everywhere."""
+    return (StoredPolicies(fleet.policies),)
+
+
+def recorded_declarations(fleet: Fleet) -> RecordedDeclarations:
+    """Return what is declared, for a process that cannot see the tree: as it was when hosts were last looked at."""
+    return RecordedDeclarations(fleet.declared, sources_of(fleet))
+
+
+def shipped_drivers() -> Sequence[Located[Driver]]:
+    """Return the drivers that this release brings along."""
+    return read_catalogue()
 
 
 @contextmanager
@@ -78,7 +97,8 @@ def open_ports(settings: Settings, target: Target, *, exclusive: bool) -> Iterat
             run_timeout_s=settings.run_timeout_s,
         )
         clock = SystemClock()
-        declarations: Declarations = declarations_of(target.policies)
+        others = () if target.policies is None else sources_of(journal.fleet())
+        declarations: Declarations = declarations_of(target.policies or "", others)
         yield Ports(
             declarations=declarations,
             inventory=AnsibleInventory(options),
@@ -117,6 +137,7 @@ class Stores:
     agents: AgentStore
     credentials: CredentialStore
     tallies: Tallies
+    fleet: Fleet
 
 
 @contextmanager
@@ -139,6 +160,7 @@ def open_stores(settings: Settings, *, writes: bool = True) -> Iterator[Stores]:
             agents=journal.agents(),
             credentials=journal.credentials(),
             tallies=journal.tallies(),
+            fleet=journal.fleet(),
         )
 
 

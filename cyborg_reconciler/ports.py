@@ -13,6 +13,7 @@ from cyborg_reconciler.core.conditions import Condition
 from cyborg_reconciler.core.state import Health, History, Host, Phase, Sync
 from cyborg_reconciler.documents.declared import Declared
 from cyborg_reconciler.documents.facts import Facts
+from cyborg_reconciler.documents.parse import Parsed
 from cyborg_reconciler.documents.plan import Outcome, PlanDocument
 
 
@@ -70,6 +71,19 @@ class Declarations(Protocol):
         Raises:
             DeclarationsInvalidError: a document has a problem; it lists them all.
         """
+
+    def stamp(self) -> str:
+        """Return a digest that is another one whenever something may be declared otherwise; cheaper than `read`."""
+
+
+class Source(Protocol):
+    """What is declared beside the tree: the API's policies, say. One that cannot be read raises; it never is empty."""
+
+    def read(self) -> Parsed:
+        """Return its documents, each with the place that problems are to name, or all that is wrong with them."""
+
+    def stamp(self) -> str:
+        """Return a digest that is another one whenever `read` may return something else."""
 
 
 class Inventory(Protocol):
@@ -182,13 +196,19 @@ class RunRecord:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An entry of the audit trail."""
+    """An entry of the audit trail.
+
+    Attributes:
+        data: who did it (``by``), how it was (``before``) and is (``after``), where that can be said.
+        run: the uuid of the run that it is of.
+    """
 
     at: datetime
     kind: str
     host: str = ""
     message: str = ""
     data: Mapping[str, Any] | None = None
+    run: str = ""
 
 
 class Journal(Protocol):
@@ -217,7 +237,10 @@ class Journal(Protocol):
         """Return the newest facts of *hosts* and when they were received; hosts without any are left out."""
 
     def record_declarations(self, declared: Declared, at: datetime) -> None:
-        """Keep what was declared, once per digest."""
+        """Keep what was declared, once per digest, and that it is what is declared now."""
+
+    def record_inventory(self, hosts: Sequence[Host]) -> None:
+        """Keep the groups and labels of *hosts*. One that leaves the inventory is known by its last ones."""
 
     def record_hosts(self, records: Sequence[HostRecord]) -> None:
         """Keep where hosts stand, in one transaction. *uuid* and *conditions* may be empty: the journal's own stay."""
@@ -229,7 +252,10 @@ class Journal(Protocol):
         """Return every host ever seen, by name."""
 
     def open_run(self, plan: PlanDocument, at: datetime) -> str:
-        """Keep *plan*, begin a run of it, and return the run's uuid; an approval of it is used up."""
+        """Keep *plan*, begin a run of it, and return the run's uuid; an approval of it is used up.
+
+        The audit trail tells of it, as it does of each outcome and of the end.
+        """
 
     def record_reboot(self, host: str, boot_id: str, at: datetime) -> None:
         """Note, before it is asked for, that *host* will be rebooted from *boot_id* under its present generation."""
@@ -266,3 +292,19 @@ class Journal(Protocol):
 
     def events(self, host: str = "", limit: int = 100) -> Sequence[Event]:
         """Return the newest events, newest first; of one host when *host* is given."""
+
+
+def run_started(run: str, plan: PlanDocument, at: datetime) -> Event:
+    """Return what the journal tells of a run that begins."""
+    return Event(at, "RunStarted", message=f"plan {plan.uuid}", data={"hosts": len(plan.hosts)}, run=run)
+
+
+def run_ended(run: str, status: str, at: datetime) -> Event:
+    """Return what the journal tells of a run that ends."""
+    return Event(at, "RunEnded", message=status, run=run)
+
+
+def apply_ended(run: str, host: str, outcome: Outcome, at: datetime) -> Event:
+    """Return what the journal tells of an outcome."""
+    text = ": ".join(part for part in (outcome.status, outcome.message) if part)
+    return Event(at, "ApplyEnded", host, text, run=run)

@@ -5,20 +5,19 @@ Called by the CLI and by the loop; `survey` is its first half, and its last. All
 is decided afresh from what is declared and observed, so that a pass may be broken off anywhere and the next goes on.
 """
 
-import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 
-from cyborg_reconciler.core.plan import to_document
 from cyborg_reconciler.core.rollout import waves
 from cyborg_reconciler.core.state import Phase, Reason
 from cyborg_reconciler.documents.declared import Declared
-from cyborg_reconciler.documents.plan import PLAN_VERSION, HostPlan, Outcome, PlanDocument, RebootSegment
+from cyborg_reconciler.documents.plan import Outcome, PlanDocument, RebootSegment
 from cyborg_reconciler.errors import ExecutionError, JournalError
 from cyborg_reconciler.phases import WavePhases, put_right
 from cyborg_reconciler.ports import Event, OnProgress
+from cyborg_reconciler.saved_plans import plan_document
 from cyborg_reconciler.survey import (
     HostView,
     Options,
@@ -27,7 +26,6 @@ from cyborg_reconciler.survey import (
     Survey,
     approved,
     host_record,
-    reboot_terms,
     shown_changes,
     survey,
 )
@@ -175,7 +173,7 @@ class _Rollout:
                 if isinstance(segment, RebootSegment):
                     journal.record_reboot(name, segment.boot_id, clock.now())
         for name, plan in document.hosts.items():
-            journal.record_event(Event(clock.now(), "ApplyStarted", name, f"run {run}"))
+            journal.record_event(Event(clock.now(), "ApplyStarted", name, f"run {run}", run=run))
             self.plans.add((name, plan.digest))
             self.passes[name] += 1
         outcomes = self.ports.executor.apply(document, phases.following(self.on_progress))
@@ -238,24 +236,6 @@ def _was_stale(outcome: Outcome) -> bool:
     return outcome.status == "refused" and reasons == {Reason.FACTS_STALE}
 
 
-def plan_document(views: Sequence[HostView], declared: Declared, ports: Ports, options: Options) -> PlanDocument:
-    """Return the plans of *views* in the form in which they travel and are saved."""
-    hosts: dict[str, HostPlan] = {
-        view.host.name: to_document(view.plan, view.desired, view.subject, reboot_terms(view.pool, options))
-        for view in views
-        if view.desired is not None and view.subject is not None
-    }
-    return PlanDocument(
-        plan_version=PLAN_VERSION,
-        uuid=str(uuid.uuid4()),
-        created_at=ports.clock.now().isoformat(),
-        controller_id=ports.controller.id,
-        fencing_token=ports.controller.fencing_token,
-        hosts=hosts,
-        policies_digest=declared.digest,
-    )
-
-
 def resume(ports: Ports) -> Sequence[str]:
     """Close what an earlier process left open, once nothing of it runs any more; return the hosts that it was about.
 
@@ -269,7 +249,7 @@ def resume(ports: Ports) -> Sequence[str]:
         names = [name for name, status in run.hosts.items() if status == "running"]
         ports.journal.close_run(run.uuid, "interrupted", ports.clock.now())
         message = f"run {run.uuid} was interrupted; looking again at {', '.join(names) or 'its hosts'}"
-        ports.journal.record_event(Event(ports.clock.now(), "RunInterrupted", message=message))
+        ports.journal.record_event(Event(ports.clock.now(), "RunInterrupted", message=message, run=run.uuid))
         hosts += names
     put_right(ports.journal, ports.clock.now())
     return tuple(dict.fromkeys(hosts))

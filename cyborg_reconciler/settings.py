@@ -55,6 +55,7 @@ class Settings:
         auth: how users of the REST API say who they are: `token`, or `none` on loopback alone.
         log_format: how servers write their logs, to standard error: `text` for people, `json` for programs.
         metrics_access: who may read `/metrics`: a user who is `reader` at least, or `anybody` who reaches the server.
+        threads: of each process that serves the REST API; event streams take half of them at most.
         heartbeat_interval_s: between two check-ins of an agent; one that misses three is silent.
         save_out_interval_s: between two writes of check-ins in which nothing had changed.
         save_out_batch: check-ins that are written in one transaction, at most.
@@ -84,6 +85,7 @@ class Settings:
     auth: str = "token"
     log_format: str = "text"
     metrics_access: str = "reader"
+    threads: int = 4
     heartbeat_interval_s: int = 60
     save_out_interval_s: int = 5
     save_out_batch: int = 500

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import Protocol
 
 from cyborg_reconciler.core.conditions import Condition, Standing, conditions_of
 from cyborg_reconciler.core.plan import Terms, make_plan
@@ -151,20 +152,66 @@ def survey(
         ReconcilerError: the declarations, the inventory or the journal cannot be used; nothing was changed.
     """
     declared = ports.declarations.read()
-    hosts = ports.inventory.hosts() if hosts is None else hosts
+    if hosts is None:
+        hosts = ports.inventory.hosts()
+        ports.journal.record_inventory(hosts)
     observed = ports.observer.observe(hosts, modules_of(declared), on_progress)
     now = ports.clock.now()
     ports.journal.record_declarations(declared, now)
     ports.journal.record_observations(observed)
-    compiled = compile_policies(declared)
+    views = compare(Basis(declared, ports.journal, ports.controller.id, options), hosts, observed)
+    views = _recorded(views, ports, now, amid)
+    sizes = Counter(view.pool.metadata.name for view in views.values())
+    return Survey(declared, views, sizes, options.limited)
+
+
+class Memory(Protocol):
+    """What hosts are compared with: as the journal has it."""
+
+    def histories(self, digests: Mapping[str, str]) -> Mapping[str, History]:
+        """Return what is remembered of each host under its present generation."""
+
+    def approved(self, host: str, generation: int, digest: str) -> bool:
+        """Return whether just these actions were approved."""
+
+
+class Remembering(Protocol):
+    """Whatever has a journal, or what can stand in its place here."""
+
+    @property
+    def journal(self) -> Memory:
+        """The memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """By what hosts are compared with what is declared.
+
+    Attributes:
+        at: as of when facts are judged; None: as of when they came in. Whether they are still new enough is then asked
+            when something is begun.
+    """
+
+    declared: Declared
+    journal: Memory
+    controller_id: str
+    options: Options
+    at: datetime | None = None
+
+
+def compare(
+    basis: Basis, hosts: Sequence[Host], observed: Mapping[str, Observation | Unobserved]
+) -> dict[str, HostView]:
+    """Return where *hosts* stand by what was *observed*, by name; all I/O is the memory's."""
+    compiled = compile_policies(basis.declared)
     subjects = {
         name: lay_out(o.facts, compiled.catalogue) for name, o in observed.items() if isinstance(o, Observation)
     }
     desired = {host.name: resolve(compiled, host, subjects[host.name]) for host in hosts if host.name in subjects}
-    histories = ports.journal.histories({name: wanted.digest() for name, wanted in desired.items()})
+    histories = basis.journal.histories({name: wanted.digest() for name, wanted in desired.items()})
     views: dict[str, HostView] = {}
     for host in hosts:
-        pool, trouble = _pool(host, declared)
+        pool, trouble = _pool(host, basis.declared)
         found = observed[host.name]
         if trouble is not None:
             views[host.name] = _stuck(host, pool, trouble)
@@ -172,11 +219,16 @@ def survey(
             reason = Reason.UNREACHABLE if found.reason == "Unreachable" else Reason.UNKNOWN
             views[host.name] = _stuck(host, pool, Wait(reason, found.message))
         else:
-            reboot = reboot_terms(pool, options)
-            # As of when the facts came in. Whether they are still new enough is asked when something is begun.
-            at = found.received_at
-            limit = options.facts_max_age
-            terms = Terms(ports.controller.id, reboot, histories[host.name], at, at, limit, host.connection)
+            reboot, seen_at = reboot_terms(pool, basis.options), found.received_at
+            terms = Terms(
+                basis.controller_id,
+                reboot,
+                histories[host.name],
+                basis.at or seen_at,
+                seen_at,
+                basis.options.facts_max_age,
+                host.connection,
+            )
             plan = make_plan(host.name, desired[host.name], subjects[host.name], terms)
             view = HostView(
                 host,
@@ -186,12 +238,10 @@ def survey(
                 desired[host.name],
                 subjects[host.name],
                 history=histories[host.name],
-                observed_at=at,
+                observed_at=seen_at,
             )
-            views[host.name] = replace(view, phase=_phase(view, ports, options))
-    views = _recorded(views, ports, now, amid)
-    sizes = Counter(view.pool.metadata.name for view in views.values())
-    return Survey(declared, views, sizes, options.limited)
+            views[host.name] = replace(view, phase=_phase(view, basis, basis.options))
+    return views
 
 
 def _pool(host: Host, declared: Declared) -> tuple[RolloutPool, Wait | None]:
@@ -201,10 +251,10 @@ def _pool(host: Host, declared: Declared) -> tuple[RolloutPool, Wait | None]:
         return DEFAULT_POOL, Wait(Reason.CONFLICTED, str(exc))
 
 
-def _phase(view: HostView, ports: Ports, options: Options) -> Phase:
+def _phase(view: HostView, memory: Remembering, options: Options) -> Phase:
     if not view.plan.actions:
         return Phase.IDLE
-    return Phase.PLANNED if approved(view, ports, options) else Phase.PENDING_APPROVAL
+    return Phase.PLANNED if approved(view, memory, options) else Phase.PENDING_APPROVAL
 
 
 def _stuck(host: Host, pool: RolloutPool, wait: Wait) -> HostView:
@@ -249,14 +299,14 @@ def _changes_of(actions: Iterable[Action], least: Disruption) -> Shown:
     return found
 
 
-def approved(view: HostView, ports: Ports, options: Options, shown: Shown | None = None) -> bool:
+def approved(view: HostView, memory: Remembering, options: Options, shown: Shown | None = None) -> bool:
     """Return whether the host's plan needs no approval, or has it; a consent is to what was *shown*."""
     if view.pool.spec.approval == "automatic" and not options.saved:
         return True
     planned = _changes_of(view.plan.actions, Disruption.NONE)
     if options.consent and (shown is None or all(key in shown and planned[key] <= shown[key] for key in planned)):
         return True
-    return ports.journal.approved(view.host.name, view.plan.generation, view.plan.digest)
+    return memory.journal.approved(view.host.name, view.plan.generation, view.plan.digest)
 
 
 def _recorded(views: Mapping[str, HostView], ports: Ports, now: datetime, amid: Phase | None) -> dict[str, HostView]:

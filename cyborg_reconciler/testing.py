@@ -50,6 +50,9 @@ from cyborg_reconciler.ports import (
     Progress,
     RunRecord,
     Unobserved,
+    apply_ended,
+    run_ended,
+    run_started,
 )
 from cyborg_reconciler.stores import Credential
 
@@ -87,6 +90,10 @@ class FixedDeclarations:
         if self.error:
             raise self.error
         return self.declared
+
+    def stamp(self) -> str:
+        """Return the digest of what is declared."""
+        return self.read().digest
 
 
 class FixedInventory:
@@ -252,6 +259,7 @@ class _Memory:
     histories: dict[tuple[str, str], History] = field(default_factory=dict)  # by host and digest
     facts: dict[str, tuple[str, bytes, datetime]] = field(default_factory=dict)
     declared: dict[str, tuple[Declared, datetime]] = field(default_factory=dict)
+    inventory: dict[str, Host] = field(default_factory=dict)
     plans: dict[str, PlanDocument] = field(default_factory=dict)
     runs: dict[str, _Run] = field(default_factory=dict)
     outcomes: dict[tuple[str, str], Outcome] = field(default_factory=dict)
@@ -335,6 +343,10 @@ class FakeJournal:
         """Keep what was declared, once per digest."""
         self._work().declared.setdefault(declared.digest, (declared, at))
 
+    def record_inventory(self, hosts: Sequence[Host]) -> None:
+        """Keep the groups and labels of *hosts*."""
+        self._work().inventory.update({host.name: host for host in hosts})
+
     def record_hosts(self, records: Sequence[HostRecord]) -> None:
         """Keep where hosts stand."""
         for record in records:
@@ -372,6 +384,7 @@ class FakeJournal:
         memory.plans.setdefault(plan.uuid, plan)
         record = RunRecord(run, plan.uuid, "running", at, None, dict.fromkeys(sorted(plan.hosts), "running"))
         memory.runs[run] = _Run(record, self._controller.fencing_token)
+        memory.events.append(run_started(run, plan, at))
         return run
 
     def record_reboot(self, host: str, boot_id: str, at: datetime) -> None:  # noqa: ARG002  the port has it
@@ -383,12 +396,13 @@ class FakeJournal:
             raise JournalError(wanted=f"run {run}", found="the journal has no such run", remedy="see `history`")
         return self.memory.runs[run]
 
-    def record_outcome(self, run: str, host: str, outcome: Outcome, at: datetime) -> None:  # noqa: ARG002  the port has it
+    def record_outcome(self, run: str, host: str, outcome: Outcome, at: datetime) -> None:
         """Keep what came out for one host."""
         found = self._run(run)
         hosts = dict(sorted({**found.record.hosts, host: outcome.status}.items()))
         found.record = replace(found.record, hosts=hosts)
         self.memory.outcomes[run, host] = outcome
+        self.memory.events.append(apply_ended(run, host, outcome, at))
 
     def record_verdicts(self, verified: Mapping[str, bool]) -> None:
         """Note whether each host was as desired when it was looked at."""
@@ -403,6 +417,7 @@ class FakeJournal:
         found = self._run(run)
         hosts = {host: status if known == "running" else known for host, known in found.record.hosts.items()}
         found.record = replace(found.record, status=status, ended_at=at, hosts=hosts)
+        self.memory.events.append(run_ended(run, status, at))
 
     def open_runs(self) -> Sequence[RunRecord]:
         """Return the runs that an earlier process left open, oldest first."""

@@ -131,6 +131,7 @@ def _responder(operation: Operation, services: Services, method: str) -> Callabl
             body=parsing.read_body(request, operation),
             seen=parsing.parse_seen(request) if heeds_tags else None,
             token=token,
+            stream_after=parsing.parse_stream(request) if operation.is_stream else None,
         )
         _send(operation.run(services, call), operation, request, response)
 
@@ -167,6 +168,9 @@ def _admitted(operation: Operation, services: Services, request: falcon.Request)
 
 def _send(reply: Reply, operation: Operation, request: falcon.Request, response: falcon.Response) -> None:
     response.status = reply.status or operation.success
+    if reply.stream is not None:
+        response.content_type = reply.content_type
+        response.stream = reply.stream
     body = reply.body.encode() if isinstance(reply.body, str) else reply.body
     if body is not None:
         response.content_type = reply.content_type

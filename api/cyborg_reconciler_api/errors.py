@@ -12,6 +12,7 @@ import msgspec
 from cyborg_reconciler import errors
 from cyborg_reconciler_api import traffic
 from cyborg_reconciler_api.parsing import MAX_BODY_BYTES, MediaTypeError, TooLargeError
+from cyborg_reconciler_api.streams import BusyError
 
 #: Source: RFC 9457.
 PROBLEM: Final = "application/problem+json"
@@ -28,7 +29,10 @@ STATUS: Final[dict[type[BaseException], int]] = {
     errors.ConflictError: 409,
     TooLargeError: 413,
     MediaTypeError: 415,
+    errors.PlanOutdatedError: 409,
+    errors.DeclarationsInvalidError: 409,
     errors.TooManyRequestsError: 429,
+    BusyError: 503,
     errors.JournalError: 503,
     errors.ReconcilerError: 500,
 }

@@ -14,7 +14,7 @@ from typing import Any
 
 from cyborg_reconciler.errors import SettingsInvalidError
 from cyborg_reconciler.logs import configuration
-from cyborg_reconciler.settings import read_settings
+from cyborg_reconciler.settings import PREFIX, read_settings
 from cyborg_reconciler_api import reload as again
 
 try:
@@ -60,9 +60,9 @@ def on_starting(server: Any) -> None:  # noqa: ANN401 - gunicorn has no types
 
 
 def post_fork(server: Any, worker: Any) -> None:  # noqa: ANN401 - gunicorn has no types
-    """Tell a new worker of the folder, before it imports the library that counts."""
-    del worker
+    """Tell a new worker of the folder, before it imports the library that counts, and how many threads it has."""
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = server.metrics_folder
+    os.environ[f"{PREFIX}THREADS"] = str(worker.cfg.threads)
 
 
 def child_exit(server: Any, worker: Any) -> None:  # noqa: ANN401 - gunicorn has no types

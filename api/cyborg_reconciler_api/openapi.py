@@ -14,6 +14,7 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
 from cyborg_reconciler.conductor.callers import Role
+from cyborg_reconciler.documents.base import Name
 from cyborg_reconciler.documents.rest.accelerator import SPEC_KEYS
 from cyborg_reconciler.documents.rest.base import HostName, Problem, Uuid
 from cyborg_reconciler_api.errors import PROBLEM, RETRY_AFTER_S
@@ -40,6 +41,8 @@ its `links` leads on. Times are UTC (RFC 3339), uuids are in lower case with das
 PATH_IDS: Final[Mapping[str, tuple[str, dict[str, Any]]]] = {
     "host": ("The host, as the inventory has it.", TypeAdapter(HostName).json_schema()),
     "driver": ("The driver, by its name.", {"type": "string", "examples": ["intel-qat"]}),
+    "name": ("The name.", TypeAdapter(Name).json_schema()),
+    "consumer": ("Who consumes, as a uuid.", TypeAdapter(Uuid).json_schema()),
     "uuid": ("The uuid, in lower case, with dashes.", TypeAdapter(Uuid).json_schema()),
     "acc_spec": (
         "`acc-specs` for the whole specification, or one key of it.",
@@ -280,7 +283,10 @@ def _answer(
     status: int, words: str, one: Operation, references: Mapping[tuple[str, str], dict[str, Any]]
 ) -> dict[str, Any]:
     """Return the answer of an operation that went well."""
-    names = [*(["ETag"] if one.is_single else []), *(["Location"] if one.success == status == _CREATED else [])]
+    names = [
+        *(["ETag"] if one.is_single and one.answer else []),
+        *(["Location"] if one.success == status == _CREATED else []),
+    ]
     found: dict[str, Any] = {"description": words, "headers": _headers(*names)}
     if status == http.HTTPStatus.NOT_MODIFIED:
         return found

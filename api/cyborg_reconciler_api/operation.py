@@ -21,6 +21,8 @@ JSON: Final = "application/json"
 HTML: Final = "text/html; charset=utf-8"
 TEXT: Final = "text/plain"
 JSON_PATCH: Final = "application/json-patch+json"
+#: Source: HTML Living Standard, 9.2 Server-sent events.
+EVENT_STREAM: Final = "text/event-stream"
 
 #: The methods that change what is there, if it still is what the caller has read.
 CHANGING: Final = frozenset({"PUT", "PATCH", "DELETE"})
@@ -35,6 +37,8 @@ class Call:
             body; None where the operation takes none.
         seen: the version that the caller has read (``If-Match``).
         token: what an agent speaks with; empty where users call.
+        stream_after: the number of the event after which a stream is to begin; -1: with what happens from now on; None:
+            no stream is asked for.
         instance: the path that was asked for.
     """
 
@@ -46,6 +50,7 @@ class Call:
     body: Any = None
     seen: int | None = None
     token: str = ""
+    stream_after: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +58,8 @@ class Reply:
     """What is answered.
 
     Attributes:
-        body: text that is sent as it is; None: nothing is. version: for the header ETag.
+        body: text that is sent as it is; None: nothing is. version: for the header ETag. stream: sent in its place,
+            piece by piece; its ``close`` is called at the end, however that comes.
         status: None where it is the operation's own.
     """
 
@@ -63,6 +69,7 @@ class Reply:
     status: int | None = None
     content_type: str = JSON
     headers: Mapping[str, str] = field(default_factory=dict)
+    stream: Iterator[bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +105,7 @@ class Operation:
         query, request, answer: the documents of parameters, body and answer. content_types: those of the body.
         produces: the content type of the answer; one that is not JSON has no document.
         is_single: the answer is one resource, with an ETag; where something is changed, If-Match is heeded.
+        is_stream: it answers with a stream of events to those who accept one.
     """
 
     run: Callable[[Services, Call], Reply]
@@ -114,6 +122,7 @@ class Operation:
     content_types: tuple[str, ...]
     produces: str
     is_single: bool
+    is_stream: bool
 
 
 #: Path → method → operation.
@@ -141,6 +150,7 @@ def operation(  # noqa: PLR0913 - what an operation says of itself
     content_types: tuple[str, ...] = (JSON,),
     produces: str = JSON,
     is_single: bool = False,
+    is_stream: bool = False,
 ) -> Callable[[Callable[[Services, Call], Reply]], Operation]:
     """Make an operation of a function, whose docstring is its description."""
 
@@ -160,6 +170,7 @@ def operation(  # noqa: PLR0913 - what an operation says of itself
             content_types=content_types,
             produces=produces,
             is_single=is_single,
+            is_stream=is_stream,
         )
 
     return declare

@@ -15,12 +15,15 @@ from cyborg_reconciler.errors import (
     RequestInvalidError,
     UnauthenticatedError,
 )
-from cyborg_reconciler_api.operation import Operation
+from cyborg_reconciler_api.operation import EVENT_STREAM, JSON, Operation
 
 #: The most that a body may have.
 MAX_BODY_BYTES: Final = 1024 * 1024
 
 UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+
+#: What the numbers of events are below.
+MOST_EVENTS: Final = 2**63 - 1
 
 #: What is shown of an input that is wrong.
 SHOWN_CHARACTERS: Final = 200
@@ -104,6 +107,20 @@ def parse_seen(request: falcon.Request) -> int | None:
     if not tag.isdecimal():
         raise OvertakenError(wanted=f"the tag {tag[:SHOWN_CHARACTERS]}", found="another process updated it first")
     return int(tag)
+
+
+def parse_stream(request: falcon.Request) -> int | None:
+    """Return after which event a stream is to begin; -1: with what happens from now on; None: none is asked for.
+
+    Raises:
+        RequestInvalidError: Last-Event-ID is no number.
+    """
+    if request.client_prefers((JSON, EVENT_STREAM)) != EVENT_STREAM:
+        return None
+    last = request.get_header("Last-Event-ID") or "-1"
+    if last != "-1" and not (last.isascii() and last.isdecimal() and int(last) <= MOST_EVENTS):
+        raise RequestInvalidError("the header", [FieldError("Last-Event-ID", "is not the number of an event")])
+    return int(last)
 
 
 def parse_bearer(request: falcon.Request) -> str:

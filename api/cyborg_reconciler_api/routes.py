@@ -4,7 +4,22 @@
 from typing import Final
 
 from cyborg_reconciler_api.operation import Table
-from cyborg_reconciler_api.resources import accelerators, agents, description, hardware, monitoring, root
+from cyborg_reconciler_api.resources import (
+    accelerators,
+    agents,
+    allocations,
+    backends,
+    description,
+    drivers,
+    events,
+    hardware,
+    hosts,
+    monitoring,
+    plans,
+    policies,
+    root,
+    runs,
+)
 
 #: Paths that carry no version.
 UNVERSIONED: Final = frozenset({"/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"})
@@ -19,6 +34,24 @@ ROUTES: Final[Table] = {
         "DELETE": accelerators.detach,
     },
     "/v1/accelerators/{uuid}/{acc_spec}": {"PUT": accelerators.describe},
+    "/v1/allocations/{consumer}": {"GET": allocations.show, "PUT": allocations.put, "DELETE": allocations.remove},
+    "/v1/hosts": {"GET": hosts.list_},
+    "/v1/hosts/{host}": {"GET": hosts.show},
+    "/v1/policies": {"GET": policies.list_, "POST": policies.create},
+    "/v1/policies/{name}": {"GET": policies.show, "PUT": policies.replace, "DELETE": policies.remove},
+    "/v1/drivers": {"GET": drivers.list_},
+    "/v1/drivers/{name}": {"GET": drivers.show},
+    "/v1/backends": {"GET": backends.list_},
+    "/v1/backends/{uuid}": {"GET": backends.show},
+    "/v1/backends/{uuid}/services": {"GET": backends.services_},
+    "/v1/plans": {"POST": plans.create},
+    "/v1/plans/{uuid}": {"GET": plans.show},
+    "/v1/plans/{uuid}/approve": {"POST": plans.approve},
+    "/v1/runs": {"GET": runs.list_},
+    "/v1/runs/{uuid}": {"GET": runs.show},
+    "/v1/runs/{uuid}/cancel": {"POST": runs.cancel},
+    "/v1/runs/{uuid}/events": {"GET": events.of_run},
+    "/v1/events": {"GET": events.list_},
     "/v1/hardware": {"GET": hardware.list_},
     "/v1/hosts/{host}/hardware": {"GET": hardware.list_of_host},
     "/v1/discovery": {"POST": hardware.discover},

@@ -1,17 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the API is given to work with: who decides, what is kept, who may call. Put together by `wsgi`, and by tests."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cyborg_reconciler.conductor.accelerators import Accelerators
 from cyborg_reconciler.conductor.agents import Agents
+from cyborg_reconciler.conductor.allocations import Allocations
 from cyborg_reconciler.conductor.discovery import Discovery
+from cyborg_reconciler.conductor.plans import Plans
+from cyborg_reconciler.conductor.policies import Policies
 from cyborg_reconciler.conductor.refusals import Refusals
+from cyborg_reconciler.conductor.runs import Runs
+from cyborg_reconciler.documents.declared import Located
+from cyborg_reconciler.documents.driver import Driver
+from cyborg_reconciler.fleet_stores import BackendStore, EventStore, HostStore, PlanStore, RunStore
 from cyborg_reconciler.meters import Meter
+from cyborg_reconciler.policy_stores import AllocationStore, DeclaredStore, PolicyStore
 from cyborg_reconciler.stores import AcceleratorStore, HardwareStore
 from cyborg_reconciler_api.access import Scheme
 from cyborg_reconciler_api.rates import Limits
+from cyborg_reconciler_api.streams import Streams
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +41,20 @@ class Services:
     hardware: HardwareStore
     agents: Agents
     discovery: Discovery
+    hosts: HostStore
+    backends: BackendStore
+    policies: Policies
+    policy_store: PolicyStore
+    declared: DeclaredStore
+    shipped_drivers: Sequence[Located[Driver]]
+    plans: Plans
+    plan_store: PlanStore
+    runs: Runs
+    run_store: RunStore
+    events: EventStore
+    streams: Streams
+    allocations: Allocations
+    allocation_store: AllocationStore
     check_database: Callable[[], None]
     meter: Meter
     exposition: Callable[[], bytes]

@@ -7,26 +7,40 @@ Takes the settings of the process, opens the stores, and puts the API together.
 import atexit
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 from wsgiref.types import WSGIApplication
 
-from cyborg_reconciler.bootstrap import Stores, SystemClock, open_meter, open_stores
+from cyborg_reconciler.bootstrap import (
+    Stores,
+    SystemClock,
+    open_meter,
+    open_stores,
+    recorded_declarations,
+    shipped_drivers,
+)
 from cyborg_reconciler.conductor.accelerators import Accelerators
 from cyborg_reconciler.conductor.agents import Agents, AgentTerms
+from cyborg_reconciler.conductor.allocations import Allocations
 from cyborg_reconciler.conductor.credentials import Credentials, Uses
 from cyborg_reconciler.conductor.discovery import Discovery
+from cyborg_reconciler.conductor.plans import Plans
+from cyborg_reconciler.conductor.policies import Policies
 from cyborg_reconciler.conductor.refusals import Refusals
+from cyborg_reconciler.conductor.runs import Runs
 from cyborg_reconciler.conductor.saving import SaveOut, Saver
 from cyborg_reconciler.conductor.secrets import hash_of
 from cyborg_reconciler.errors import SettingsInvalidError
 from cyborg_reconciler.settings import Settings
+from cyborg_reconciler.survey import Options
 from cyborg_reconciler_api.access import Scheme, TokenScheme, nobody_is_asked
 from cyborg_reconciler_api.app import create_app
 from cyborg_reconciler_api.proxies import behind
 from cyborg_reconciler_api.rates import Limits
 from cyborg_reconciler_api.reload import current_settings
 from cyborg_reconciler_api.services import Services
+from cyborg_reconciler_api.streams import Streams
 
 
 def create() -> WSGIApplication:
@@ -44,6 +58,9 @@ def create() -> WSGIApplication:
     stack.callback(saver.close)
     refusals = Refusals(stores.journal, clock)
     stack.callback(refusals.close)
+    fleet, shipped = stores.fleet, shipped_drivers()
+    options = Options(facts_max_age=timedelta(seconds=settings.facts_max_age_s))
+    controller = stores.journal.controller()
     app = create_app(
         Services(
             authenticate=SCHEMES[settings.auth](settings, stores, stack),
@@ -58,6 +75,20 @@ def create() -> WSGIApplication:
             meter=meter,
             exposition=meter.exposition,
             open_paths=frozenset({"/metrics"} if settings.metrics_access == "anybody" else ()),
+            hosts=fleet.hosts,
+            backends=fleet.backends,
+            policies=Policies(fleet.policies, fleet.declared, shipped, clock),
+            policy_store=fleet.policies,
+            declared=fleet.declared,
+            shipped_drivers=shipped,
+            plans=Plans(fleet.plans, recorded_declarations(fleet), controller, clock, options),
+            plan_store=fleet.plans,
+            runs=Runs(fleet.runs, clock),
+            run_store=fleet.runs,
+            events=fleet.events,
+            streams=Streams(fleet.events, most=settings.threads // 2),
+            allocations=Allocations(fleet.allocations, clock),
+            allocation_store=fleet.allocations,
         )
     )
     return behind(app, settings.trusted_proxies)

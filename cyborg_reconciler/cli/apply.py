@@ -2,7 +2,6 @@
 """`apply`: carry out what is planned, and look again; `approve` and `retry` for hosts that wait for a person."""
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -25,13 +24,15 @@ from cyborg_reconciler.cli.common import (
     with_policies,
     with_state,
 )
-from cyborg_reconciler.cli.render import plan_data, plan_text
+from cyborg_reconciler.cli.render import plan_text
 from cyborg_reconciler.core.state import Phase, Reason
-from cyborg_reconciler.documents.plan import HostPlan, PlanDocument, RebootSegment, decode_plan
-from cyborg_reconciler.errors import PlanOutdatedError, PlanUnreadableError
+from cyborg_reconciler.documents.plan import PlanDocument, decode_plan
+from cyborg_reconciler.errors import PlanUnreadableError
 from cyborg_reconciler.reconcile import converge, resume
+from cyborg_reconciler.saved_plans import only
 from cyborg_reconciler.settings import Settings
-from cyborg_reconciler.survey import HostView, Survey, survey
+from cyborg_reconciler.survey import Survey, survey
+from cyborg_reconciler.survey_data import plan_data
 
 
 @click.command(short_help="Make the hosts as declared, and verify it.")
@@ -118,33 +119,6 @@ def read_plan(path: Path) -> PlanDocument:
         return decode_plan(path.read_bytes())
     except OSError as exc:
         raise PlanUnreadableError(wanted=f"a readable plan {path}", found=exc.strerror or str(exc)) from exc
-
-
-def only(seen: Survey, plan: PlanDocument) -> Survey:
-    """Return *seen* cut down to what a saved *plan* does.
-
-    Raises:
-        PlanOutdatedError: it is no longer what would be planned.
-    """
-    hosts: dict[str, HostView] = {}
-    for name, saved in plan.hosts.items():
-        view = seen.hosts.get(name)
-        if view is None:
-            raise PlanOutdatedError(host=name, wanted="the host of the saved plan", found="it is not in the inventory")
-        if view.plan.generation != saved.generation and plan.policies_digest != seen.declared.digest:
-            found = f"generation {view.plan.generation} is declared now"
-            raise PlanOutdatedError(host=name, wanted=f"generation {saved.generation}", found=found)
-        if view.plan.digest != saved.digest:
-            raise PlanOutdatedError(host=name, wanted="the saved plan", found=_what_differs(saved, view))
-        hosts[name] = view
-    return replace(seen, hosts=hosts, limited=True)
-
-
-def _what_differs(saved: HostPlan, view: HostView) -> str:
-    """Return why the plan of a host is not the *saved* one."""
-    if any(isinstance(segment, RebootSegment) for segment in saved.segments) and not view.plan.reboots:
-        return "it reboots the host, which is not allowed now: add --allow-reboot"
-    return "the host, or what is to be done, changed"
 
 
 def tell(seen: Survey) -> None:

@@ -49,7 +49,7 @@ def observe(*, inventory: tuple[str, ...], limit: str, output: str, settings: Se
       cyborg-reconciler observe -i inventory/
       cyborg-reconciler observe -i compute-7, --output json
     """
-    observed, subjects = _look(settings, Target(inventory or settings.inventory, limit, ""), output)
+    observed, subjects = _look(settings, Target(inventory or settings.inventory, limit, None), output)
     if output == "json":
         put_json({host: _data(found) for host, found in observed.items()})
     else:
@@ -143,7 +143,7 @@ def export(*, inventory: tuple[str, ...], limit: str, settings: Settings) -> int
     Example:
       cyborg-reconciler export -i inventory/ > policies/adopted.yml
     """
-    observed, subjects = _look(settings, Target(inventory or settings.inventory, limit, ""), "text")
+    observed, subjects = _look(settings, Target(inventory or settings.inventory, limit, None), "text")
     yaml = YAML()
     yaml.explicit_start = True
     text = io.StringIO()

@@ -23,12 +23,13 @@ from cyborg_reconciler.cli.common import (
     with_policies,
     with_state,
 )
-from cyborg_reconciler.cli.render import plan_data, plan_text
+from cyborg_reconciler.cli.render import plan_text
 from cyborg_reconciler.core.state import Reason
 from cyborg_reconciler.documents.plan import encode
-from cyborg_reconciler.reconcile import plan_document
+from cyborg_reconciler.saved_plans import plan_document
 from cyborg_reconciler.settings import Settings
 from cyborg_reconciler.survey import Survey, survey
+from cyborg_reconciler.survey_data import plan_data
 
 
 @click.command(short_help="What would be done, and what waits.")

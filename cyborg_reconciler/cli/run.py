@@ -8,7 +8,7 @@ from types import FrameType
 
 import click
 
-from cyborg_reconciler.bootstrap import declarations_of, open_ports
+from cyborg_reconciler.bootstrap import open_ports
 from cyborg_reconciler.cli.apply import exit_code
 from cyborg_reconciler.cli.common import (
     DONE,
@@ -23,7 +23,7 @@ from cyborg_reconciler.cli.common import (
 from cyborg_reconciler.cli.progress import shown
 from cyborg_reconciler.cli.render import WAITING, footer
 from cyborg_reconciler.core.state import Sync
-from cyborg_reconciler.errors import AlreadyRunningError, NextStep, ReconcilerError
+from cyborg_reconciler.errors import AlreadyRunningError, JournalError, NextStep, ReconcilerError
 from cyborg_reconciler.phases import put_right
 from cyborg_reconciler.reconcile import converge, resume
 from cyborg_reconciler.settings import Settings
@@ -69,20 +69,28 @@ def run(  # noqa: PLR0913 - the options of a command
     target = target_of(settings, inventory, limit, policies)
     stop = threading.Event()
     options = replace(options_of(settings, limit, consent=yes, allow_reboot=allow_reboot), stop=stop.is_set)
-    source = declarations_of(target.policies)
-
     _stop_on_signals(stop)
     with open_ports(settings, target, exclusive=True) as ports:
         resume(ports)
         while not stop.is_set():
-            stamp = source.stamp()
+            stamp = _stamp(ports, "")
             code = turn(ports, options)
             if once:
                 return code
             waited = 0.0
-            while waited < (interval or settings.interval_s) and source.stamp() == stamp and not stop.wait(WATCH_S):
+            while (
+                waited < (interval or settings.interval_s) and _stamp(ports, stamp) == stamp and not stop.wait(WATCH_S)
+            ):
                 waited += WATCH_S
     return DONE
+
+
+def _stamp(ports: Ports, known: str) -> str:
+    """Return the stamp of what is declared; the one that is *known* where it cannot be had just now."""
+    try:
+        return ports.declarations.stamp()
+    except JournalError:
+        return known
 
 
 def _stop_on_signals(stop: threading.Event) -> None:

@@ -55,9 +55,9 @@ def with_tls(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--bind", metavar="HOST:PORT", default="127.0.0.1:6670", show_default=True, help="Where to listen.")
 @click.option("--auth", type=click.Choice(CHOICES["auth"]), help="How users say who they are.  [default: token]")
 @click.option("--workers", type=click.IntRange(1, 64), default=2, show_default=True, help="Processes that serve.")
-@click.option("--threads", type=click.IntRange(1, 64), default=4, show_default=True, help="Threads of each.")
+@click.option("--threads", type=click.IntRange(1, 64), help="Threads of each.  [default: 4]")
 def serve(  # noqa: PLR0913 - the options of a command
-    *, settings: Settings, tls: dict[str, str], bind: str, auth: str | None, workers: int, threads: int
+    *, settings: Settings, tls: dict[str, str], bind: str, auth: str | None, workers: int, threads: int | None
 ) -> int:
     """Serve the REST API until it is told to stop.
 
@@ -82,7 +82,7 @@ def serve(  # noqa: PLR0913 - the options of a command
         **{f"{PREFIX}{name.upper()}": path for name, path in tls.items()},
     }
     command = [sys.executable, "-m", "gunicorn", "-c", CONFIGURATION, "--bind", bind]
-    command += ["--workers", str(workers), "--threads", str(threads)]
+    command += ["--workers", str(workers), "--threads", str(threads or settings.threads)]
     # A process of gunicorn's own, that goes when this one is killed.
     server = subprocess.Popen(command, env=environ, preexec_fn=_end_with_parent)  # noqa: PLW1509 - no threads here yet
     _pass_on(server, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)

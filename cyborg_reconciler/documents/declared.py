@@ -3,7 +3,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from cyborg_reconciler.documents.driver import Driver
 from cyborg_reconciler.documents.policy import AcceleratorPolicy
@@ -11,6 +11,16 @@ from cyborg_reconciler.documents.pool import RolloutPool
 from cyborg_reconciler.errors import Problem
 
 Document = AcceleratorPolicy | Driver | RolloutPool
+
+#: How the place of a document begins that came over the API, and of one that is shipped. All others are files.
+API_PLACE: Final = "api: "
+SHIPPED_PLACE: Final = "(shipped) "
+
+
+def is_of_tree(place: str) -> bool:
+    """Return whether a document at *place* is a tree's: the API can only read it."""
+    return not place.startswith((API_PLACE, SHIPPED_PLACE))
+
 
 T_co = TypeVar("T_co", bound=Document, covariant=True)
 
@@ -44,6 +54,8 @@ class Declared:
         policies, drivers, pools: ordered by name; a user's drivers come before the shipped ones.
         digest: of all the documents' contents; equal digests mean equal declarations. Empty: nothing is declared.
         warnings: what is allowed, and perhaps not meant.
+        prunes: whether what is owned and no longer declared goes back to what it was. Not when a source that should
+            declare something declares nothing: its documents may be missing by mistake.
     """
 
     policies: tuple[Located[AcceleratorPolicy], ...] = ()
@@ -51,3 +63,4 @@ class Declared:
     pools: tuple[Located[RolloutPool], ...] = ()
     digest: str = ""
     warnings: tuple[Problem, ...] = ()
+    prunes: bool = True

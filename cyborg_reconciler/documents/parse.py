@@ -4,8 +4,9 @@
 Called by the adapters that read declarations, with the text of one file. Pure.
 """
 
+import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -58,6 +59,37 @@ def parse_documents(text: str, file: str) -> Parsed:
         more = Problem(file, last.line, "", "there are more problems from here on", "mend those above first")
         problems = [*problems[:MAX_PROBLEMS], more]
     return Parsed(problems=tuple(problems), drivers=drivers)
+
+
+def parse_json(text: str, place: str) -> Parsed:
+    """Return the document in the JSON *text*, judged as YAML is, of which it is a part; no line is told. Never raises.
+
+    *text*: one line, as `json.dumps` writes it.
+    """
+    parsed = parse_documents(text, place)
+    return Parsed(
+        tuple(Located(located.document, place) for located in parsed.documents),
+        tuple(replace(problem, line=0) for problem in parsed.problems),
+        parsed.drivers,
+    )
+
+
+def load_document(kind: str, text: str) -> Document:
+    """Return a document that was valid when it was kept as JSON.
+
+    Raises:
+        ValueError: it is none of this release.
+    """
+    if kind not in KINDS:
+        raise ValueError(kind)
+    return KINDS[kind].model_validate(_frozen(json.loads(text)))
+
+
+def _frozen(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """Return *value* with its lists as YAML's readers give them."""
+    if isinstance(value, dict):
+        return {name: _frozen(item) for name, item in value.items()}
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
 def _driver_name(tree: Tree) -> str | None:

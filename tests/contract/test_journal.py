@@ -363,3 +363,15 @@ def test_what_was_declared_may_be_recorded_again(journal: Journal) -> None:
     journal.record_declarations(declared, NOON)
     journal.record_declarations(declared, LATER)
     journal.record_declarations(replace(declared, digest="d2"), LATER)
+
+
+def test_the_audit_trail_tells_of_a_run_its_outcomes_and_its_end(journal: Journal) -> None:
+    run = journal.open_run(make_plan("p1", "compute-1"), NOON)
+    journal.record_outcome(run, "compute-1", Outcome(status="failed", message="no space left"), NOON)
+    journal.close_run(run, "failed", LATER)
+    told = [(event.kind, event.host, event.message, event.run) for event in reversed(journal.events())]
+    assert told == [
+        ("RunStarted", "", "plan p1", run),
+        ("ApplyEnded", "compute-1", "failed: no space left", run),
+        ("RunEnded", "", "failed", run),
+    ]

@@ -20,7 +20,7 @@ from cyborg_reconciler.documents.declared import Declared
 from cyborg_reconciler.documents.facts import decode_facts
 from cyborg_reconciler.documents.parse import parse_documents
 from cyborg_reconciler.documents.plan import PlanDocument, encode
-from cyborg_reconciler.reconcile import plan_document
+from cyborg_reconciler.saved_plans import plan_document
 from cyborg_reconciler.simulation import SimulatedHosts, qat_1
 from cyborg_reconciler.survey import Options as Consent
 from cyborg_reconciler.survey import modules_of, survey

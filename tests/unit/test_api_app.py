@@ -2,6 +2,7 @@
 """What becomes of a request before its operation sees it, and of one that never reaches one?"""
 
 import logging
+from dataclasses import fields
 
 import pytest
 from falcon.testing import TestClient
@@ -22,21 +23,17 @@ def nobody(_authorization, _peer):
 
 def client(meter=None, open_paths=()):
     """A client of a server that knows nobody."""
-    services = Services(
-        authenticate=nobody,
-        limits=Limits(0, 0),
-        refusals=Refusals(FakeJournal(), FixedClock()),
-        accelerators=None,
-        accelerator_store=None,
-        hardware=None,
-        agents=None,
-        discovery=None,
-        check_database=lambda: None,
-        meter=meter or CountingMeter(),
-        exposition=lambda: b"numbers 1\n",
-        open_paths=frozenset(open_paths),
-    )
-    return TestClient(create_app(services))
+    used = {
+        "authenticate": nobody,
+        "limits": Limits(0, 0),
+        "refusals": Refusals(FakeJournal(), FixedClock()),
+        "check_database": lambda: None,
+        "meter": meter or CountingMeter(),
+        "exposition": lambda: b"numbers 1\n",
+        "open_paths": frozenset(open_paths),
+    }
+    unused = dict.fromkeys(field.name for field in fields(Services))
+    return TestClient(create_app(Services(**{**unused, **used})))
 
 
 def test_metrics_are_for_users_unless_the_path_is_opened():

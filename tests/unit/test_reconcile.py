@@ -245,4 +245,5 @@ def test_drift_is_marked_once_the_host_was_in_sync(vfs: int) -> None:
 def test_every_change_of_standing_is_an_event() -> None:
     world = World("a")
     world.converge()
-    assert [event.kind for event in reversed(world.journal.events("a"))] == ["OutOfSync", "ApplyStarted", "Synced"]
+    kinds = [event.kind for event in reversed(world.journal.events("a"))]
+    assert kinds == ["OutOfSync", "ApplyStarted", "ApplyEnded", "Synced"]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What people and programs read of a plan."""
 
-from cyborg_reconciler.cli.render import footer, plan_data, plan_text
+from cyborg_reconciler.cli.render import footer, plan_text
 from cyborg_reconciler.core.resolve import Desired
 from cyborg_reconciler.core.rollout import DEFAULT_POOL
 from cyborg_reconciler.core.state import Host, Plan, Reason, Wait
@@ -9,6 +9,7 @@ from cyborg_reconciler.core.subject import lay_out
 from cyborg_reconciler.core.verdict import judge, unobserved
 from cyborg_reconciler.documents.declared import Declared
 from cyborg_reconciler.survey import HostView, Survey
+from cyborg_reconciler.survey_data import plan_data
 from tests.scenarios.story import facts_of, plan_of, policy_of
 
 VFS = {"name": "qat", "sriov": {"num_vfs": 4}}

@@ -2,8 +2,7 @@
 """The operations on accelerators. Source: Cyborg's API proposal of the Pike release, and what this project adds."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Final
-from urllib.parse import urlencode
+from typing import Annotated, Final
 
 from pydantic import Field
 
@@ -23,6 +22,7 @@ from cyborg_reconciler.documents.rest.base import HostName, Request, Title, Uuid
 from cyborg_reconciler.errors import FieldError, NotFoundError, RequestInvalidError
 from cyborg_reconciler.stores import ACCELERATORS, AcceleratorFilter, document_of
 from cyborg_reconciler.stores import Accelerator as Record
+from cyborg_reconciler_api.listing import listed
 from cyborg_reconciler_api.operation import JSON, JSON_PATCH, Call, Reply, Sample, operation
 from cyborg_reconciler_api.services import Services
 
@@ -107,18 +107,7 @@ class AcceleratorQuery(Request):
 )
 def list_(services: Services, call: Call) -> Reply:
     """List accelerators in every state, a page at a time. Filters are AND; `next` in `links` leads to the next page."""
-    page = services.accelerator_store.page(call.query.as_filter())
-    given = call.query.model_dump(mode="json", exclude_unset=True)
-    links = [_link("self", given)]
-    if page.more:
-        links.append(_link("next", {**given, "marker": page.last}))
-    return Reply(f'{{"accelerator":[{",".join(page.documents)}],"links":[{",".join(links)}]}}')
-
-
-def _link(rel: str, parameters: dict[str, Any]) -> str:
-    """Return a link to the list with *parameters*, as JSON; what is encoded for a query needs nothing more for JSON."""
-    words = {key: str(value).lower() if isinstance(value, bool) else value for key, value in parameters.items()}
-    return f'{{"rel":"{rel}","href":"{ACCELERATORS}{"?" if words else ""}{urlencode(words)}"}}'
+    return listed(call, "accelerator", services.accelerator_store.page(call.query.as_filter()))
 
 
 @operation(

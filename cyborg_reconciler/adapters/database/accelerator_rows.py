@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, bindparam, or_, select, update
 
+from cyborg_reconciler.adapters.database.backend_store import register
 from cyborg_reconciler.adapters.database.engine import portions, update_if
 from cyborg_reconciler.adapters.database.schema import accelerators, allocations
 from cyborg_reconciler.core.state import Health
@@ -136,17 +137,22 @@ def insert(connection: Connection, new: Sequence[Accelerator]) -> None:
     """Enter new accelerators."""
     if new:
         connection.execute(accelerators.insert(), [row_of(one) for one in new])
+        register(connection, [(one.host, one.driver) for one in new])
 
 
 def write(connection: Connection, changed: Sequence[Accelerator]) -> None:
     """Put accelerators in the place of their rows, which are ours."""
     if changed:
         connection.execute(WRITTEN, [{f"new_{key}": value for key, value in row_of(one).items()} for one in changed])
+        register(connection, [(one.host, one.driver) for one in changed])
 
 
 def replace_if(connection: Connection, one: Accelerator, seen: int) -> bool:
     """Put *one* in the place of its row, if that still has the version that was *seen*; return whether it had."""
-    return update_if(connection, accelerators, {"uuid": one.uuid}, seen, row_of(one))
+    is_written = update_if(connection, accelerators, {"uuid": one.uuid}, seen, row_of(one))
+    if is_written:
+        register(connection, [(one.host, one.driver)])
+    return is_written
 
 
 def read_consumers(connection: Connection, uuid: str) -> list[str]:

@@ -78,10 +78,10 @@ def portions(names: Sequence[str]) -> Iterator[Sequence[str]]:
         yield names[start : start + NAMES_AT_ONCE]
 
 
-def take_turns(connection: Connection) -> None:
-    """Have the transactions that call this follow one upon another, as all that write do in SQLite."""
+def take_turns(connection: Connection, queue: int = postgresql.TURN) -> None:
+    """Have the transactions that call this with a *queue* follow one upon another, as all that write do in SQLite."""
     if connection.dialect.name == POSTGRESQL:
-        postgresql.wait_for_turn(connection)
+        postgresql.wait_for_turn(connection, queue)
 
 
 def lock_rows(connection: Connection, column: ColumnElement[Any], names: Collection[str]) -> None:

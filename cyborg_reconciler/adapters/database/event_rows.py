@@ -10,30 +10,47 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Row, select
 
+from cyborg_reconciler.adapters.database import postgresql
+from cyborg_reconciler.adapters.database.engine import take_turns
 from cyborg_reconciler.adapters.database.schema import events
 from cyborg_reconciler.ports import Event
 from cyborg_reconciler.tracing import REQUEST_ID
 
 
-def put_event(connection: Connection, event: Event) -> None:
-    """Append to the audit trail; what happens since somebody asked for it bears the id of his request."""
-    put_events(connection, [event])
+def put_event(connection: Connection, event: Event) -> int:
+    """Append to the audit trail, with the id of the request that it came of, and return the entry's number.
+
+    As with `put_events`, let it be the last thing.
+    """
+    in_order(connection)
+    entered = connection.execute(events.insert().values(_row_of(event)))
+    return int(entered.inserted_primary_key[0])  # type: ignore[index]  # an insert of one row has one
 
 
 def put_events(connection: Connection, told: Sequence[Event]) -> None:
-    """Append to the audit trail, in this order."""
-    rows = [
-        {
-            "at": event.at,
-            "kind": event.kind,
-            "host": event.host,
-            "message": event.message,
-            "data": _data_of(event),
-        }
-        for event in told
-    ]
-    if rows:
-        connection.execute(events.insert(), rows)
+    """Append to the audit trail, in this order. Let it be the last thing of a transaction: others wait from here on."""
+    if told:
+        in_order(connection)
+        connection.execute(events.insert(), [_row_of(event) for event in told])
+
+
+def in_order(connection: Connection) -> None:
+    """Have numbers appear in their order, so that whoever has read up to one has missed none.
+
+    SQLite has one writer at a time; elsewhere each waits until those with lower numbers have come to their end.
+    """
+    take_turns(connection, postgresql.EVENTS)
+
+
+def _row_of(event: Event) -> dict[str, Any]:
+    return {
+        "at": event.at,
+        "kind": event.kind,
+        "host": event.host,
+        "message": event.message,
+        "data": _data_of(event),
+        "run": event.run or None,
+    }
 
 
 def _data_of(event: Event) -> str | None:
@@ -53,4 +70,4 @@ def read_events(connection: Connection, host: str, limit: int) -> list[Event]:
 def parse_event(row: Row[Any]) -> Event:
     """Return a row of the table events as what it says."""
     data = None if row.data is None else msgspec.json.decode(row.data, type=dict[str, Any])
-    return Event(at=row.at, kind=row.kind, host=row.host, message=row.message, data=data)
+    return Event(at=row.at, kind=row.kind, host=row.host, message=row.message, data=data, run=row.run or "")

@@ -79,6 +79,28 @@ def read_histories(connection: Connection, names: Sequence[str]) -> dict[str, Hi
     return found
 
 
+def foresee_histories(connection: Connection, digests: Mapping[str, str]) -> dict[str, History]:
+    """Return what `read_histories` would once *digests* are those of what is desired; nothing is written."""
+    found: dict[str, History] = {}
+    for names in portions(list(digests)):
+        asked: dict[tuple[str, str], list[str]] = defaultdict(list)
+        for boot in connection.execute(select(reboots).where(reboots.c.host.in_(names)).order_by(reboots.c.number)):
+            asked[boot.host, boot.digest].append(boot.boot_id)
+        kept = {
+            (row.host, row.digest): row
+            for row in connection.execute(select(histories).where(histories.c.host.in_(names)))
+        }
+        columns = (hosts.c.name, hosts.c.generation, hosts.c.digest)
+        now = {row.name: row for row in connection.execute(select(*columns).where(hosts.c.name.in_(names)))}
+        for name in names:
+            key = name, digests[name]
+            row, known = now.get(name), kept.get(key)
+            generation = (row.generation if row else 0) + (row is None or row.digest != digests[name])
+            seen = (known.was_synced, known.failures) if known else ()
+            found[name] = History(generation, tuple(asked.get(key, ())), *seen)
+    return found
+
+
 def present_digest(host: ColumnElement[Any]) -> ScalarSelect[Any]:
     """Return the digest of what is desired now of the *host* in another table's row."""
     return select(hosts.c.digest).where(hosts.c.name == host).scalar_subquery()

@@ -10,27 +10,43 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self
 
-import msgspec
 from sqlalchemy import Engine, select
 
-from cyborg_reconciler.adapters.database import event_rows, host_rows, postgresql, run_rows, sqlite
+from cyborg_reconciler.adapters.database import (
+    declaration_rows,
+    event_rows,
+    host_rows,
+    postgresql,
+    run_rows,
+    sqlite,
+)
 from cyborg_reconciler.adapters.database.agent_store import DatabaseAgentStore
 from cyborg_reconciler.adapters.database.credential_store import DatabaseCredentialStore
-from cyborg_reconciler.adapters.database.declaration_rows import read_catalogue
 from cyborg_reconciler.adapters.database.discovery_rows import put_found
-from cyborg_reconciler.adapters.database.engine import reading, take_turns, translated, upsert, writing
+from cyborg_reconciler.adapters.database.engine import reading, take_turns, translated, writing
+from cyborg_reconciler.adapters.database.fleet import Fleet
 from cyborg_reconciler.adapters.database.folder import DATABASE_NAME, FolderLock, make_file, make_folder
 from cyborg_reconciler.adapters.database.revision import check_revision, migrate
-from cyborg_reconciler.adapters.database.schema import controllers, declarations
+from cyborg_reconciler.adapters.database.schema import controllers
 from cyborg_reconciler.adapters.database.store import DatabaseHardwareStore, DatabaseStore
 from cyborg_reconciler.adapters.database.tallies import DatabaseTallies
-from cyborg_reconciler.core.state import History, Phase
-from cyborg_reconciler.documents.declared import Declared, Located
+from cyborg_reconciler.core.state import History, Host, Phase
+from cyborg_reconciler.documents.declared import Declared
 from cyborg_reconciler.documents.plan import Outcome, PlanDocument
 from cyborg_reconciler.errors import JournalError
-from cyborg_reconciler.ports import Controller, Event, HostRecord, Observation, RunRecord, Unobserved
+from cyborg_reconciler.ports import (
+    Controller,
+    Event,
+    HostRecord,
+    Observation,
+    RunRecord,
+    Unobserved,
+    apply_ended,
+    run_ended,
+    run_started,
+)
 
 #: How long to wait for another connection's lock before JournalLockedError.
 BUSY_TIMEOUT_S: Final = 5.0
@@ -156,6 +172,10 @@ class DatabaseJournal:
         """Return the numbers of what there is, in the same database."""
         return DatabaseTallies(self._engine)
 
+    def fleet(self) -> Fleet:
+        """Return what the API shows and keeps besides, in the same database."""
+        return Fleet(self._engine)
+
     def controller(self) -> Controller:
         """Return who we are; a reader has token 0."""
         return self._controller
@@ -184,7 +204,12 @@ class DatabaseJournal:
             host_rows.put_facts(connection, seen)
             if seen:
                 found = {host: one.facts for host, one in seen.items()}
-                put_found(connection, found, read_catalogue(connection), max(one.received_at for one in seen.values()))
+                put_found(
+                    connection,
+                    found,
+                    declaration_rows.read_catalogue(connection),
+                    max(one.received_at for one in seen.values()),
+                )
 
     def facts(self, hosts: Sequence[str]) -> Mapping[str, tuple[bytes, datetime]]:
         """Return the newest facts of *hosts* and when they were received."""
@@ -232,17 +257,21 @@ class DatabaseJournal:
         """Keep *plan*, begin a run of it, and return the run's uuid; approvals of it are used up."""
         with writing(self._engine) as connection:
             host_rows.use_up_approvals(connection, plan)
-            return run_rows.add_run(connection, plan, self._controller.fencing_token, at)
+            run = run_rows.add_run(connection, plan, self._controller.fencing_token, at)
+            event_rows.put_event(connection, run_started(run, plan, at))
+        return run
 
     def record_outcome(self, run: str, host: str, outcome: Outcome, at: datetime) -> None:
         """Keep what came out for one host."""
         with writing(self._engine) as connection:
             run_rows.put_outcome(connection, {"run_uuid": run, "host": host, "ended_at": at}, outcome)
+            event_rows.put_event(connection, apply_ended(run, host, outcome, at))
 
     def close_run(self, run: str, status: str, at: datetime) -> None:
         """End a run, and the outcomes that are still running."""
         with writing(self._engine) as connection:
             run_rows.end_run(connection, run, status, at)
+            event_rows.put_event(connection, run_ended(run, status, at))
 
     def open_runs(self) -> Sequence[RunRecord]:
         """Return the runs that an earlier process left open, oldest first; to a reader, all that are open."""
@@ -261,10 +290,21 @@ class DatabaseJournal:
 
     # ------------------------------------------------------------------------------------------ declarations and events
     def record_declarations(self, declared: Declared, at: datetime) -> None:
-        """Keep what was declared, once per digest."""
-        row = {"digest": declared.digest, "document": encode_declared(declared), "first_seen_at": at}
-        with writing(self._engine) as connection:
-            upsert(connection, declarations, [row], update=[])
+        """Keep what was declared, once per digest, and that it is what is declared now."""
+        rows = declaration_rows.rows_of(declared)
+        with reading(self._engine) as connection:
+            is_known = declaration_rows.read_stamp(connection) == declaration_rows.stamp_of(declared, rows)
+        if not is_known:
+            with writing(self._engine) as connection:
+                declaration_rows.put_declared(connection, declared, rows, at)
+
+    def record_inventory(self, hosts: Sequence[Host]) -> None:
+        """Keep the groups and labels of *hosts*."""
+        with reading(self._engine) as connection:
+            changed = declaration_rows.find_changed(connection, hosts)
+        if changed:
+            with writing(self._engine) as connection:
+                declaration_rows.put_inventory(connection, changed)
 
     def record_event(self, event: Event) -> None:
         """Append to the audit trail."""
@@ -275,19 +315,3 @@ class DatabaseJournal:
         """Return the newest events, newest first; of one host when *host* is given."""
         with reading(self._engine) as connection:
             return event_rows.read_events(connection, host, limit)
-
-
-def encode_declared(declared: Declared) -> str:
-    """Return the documents, each with its file, as JSON."""
-    plain = [
-        *map(plain_document, declared.policies),
-        *map(plain_document, declared.drivers),
-        *map(plain_document, declared.pools),
-    ]
-    return msgspec.json.encode(plain).decode()
-
-
-def plain_document(located: Located[Any]) -> dict[str, Any]:
-    """Return a document as it was written, with its file."""
-    written = located.document.model_dump(mode="json", by_alias=True, exclude_unset=True)
-    return {"file": located.file, "document": written}

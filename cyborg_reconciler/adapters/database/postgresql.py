@@ -40,6 +40,7 @@ WRITES: Final[Mapping[str, Any]] = {"isolation_level": "READ COMMITTED"}
 LOCKS: Final = 0x6379626F
 WRITER: Final = 1
 TURN: Final = 2
+EVENTS: Final = 3
 
 #: How long the server may take to notice that a process has ended, which held the lock; and how often it is looked at.
 LEAVE_S: Final = 1.0
@@ -271,6 +272,6 @@ def one_line(exc: BaseException | None) -> str:
     return " ".join((getattr(diagnosis, "message_primary", None) or str(exc)).split())
 
 
-def wait_for_turn(connection: Connection) -> None:
-    """Have this transaction wait for others that have called this, until they are through."""
-    connection.execute(text(f"SELECT pg_advisory_xact_lock({LOCKS}, {TURN})"))
+def wait_for_turn(connection: Connection, queue: int = TURN) -> None:
+    """Have this transaction wait for others that have called this with the same *queue*, until they are through."""
+    connection.execute(text(f"SELECT pg_advisory_xact_lock({LOCKS}, {queue})"))

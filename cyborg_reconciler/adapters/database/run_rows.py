@@ -23,8 +23,7 @@ RUNNING: Final = "running"
 def add_run(connection: Connection, plan: PlanDocument, fencing_token: int, at: datetime) -> str:
     """Enter a run of *plan*, all of whose hosts are running, and return its uuid."""
     run = str(uuid.uuid4())
-    kept = {"uuid": plan.uuid, "document": encode(plan).decode(), "recorded_at": at}
-    upsert(connection, plans, [kept], update=[])
+    put_plan(connection, plan, at)
     connection.execute(
         runs.insert().values(
             uuid=run, plan_uuid=plan.uuid, fencing_token=fencing_token, status=RUNNING, started_at=at, ended_at=None
@@ -33,6 +32,12 @@ def add_run(connection: Connection, plan: PlanDocument, fencing_token: int, at: 
     rows = [{"run_uuid": run, "host": host, "status": RUNNING, "document": "", "ended_at": None} for host in plan.hosts]
     upsert(connection, outcomes, rows, update=[])
     return run
+
+
+def put_plan(connection: Connection, plan: PlanDocument, at: datetime) -> None:
+    """Enter a plan, unless it is there."""
+    kept = {"uuid": plan.uuid, "document": encode(plan).decode(), "recorded_at": at}
+    upsert(connection, plans, [kept], update=[])
 
 
 def put_outcome(connection: Connection, row: dict[str, Any], outcome: Outcome) -> None:

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# long: one place says what all the tables are
 """What the journal's tables are. Read by the queries beside it; `migrations` brings a database there. No I/O.
 
 Written for PostgreSQL as much as for SQLite: documents are JSON as text, times are UTC, names are never quoted.
@@ -179,7 +180,7 @@ approvals = Table(
     PrimaryKeyConstraint("host", "generation", "digest"),
 )
 
-#: The audit trail. Rows are added, and never changed.
+#: The audit trail. Rows are added, and never changed; *run* is the uuid of the one that the event is of.
 events = Table(
     "events",
     metadata,
@@ -189,6 +190,9 @@ events = Table(
     Column("host", String(255), nullable=False, default="", index=True),
     Column("message", Text, nullable=False, default=""),
     Column("data", Text),
+    Column("run", String(36), index=True),
+    Index(None, "kind", "number"),
+    Index(None, "at"),
 )
 
 #: What the public API offers. The first column and the names up to *remotable* are those of Cyborg's own specification.
@@ -236,10 +240,11 @@ accelerators = Table(
     Index(None, "host", "address"),
     Index(None, "state", "uuid"),
     Index(None, "device_type", "uuid"),
+    Index(None, "host", "driver"),
     Index(None, "instance_uuid"),
 )
 
-#: Who has how much of which accelerator.
+#: Who has how much of which accelerator; *version* is that of all that the consumer has.
 allocations = Table(
     "allocations",
     metadata,
@@ -247,6 +252,7 @@ allocations = Table(
     Column("accelerator", ForeignKey("accelerators.uuid", ondelete="CASCADE"), nullable=False, index=True),
     Column("amount", Integer, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
+    Column("version", BigInteger),
     PrimaryKeyConstraint("consumer", "accelerator"),
 )
 
@@ -298,6 +304,76 @@ commands = Table(
     Column("command", String(32), nullable=False),
     Column("driver", String(255)),
     Column("asked_at", UtcDateTime, nullable=False),
+)
+
+#: The hosts of the inventory, as the last look at it found them. Groups and labels are JSON.
+inventory = Table(
+    "inventory",
+    metadata,
+    Column("host", String(255), primary_key=True),
+    Column("groups", Text, nullable=False),
+    Column("labels", Text, nullable=False),
+)
+
+#: The policies that the API was given, as JSON. *version* is the number of the event that tells of the last change.
+policies = Table(
+    "policies",
+    metadata,
+    Column("name", String(255), primary_key=True),
+    Column("document", Text, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+)
+
+#: What the tree declared when it was last read, a row a document; *lines* says where in *file* its fields stand.
+declared_documents = Table(
+    "declared_documents",
+    metadata,
+    Column("kind", String(32), nullable=False),
+    Column("name", String(255), nullable=False),
+    Column("file", Text, nullable=False),
+    Column("lines", Text, nullable=False),
+    Column("document", Text, nullable=False),
+    PrimaryKeyConstraint("kind", "name"),
+)
+
+#: One row at most: sha256 over what is declared, so that it is written when it changes and not before.
+declared_stamp = Table(
+    "declared_stamp",
+    metadata,
+    Column("stamp", String(64), primary_key=True),
+    Column("digest", String(255), nullable=False),
+    Column("prunes", Boolean, nullable=False),
+    Column("recorded_at", UtcDateTime, nullable=False),
+)
+
+#: The plans that the API was asked for; *document* is what it gives of them.
+proposals = Table(
+    "proposals",
+    metadata,
+    Column("plan_uuid", ForeignKey("plans.uuid", ondelete="CASCADE"), primary_key=True),
+    Column("allow_reboot", Boolean, nullable=False),
+    Column("document", Text, nullable=False),
+)
+
+#: Runs that somebody wants to end before their next wave.
+cancellations = Table(
+    "cancellations",
+    metadata,
+    Column("run_uuid", ForeignKey("runs.uuid", ondelete="CASCADE"), primary_key=True),
+    Column("requested_at", UtcDateTime, nullable=False),
+    Column("requested_by", String(255), nullable=False),
+)
+
+#: One driver on one host, of every accelerator that ever had both.
+backends = Table(
+    "backends",
+    metadata,
+    Column("uuid", String(36), primary_key=True),
+    Column("host", String(255), nullable=False),
+    Column("driver", String(255), nullable=False),
+    Index(None, "host", "driver", unique=True),
 )
 
 #: Every physical device that was ever found on a host. *document* is what the API gives of it.

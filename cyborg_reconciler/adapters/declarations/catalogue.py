@@ -7,7 +7,7 @@ Reads the package's own data, once a process. Called by `yaml`, and by whoever s
 import functools
 from importlib import resources
 
-from cyborg_reconciler.documents.declared import Located
+from cyborg_reconciler.documents.declared import SHIPPED_PLACE, Located
 from cyborg_reconciler.documents.driver import Driver
 from cyborg_reconciler.documents.parse import parse_documents
 from cyborg_reconciler.errors import DeclarationsInvalidError, Problem
@@ -25,7 +25,7 @@ def read_catalogue() -> tuple[Located[Driver], ...]:
     folder = resources.files("cyborg_reconciler.documents") / "catalogue"
     for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
         if entry.name.endswith(".yml"):
-            parsed = parse_documents(entry.read_text(encoding="utf-8"), f"(shipped) {entry.name}")
+            parsed = parse_documents(entry.read_text(encoding="utf-8"), f"{SHIPPED_PLACE}{entry.name}")
             problems.extend(parsed.problems)
             drivers.extend(
                 Located(located.document, located.file, located.lines)

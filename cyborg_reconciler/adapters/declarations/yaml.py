@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What do the YAML files of a tree declare now?
+"""What do the YAML files of a tree declare now, together with what is declared elsewhere?
 
 Fills the port `Declarations`. Reads files and folders, writes nothing. Made by `bootstrap`.
 """
@@ -18,6 +18,7 @@ from cyborg_reconciler.documents.declared import Declared, Document, Located
 from cyborg_reconciler.documents.nodes import MAX_CHARACTERS
 from cyborg_reconciler.documents.parse import Parsed, parse_documents
 from cyborg_reconciler.errors import DeclarationsInvalidError, Problem
+from cyborg_reconciler.ports import Source
 
 #: A tree that is being written (a checkout, say) is read again this often, after a pause.
 ATTEMPTS: Final = 3
@@ -29,14 +30,15 @@ class YamlDeclarations:
 
     Args:
         paths: files, and trees of ``*.yml`` and ``*.yaml``; what is hidden in a tree is skipped.
+        others: what is declared beside them; names are unique over all.
     """
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self._paths = tuple(paths)
+    def __init__(self, paths: Sequence[Path], others: Sequence[Source] = ()) -> None:
+        self._paths, self._others = tuple(paths), tuple(others)
 
     def stamp(self) -> str:
         """Return a digest that is another one whenever a file came, went or was written. Opens no file."""
-        return self._list().stamp()
+        return " ".join([self._list().stamp(), *(source.stamp() for source in self._others)])
 
     def read(self) -> Declared:
         """Return all that is declared now. No file, or only empty ones: `Declared` without policies, and a warning.
@@ -44,14 +46,15 @@ class YamlDeclarations:
         Raises:
             DeclarationsInvalidError: a path cannot be read, a document has a problem, or documents contradict each
                 other; it lists all of that.
+            ReconcilerError: one of the others cannot be read.
         """
         for attempt in range(ATTEMPTS):
             if attempt:
                 time.sleep(PAUSE_S)
             before = self._list()
             files = [(file, _read_file(file)) for file in before.files]
-            if self.stamp() == before.stamp():
-                return _declare(before, files)
+            if self._list().stamp() == before.stamp():
+                return _declare(before, files, [source.read() for source in self._others])
         paths = ", ".join(map(str, self._paths))
         message = f"it was written again and again while it was read ({ATTEMPTS} attempts)"
         raise DeclarationsInvalidError([Problem(paths, 0, "", message, "try again when it rests")])
@@ -63,8 +66,8 @@ class YamlDeclarations:
         return listing
 
 
-def _declare(listing: Listing, files: Sequence[tuple[File, str | Problem]]) -> Declared:
-    """Return what the texts of *files* declare."""
+def _declare(listing: Listing, files: Sequence[tuple[File, str | Problem]], others: Sequence[Parsed]) -> Declared:
+    """Return what the texts of *files* declare, and *others*."""
     problems, warnings = list(listing.problems), list(listing.warnings)
     documents: list[Located[Document]] = []
     named: set[str] = set()
@@ -78,6 +81,11 @@ def _declare(listing: Listing, files: Sequence[tuple[File, str | Problem]]) -> D
     if listing.asked and not files:
         paths = ", ".join(map(str, listing.asked))
         warnings.append(Problem(paths, 0, "", "holds no *.yml or *.yaml file", "check the path"))
+    prunes = bool(documents) or not listing.asked
+    for parsed in others:
+        problems.extend(parsed.problems)
+        documents.extend(parsed.documents)
+        named.update(parsed.drivers)
     declared, contradictions = assemble(documents, read_catalogue(), named)
     folders = {file.shown: file.asked.parent for file, _ in files}
     sources = [read_source(driver, folders.get(driver.file, Path())) for driver in declared.drivers]
@@ -85,7 +93,10 @@ def _declare(listing: Listing, files: Sequence[tuple[File, str | Problem]]) -> D
     if problems:
         raise DeclarationsInvalidError(sorted(problems, key=lambda problem: (problem.file, problem.line)))
     drivers = tuple(driver for driver, _ in sources)
-    return replace(declared, drivers=drivers, warnings=(*warnings, *declared.warnings))
+    if declared.policies and not prunes:
+        text, paths = "declares nothing; while that is so, nothing is undone", ", ".join(map(str, listing.asked))
+        warnings.append(Problem(paths, 0, "", text, "bring its files back, or do without the tree"))
+    return replace(declared, drivers=drivers, warnings=(*warnings, *declared.warnings), prunes=prunes)
 
 
 def _read_file(file: File) -> str | Problem:

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The operations on the audit trail: as a list, and as a stream of what happens."""
+
+from dataclasses import replace
+from typing import Annotated, Final
+
+from pydantic import AwareDatetime, BeforeValidator, Field
+
+from cyborg_reconciler.conductor.callers import Role
+from cyborg_reconciler.documents.rest.base import HostName, Uuid
+from cyborg_reconciler.documents.rest.fleet import EventList
+from cyborg_reconciler.errors import NotFoundError
+from cyborg_reconciler.fleet_stores import Wanted
+from cyborg_reconciler_api.listing import ListQuery, listed
+from cyborg_reconciler_api.operation import EVENT_STREAM, Call, Reply, Sample, operation
+from cyborg_reconciler_api.services import Services
+
+EVENT: Final = {
+    "number": 4711,
+    "at": "2026-01-05T12:00:00Z",
+    "kind": "PolicyCreated",
+    "host": None,
+    "run": None,
+    "message": "admin: qat-sriov",
+    "by": "admin",
+    "before": None,
+    "after": {"kind": "AcceleratorPolicy", "metadata": {"name": "qat-sriov"}},
+    "data": {"policy": "qat-sriov"},
+}
+SAMPLE: Final = {"events": [EVENT], "links": [{"rel": "self", "href": "/v1/events"}]}
+BAD: Final = "a parameter is unknown, or has no such value; or Last-Event-ID is no number"
+BUSY: Final = "there are as many streams as the server can have: come again after Retry-After"
+
+
+def _is_text(value: object) -> object:
+    """Return *value* if it is a time in words: a bare number is none, though pydantic reads seconds from it."""
+    if isinstance(value, str) and "T" not in value.upper():
+        raise ValueError("is no time such as 2026-01-05T12:00:00Z")
+    return value
+
+
+class RunEventQuery(ListQuery):
+    """Which events of a run a list has, and how."""
+
+    host: HostName | None = Field(None, description="The host that they are about.")
+    kind: Annotated[str, Field(pattern=r"^[A-Za-z]{1,64}$")] | None = Field(
+        None, description="What happened.", examples=["PolicyCreated"]
+    )
+    since: Annotated[AwareDatetime, BeforeValidator(_is_text)] | None = Field(
+        None, description="From when on, with a zone.", examples=["2026-01-05T12:00:00Z"]
+    )
+    marker: Annotated[str, Field(pattern=r"^[0-9]{1,18}$")] | None = Field(
+        None, description="The number of the last one that is known already.", examples=["4711"]
+    )
+    sort: Annotated[str, Field(pattern=r"^number(:(asc|desc))?$")] = Field(
+        "number:desc", description="In which order: number:desc or number:asc.", examples=["number:desc"]
+    )
+
+
+class EventQuery(RunEventQuery):
+    """Which events a list has, and how."""
+
+    run: Uuid | None = Field(None, description="The run that they are of.")
+
+
+@operation(
+    "List events, or follow them",
+    access=Role.READER,
+    query=EventQuery,
+    answer=EventList,
+    is_stream=True,
+    errors={400: BAD, 503: BUSY},
+    sample=Sample(answer=SAMPLE),
+)
+def list_(services: Services, call: Call) -> Reply:
+    """List the audit trail, the newest first: who did what and when, how it was before and is after.
+
+    With `Accept: text/event-stream` events come as they happen, each with its number as id, filtered alike. A stream
+    ends after half a minute; a client goes on where it was with `Last-Event-ID`, as browsers do by themselves.
+    """
+    if call.stream_after is not None:
+        return _stream(services, call.query.wanted(), call.stream_after)
+    return listed(call, "events", services.events.page(call.query.wanted()))
+
+
+@operation(
+    "List the events of a run, or follow them",
+    access=Role.READER,
+    query=RunEventQuery,
+    answer=EventList,
+    is_stream=True,
+    errors={400: BAD, 404: "there is no such run", 503: BUSY},
+    sample=Sample(answer=SAMPLE),
+)
+def of_run(services: Services, call: Call) -> Reply:
+    """List what happened in a run, the newest first; with `Accept: text/event-stream`, from its beginning and on."""
+    run = call.ids["uuid"]
+    if services.run_store.document(run) is None:
+        raise NotFoundError(wanted=f"run {run}", found="there is none")
+    wanted = call.query.wanted()
+    wanted = replace(wanted, equal={**wanted.equal, "run": run})
+    if call.stream_after is not None:
+        return _stream(services, wanted, max(call.stream_after, 0))
+    return listed(call, "events", services.events.page(wanted))
+
+
+def _stream(services: Services, wanted: Wanted, after: int) -> Reply:
+    stream = services.streams.open(replace(wanted, descending=False), after)
+    return Reply(stream=stream, content_type=EVENT_STREAM, headers={"Cache-Control": "no-store"})

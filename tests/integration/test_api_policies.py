@@ -1,0 +1,351 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Policies, drivers and plans over real HTTP: declared over the API and in a tree, resolved together, approved."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import pytest
+
+from cyborg_reconciler.core.state import Phase
+from cyborg_reconciler.documents.rest.plan import Plan
+from cyborg_reconciler.documents.rest.policy import DriverList, DriverShown, Policy, PolicyList
+from cyborg_reconciler.errors import DeclarationsInvalidError
+from tests.integration.api_support import problem
+from tests.integration.api_world import POLICY, api_policy, open_world, pages
+
+pytestmark = pytest.mark.xdist_group("api")
+
+NOBODY = "11111111-2222-3333-4444-555555555555"
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    with open_world(tmp_path_factory.mktemp("policies")) as world:
+        yield world
+
+
+def paths_of(found):
+    return {one.path for one in found.errors}
+
+
+@pytest.fixture
+def given(world):
+    """Declares a policy over the API, which is gone afterwards."""
+    names = []
+
+    def give(name, **spec):
+        answer = world("POST", "/v1/policies", api_policy(name, **spec))
+        assert answer.status == 201, answer.data
+        names.append(name)
+        return answer
+
+    yield give
+    for name in names:
+        world("DELETE", f"/v1/policies/{name}")
+
+
+class TestBeforeAnythingWasLookedAt:
+    """First in this file: nobody has looked at a host yet."""
+
+    def test_the_shipped_drivers_are_listed_and_no_policy(self, world):
+        drivers = DriverList.model_validate_json(world("GET", "/v1/drivers").data).drivers
+        assert {(one.name, one.owner, one.file) for one in drivers} >= {("virtio-crypto", "shipped", None)}
+        assert world("GET", "/v1/policies").json()["policies"] == []
+
+    def test_no_host_is_in_the_inventory(self, world):
+        assert paths_of(problem(world("POST", "/v1/plans", {"hosts": ["node-1"]}), 400)) == {"$.hosts[0]"}
+        body = {"host_selector": {"groups": ["all"]}}
+        assert paths_of(problem(world("POST", "/v1/plans", body), 400)) == {"$.host_selector"}
+
+
+@pytest.fixture(scope="module")
+def looked(world):
+    """The world, once somebody has looked at two hosts."""
+    world.look("node-1", "node-2")
+    return world
+
+
+class TestPolicies:
+    def test_one_is_declared_read_replaced_and_deleted(self, looked):
+        body = api_policy("mine")
+        made = looked("POST", "/v1/policies", body)
+        assert (made.status, made.data, made.headers["Location"]) == (201, b"", "/v1/policies/mine")
+        shown = looked("GET", "/v1/policies/mine")
+        policy = Policy.model_validate_json(shown.data)
+        assert (policy.owner, policy.file, policy.also_in, policy.policy) == ("api", None, None, body)
+        assert shown.headers["ETag"] == made.headers["ETag"]
+        other = api_policy("mine", priority=60)
+        replaced = looked("PUT", "/v1/policies/mine", other)
+        assert (replaced.status, replaced.json()["policy"]) == (200, other)
+        assert looked("PUT", "/v1/policies/mine", other).headers["ETag"] == replaced.headers["ETag"]
+        assert looked("DELETE", "/v1/policies/mine").status == 204
+        problem(looked("GET", "/v1/policies/mine"), 404)
+        problem(looked("DELETE", "/v1/policies/mine"), 404)
+        problem(looked("PUT", "/v1/policies/mine", other), 404)
+        told = looked("GET", "/v1/events?limit=3").json()["events"]
+        assert [(one["kind"], one["by"]) for one in told] == [
+            ("PolicyDeleted", "local"),
+            ("PolicyUpdated", "local"),
+            ("PolicyCreated", "local"),
+        ]
+        assert (told[1]["before"], told[1]["after"], told[0]["after"]) == (body, other, None)
+
+    def test_the_trees_are_listed_with_their_file_and_only_read(self, looked):
+        place = str(looked.tree / "site.yml")
+        shown = Policy.model_validate_json(looked("GET", "/v1/policies/tree-sriov").data)
+        assert (shown.owner, shown.file, shown.policy["spec"]["sriov"]) == ("tree", place, {"num_vfs": 4})
+        for answer in (
+            looked("PUT", "/v1/policies/tree-sriov", api_policy("tree-sriov")),
+            looked("DELETE", "/v1/policies/tree-sriov"),
+            looked("POST", "/v1/policies", api_policy("tree-sriov")),
+        ):
+            assert place in problem(answer, 409).detail
+
+    def test_both_are_listed_together_page_by_page(self, looked, given):
+        for name in ("a-1", "b.2", "zz"):
+            given(name)
+        names = ["a-1", "b.2", "tree-sriov", "zz"]
+        found, count = pages(looked, "/v1/policies?limit=2", "policies")
+        assert ([one["name"] for one in found], count) == (names, 2)
+        found, _ = pages(looked, "/v1/policies?limit=1&sort=name:desc", "policies")
+        assert [one["name"] for one in found] == names[::-1]
+        page = PolicyList.model_validate_json(looked("GET", "/v1/policies?owner=tree").data)
+        assert [one.name for one in page.policies] == ["tree-sriov"]
+
+    def test_a_name_is_had_once(self, looked, given):
+        given("once")
+        problem(looked("POST", "/v1/policies", api_policy("once")), 409)
+
+    def test_who_read_an_older_version_is_told_so_also_of_an_earlier_life(self, looked, given):
+        first = given("versioned").headers["ETag"]
+        second = looked("PUT", "/v1/policies/versioned", api_policy("versioned", priority=1), if_match=first)
+        assert (second.status, second.headers["ETag"] != first) == (200, True)
+        changed = api_policy("versioned", priority=2)
+        assert problem(looked("PUT", "/v1/policies/versioned", changed, if_match=first), 409).type.endswith("overtaken")
+        problem(looked("DELETE", "/v1/policies/versioned", if_match=first), 409)
+        looked("DELETE", "/v1/policies/versioned")
+        given("versioned")
+        for old in (first, second.headers["ETag"]):
+            problem(looked("PUT", "/v1/policies/versioned", changed, if_match=old), 409)
+
+    def test_of_many_who_write_at_once_one_wins(self, looked, given):
+        tag = given("raced").headers["ETag"]
+        together = threading.Barrier(12)
+
+        def write(number):
+            together.wait()
+            return looked("PUT", "/v1/policies/raced", api_policy("raced", priority=number + 1), if_match=tag).status
+
+        with ThreadPoolExecutor(12) as pool:
+            assert sorted(pool.map(write, range(12))) == [200] + [409] * 11
+
+    @pytest.mark.parametrize(
+        ("change", "expected"),
+        [
+            (
+                {"metadata": {"name": "QAT"}},
+                {"$.metadata.name": "is not a name of lower-case letters, digits, - and .; write qat"},
+            ),
+            ({"kind": "RolloutPool"}, {"$.kind": "the API takes AcceleratorPolicy"}),
+            ({"kind": None}, {"$.kind": "is missing"}),
+            (
+                {"spec": {"host_selector": {"groups": "crypto"}, "num_vfs": 4, "sriov": {"groups": [{"vfs": "3-1"}]}}},
+                {
+                    "$.spec.host_selector.groups": "write [crypto]",
+                    "$.spec.num_vfs": "there is one in spec.sriov",
+                    "$.spec.sriov.groups[0].driver": "is missing",
+                },
+            ),
+            (
+                {"spec": {"host_selector": {"groups": ["all"]}, "driver": {"name": "virtio-crypt"}}},
+                {"$.spec.driver.name": "did you mean virtio-crypto?"},
+            ),
+            ({"spec": {"host_selector": None}}, {"$.spec.host_selector": "has no value"}),
+            (
+                {"spec": {"host_selector": {"groups": ["all"]}, "kernel_args": {"a.b": 1}}},
+                {"$.spec.kernel_args.a.b": ""},
+            ),
+            ({"extra": 1}, {"$.extra": "there is no such field"}),
+        ],
+    )
+    def test_all_that_is_wrong_is_named_with_what_would_be_right(self, looked, change, expected):
+        found = problem(looked("POST", "/v1/policies", {**api_policy("wrong"), **change}), 400)
+        said = {one.path: one.message for one in found.errors}
+        assert said.keys() == expected.keys()
+        for path, words in expected.items():
+            assert words in said[path]
+
+    @pytest.mark.parametrize(
+        "body",
+        [b"", b"null", b"[]", b"{", b'{"a": NaN}', b'{"a": 1, "a": 1}', b"[" * 100_000, b'"\xff"', b"1" * 5000],
+    )
+    def test_what_is_no_document_is_refused(self, looked, body):
+        problem(looked("POST", "/v1/policies", body), 400)
+
+    def test_another_name_than_that_of_the_path_is_refused(self, looked, given):
+        given("named")
+        found = problem(looked("PUT", "/v1/policies/named", api_policy("otherwise")), 400)
+        assert paths_of(found) == {"$.metadata.name"}
+
+
+class TestTogether:
+    """What the reconciler makes of both."""
+
+    def test_both_are_resolved_and_both_are_in_the_digest(self, looked, given):
+        before = looked.declarations.read()
+        given("also", host_selector={"groups": ["all"]})
+        declared = looked.declarations.read()
+        assert [one.document.metadata.name for one in declared.policies] == ["also", "tree-sriov"]
+        assert declared.policies[0].file == "api: also"
+        assert declared.digest != before.digest
+        seen = looked.look("node-1")
+        assert {"host"} == {a.target for a in seen.hosts["node-1"].plan.actions} - {"0000:6b:00.0"}
+        places = {c.declared_by.place for a in seen.hosts["node-1"].plan.actions for c in a.changes}
+        assert "also (api: also)" in places
+
+    def test_the_loop_sees_that_one_came(self, looked, given):
+        stamps = [looked.declarations.stamp()]
+        given("seen")
+        stamps.append(looked.declarations.stamp())
+        looked("PUT", "/v1/policies/seen", api_policy("seen", priority=1))
+        stamps.append(looked.declarations.stamp())
+        assert len(set(stamps)) == 3
+        assert looked.declarations.stamp() == stamps[-1]
+
+    def test_a_name_that_both_have_is_an_error_that_names_both_places_and_can_be_mended_here(self, looked, given):
+        given("twin")
+        file = looked.tree / "twin.yml"
+        file.write_text(POLICY.split("---")[0].replace("tree-sriov", "twin"), encoding="utf-8")
+        try:
+            with pytest.raises(DeclarationsInvalidError) as caught:
+                looked.declarations.read()
+            assert f"stands here and in {file}:3" in str(caught.value)
+            assert "api: twin" in str(caught.value)
+        finally:
+            file.unlink()
+
+    def test_a_tree_that_has_come_to_declare_nothing_undoes_nothing(self, looked, given):
+        given("alone")
+        assert looked.declarations.read().prunes
+        file = looked.tree / "site.yml"
+        file.write_text("", encoding="utf-8")
+        try:
+            declared = looked.declarations.read()
+            assert not declared.prunes
+            assert [one.document.metadata.name for one in declared.policies] == ["alone"]
+            assert any("nothing is undone" in str(warning) for warning in declared.warnings)
+        finally:
+            file.write_text(POLICY, encoding="utf-8")
+
+    def test_drivers_of_the_tree_stand_beside_the_shipped_ones(self, looked):
+        found, _ = pages(looked, "/v1/drivers?limit=1", "drivers")
+        names = [one["name"] for one in found]
+        assert names == sorted(names)
+        assert {"edu", "virtio-crypto"} <= set(names)
+        edu = DriverShown.model_validate_json(looked("GET", "/v1/drivers/edu").data)
+        assert (edu.owner, edu.file) == ("tree", str(looked.tree / "site.yml"))
+        assert edu.driver["spec"]["match"] == [{"vendor_id": "1234"}]
+        problem(looked("GET", "/v1/drivers/none"), 404)
+
+
+def plan_for(world, *hosts, **body):
+    return world("POST", "/v1/plans", {"hosts": list(hosts), **body})
+
+
+class TestPlans:
+    def test_a_plan_is_computed_from_the_facts_that_are_kept(self, looked):
+        seen = looked.look("node-1")
+        answer = plan_for(looked, "node-1")
+        plan = Plan.model_validate_json(answer.data)
+        assert (answer.status, answer.headers["Location"]) == (201, f"/v1/plans/{plan.uuid}")
+        (host,) = plan.hosts
+        planned = seen.hosts["node-1"].plan
+        assert (host.digest, host.generation) == (planned.digest, planned.generation)
+        assert (host.phase, host.pool, plan.created_by) == ("PendingApproval", "default", "local")
+        (change,) = (c for a in host.actions for c in a.changes if c.path[2] == "num_vfs")
+        assert (change.observed, change.desired, change.policy) == (0, 4, "tree-sriov")
+        assert (change.file, change.line) == (str(looked.tree / "site.yml"), 7)
+        assert host.steps
+        assert looked("GET", f"/v1/plans/{plan.uuid}").json() == answer.json()
+
+    def test_hosts_are_selected_as_policies_select_them(self, looked):
+        plan = looked("POST", "/v1/plans", {"host_selector": {"names": ["node-*"], "labels": {"rack": "r1"}}}).json()
+        assert {one["host"] for one in plan["hosts"]} == {"node-1", "node-2"}
+        assert plan["summary"]["hosts"] == 2
+
+    def test_planning_changes_nothing_about_the_host(self, looked, given):
+        looked.look("node-1")
+        before = looked("GET", "/v1/hosts/node-1").json()
+        given("more", host_selector={"groups": ["all"]})
+        (host,) = plan_for(looked, "node-1").json()["hosts"]
+        assert host["generation"] == before["generation"] + 1
+        assert looked("GET", "/v1/hosts/node-1").json() == before
+        assert looked.look("node-1").hosts["node-1"].plan.generation == host["generation"]
+
+    def test_what_was_approved_the_loop_may_do_and_nothing_else(self, looked):
+        assert looked.look("node-1").hosts["node-1"].phase is Phase.PENDING_APPROVAL
+        plan = plan_for(looked, "node-1").json()
+        approved = looked("POST", f"/v1/plans/{plan['uuid']}/approve")
+        assert (approved.status, approved.json()["approved_by"]) == (200, "local")
+        assert looked("GET", f"/v1/plans/{plan['uuid']}").json() == approved.json()
+        assert looked.look("node-1").hosts["node-1"].phase is Phase.PLANNED
+        (told,) = looked("GET", "/v1/events?kind=PlanApproved&limit=1").json()["events"]
+        assert told["data"]["hosts"]["node-1"]["digest"] == plan["hosts"][0]["digest"]
+
+    def test_a_plan_whose_policies_changed_is_refused(self, looked, given):
+        looked.look("node-2")
+        plan = plan_for(looked, "node-2").json()
+        given("newer", host_selector={"groups": ["all"]})
+        found = problem(looked("POST", f"/v1/plans/{plan['uuid']}/approve"), 409)
+        assert found.type.endswith("/plan-outdated")
+        assert "node-2" in found.detail
+
+    def test_a_plan_whose_facts_changed_is_refused(self, looked):
+        looked.look("node-2")
+        plan = plan_for(looked, "node-2").json()
+        changed = [msgspec.structs.replace(device, total_vfs=2) for device in looked.facts.devices]
+        looked.look("node-2", devices=changed)
+        assert "node-2" in problem(looked("POST", f"/v1/plans/{plan['uuid']}/approve"), 409).detail
+
+    def test_facts_that_are_too_old_authorise_nothing_and_are_told(self, looked):
+        looked.look("old-1", at=datetime.now(UTC) - timedelta(hours=1))
+        (host,) = plan_for(looked, "old-1").json()["hosts"]
+        assert (host["actions"], host["steps"]) == ([], [])
+        assert [one["reason"] for one in host["waits"]] == ["FactsStale"]
+
+    def test_a_plan_whose_facts_have_become_old_is_refused(self, looked):
+        looked.look("aging-1")
+        plan = plan_for(looked, "aging-1").json()
+        looked.look("aging-1", at=datetime.now(UTC) - timedelta(hours=1))
+        assert "s old" in problem(looked("POST", f"/v1/plans/{plan['uuid']}/approve"), 409).detail
+
+    def test_what_the_facts_do_not_speak_of_is_not_taken_for_absent(self, looked, given):
+        looked.look("node-1")
+        given("modules", host_selector={"groups": ["all"]}, kernel_args={}, kernel_modules={"blacklist": ["nouveau"]})
+        (host,) = plan_for(looked, "node-1").json()["hosts"]
+        assert (host["sync"], host["actions"]) == ("Unknown", [])
+        assert "do not speak of nouveau" in host["waits"][0]["message"]
+
+    def test_there_is_nothing_to_approve_where_nothing_is_to_be_done(self, looked):
+        looked.look("idle-1", groups=())
+        plan = plan_for(looked, "idle-1").json()
+        assert "nothing to be done" in problem(looked("POST", f"/v1/plans/{plan['uuid']}/approve"), 409).detail
+        problem(looked("POST", f"/v1/plans/{NOBODY}/approve"), 404)
+        problem(looked("GET", f"/v1/plans/{NOBODY}"), 404)
+
+    @pytest.mark.parametrize(
+        ("body", "paths"),
+        [
+            ({}, {"$"}),
+            ({"hosts": ["node-1"], "host_selector": {"groups": ["all"]}}, {"$"}),
+            ({"hosts": []}, {"$.hosts"}),
+            ({"hosts": ["a", "node-1", "b"]}, {"$.hosts[0]", "$.hosts[2]"}),
+            ({"host_selector": {"names": ["nobody"]}}, {"$.host_selector"}),
+            ({"host_selector": {}}, {"$.host_selector"}),
+            ({"hosts": ["node-1"], "limit": "x"}, {"$.limit"}),
+        ],
+    )
+    def test_what_is_no_choice_of_hosts_is_refused(self, looked, body, paths):
+        assert paths_of(problem(looked("POST", "/v1/plans", body), 400)) == paths
