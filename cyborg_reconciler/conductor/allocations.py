@@ -69,7 +69,7 @@ class Allocations:
 
     def _event(self, kind: str, caller: Caller, consumer: str, before: Record | None, after: dict[str, int]) -> Event:
         data: dict[str, Any] = {
-            "by": caller.name,
+            **caller.trace(),
             "consumer": consumer,
             "before": dict(before.amounts) if before else {},
             "after": after,

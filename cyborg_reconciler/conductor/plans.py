@@ -84,7 +84,7 @@ class Plans:
             "summary": summary(seen),
         }
         event = Event(
-            now, "PlanCreated", "", f"{caller.name}: plan {plan.uuid}", {"by": caller.name, "hosts": len(seen.hosts)}
+            now, "PlanCreated", "", f"{caller.name}: plan {plan.uuid}", {**caller.trace(), "hosts": len(seen.hosts)}
         )
         document = msgspec.json.encode(shown).decode()
         self.store.keep(Proposal(plan, document, given.allow_reboot), event)
@@ -116,7 +116,7 @@ class Plans:
             "PlanApproved",
             "",
             f"{caller.name}: plan {uuid}",
-            {"by": caller.name, "hosts": _digests(proposal.plan)},
+            {**caller.trace(), "hosts": _digests(proposal.plan)},
         )
         self.store.approve(replace(proposal, document=document), now, event)
         return document

@@ -100,4 +100,4 @@ class Policies:
     def _event(self, kind: str, caller: Caller, name: str, **states: str) -> Event:
         """Return the entry of the audit trail: who did what to which policy; *states*: what it was and is."""
         data: dict[str, Any] = {word: msgspec.json.decode(text) for word, text in states.items()}
-        return Event(self.clock.now(), kind, "", f"{caller.name}: {name}", {"by": caller.name, "policy": name, **data})
+        return Event(self.clock.now(), kind, "", f"{caller.name}: {name}", {**caller.trace(), "policy": name, **data})

@@ -26,7 +26,7 @@ class Runs:
             NotFoundError. ConflictError: it has ended.
         """
         now = self.clock.now()
-        event = Event(now, "RunCancelRequested", "", f"{caller.name}: run {uuid}", {"by": caller.name}, uuid)
+        event = Event(now, "RunCancelRequested", "", f"{caller.name}: run {uuid}", caller.trace(), uuid)
         is_noted = self.store.cancel(uuid, caller.name, event)
         found = self.store.document(uuid)
         if found is None:

@@ -14,7 +14,7 @@ from cyborg_reconciler.adapters.database import agent_rows, host_rows
 from cyborg_reconciler.adapters.database.declaration_rows import read_catalogue
 from cyborg_reconciler.adapters.database.discovery_rows import put_found
 from cyborg_reconciler.adapters.database.engine import ask, lock_rows, reading, writing
-from cyborg_reconciler.adapters.database.event_rows import put_event
+from cyborg_reconciler.adapters.database.event_rows import put_event, put_events
 from cyborg_reconciler.adapters.database.schema import agents, hosts
 from cyborg_reconciler.agent_stores import Agent, CheckIn, Command, CommandName, Enrolment, Inventory
 from cyborg_reconciler.ports import Event, Observation
@@ -91,8 +91,10 @@ class DatabaseAgentStore:
                     newest[one.host] = place
                     kept[one.host] = one
             if kept:
-                self._put(connection, list(kept.values()))
-                self._hear(connection, list(kept.values()), places)
+                told = list(kept.values())
+                agent_rows.put_check_ins(connection, told)
+                self._put(connection, told)
+                _tell_heard(connection, told, places)
         return is_newer
 
     def _put(self, connection: Connection, kept: Sequence[CheckIn]) -> None:
@@ -108,14 +110,9 @@ class DatabaseAgentStore:
         names = {one.host for one in check_ins}
         with writing(self._engine) as connection:
             lock_rows(connection, hosts.c.name, names)
-            self._hear(connection, check_ins, agent_rows.read_places(connection, names))
-
-    def _hear(self, connection: Connection, check_ins: Sequence[CheckIn], places: Mapping[str, Row[Any]]) -> None:
-        """Enter that agents were heard; those that had been silent are so no more, and that is told."""
-        agent_rows.put_check_ins(connection, check_ins)
-        for one in check_ins:
-            if one.host in places and places[one.host].silent:
-                put_event(connection, Event(one.received_at, "AgentHeard", one.host, "its agent checks in again"))
+            places = agent_rows.read_places(connection, names)
+            agent_rows.put_check_ins(connection, check_ins)
+            _tell_heard(connection, check_ins, places)
 
     def set_token(self, host: str, token_hash: str, next_token_hash: str, event: Event) -> None:
         """Put other tokens in the place of those of *host*."""
@@ -168,3 +165,10 @@ class DatabaseAgentStore:
         """Append to the audit trail."""
         with writing(self._engine) as connection:
             put_event(connection, event)
+
+
+def _tell_heard(connection: Connection, check_ins: Sequence[CheckIn], places: Mapping[str, Row[Any]]) -> None:
+    """Tell of the agents that were heard after they had been silent."""
+    back = [one for one in check_ins if one.host in places and places[one.host].silent]
+    events = [Event(one.received_at, "AgentHeard", one.host, "its agent checks in again") for one in back]
+    put_events(connection, events)

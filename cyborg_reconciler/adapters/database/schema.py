@@ -191,7 +191,7 @@ events = Table(
     Column("message", Text, nullable=False, default=""),
     Column("data", Text),
     Column("run", String(36), index=True),
-    Index(None, "kind", "number"),
+    Index(None, "kind"),
     Index(None, "at"),
 )
 

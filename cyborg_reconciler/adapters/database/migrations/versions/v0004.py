@@ -13,7 +13,7 @@ TIME = sa.DateTime(timezone=True)
 def upgrade() -> None:
     """Make the tables, and what is new in others."""
     op.add_column("events", sa.Column("run", sa.String(36)))
-    for columns in (["run"], ["kind", "number"], ["at"]):
+    for columns in (["run"], ["kind"], ["at"]):
         op.create_index(f"ix_events_{'_'.join(columns)}", "events", columns)
     op.add_column("allocations", sa.Column("version", sa.BigInteger))
     op.create_index("ix_accelerators_host_driver", "accelerators", ["host", "driver"])
@@ -94,6 +94,6 @@ def downgrade() -> None:
         op.drop_table(table)
     op.drop_index("ix_accelerators_host_driver", "accelerators")
     op.drop_column("allocations", "version")
-    for index in ("ix_events_at", "ix_events_kind_number", "ix_events_run"):
+    for index in ("ix_events_at", "ix_events_kind", "ix_events_run"):
         op.drop_index(index, "events")
     op.drop_column("events", "run")
