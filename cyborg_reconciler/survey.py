@@ -264,7 +264,7 @@ def _recorded(views: Mapping[str, HostView], ports: Ports, now: datetime, amid: 
 
     What another process is at work on is its to record: it will have looked later than we did.
     """
-    before = {record.name: record for record in ports.journal.hosts()}
+    before = {record.name: record for record in ports.journal.hosts(list(views))}
     known = {name: _following(view, before.get(name)) for name, view in views.items()}
     records = [
         host_record(view if amid is None or view.failed_in else replace(view, phase=amid), now)

@@ -9,16 +9,22 @@ from typing import Final
 import msgspec
 from sqlalchemy import Connection, select
 
-from cyborg_reconciler.adapters.database.schema import declarations
+from cyborg_reconciler.adapters.database.schema import controllers, declarations
 from cyborg_reconciler.documents.driver import Driver, DriverDocSpec
+
+#: Yields the digest of what is declared as of the last look by who changes hosts. Made once, as the next one.
+DECLARED: Final = select(controllers.c.declared)
 
 #: Yields the digest of what was declared last. Made once: making it takes longer than running it.
 NEWEST: Final = select(declarations.c.digest).order_by(declarations.c.first_seen_at.desc()).limit(1)
 
 
 def read_catalogue(connection: Connection) -> dict[str, DriverDocSpec]:
-    """Return the drivers of what was declared last, by name; none before anything was."""
-    digest = connection.execute(NEWEST).scalar()
+    """Return the drivers of what is declared, by name; none before anything was.
+
+    That is what was declared when hosts were last looked at by who changes them; before that, whatever came last.
+    """
+    digest = connection.execute(DECLARED).scalar() or connection.execute(NEWEST).scalar()
     if digest is None:
         return {}
     if (known := _catalogues.get(digest)) is None:

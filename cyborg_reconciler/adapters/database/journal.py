@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 import msgspec
 from sqlalchemy import Engine, select
 
-from cyborg_reconciler.adapters.database import event_rows, host_rows, postgresql, run_rows, sqlite
+from cyborg_reconciler.adapters.database import agent_rows, event_rows, host_rows, postgresql, run_rows, sqlite
 from cyborg_reconciler.adapters.database.agent_store import DatabaseAgentStore
 from cyborg_reconciler.adapters.database.credential_store import DatabaseCredentialStore
 from cyborg_reconciler.adapters.database.declaration_rows import read_catalogue
@@ -26,6 +26,7 @@ from cyborg_reconciler.adapters.database.revision import check_revision, migrate
 from cyborg_reconciler.adapters.database.schema import controllers, declarations
 from cyborg_reconciler.adapters.database.store import DatabaseHardwareStore, DatabaseStore
 from cyborg_reconciler.adapters.database.tallies import DatabaseTallies
+from cyborg_reconciler.adapters.database.work import DatabaseWork
 from cyborg_reconciler.core.state import History, Phase
 from cyborg_reconciler.documents.declared import Declared, Located
 from cyborg_reconciler.documents.plan import Outcome, PlanDocument
@@ -156,6 +157,10 @@ class DatabaseJournal:
         """Return the numbers of what there is, in the same database."""
         return DatabaseTallies(self._engine)
 
+    def work(self) -> DatabaseWork:
+        """Return what is to be done next, and by whom, in the same database."""
+        return DatabaseWork(self._engine)
+
     def controller(self) -> Controller:
         """Return who we are; a reader has token 0."""
         return self._controller
@@ -181,15 +186,19 @@ class DatabaseJournal:
         seen = {host: found for host, found in observed.items() if isinstance(found, Observation)}
         with writing(self._engine) as connection:
             host_rows.claim(connection, observed)
-            host_rows.put_facts(connection, seen)
-            if seen:
-                found = {host: one.facts for host, one in seen.items()}
-                put_found(connection, found, read_catalogue(connection), max(one.received_at for one in seen.values()))
+            found = host_rows.put_facts(connection, seen)
+            if found:
+                put_found(connection, found, read_catalogue(connection), max(seen[host].received_at for host in found))
 
     def facts(self, hosts: Sequence[str]) -> Mapping[str, tuple[bytes, datetime]]:
         """Return the newest facts of *hosts* and when they were received."""
         with reading(self._engine) as connection:
             return host_rows.read_facts(connection, hosts)
+
+    def reported(self, since: datetime, hosts: Sequence[str] | None = None) -> Mapping[str, datetime]:
+        """Return the hosts whose agents stand by the facts that are kept, and when they last did."""
+        with reading(self._engine) as connection:
+            return agent_rows.read_reported(connection, since, hosts)
 
     def record_hosts(self, records: Sequence[HostRecord]) -> None:
         """Keep where hosts stand."""
@@ -201,10 +210,10 @@ class DatabaseJournal:
         with writing(self._engine) as connection:
             host_rows.put_phases(connection, hosts, phase, failed_in)
 
-    def hosts(self) -> Sequence[HostRecord]:
-        """Return every host ever seen, by name."""
+    def hosts(self, names: Sequence[str] | None = None) -> Sequence[HostRecord]:
+        """Return every host ever seen, by name; of those called *names*, where some are given."""
         with reading(self._engine) as connection:
-            return host_rows.read_records(connection)
+            return host_rows.read_records(connection, names)
 
     def record_reboot(self, host: str, boot_id: str, at: datetime) -> None:
         """Note that *host* will be rebooted from *boot_id*."""
@@ -261,10 +270,12 @@ class DatabaseJournal:
 
     # ------------------------------------------------------------------------------------------ declarations and events
     def record_declarations(self, declared: Declared, at: datetime) -> None:
-        """Keep what was declared, once per digest."""
+        """Keep what was declared, once per digest; from who changes hosts, it is what is declared now."""
         row = {"digest": declared.digest, "document": encode_declared(declared), "first_seen_at": at}
         with writing(self._engine) as connection:
             upsert(connection, declarations, [row], update=[])
+            if self._lock:
+                connection.execute(controllers.update().values(declared=declared.digest))
 
     def record_event(self, event: Event) -> None:
         """Append to the audit trail."""
