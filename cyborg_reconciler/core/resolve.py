@@ -138,7 +138,8 @@ def resolve(compiled: Compiled, host: Host, subject: Subject) -> Desired:
     orphaned = _orphaned(compiled, candidates, subject, fields)
     unclear = desired.held if any(compiled.policies[index].state for index in doubtful) else ()
     kept = {*shielded, *orphaned, *spared(desired.lifecycle, unclear, subject)}
-    restored, left = _restore(subject, fields, desired.held, kept) if compiled.policies else ({}, {})
+    undoes = compiled.policies and compiled.declared.undoes
+    restored, left = _restore(subject, fields, desired.held, kept) if undoes else ({}, {})
     return replace(
         desired,
         fields={**fields, **restored},

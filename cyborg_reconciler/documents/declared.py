@@ -3,7 +3,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from cyborg_reconciler.documents.driver import Driver
 from cyborg_reconciler.documents.policy import AcceleratorPolicy
@@ -11,6 +11,9 @@ from cyborg_reconciler.documents.pool import RolloutPool
 from cyborg_reconciler.errors import Problem
 
 Document = AcceleratorPolicy | Driver | RolloutPool
+
+#: What stands in the place of a file, of what is declared over the API.
+API: Final = "api"
 
 T_co = TypeVar("T_co", bound=Document, covariant=True)
 
@@ -43,6 +46,8 @@ class Declared:
     Attributes:
         policies, drivers, pools: ordered by name; a user's drivers come before the shipped ones.
         digest: of all the documents' contents; equal digests mean equal declarations. Empty: nothing is declared.
+        undoes: what is not declared any more goes back to what it was, as long as there is one policy; False where a
+            source came up empty that may be so by mistake.
         warnings: what is allowed, and perhaps not meant.
     """
 
@@ -50,4 +55,5 @@ class Declared:
     drivers: tuple[Located[Driver], ...] = ()
     pools: tuple[Located[RolloutPool], ...] = ()
     digest: str = ""
+    undoes: bool = True
     warnings: tuple[Problem, ...] = ()
