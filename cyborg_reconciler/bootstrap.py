@@ -103,13 +103,11 @@ class Site:
     """What the loop keeps as declared.
 
     Attributes:
-        stamp: returns what changes when policies do.
         settle: is given the end of each pass, to note what has become of what was asked for.
     """
 
     ports: Ports
     queue: Queue
-    stamp: Callable[[], str]
     settle: Callable[[Survey], None]
 
 
@@ -131,7 +129,7 @@ def open_site(settings: Settings, target: Target, interval_s: float) -> Iterator
             known = KnownHosts(ports.inventory, journal, ports.clock, max_age, is_optional=has_no_inventory)
             ports = replace(ports, inventory=known)
         settling = Settling(work, journal.accelerators(), ports.clock)
-        yield Site(ports, work, declarations_of(target.policies).stamp, settling.settle)
+        yield Site(ports, work, settling.settle)
 
 
 @contextmanager

@@ -71,6 +71,9 @@ class Declarations(Protocol):
             DeclarationsInvalidError: a document has a problem; it lists them all.
         """
 
+    def stamp(self) -> str:
+        """Return a digest that is another one whenever something may be declared otherwise; cheaper than `read`."""
+
 
 class Inventory(Protocol):
     """Which hosts there are."""
@@ -145,7 +148,7 @@ class HostRecord:
         reason, message: why it waits or failed; empty when it does neither.
         failed_in: the phase in which the last change failed; None but in the phase ``Failed``.
         conditions: one of each type; empty when none were ever recorded.
-        drivers: the policies of files that declare drivers there, with their place, by the driver's name; None where
+        drivers: the policies of the tree that declare drivers there, with their place, by the driver's name; None where
             nobody knows, and what was known stays.
     """
 

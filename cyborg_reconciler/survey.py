@@ -32,7 +32,7 @@ from cyborg_reconciler.core.state import (
 )
 from cyborg_reconciler.core.subject import Subject, lay_out
 from cyborg_reconciler.core.verdict import Verdict, judge, unobserved
-from cyborg_reconciler.documents.declared import API, Declared
+from cyborg_reconciler.documents.declared import Declared, is_of_tree
 from cyborg_reconciler.documents.plan import Outcome
 from cyborg_reconciler.documents.pool import Reboot, RolloutPool
 from cyborg_reconciler.ports import (
@@ -340,11 +340,11 @@ def host_record(view: HostView, now: datetime) -> HostRecord:
 
 
 def _declared_drivers(desired: Desired) -> dict[str, str]:
-    """Return which policies of files declare drivers on a host, by the driver's name."""
+    """Return which policies of the tree declare drivers on a host, by the driver's name."""
     template = desired.templates.get(HOST)
     origins = template.origins.items() if template else ()
     return {
         tail[1]: origin.place
         for tail, origin in origins
-        if tail[0] == drivers.NAME and tail[2] == "state" and origin.file != API
+        if tail[0] == drivers.NAME and tail[2] == "state" and is_of_tree(origin.file)
     }

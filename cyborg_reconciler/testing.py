@@ -81,10 +81,15 @@ class FixedClock:
 
 
 class FixedDeclarations:
-    """What is declared, as given. Assign to `declared`, or to `error` to make the source unreadable."""
+    """What is declared, as given. Assign to `declared` and `stamped`, or to `error` to make the source unreadable."""
 
     def __init__(self, declared: Declared | None = None, error: ReconcilerError | None = None) -> None:
         self.declared, self.error = declared or Declared(), error
+        self.stamped = ""
+
+    def stamp(self) -> str:
+        """Return what was assigned."""
+        return self.stamped
 
     def read(self) -> Declared:
         """Return what is declared, or raise the error."""

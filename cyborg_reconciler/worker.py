@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 from cyborg_reconciler.bootstrap import Site
 from cyborg_reconciler.core.state import Host
-from cyborg_reconciler.errors import AlreadyRunningError, NextStep, ReconcilerError
+from cyborg_reconciler.errors import AlreadyRunningError, JournalError, NextStep, ReconcilerError
 from cyborg_reconciler.phases import put_right
 from cyborg_reconciler.ports import OnProgress
 from cyborg_reconciler.reconcile import converge
@@ -73,14 +73,21 @@ class Loop:
             AlreadyRunningError: another process has begun to change the hosts, while the journal's server was away.
         """
         while not self.options.stop():
-            if self.now_s() >= self._pass_at_s or self.site.stamp() != self._stamp:
+            if self.now_s() >= self._pass_at_s or self._read_stamp() != self._stamp:
                 self.look_at_all()
             elif not self.serve():
                 wait(POLL_S)
 
+    def _read_stamp(self) -> str:
+        """Return the stamp of what is declared; the last one where it cannot be had just now."""
+        try:
+            return self.site.ports.declarations.stamp()
+        except JournalError:
+            return self._stamp
+
     def look_at_all(self) -> Survey | None:
         """Look at all hosts and correct what may be; return where they stand then, or None when nobody can say."""
-        self._stamp = self.site.stamp()
+        self._stamp = self._read_stamp()
         try:
             self._mend(self._failed_passes)
             after = self._correct(self._survey_all())
@@ -150,7 +157,7 @@ class Loop:
                 break
             part = self._survey(hosts[start : start + MOST_AT_ONCE])
             if part.declared.digest != seen.declared.digest:
-                self._stamp = self.site.stamp()
+                self._stamp = self._read_stamp()
                 return self._survey_all()  # all that was decided until now was decided under other policies
             newer = {name: view for name, view in self._served.items() if name in seen.hosts}
             seen = replace(part, hosts={**seen.hosts, **newer, **part.hosts})

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from cyborg_reconciler.documents.assemble import digest_of
 from cyborg_reconciler.documents.base import API_VERSION, Metadata, Selector
-from cyborg_reconciler.documents.declared import API, Declared, Located
+from cyborg_reconciler.documents.declared import API_PLACE, Declared, Located
 from cyborg_reconciler.documents.driver import DriverDocSpec
 from cyborg_reconciler.documents.policy import AcceleratorPolicy, Binding, DeviceSelector, DriverSpec, PolicySpec
 from cyborg_reconciler.ports import Declarations
@@ -57,8 +57,12 @@ class WithImplied:
             declared,
             policies=tuple(sorted((*declared.policies, *implied), key=lambda one: one.document.metadata.name)),
             digest=hashlib.sha256(together.encode()).hexdigest(),
-            undoes=bool(declared.digest),
+            prunes=declared.prunes and bool(declared.digest),
         )
+
+    def stamp(self) -> str:
+        """Return what changes when the tree does; what is declared over the API has its hosts enqueued instead."""
+        return self._tree.stamp()
 
 
 def catalogue_of(declared: Declared) -> Catalogue:
@@ -74,7 +78,7 @@ def read_implied(
         *(of_driver(one, catalogue) for one in drivers.declared()),
         *(of_accelerator(one, catalogue) for one in accelerators.implying()),
     )
-    return tuple(Located(policy, API) for policy in policies if policy is not None)
+    return tuple(Located(policy, f"{API_PLACE}{policy.metadata.name}") for policy in policies if policy is not None)
 
 
 def of_driver(one: HostDriver, catalogue: Catalogue) -> AcceleratorPolicy | None:

@@ -5,13 +5,15 @@ Called by the loop after every pass, before the hosts leave the queue: a pass th
 settles then. Decided from the survey alone, whoever made the change. All I/O goes through the stores.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from cyborg_reconciler.conductor.implied import Catalogue, binding_of, catalogue_of, name_of
 from cyborg_reconciler.core.features import binding, driver
+from cyborg_reconciler.core.resolve import Desired
 from cyborg_reconciler.core.state import ABSENT, HOST, FieldPath, Phase, Reason, Value, Wait
 from cyborg_reconciler.core.subject import driver_name
-from cyborg_reconciler.documents.declared import API
+from cyborg_reconciler.documents.declared import is_of_tree
 from cyborg_reconciler.errors import OvertakenError
 from cyborg_reconciler.ports import Clock, Event
 from cyborg_reconciler.stores import Accelerator, AttachStatus, ObservedAccelerators
@@ -67,17 +69,30 @@ def news_of(asked: HostDriver, view: HostView, catalogue: Catalogue) -> RunNews 
         return RunNews("pending", _words(next(iter(view.plan.waits), None)))
     if name_of("driver", asked.host, asked.driver) not in view.desired.policies:
         return None
-    wanted: dict[str, Value] = {"state": ABSENT if asked.state == "absent" else driver.PRESENT}
-    if asked.version is not None and asked.state == "present" and catalogue[asked.driver].dkms is None:
-        wanted["version"] = asked.version
-    for name, value in wanted.items():
-        path = (HOST, driver.NAME, asked.driver, name)
-        if path not in view.desired.fields:
-            return RunNews("pending", "its devices are declared inactive: no driver is set up for them")
-        if view.desired.fields[path] != value:
-            origin = view.desired.origin(path)
-            return None if origin.file == API else RunNews("failed", f"policy {origin.place} declares it otherwise")
+    fields = view.desired.fields
+    otherwise = next((p for p, value in _wanted(asked, catalogue).items() if fields.get(p) != value), None)
+    if otherwise is not None:
+        return _declared_otherwise(otherwise, view.desired)
     return _news(view, (HOST, driver.NAME, asked.driver), f"{driver.NAME} {asked.driver}")
+
+
+def _wanted(asked: HostDriver, catalogue: Catalogue) -> Mapping[FieldPath, Value]:
+    """Return the fields that are to be desired because of what was *asked* for."""
+    path = (HOST, driver.NAME, asked.driver)
+    wanted: dict[FieldPath, Value] = {(*path, "state"): ABSENT if asked.state == "absent" else driver.PRESENT}
+    if asked.version is not None and asked.state == "present" and catalogue[asked.driver].dkms is None:
+        wanted[*path, "version"] = asked.version
+    return wanted
+
+
+def _declared_otherwise(path: FieldPath, desired: Desired) -> RunNews | None:
+    """Return what becomes of a run since another value than what it is for, or none, is desired at *path*."""
+    if path not in desired.fields:
+        return RunNews("pending", "its devices are declared inactive: no driver is set up for them")
+    origin = desired.origin(path)
+    if not is_of_tree(origin.file):
+        return None  # the look was made for what was asked for before
+    return RunNews("failed", f"policy {origin.place} declares it otherwise")
 
 
 def status_of(one: Accelerator, view: HostView, catalogue: Catalogue) -> AttachStatus:

@@ -124,7 +124,8 @@ def compile_policies(declared: Declared) -> Compiled:
 def resolve(compiled: Compiled, host: Host, subject: Subject) -> Desired:
     """Return what *compiled* declares for *host*, whose facts are *subject*.
 
-    What is owned on the host and no longer declared goes back to what it was; without one valid policy, nothing does.
+    What is owned on the host and no longer declared goes back to what it was; without one valid policy, or where a
+    source has come to declare nothing, nothing does.
     What was set on the host for a device that has vanished stays while a policy asks for it: see `_orphaned`.
     """
     candidates = _select(compiled, host)
@@ -138,8 +139,8 @@ def resolve(compiled: Compiled, host: Host, subject: Subject) -> Desired:
     orphaned = _orphaned(compiled, candidates, subject, fields)
     unclear = desired.held if any(compiled.policies[index].state for index in doubtful) else ()
     kept = {*shielded, *orphaned, *spared(desired.lifecycle, unclear, subject)}
-    undoes = compiled.policies and compiled.declared.undoes
-    restored, left = _restore(subject, fields, desired.held, kept) if undoes else ({}, {})
+    prunes = compiled.policies and compiled.declared.prunes
+    restored, left = _restore(subject, fields, desired.held, kept) if prunes else ({}, {})
     return replace(
         desired,
         fields={**fields, **restored},

@@ -111,12 +111,16 @@ class Origin:
     def __str__(self) -> str:
         if not self.policy:
             return "no longer declared"
-        return f"{self.policy}  {self.file}:{self.line}" if self.file else self.policy
+        return f"{self.policy}  {self._where}" if self.file else self.policy
 
     @property
     def place(self) -> str:
         """The policy and where it says so, inside of a sentence."""
-        return f"{self.policy} ({self.file}:{self.line})" if self.file else self.policy
+        return f"{self.policy} ({self._where})" if self.file else self.policy
+
+    @property
+    def _where(self) -> str:
+        return f"{self.file}:{self.line}" if self.line else self.file
 
 
 #: The origin of a field that goes back to what it was before.

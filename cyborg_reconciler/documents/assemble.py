@@ -39,7 +39,7 @@ def assemble(
     warnings = (*_replaced(own, catalogue), *_idle(policies))
     digest = digest_of([located.document for located in (*documents, *shipped)]) if documents else ""
     pools = _by_name(documents, RolloutPool)
-    return Declared(policies, drivers, pools, digest, warnings=warnings), problems
+    return Declared(policies, drivers, pools, digest, warnings), problems
 
 
 def digest_of(documents: Sequence[Document]) -> str:

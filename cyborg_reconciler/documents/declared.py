@@ -12,8 +12,15 @@ from cyborg_reconciler.errors import Problem
 
 Document = AcceleratorPolicy | Driver | RolloutPool
 
-#: What stands in the place of a file, of what is declared over the API.
-API: Final = "api"
+#: How the place of a document begins that came over the API, and of one that is shipped. All others are files.
+API_PLACE: Final = "api: "
+SHIPPED_PLACE: Final = "(shipped) "
+
+
+def is_of_tree(place: str) -> bool:
+    """Return whether a document at *place* is a tree's: the API can only read it."""
+    return not place.startswith((API_PLACE, SHIPPED_PLACE))
+
 
 T_co = TypeVar("T_co", bound=Document, covariant=True)
 
@@ -46,14 +53,14 @@ class Declared:
     Attributes:
         policies, drivers, pools: ordered by name; a user's drivers come before the shipped ones.
         digest: of all the documents' contents; equal digests mean equal declarations. Empty: nothing is declared.
-        undoes: what is not declared any more goes back to what it was, as long as there is one policy; False where a
-            source came up empty that may be so by mistake.
         warnings: what is allowed, and perhaps not meant.
+        prunes: whether what is owned and no longer declared goes back to what it was. Not when a source that should
+            declare something declares nothing: its documents may be missing by mistake.
     """
 
     policies: tuple[Located[AcceleratorPolicy], ...] = ()
     drivers: tuple[Located[Driver], ...] = ()
     pools: tuple[Located[RolloutPool], ...] = ()
     digest: str = ""
-    undoes: bool = True
     warnings: tuple[Problem, ...] = ()
+    prunes: bool = True

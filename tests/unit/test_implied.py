@@ -10,7 +10,7 @@ from cyborg_reconciler.conductor.implied import WithImplied, catalogue_of, name_
 from cyborg_reconciler.core.resolve import compile_policies, resolve
 from cyborg_reconciler.core.state import ABSENT, Host
 from cyborg_reconciler.core.subject import lay_out
-from cyborg_reconciler.documents.declared import API, Declared
+from cyborg_reconciler.documents.declared import API_PLACE, Declared
 from cyborg_reconciler.ports import Event
 from cyborg_reconciler.stores import Accelerator, Attachment
 from cyborg_reconciler.testing import FakeAccelerators, FakeJournal, FixedDeclarations
@@ -67,7 +67,10 @@ def desired_by(declared, host="compute-7", **facts):
 
 def test_a_driver_is_declared_for_just_its_host():
     (located,) = implied_by(drivers=[{"host": "compute-7", "version": "1.2"}])
-    assert (located.file, located.document.metadata.name) == (API, "api.driver.compute-7.qat")
+    assert (located.file, located.document.metadata.name) == (
+        f"{API_PLACE}api.driver.compute-7.qat",
+        "api.driver.compute-7.qat",
+    )
     declared = replace(TREE, policies=(located,))
     path = ("host", "driver", "qat")
     assert desired_by(declared)[(*path, "state")] == "present"

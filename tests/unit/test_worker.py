@@ -58,9 +58,9 @@ class Bench:
         self.world = World(*names, pools=pools)
         self.world.ports = replace(self.world.ports, inventory=FixedInventory(hosts or [Host(name) for name in names]))
         self.queue = self.world.journal.work()
-        self.stamp, self.stopped, self.waited_s = "one", False, 0.0
+        self.stopped, self.waited_s = False, 0.0
         self.settled = []
-        site = Site(self.world.ports, self.queue, lambda: self.stamp, self.settled.append)
+        site = Site(self.world.ports, self.queue, self.settled.append)
         self.listener = Listener()
         options = worker.Options(stop=lambda: self.stopped)
         self.loop = Loop(site, options, interval_s, self.listener, now_s=lambda: self.waited_s)
@@ -113,7 +113,7 @@ def test_policies_that_change_make_all_hosts_due():
     looked = len(bench.looks)
 
     def change():
-        bench.stamp = "two"
+        bench.world.declarations.stamped = "two"
 
     bench.until(3, change)
     assert bench.looks[looked:] == [("a", "b")], "once, and not at every wait"
@@ -127,7 +127,7 @@ def test_a_broken_tree_is_said_and_looked_at_again_when_it_changes_or_the_interv
     assert bench.listener.lines == ["qat.yml:3: spec: is not right; mend it (looked at again at the next turn)"]
 
     def mend():
-        bench.world.declarations.error, bench.stamp = None, "two"
+        bench.world.declarations.error, bench.world.declarations.stamped = None, "two"
 
     bench.until(1, mend)
     assert bench.looks[0] == ("a",)
