@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The only place where adapters meet ports. Called by the CLI and by the loop."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -13,6 +13,7 @@ from cyborg_reconciler.adapters.ansible.inventory import AnsibleInventory
 from cyborg_reconciler.adapters.ansible.observer import AnsibleObserver
 from cyborg_reconciler.adapters.ansible.options import AnsibleOptions
 from cyborg_reconciler.adapters.database import DatabaseJournal, open_journal, open_reader
+from cyborg_reconciler.adapters.declarations.catalogue import read_catalogue
 from cyborg_reconciler.adapters.declarations.yaml import YamlDeclarations
 from cyborg_reconciler.adapters.stored.inventory import KnownHosts
 from cyborg_reconciler.adapters.stored.observer import FreshestObserver, StoredObserver
@@ -21,6 +22,7 @@ from cyborg_reconciler.conductor.agents import Agents, AgentTerms
 from cyborg_reconciler.conductor.implied import WithImplied
 from cyborg_reconciler.conductor.saving import SaveOut, Saver
 from cyborg_reconciler.conductor.settling import Settling
+from cyborg_reconciler.documents.driver import DriverDocSpec
 from cyborg_reconciler.meters import Tallies
 from cyborg_reconciler.ports import Journal
 from cyborg_reconciler.settings import Settings
@@ -63,6 +65,11 @@ class NoScheduler:
 def declarations_of(policies: str) -> YamlDeclarations:
     """Return the source of declarations at the path *policies*; the shipped drivers alone when it is empty."""
     return YamlDeclarations([Path(policies)] if policies else [])
+
+
+def shipped_drivers() -> Mapping[str, DriverDocSpec]:
+    """Return the drivers that this release brings along, by name."""
+    return {one.document.metadata.name: one.document.spec for one in read_catalogue()}
 
 
 @contextmanager

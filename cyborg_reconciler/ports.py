@@ -216,8 +216,8 @@ class Journal(Protocol):
         by one. What is remembered is kept for each digest: one that was desired before finds it again.
         """
 
-    def retry(self, host: str) -> None:
-        """Forget the failures and the reboots of *host* under its present generation."""
+    def retry(self, host: str, at: datetime) -> None:
+        """Forget the failures and the reboots of *host* under its present generation, and have it looked at."""
 
     def record_observations(self, observed: Mapping[str, Observation | Unobserved]) -> None:
         """Keep the newest facts of each host, in one transaction; an unchanged fingerprint only moves the time.
@@ -274,7 +274,7 @@ class Journal(Protocol):
         """Return the plan that was kept under *uuid*."""
 
     def approve(self, host: str, generation: int, digest: str, at: datetime) -> None:
-        """Note that a person approved the actions with *digest* under *generation*."""
+        """Note that a person approved the actions with *digest* under *generation*, and have the host looked at."""
 
     def approved(self, host: str, generation: int, digest: str) -> bool:
         """Return whether just these actions were approved."""

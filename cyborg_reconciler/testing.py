@@ -338,9 +338,10 @@ class FakeJournal:
     def _history(self, host: str) -> History:
         return self.memory.histories.get((host, self.memory.digests.get(host, "")), History())
 
-    def retry(self, host: str) -> None:
-        """Forget the failures and the reboots of *host* under its present generation."""
+    def retry(self, host: str, at: datetime) -> None:
+        """Forget the failures and the reboots of *host* under its present generation, and have it looked at."""
         self._remember(host, boots=(), failures=0)
+        self.work().enqueue([host], "Retried", at)
 
     def record_observations(self, observed: Mapping[str, Observation | Unobserved]) -> None:
         """Keep the newest facts of each host; one that was not observed keeps what it has."""
@@ -463,9 +464,10 @@ class FakeJournal:
         """Return the plan that was kept under *uuid*."""
         return self._work().plans.get(uuid)
 
-    def approve(self, host: str, generation: int, digest: str, at: datetime) -> None:  # noqa: ARG002  the port has it
-        """Note that a person approved the actions with *digest* under *generation*."""
+    def approve(self, host: str, generation: int, digest: str, at: datetime) -> None:
+        """Note that a person approved the actions with *digest* under *generation*, and have the host looked at."""
         self._work().approvals.add((host, generation, digest))
+        self.work().enqueue([host], "Approved", at)
 
     def approved(self, host: str, generation: int, digest: str) -> bool:
         """Return whether just these actions were approved."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from cyborg_reconciler.conductor.accelerators import Accelerators
 from cyborg_reconciler.conductor.agents import Agents
 from cyborg_reconciler.conductor.discovery import Discovery
+from cyborg_reconciler.conductor.drivers import Drivers
 from cyborg_reconciler.conductor.refusals import Refusals
 from cyborg_reconciler.meters import Meter
 from cyborg_reconciler.stores import AcceleratorStore, HardwareStore
@@ -32,6 +33,7 @@ class Services:
     hardware: HardwareStore
     agents: Agents
     discovery: Discovery
+    drivers: Drivers
     check_database: Callable[[], None]
     meter: Meter
     exposition: Callable[[], bytes]

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Final
 from wsgiref.types import WSGIApplication
 
-from cyborg_reconciler.bootstrap import Stores, SystemClock, open_meter, open_stores
+from cyborg_reconciler.bootstrap import Stores, SystemClock, open_meter, open_stores, shipped_drivers
 from cyborg_reconciler.conductor.accelerators import Accelerators
 from cyborg_reconciler.conductor.agents import Agents, AgentTerms
 from cyborg_reconciler.conductor.credentials import Credentials, Uses
 from cyborg_reconciler.conductor.discovery import Discovery
+from cyborg_reconciler.conductor.drivers import Drivers
 from cyborg_reconciler.conductor.refusals import Refusals
 from cyborg_reconciler.conductor.saving import SaveOut, Saver
 from cyborg_reconciler.conductor.secrets import hash_of
@@ -53,6 +54,7 @@ def create() -> WSGIApplication:
             accelerator_store=stores.accelerators,
             hardware=stores.hardware,
             discovery=Discovery(stores.agents, clock),
+            drivers=Drivers(stores.drivers, stores.journal, shipped_drivers(), clock),
             agents=Agents(stores.agents, saver, clock, agent_terms(settings), refusals),
             check_database=stores.tallies.check,
             meter=meter,

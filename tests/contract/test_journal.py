@@ -164,7 +164,7 @@ def test_a_retry_forgets_failures_and_reboots(opener: Opener) -> None:
     raised(journal, "compute-1", "a")
     journal.record_reboot("compute-1", "b1", NOON)
     journal.record_verdicts({"compute-1": False})
-    journal.retry("compute-1")
+    journal.retry("compute-1", NOON)
     assert opener().histories({"compute-1": "a"})["compute-1"] == History(generation=1)
 
 

@@ -92,6 +92,14 @@ def test_a_ticket_of_a_host_that_was_removed_does_not_come_again(work: Work) -> 
     assert hosts_of(work.take(10, LATER)) == ["a"]
 
 
+def test_who_approves_or_asks_for_a_retry_has_the_host_looked_at(journal_and_work: tuple[Journal, Work]) -> None:
+    journal, work = journal_and_work
+    journal.histories({"a": "d", "b": "d"})
+    journal.approve("a", 1, "d", NOON)
+    journal.retry("b", LATER)
+    assert [(item.host, item.reason) for item in work.take(9, LATER)] == [("a", "Approved"), ("b", "Retried")]
+
+
 # --------------------------------------------------------------------------------------------------------------- leases
 def wanted(holder: str, until: datetime = LATER) -> Lease:
     return Lease("worker", holder, 0, until)

@@ -22,6 +22,7 @@ from cyborg_reconciler.adapters.database.declaration_rows import read_catalogue
 from cyborg_reconciler.adapters.database.discovery_rows import put_found
 from cyborg_reconciler.adapters.database.engine import reading, take_turns, translated, upsert, writing
 from cyborg_reconciler.adapters.database.folder import DATABASE_NAME, FolderLock, make_file, make_folder
+from cyborg_reconciler.adapters.database.queue_rows import enqueue
 from cyborg_reconciler.adapters.database.revision import check_revision, migrate
 from cyborg_reconciler.adapters.database.schema import controllers, declarations
 from cyborg_reconciler.adapters.database.store import DatabaseHardwareStore, DatabaseStore
@@ -176,10 +177,11 @@ class DatabaseJournal:
         with reading(self._engine) as connection:
             return host_rows.read_histories(connection, list(digests))
 
-    def retry(self, host: str) -> None:
-        """Forget the failures and the reboots of *host* under its present generation."""
+    def retry(self, host: str, at: datetime) -> None:
+        """Forget the failures and the reboots of *host* under its present generation, and have it looked at."""
         with writing(self._engine) as connection:
             host_rows.forget(connection, host)
+            enqueue(connection, [host], "Retried", at)
 
     def record_observations(self, observed: Mapping[str, Observation | Unobserved]) -> None:
         """Keep the newest facts of each host; one that was not observed keeps what it has."""
@@ -226,10 +228,11 @@ class DatabaseJournal:
             host_rows.set_verdicts(connection, verified)
 
     def approve(self, host: str, generation: int, digest: str, at: datetime) -> None:
-        """Note that a person approved the actions with *digest* under *generation*."""
+        """Note that a person approved the actions with *digest* under *generation*, and have the host looked at."""
         row = {"host": host, "generation": generation, "digest": digest, "approved_at": at}
         with writing(self._engine) as connection:
             host_rows.put_approval(connection, row)
+            enqueue(connection, [host], "Approved", at)
 
     def approved(self, host: str, generation: int, digest: str) -> bool:
         """Return whether just these actions were approved."""
