@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The only place where adapters meet ports. Called by the CLI and by the loop."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,20 +12,25 @@ from cyborg_reconciler.adapters.ansible.executor import AnsibleExecutor
 from cyborg_reconciler.adapters.ansible.inventory import AnsibleInventory
 from cyborg_reconciler.adapters.ansible.observer import AnsibleObserver
 from cyborg_reconciler.adapters.ansible.options import AnsibleOptions
-from cyborg_reconciler.adapters.database import Fleet, open_journal, open_reader
+from cyborg_reconciler.adapters.database import DatabaseJournal, Fleet, open_journal, open_reader
 from cyborg_reconciler.adapters.declarations.catalogue import read_catalogue
 from cyborg_reconciler.adapters.declarations.stored import RecordedDeclarations, StoredPolicies
 from cyborg_reconciler.adapters.declarations.yaml import YamlDeclarations
+from cyborg_reconciler.adapters.stored.inventory import KnownHosts
+from cyborg_reconciler.adapters.stored.observer import FreshestObserver, StoredObserver
 from cyborg_reconciler.agent_stores import AgentStore
 from cyborg_reconciler.conductor.agents import Agents, AgentTerms
+from cyborg_reconciler.conductor.implied import WithImplied
 from cyborg_reconciler.conductor.saving import SaveOut, Saver
+from cyborg_reconciler.conductor.settling import Settling
 from cyborg_reconciler.documents.declared import Located
 from cyborg_reconciler.documents.driver import Driver
 from cyborg_reconciler.meters import Tallies
-from cyborg_reconciler.ports import Declarations, Journal, Source
+from cyborg_reconciler.ports import Journal, Source
 from cyborg_reconciler.settings import Settings
 from cyborg_reconciler.stores import AcceleratorStore, CredentialStore, HardwareStore
-from cyborg_reconciler.survey import Ports
+from cyborg_reconciler.survey import Ports, Survey
+from cyborg_reconciler.work_stores import HostDriverStore, Leases, Queue
 
 if TYPE_CHECKING:
     from cyborg_reconciler.adapters.prometheus import PrometheusMeter
@@ -87,28 +92,66 @@ def open_ports(settings: Settings, target: Target, *, exclusive: bool) -> Iterat
         AlreadyRunningError: another process changes hosts with this state folder.
         JournalError: the journal cannot be opened.
     """
-    with ExitStack() as stack:
-        journal = stack.enter_context(open_journal(settings.state_dir, database=settings.database, exclusive=exclusive))
-        options = AnsibleOptions(
-            inventory=target.inventory,
-            runs=(settings.state_dir / "runs").absolute(),  # runs work in folders of their own
-            limit=target.limit,
-            forks=settings.forks,
-            run_timeout_s=settings.run_timeout_s,
-        )
-        clock = SystemClock()
-        others = () if target.policies is None else sources_of(journal.fleet())
-        declarations: Declarations = declarations_of(target.policies or "", others)
-        yield Ports(
-            declarations=declarations,
-            inventory=AnsibleInventory(options),
-            observer=AnsibleObserver(options, clock),
-            executor=AnsibleExecutor(options),
-            journal=journal,
-            cordon=NoScheduler(),
-            clock=clock,
-            controller=journal.controller(),
-        )
+    with open_journal(settings.state_dir, database=settings.database, exclusive=exclusive) as journal:
+        yield _ports(settings, target, journal)
+
+
+def _ports(settings: Settings, target: Target, journal: DatabaseJournal) -> Ports:
+    options = AnsibleOptions(
+        inventory=target.inventory,
+        runs=(settings.state_dir / "runs").absolute(),  # runs work in folders of their own
+        limit=target.limit,
+        forks=settings.forks,
+        run_timeout_s=settings.run_timeout_s,
+    )
+    clock = SystemClock()
+    others = () if target.policies is None else sources_of(journal.fleet())
+    tree = declarations_of(target.policies or "", others)
+    declared = tree if target.policies is None else WithImplied(tree, journal.work(), journal.accelerators())
+    return Ports(
+        declarations=declared,
+        inventory=AnsibleInventory(options),
+        observer=AnsibleObserver(options, clock),
+        executor=AnsibleExecutor(options),
+        journal=journal,
+        cordon=NoScheduler(),
+        clock=clock,
+        controller=journal.controller(),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What the loop keeps as declared.
+
+    Attributes:
+        settle: is given the end of each pass, to note what has become of what was asked for.
+    """
+
+    ports: Ports
+    queue: Queue
+    settle: Callable[[Survey], None]
+
+
+@contextmanager
+def open_site(settings: Settings, target: Target, interval_s: float) -> Iterator[Site]:
+    """Yield what the loop works on: hosts whose agents were heard within *interval_s* need not be asked.
+
+    Raises:
+        AlreadyRunningError: another process changes hosts with this state folder.
+        JournalError: the journal cannot be opened.
+    """
+    with open_journal(settings.state_dir, database=settings.database, exclusive=True) as journal:
+        ports, work = _ports(settings, target, journal), journal.work()
+        max_age = timedelta(seconds=min(settings.facts_max_age_s, interval_s))
+        stored = StoredObserver(journal, ports.clock, max_age)
+        ports = replace(ports, observer=FreshestObserver(stored, ports.observer, journal))
+        if not target.limit:
+            has_no_inventory = not target.inventory
+            known = KnownHosts(ports.inventory, journal, ports.clock, max_age, is_optional=has_no_inventory)
+            ports = replace(ports, inventory=known)
+        settling = Settling(work, journal.accelerators(), ports.clock)
+        yield Site(ports, work, settling.settle)
 
 
 @contextmanager
@@ -138,6 +181,8 @@ class Stores:
     credentials: CredentialStore
     tallies: Tallies
     fleet: Fleet
+    drivers: HostDriverStore
+    leases: Leases
 
 
 @contextmanager
@@ -161,6 +206,8 @@ def open_stores(settings: Settings, *, writes: bool = True) -> Iterator[Stores]:
             credentials=journal.credentials(),
             tallies=journal.tallies(),
             fleet=journal.fleet(),
+            drivers=journal.work(),
+            leases=journal.work(),
         )
 
 

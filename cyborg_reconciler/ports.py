@@ -159,6 +159,8 @@ class HostRecord:
         reason, message: why it waits or failed; empty when it does neither.
         failed_in: the phase in which the last change failed; None but in the phase ``Failed``.
         conditions: one of each type; empty when none were ever recorded.
+        drivers: the policies of the tree that declare drivers there, with their place, by the driver's name; None where
+            nobody knows, and what was known stays.
     """
 
     name: str
@@ -174,6 +176,7 @@ class HostRecord:
     changed_at: datetime | None = None
     failed_in: Phase | None = None
     conditions: tuple[Condition, ...] = ()
+    drivers: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,8 +185,10 @@ class RunRecord:
 
     Attributes:
         status: ``running``; ``applied`` when every step was reported as done, which says nothing of how the hosts are
-            now (their records do); ``failed`` when something was refused or failed; ``interrupted``.
+            now (their records do); ``failed`` when something was refused or failed; ``interrupted``. Of a run that was
+            asked for: ``pending`` until it came out, or ``cancelled``; ``applied`` when what it is for is so.
         hosts: the status of each host's outcome; that of the run where there is no outcome.
+        message: why a run that was asked for waits, or did not come out well.
     """
 
     uuid: str
@@ -192,6 +197,7 @@ class RunRecord:
     started_at: datetime
     ended_at: datetime | None
     hosts: Mapping[str, str]
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,14 +233,23 @@ class Journal(Protocol):
         by one. What is remembered is kept for each digest: one that was desired before finds it again.
         """
 
-    def retry(self, host: str) -> None:
-        """Forget the failures and the reboots of *host* under its present generation."""
+    def retry(self, host: str, at: datetime) -> None:
+        """Forget the failures and the reboots of *host* under its present generation, and have it looked at."""
 
     def record_observations(self, observed: Mapping[str, Observation | Unobserved]) -> None:
-        """Keep the newest facts of each host, in one transaction; an unchanged fingerprint only moves the time."""
+        """Keep the newest facts of each host, in one transaction; an unchanged fingerprint only moves the time.
+
+        What was received earlier than what is kept changes nothing.
+        """
 
     def facts(self, hosts: Sequence[str]) -> Mapping[str, tuple[bytes, datetime]]:
         """Return the newest facts of *hosts* and when they were received; hosts without any are left out."""
+
+    def reported(self, since: datetime, hosts: Sequence[str] | None = None) -> Mapping[str, datetime]:
+        """Return the hosts (of *hosts*) whose agents stand by the facts that are kept, and when they last did.
+
+        That is no earlier than *since*: an agent that is heard and whose facts did not change sends none.
+        """
 
     def record_declarations(self, declared: Declared, at: datetime) -> None:
         """Keep what was declared, once per digest, and that it is what is declared now."""
@@ -248,8 +263,8 @@ class Journal(Protocol):
     def record_phases(self, hosts: Sequence[str], phase: Phase, failed_in: Phase | None = None) -> None:
         """Keep that *hosts*, which the journal knows, are in *phase* now, in one transaction; all else stays."""
 
-    def hosts(self) -> Sequence[HostRecord]:
-        """Return every host ever seen, by name."""
+    def hosts(self, names: Sequence[str] | None = None) -> Sequence[HostRecord]:
+        """Return every host ever seen, by name; of those called *names*, where some are given."""
 
     def open_run(self, plan: PlanDocument, at: datetime) -> str:
         """Keep *plan*, begin a run of it, and return the run's uuid; an approval of it is used up.
@@ -282,7 +297,7 @@ class Journal(Protocol):
         """Return the plan that was kept under *uuid*."""
 
     def approve(self, host: str, generation: int, digest: str, at: datetime) -> None:
-        """Note that a person approved the actions with *digest* under *generation*."""
+        """Note that a person approved the actions with *digest* under *generation*, and have the host looked at."""
 
     def approved(self, host: str, generation: int, digest: str) -> bool:
         """Return whether just these actions were approved."""

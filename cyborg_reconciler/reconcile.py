@@ -117,10 +117,10 @@ class _Rollout:
         phases = WavePhases(journal, names)
         ours: list[str] = []
         try:
-            outcomes = self._apply(views, seen.declared, phases, ours)
+            run, outcomes = self._apply(views, seen.declared, phases, ours)
             phases.enter(Phase.VALIDATING)
             seen = self._look(seen, names, Phase.VALIDATING)
-            judged = self._judge({name: seen.hosts[name] for name in names}, outcomes)
+            judged = self._judge({name: replace(seen.hosts[name], run=run) for name in names}, outcomes)
             phases.enter(Phase.UNCORDONING)
         finally:
             with ExitStack() as stack:  # one that cannot be uncordoned keeps no other from it
@@ -138,7 +138,7 @@ class _Rollout:
 
     def _apply(
         self, views: Sequence[HostView], declared: Declared, phases: WavePhases, ours: list[str]
-    ) -> Mapping[str, Outcome]:
+    ) -> tuple[str, Mapping[str, Outcome]]:
         """Carry out the plans of a wave in a run of its own, which is closed whatever happens meanwhile.
 
         The names of the hosts that were cordoned are added to *ours*, one by one: some, when one cannot be.
@@ -163,7 +163,7 @@ class _Rollout:
             raise
         status = "applied" if all(outcome.status == "applied" for outcome in outcomes.values()) else "failed"
         ports.journal.close_run(run, status, ports.clock.now())
-        return outcomes
+        return run, outcomes
 
     def _carry_out(self, run: str, document: PlanDocument, phases: WavePhases) -> Mapping[str, Outcome]:
         """Have the executor do what *document* says, and note what it begins and what comes out."""

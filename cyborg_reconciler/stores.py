@@ -4,7 +4,7 @@
 `ports` has what `reconcile` asks of the world; both are filled by the same adapter. No I/O in here.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Literal, Protocol
@@ -181,7 +181,24 @@ class Page:
     more: bool = False
 
 
-class AcceleratorStore(Protocol):
+class ObservedAccelerators(Protocol):
+    """The accelerators, as far as the worker asks. Every method raises JournalError, as a journal's do."""
+
+    def record(self, one: Accelerator, seen: int, event: Event) -> Accelerator:
+        """Keep what was observed of an accelerator, with *event*; nobody has to look at its host for that.
+
+        Raises:
+            OvertakenError: it has another version by now.
+        """
+
+    def unsettled(self, hosts: Collection[str]) -> Sequence[Accelerator]:
+        """Return the accelerators that are attached to one of *hosts*, which is not done."""
+
+    def implying(self) -> Sequence[Accelerator]:
+        """Return the accelerators at an address of a host that an operator wants attached to it, or in some state."""
+
+
+class AcceleratorStore(ObservedAccelerators, Protocol):
     """The accelerators. Every method raises JournalError (or a subclass) when the database cannot be used."""
 
     def page(self, wanted: AcceleratorFilter) -> Page:
@@ -201,7 +218,7 @@ class AcceleratorStore(Protocol):
         """Return the accelerator that was found on *host* at *address*, and is still there."""
 
     def add(self, one: Accelerator, event: Event) -> None:
-        """Keep a new accelerator, and tell of it, in one transaction.
+        """Keep a new accelerator, tell of it, and have its host looked at, in one transaction.
 
         Raises:
             ConflictError: its name or its uuid is taken.
@@ -210,7 +227,7 @@ class AcceleratorStore(Protocol):
     def update(self, one: Accelerator, seen: int, event: Event) -> Accelerator:
         """Keep what has become of an accelerator whose version was *seen*; return it with its new version.
 
-        In one transaction with *event*; where it is on a host, that host is looked at next.
+        In one transaction with *event*; the host that it is on, and the one that it is attached to, are looked at next.
 
         Raises:
             OvertakenError: it has another version by now. ConflictError: its name is taken.

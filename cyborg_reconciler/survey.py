@@ -12,11 +12,13 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from cyborg_reconciler.core.conditions import Condition, Standing, conditions_of
+from cyborg_reconciler.core.features import driver as drivers
 from cyborg_reconciler.core.plan import Terms, make_plan
 from cyborg_reconciler.core.resolve import Desired, compile_policies, resolve
 from cyborg_reconciler.core.rollout import DEFAULT_POOL, TwoPoolsError, pool_of
 from cyborg_reconciler.core.select import selects_host
 from cyborg_reconciler.core.state import (
+    HOST,
     UNDER_WAY,
     Action,
     Disruption,
@@ -31,7 +33,7 @@ from cyborg_reconciler.core.state import (
 )
 from cyborg_reconciler.core.subject import Subject, lay_out
 from cyborg_reconciler.core.verdict import Verdict, judge, unobserved
-from cyborg_reconciler.documents.declared import Declared
+from cyborg_reconciler.documents.declared import Declared, is_of_tree
 from cyborg_reconciler.documents.plan import Outcome
 from cyborg_reconciler.documents.pool import Reboot, RolloutPool
 from cyborg_reconciler.ports import (
@@ -96,6 +98,7 @@ class HostView:
         phase: ``Planned`` where something is to be done, ``PendingApproval`` where a person has to agree to it first.
         conditions: as the journal has them.
         failed_in: the phase in which the last change failed, until the host is seen as declared.
+        outcome, run: of the last change that this call made.
     """
 
     host: Host
@@ -105,6 +108,7 @@ class HostView:
     desired: Desired | None = None
     subject: Subject | None = None
     outcome: Outcome | None = None
+    run: str = ""
     phase: Phase = Phase.IDLE
     history: History = field(default_factory=History)
     conditions: tuple[Condition, ...] = ()
@@ -161,8 +165,7 @@ def survey(
     ports.journal.record_observations(observed)
     views = compare(Basis(declared, ports.journal, ports.controller.id, options), hosts, observed)
     views = _recorded(views, ports, now, amid)
-    sizes = Counter(view.pool.metadata.name for view in views.values())
-    return Survey(declared, views, sizes, options.limited)
+    return Survey(declared, views, pool_sizes(hosts, declared), options.limited)
 
 
 class Memory(Protocol):
@@ -244,6 +247,11 @@ def compare(
     return views
 
 
+def pool_sizes(hosts: Iterable[Host], declared: Declared) -> Mapping[str, int]:
+    """Return how many of *hosts* each pool has, by its name."""
+    return Counter(_pool(host, declared)[0].metadata.name for host in hosts)
+
+
 def _pool(host: Host, declared: Declared) -> tuple[RolloutPool, Wait | None]:
     try:
         return pool_of(host, declared), None
@@ -314,7 +322,7 @@ def _recorded(views: Mapping[str, HostView], ports: Ports, now: datetime, amid: 
 
     What another process is at work on is its to record: it will have looked later than we did.
     """
-    before = {record.name: record for record in ports.journal.hosts()}
+    before = {record.name: record for record in ports.journal.hosts(list(views))}
     known = {name: _following(view, before.get(name)) for name, view in views.items()}
     records = [
         host_record(view if amid is None or view.failed_in else replace(view, phase=amid), now)
@@ -377,4 +385,16 @@ def host_record(view: HostView, now: datetime) -> HostRecord:
         observed_at=view.observed_at,
         failed_in=view.failed_in,
         conditions=() if conditions == view.conditions else conditions,
+        drivers=None if view.desired is None else _declared_drivers(view.desired),
     )
+
+
+def _declared_drivers(desired: Desired) -> dict[str, str]:
+    """Return which policies of the tree declare drivers on a host, by the driver's name."""
+    template = desired.templates.get(HOST)
+    origins = template.origins.items() if template else ()
+    return {
+        tail[1]: origin.place
+        for tail, origin in origins
+        if tail[0] == drivers.NAME and tail[2] == "state" and is_of_tree(origin.file)
+    }

@@ -13,7 +13,7 @@ The fakes keep the ports' promises (`tests/contract` runs one suite over the rea
 """
 
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -22,8 +22,10 @@ import msgspec
 
 from cyborg_reconciler.core.state import Health, History, Host, Phase, Sync
 from cyborg_reconciler.documents.declared import Declared
+from cyborg_reconciler.documents.driver import DriverDocSpec
 from cyborg_reconciler.documents.facts import Facts
 from cyborg_reconciler.documents.plan import (
+    NO_PLAN,
     ActionsSegment,
     HostPlan,
     Outcome,
@@ -37,6 +39,7 @@ from cyborg_reconciler.errors import (
     ExecutionError,
     InventoryUnreadableError,
     JournalError,
+    OvertakenError,
     ReconcilerError,
 )
 from cyborg_reconciler.meters import Metric, Tally
@@ -54,7 +57,8 @@ from cyborg_reconciler.ports import (
     run_ended,
     run_started,
 )
-from cyborg_reconciler.stores import Credential
+from cyborg_reconciler.stores import Accelerator, Credential
+from cyborg_reconciler.work_stores import HostDriver, Lease, QueueItem, RunNews
 
 #: The id of a FakeJournal that was given none.
 FAKE_CONTROLLER_ID = "00000000-0000-4000-8000-000000000001"
@@ -80,10 +84,11 @@ class FixedClock:
 
 
 class FixedDeclarations:
-    """What is declared, as given. Assign to `declared`, or to `error` to make the source unreadable."""
+    """What is declared, as given. Assign to `declared` and `stamped`, or to `error` to make the source unreadable."""
 
     def __init__(self, declared: Declared | None = None, error: ReconcilerError | None = None) -> None:
         self.declared, self.error = declared or Declared(), error
+        self.stamped = ""
 
     def read(self) -> Declared:
         """Return what is declared, or raise the error."""
@@ -92,8 +97,8 @@ class FixedDeclarations:
         return self.declared
 
     def stamp(self) -> str:
-        """Return the digest of what is declared."""
-        return self.read().digest
+        """Return what was assigned, or else the digest of what is declared."""
+        return self.stamped or self.declared.digest
 
 
 class FixedInventory:
@@ -250,6 +255,13 @@ class _Run:
 
 
 @dataclass
+class _Queued:
+    item: QueueItem
+    enqueued_at: datetime
+    not_before: datetime
+
+
+@dataclass
 class _Memory:
     """What stays when a FakeJournal is opened again."""
 
@@ -265,6 +277,12 @@ class _Memory:
     outcomes: dict[tuple[str, str], Outcome] = field(default_factory=dict)
     approvals: set[tuple[str, int, str]] = field(default_factory=set)
     events: list[Event] = field(default_factory=list)
+    heard: dict[str, tuple[str, datetime]] = field(default_factory=dict)
+    declared_now: str = ""
+    queue: dict[str, "_Queued"] = field(default_factory=dict)
+    tickets: int = 0
+    leases: dict[str, Lease] = field(default_factory=dict)
+    host_drivers: dict[tuple[str, str], HostDriver] = field(default_factory=dict)
 
 
 class FakeJournal:
@@ -283,6 +301,10 @@ class FakeJournal:
     def reopened(self) -> "FakeJournal":
         """Return the journal that the next process opens."""
         return FakeJournal(self._controller.id, self.memory)
+
+    def work(self) -> "FakeWork":
+        """Return queue, leases and drivers on hosts, in the same memory."""
+        return FakeWork(self)
 
     def _work(self) -> _Memory:
         if self.broken:
@@ -320,28 +342,44 @@ class FakeJournal:
     def _history(self, host: str) -> History:
         return self.memory.histories.get((host, self.memory.digests.get(host, "")), History())
 
-    def retry(self, host: str) -> None:
-        """Forget the failures and the reboots of *host* under its present generation."""
+    def retry(self, host: str, at: datetime) -> None:
+        """Forget the failures and the reboots of *host* under its present generation, and have it looked at."""
         self._remember(host, boots=(), failures=0)
+        self.work().enqueue([host], "Retried", at)
 
     def record_observations(self, observed: Mapping[str, Observation | Unobserved]) -> None:
         """Keep the newest facts of each host; one that was not observed keeps what it has."""
         for host, found in observed.items():
             self._ensure(host)
             if isinstance(found, Observation):
-                fingerprint, document, _ = self.memory.facts.get(host, ("", b"", found.received_at))
+                fingerprint, document, received_at = self.memory.facts.get(host, ("", b"", found.received_at))
                 same = fingerprint == found.facts.fingerprint
                 kept = document if same else found.document
-                self.memory.facts[host] = (found.facts.fingerprint, kept, found.received_at)
+                if found.received_at >= received_at:
+                    self.memory.facts[host] = (found.facts.fingerprint, kept, found.received_at)
 
     def facts(self, hosts: Sequence[str]) -> Mapping[str, tuple[bytes, datetime]]:
         """Return the newest facts of *hosts* and when they were received."""
         known = self._work().facts
         return {host: known[host][1:] for host in hosts if host in known}
 
+    def hear(self, host: str, fingerprint: str, at: datetime) -> None:
+        """Have the agent of *host* say, at that time, that its facts are those with *fingerprint*."""
+        self._work().heard[host] = fingerprint, at
+
+    def reported(self, since: datetime, hosts: Sequence[str] | None = None) -> Mapping[str, datetime]:
+        """Return the hosts whose agents stand by the facts that are kept, and when they last did."""
+        memory = self._work()
+        return {
+            host: at
+            for host, (fingerprint, at) in memory.heard.items()
+            if at >= since and (hosts is None or host in hosts) and memory.facts.get(host, ("",))[0] == fingerprint
+        }
+
     def record_declarations(self, declared: Declared, at: datetime) -> None:
-        """Keep what was declared, once per digest."""
+        """Keep what was declared, once per digest, and that it is what is declared now."""
         self._work().declared.setdefault(declared.digest, (declared, at))
+        self.memory.declared_now = declared.digest
 
     def record_inventory(self, hosts: Sequence[Host]) -> None:
         """Keep the groups and labels of *hosts*."""
@@ -366,6 +404,7 @@ class FakeJournal:
             observed_at=record.observed_at or known.observed_at,
             changed_at=record.changed_at or known.changed_at,
             conditions=record.conditions or known.conditions,
+            drivers=known.drivers if record.drivers is None else record.drivers,
         )
 
     def record_phases(self, hosts: Sequence[str], phase: Phase, failed_in: Phase | None = None) -> None:
@@ -373,9 +412,10 @@ class FakeJournal:
         records = self._work().records
         records.update({host: replace(records[host], phase=phase, failed_in=failed_in) for host in hosts})
 
-    def hosts(self) -> Sequence[HostRecord]:
-        """Return every host ever seen, by name."""
-        return sorted(self._work().records.values(), key=lambda record: (record.name.lower(), record.name))
+    def hosts(self, names: Sequence[str] | None = None) -> Sequence[HostRecord]:
+        """Return every host ever seen, by name; of those called *names*, where some are given."""
+        found = [record for name, record in self._work().records.items() if names is None or name in names]
+        return sorted(found, key=lambda record: (record.name.lower(), record.name))
 
     def open_run(self, plan: PlanDocument, at: datetime) -> str:
         """Keep *plan*, begin a run of it, and return the run's uuid; an approval of it is used up."""
@@ -435,9 +475,10 @@ class FakeJournal:
         """Return the plan that was kept under *uuid*."""
         return self._work().plans.get(uuid)
 
-    def approve(self, host: str, generation: int, digest: str, at: datetime) -> None:  # noqa: ARG002  the port has it
-        """Note that a person approved the actions with *digest* under *generation*."""
+    def approve(self, host: str, generation: int, digest: str, at: datetime) -> None:
+        """Note that a person approved the actions with *digest* under *generation*, and have the host looked at."""
         self._work().approvals.add((host, generation, digest))
+        self.work().enqueue([host], "Approved", at)
 
     def approved(self, host: str, generation: int, digest: str) -> bool:
         """Return whether just these actions were approved."""
@@ -537,3 +578,154 @@ class FakeCredentialStore:
         for name, at in used.items():
             one = self._kept()[name]
             self._by_name[name] = replace(one, last_used_at=max(at, one.last_used_at or at))
+
+
+class FakeWork:
+    """Queue, leases and drivers on hosts, in the memory of a FakeJournal; broken when that is."""
+
+    def __init__(self, journal: FakeJournal) -> None:
+        self._journal = journal
+
+    def _memory(self) -> _Memory:
+        return self._journal._work()  # noqa: SLF001 - its other half
+
+    def enqueue(self, hosts: Collection[str], reason: str, at: datetime) -> None:
+        """Have *hosts* looked at."""
+        memory = self._memory()
+        for host in hosts:
+            memory.tickets += 1
+            known = memory.queue.get(host)
+            item = QueueItem(host, memory.tickets, reason, known.item.attempts if known else 0)
+            memory.queue[host] = _Queued(item, known.enqueued_at if known else at, at)
+
+    def take(self, limit: int, at: datetime) -> Sequence[QueueItem]:
+        """Return up to *limit* hosts that are due."""
+        due = [one for one in self._memory().queue.values() if one.not_before <= at]
+        return [one.item for one in sorted(due, key=lambda one: (one.enqueued_at, one.item.host))][:limit]
+
+    def _unchanged(self, item: QueueItem) -> _Queued | None:
+        known = self._memory().queue.get(item.host)
+        return known if known is not None and known.item.ticket == item.ticket else None
+
+    def done(self, items: Sequence[QueueItem]) -> None:
+        """Remove *items*, but for hosts that were enqueued again."""
+        for item in items:
+            if self._unchanged(item):
+                del self._memory().queue[item.host]
+
+    def later(self, item: QueueItem, not_before: datetime, why: str) -> None:
+        """Put *item* off, unless it was enqueued again."""
+        known = self._unchanged(item)
+        if known:
+            known.item = replace(item, attempts=item.attempts + 1, reason=why)
+            known.not_before = not_before
+
+    def lease(self, name: str) -> Lease | None:
+        """Return the lease as it is."""
+        return self._memory().leases.get(name)
+
+    def take_lease(self, wanted: Lease, seen: Lease | None) -> Lease | None:
+        """Take a lease that still is as it was *seen*."""
+        if self._memory().leases.get(wanted.name) != seen:
+            return None
+        taken = replace(wanted, token=seen.token + 1 if seen else 1)
+        self._memory().leases[wanted.name] = taken
+        return taken
+
+    def _is_ours(self, lease: Lease) -> bool:
+        known = self._memory().leases.get(lease.name)
+        return known is not None and (known.holder, known.token) == (lease.holder, lease.token)
+
+    def renew(self, lease: Lease) -> bool:
+        """Keep that *lease* ends later."""
+        if self._is_ours(lease):
+            self._memory().leases[lease.name] = lease
+            return True
+        return False
+
+    def give_back(self, lease: Lease) -> None:
+        """Let others have *lease*."""
+        if self._is_ours(lease):
+            self._memory().leases[lease.name] = replace(self._memory().leases[lease.name], holder="")
+
+    def declare(self, one: HostDriver, event: Event) -> HostDriver:
+        """Keep *one*, with a pending run, and have its host looked at."""
+        memory, key = self._memory(), (one.host, one.driver)
+        self.enqueue([one.host], event.kind, event.at)
+        memory.events.append(event)
+        known = memory.host_drivers.get(key)
+        if known is not None and known.is_open:
+            if (known.state, known.version) == (one.state, one.version):
+                return known
+            self._end(known.run, "cancelled", one.declared_at)
+        run = str(uuid.uuid4())
+        memory.plans.setdefault(NO_PLAN.uuid, NO_PLAN)
+        record = RunRecord(run, NO_PLAN.uuid, "pending", one.declared_at, None, {one.host: "pending"})
+        memory.runs[run] = _Run(record, 0)
+        memory.host_drivers[key] = replace(one, run=run, is_open=True)
+        return memory.host_drivers[key]
+
+    def _end(self, run: str, status: str, at: datetime, **more: Any) -> None:  # noqa: ANN401  a field's value
+        found = self._memory().runs[run]
+        hosts = dict.fromkeys(found.record.hosts, status)
+        found.record = replace(found.record, **{"status": status, "ended_at": at, "hosts": hosts, **more})
+
+    def declared(self) -> Sequence[HostDriver]:
+        """Return all that is declared, by host and driver."""
+        return [one for _, one in sorted(self._memory().host_drivers.items())]
+
+    def awaited(self, hosts: Collection[str]) -> Sequence[HostDriver]:
+        """Return what is declared for *hosts* and has a run that did not come out yet."""
+        return [one for one in self.declared() if one.is_open and one.host in hosts]
+
+    def tell(self, one: HostDriver, news: RunNews, at: datetime) -> None:
+        """Keep what has become of the run of *one*."""
+        memory = self._memory()
+        if memory.runs[one.run].record.status != "pending":
+            return
+        if news.status == "pending":
+            self._end(one.run, "pending", at, ended_at=None, message=news.message)
+            return
+        memory.host_drivers[one.host, one.driver] = replace(one, is_open=False)
+        more: dict[str, Any] = {"message": news.message}
+        if news.by:
+            by = memory.runs[news.by].record
+            more |= {"plan_uuid": by.plan_uuid, "started_at": by.started_at, "hosts": {one.host: by.hosts[one.host]}}
+            memory.outcomes[one.run, one.host] = memory.outcomes[news.by, one.host]
+        self._end(one.run, news.status, at, **more)
+
+    def catalogue(self) -> Mapping[str, DriverDocSpec]:
+        """Return the drivers that there are, by name."""
+        declared, _ = self._memory().declared.get(self._memory().declared_now, (Declared(), None))
+        return {one.document.metadata.name: one.document.spec for one in reversed(declared.drivers)}
+
+
+class FakeAccelerators:
+    """Accelerators in memory, as far as the worker asks for them.
+
+    Attributes:
+        kept: by uuid; assign to it. events: what was told of them.
+    """
+
+    def __init__(self, *accelerators: Accelerator) -> None:
+        self.kept = {one.uuid: one for one in accelerators}
+        self.events: list[Event] = []
+
+    def record(self, one: Accelerator, seen: int, event: Event) -> Accelerator:
+        """Keep what was observed of an accelerator."""
+        if self.kept[one.uuid].version != seen:
+            raise OvertakenError(wanted=f"accelerator {one.uuid} as it was read", found="it was updated first")
+        self.events.append(event)
+        self.kept[one.uuid] = replace(one, version=seen + 1)
+        return self.kept[one.uuid]
+
+    def unsettled(self, hosts: Collection[str]) -> Sequence[Accelerator]:
+        """Return the accelerators that are attached to one of *hosts*, which is not done."""
+        held = ((one, one.attachment) for one in self.kept.values())
+        return [one for one, at in held if at is not None and at.host in hosts and at.status != "done"]
+
+    def implying(self) -> Sequence[Accelerator]:
+        """Return the accelerators at an address of a host that are attached to it, or wanted in some state."""
+        found = [one for one in self.kept.values() if one.host is not None and one.address is not None and one.present]
+        attached = {one.uuid for one in found if one.attachment is not None and one.attachment.host == one.host}
+        return [one for one in found if one.uuid in attached or one.desired_state != "inactive"]

@@ -13,6 +13,7 @@ from cyborg_reconciler_api.resources import (
     drivers,
     events,
     hardware,
+    host_drivers,
     hosts,
     monitoring,
     plans,
@@ -57,6 +58,9 @@ ROUTES: Final[Table] = {
     "/v1/discovery": {"POST": hardware.discover},
     "/v1/hosts/{host}/discovery": {"POST": hardware.discover_host},
     "/v1/hosts/{host}/drivers/{driver}/discovery": {"POST": hardware.discover_driver},
+    "/v1/hosts/{host}/drivers/{driver}/install": {"POST": host_drivers.install},
+    "/v1/hosts/{host}/drivers/{driver}/update": {"POST": host_drivers.update},
+    "/v1/hosts/{host}/drivers/{driver}/uninstall": {"POST": host_drivers.uninstall},
     # What agents have, and nothing else.
     "/v1/lookup": {"POST": agents.look_up},
     "/v1/hello": {"POST": agents.hello},

@@ -8,6 +8,7 @@ from cyborg_reconciler.conductor.accelerators import Accelerators
 from cyborg_reconciler.conductor.agents import Agents
 from cyborg_reconciler.conductor.allocations import Allocations
 from cyborg_reconciler.conductor.discovery import Discovery
+from cyborg_reconciler.conductor.drivers import Drivers
 from cyborg_reconciler.conductor.plans import Plans
 from cyborg_reconciler.conductor.policies import Policies
 from cyborg_reconciler.conductor.refusals import Refusals
@@ -55,6 +56,7 @@ class Services:
     streams: Streams
     allocations: Allocations
     allocation_store: AllocationStore
+    drivers: Drivers
     check_database: Callable[[], None]
     meter: Meter
     exposition: Callable[[], bytes]

@@ -25,6 +25,7 @@ from cyborg_reconciler.conductor.agents import Agents, AgentTerms
 from cyborg_reconciler.conductor.allocations import Allocations
 from cyborg_reconciler.conductor.credentials import Credentials, Uses
 from cyborg_reconciler.conductor.discovery import Discovery
+from cyborg_reconciler.conductor.drivers import Drivers
 from cyborg_reconciler.conductor.plans import Plans
 from cyborg_reconciler.conductor.policies import Policies
 from cyborg_reconciler.conductor.refusals import Refusals
@@ -59,6 +60,7 @@ def create() -> WSGIApplication:
     refusals = Refusals(stores.journal, clock)
     stack.callback(refusals.close)
     fleet, shipped = stores.fleet, shipped_drivers()
+    catalogue = {one.document.metadata.name: one.document.spec for one in shipped}
     options = Options(facts_max_age=timedelta(seconds=settings.facts_max_age_s))
     controller = stores.journal.controller()
     app = create_app(
@@ -70,6 +72,7 @@ def create() -> WSGIApplication:
             accelerator_store=stores.accelerators,
             hardware=stores.hardware,
             discovery=Discovery(stores.agents, clock),
+            drivers=Drivers(stores.drivers, stores.journal, catalogue, clock),
             agents=Agents(stores.agents, saver, clock, agent_terms(settings), refusals),
             check_database=stores.tallies.check,
             meter=meter,

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from rich.text import Text
 
-from cyborg_reconciler.bootstrap import open_memory, open_ports
+from cyborg_reconciler.bootstrap import SystemClock, open_memory, open_ports
 from cyborg_reconciler.cli.common import (
     CHANGES,
     DONE,
@@ -203,6 +203,6 @@ def retry(*, settings: Settings, hosts: tuple[str, ...]) -> int:
         raise click.UsageError(msg, click.get_current_context())
     with open_memory(settings, writes=True) as journal:
         for host in hosts:
-            journal.retry(host)
+            journal.retry(host, SystemClock().now())
             console().print(f"{host}   will be tried again")
     return DONE

@@ -77,18 +77,19 @@ def with_state(command: Command) -> Command:
 
 def with_hosts(command: Command) -> Command:
     """Add ``-i`` and ``--limit``; the command gets `inventory` and `limit`."""
-    for option in (
-        click.option("--limit", metavar="PATTERN", default="", help="Only hosts that match this Ansible pattern."),
-        click.option(
-            "-i",
-            "--inventory",
-            multiple=True,
-            metavar="PATH",
-            help="Any Ansible inventory; may be repeated.  [default: ansible.cfg's]",
-        ),
-    ):
-        command = option(command)
-    return command
+    limit = click.option("--limit", metavar="PATTERN", default="", help="Only hosts that match this Ansible pattern.")
+    return with_inventory(limit(command))
+
+
+def with_inventory(command: Command) -> Command:
+    """Add ``-i``; the command gets `inventory`."""
+    return click.option(
+        "-i",
+        "--inventory",
+        multiple=True,
+        metavar="PATH",
+        help="Any Ansible inventory; may be repeated.  [default: ansible.cfg's]",
+    )(command)
 
 
 def with_policies(command: Command) -> Command:

@@ -46,6 +46,7 @@ PLACES: Final = {
     "status": "status",
     "token": "token",
     "validate": "validate",
+    "worker": "run",
 }
 #: The commands of the small install, which has none of the controller's libraries; this is one of those.
 SMALL: Final = {"agent"}

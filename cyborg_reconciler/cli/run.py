@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`run`: the loop. Policies are watched, hosts are observed every interval, drift is corrected as the policies say."""
+"""`run` and `worker`: the loop, by itself and under a server. Does I/O on the terminal; the loop is `worker`'s."""
 
+import os
 import signal
+import socket
 import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from types import FrameType
+from typing import Final
 
 import click
 
-from cyborg_reconciler.bootstrap import open_ports
+from cyborg_reconciler.bootstrap import SystemClock, Target, open_site, open_stores
 from cyborg_reconciler.cli.apply import exit_code
 from cyborg_reconciler.cli.common import (
     DONE,
@@ -22,15 +27,47 @@ from cyborg_reconciler.cli.common import (
 )
 from cyborg_reconciler.cli.progress import shown
 from cyborg_reconciler.cli.render import WAITING, footer
+from cyborg_reconciler.conductor.leasing import Leaseholder
 from cyborg_reconciler.core.state import Sync
-from cyborg_reconciler.errors import AlreadyRunningError, JournalError, NextStep, ReconcilerError
-from cyborg_reconciler.phases import put_right
-from cyborg_reconciler.reconcile import converge, resume
+from cyborg_reconciler.errors import AlreadyRunningError
+from cyborg_reconciler.ports import OnProgress
+from cyborg_reconciler.reconcile import resume
 from cyborg_reconciler.settings import Settings
-from cyborg_reconciler.survey import Options, Ports, Survey, survey
+from cyborg_reconciler.survey import Options, Survey
+from cyborg_reconciler.worker import Loop
 
-#: How often the policies are looked at for a change.
-WATCH_S = 1.0
+#: The lease of the one worker that looks at hosts and changes them.
+LEASE: Final = "worker"
+
+#: How often a worker that stands by looks whether it is its turn.
+STAND_BY_S: Final = 1.0
+
+
+class Lines:
+    """Who is told what the loop does: whoever reads standard error."""
+
+    def __init__(self) -> None:
+        self._out = errors_console()
+
+    def watching(self, *, quiet: bool) -> AbstractContextManager[OnProgress]:
+        """Show a run's progress, unless it is to be *quiet*."""
+        return shown(self._out, quiet=quiet)
+
+    def tell(self, seen: Survey) -> None:
+        """Say which hosts are not as declared, and why; and how many are."""
+        for view in seen.hosts.values():
+            if view.verdict.sync is not Sync.SYNCED:
+                wait = next(iter(view.plan.waits), None)
+                count = len(view.plan.actions)
+                why = f"{wait.reason}: {wait.message}" if wait else f"{count} action{'' if count == 1 else 's'}"
+                if view.phase in WAITING:
+                    why = f"{view.phase}: {why}"
+                self._out.print(f"{view.host.name}: {view.verdict.sync}: {why}")
+        self._out.print(footer(seen))
+
+    def say(self, line: str) -> None:
+        """Say what went wrong."""
+        self._out.print(line, style="red")
 
 
 @click.command(short_help="The loop: keep the hosts as declared.")
@@ -67,35 +104,81 @@ def run(  # noqa: PLR0913 - the options of a command
       cyborg-reconciler run -i inventory/ -p policies/ --interval 60
     """
     target = target_of(settings, inventory, limit, policies)
-    stop = threading.Event()
+    stop = stop_on_signals()
     options = replace(options_of(settings, limit, consent=yes, allow_reboot=allow_reboot), stop=stop.is_set)
-    _stop_on_signals(stop)
-    with open_ports(settings, target, exclusive=True) as ports:
-        resume(ports)
-        while not stop.is_set():
-            stamp = _stamp(ports, "")
-            code = turn(ports, options)
-            if once:
-                return code
-            waited = 0.0
-            while (
-                waited < (interval or settings.interval_s) and _stamp(ports, stamp) == stamp and not stop.wait(WATCH_S)
-            ):
-                waited += WATCH_S
+    interval_s = interval or settings.interval_s
+    with _opened(settings, target, options, interval_s) as loop:
+        if once:
+            after = loop.look_at_all()
+            return FAILED if after is None else exit_code(after)
+        loop.run(stop.wait)
     return DONE
 
 
-def _stamp(ports: Ports, known: str) -> str:
-    """Return the stamp of what is declared; the one that is *known* where it cannot be had just now."""
-    try:
-        return ports.declarations.stamp()
-    except JournalError:
-        return known
+@click.command(short_help="The loop, under a server: what `serve` starts.")
+@with_hosts
+@with_policies
+@with_state
+@click.option("--interval", type=click.IntRange(1), help="Seconds between two looks at the hosts.  [default: 300]")
+@click.option("--allow-reboot", is_flag=True, help="Reboot hosts where it is needed, whatever the pools say.")
+def worker(  # noqa: PLR0913 - the options of a command
+    *,
+    inventory: tuple[str, ...],
+    limit: str,
+    policies: str | None,
+    settings: Settings,
+    interval: int | None,
+    allow_reboot: bool,
+) -> int:
+    """Keep the hosts as declared, in files and over the API, until it is told to stop.
+
+    It is what `serve` starts beside the server. Of several workers one works, as long as it holds a lease; the others
+    stand by, and one of them goes on when it ends. Without --policies nothing is undone that policies of files had set.
+
+    SIGTERM or SIGINT lets the wave that runs come to its end, and its hosts be looked at; a second one breaks it off.
+
+    \b
+    Example:
+      cyborg-reconciler worker -i inventory/ -p policies/
+    """
+    chosen = settings.policies if policies is None else policies
+    target = Target(inventory or settings.inventory, limit, chosen)
+    stop, lines = stop_on_signals(), Lines()
+    options = options_of(settings, limit, allow_reboot=allow_reboot)
+    interval_s = interval or settings.interval_s
+    with open_stores(settings) as stores:
+        lease = Leaseholder(stores.leases, LEASE, f"{socket.gethostname()}:{os.getpid()}", SystemClock())
+        options = replace(options, stop=lambda: stop.is_set() or not lease.holds())
+        said = ""
+        while not stop.is_set():
+            why = ""
+            if not lease.take():
+                why = "another worker is at work; standing by"
+            else:
+                try:
+                    with lease.kept(), _opened(settings, target, options, interval_s) as loop:
+                        lines.say("at work")
+                        loop.run(stop.wait)
+                except AlreadyRunningError as exc:
+                    why = f"{exc.line()}; standing by"
+            if why not in {"", said}:
+                lines.say(why)
+            said = why
+            stop.wait(STAND_BY_S)
+    return DONE
 
 
-def _stop_on_signals(stop: threading.Event) -> None:
-    """Set *stop* at the first SIGTERM or SIGINT, and break off what runs at the second."""
-    signals = (signal.SIGTERM, signal.SIGINT)
+@contextmanager
+def _opened(settings: Settings, target: Target, options: Options, interval_s: float) -> Iterator[Loop]:
+    """Give the loop, once what an earlier process left open is closed."""
+    with open_site(settings, target, interval_s) as site:
+        resume(site.ports)
+        yield Loop(site, options, interval_s, Lines())
+
+
+def stop_on_signals() -> threading.Event:
+    """Return an event that the first SIGTERM or SIGINT sets; the second one breaks off what runs."""
+    signals, stop = (signal.SIGTERM, signal.SIGINT), threading.Event()
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:
         if stop.is_set():
@@ -106,42 +189,4 @@ def _stop_on_signals(stop: threading.Event) -> None:
 
     for number in signals:
         signal.signal(number, on_signal)
-
-
-def turn(ports: Ports, options: Options) -> int:
-    """Look once and correct what may be, and return the exit code of an apply that came out so.
-
-    Trouble that a next look may not have is said and survived. That another process has begun to change the hosts
-    while the journal's server was away will not pass: this one has to end.
-    """
-    out = errors_console()
-    try:
-        put_right(ports.journal, ports.clock.now())  # of a turn that lost its journal
-        with shown(out, quiet=True) as on_progress:
-            seen = survey(ports, options, on_progress)
-        _tell(seen)
-        with shown(out) as on_progress:
-            after = converge(ports, seen, options, on_progress)
-        if after is not seen:
-            _tell(after)
-        return exit_code(after)
-    except AlreadyRunningError:
-        raise
-    except ReconcilerError as exc:
-        # Also STALL: a person mends the policies or the inventory while the loop goes on, and nothing was changed.
-        tried = "tried again" if exc.next_step is NextStep.RETRY else "looked at again"
-        out.print(f"{exc.line()} ({tried} at the next turn)", style="red")
-        return FAILED
-
-
-def _tell(seen: Survey) -> None:
-    out = errors_console()
-    for view in seen.hosts.values():
-        if view.verdict.sync is not Sync.SYNCED:
-            wait = next(iter(view.plan.waits), None)
-            count = len(view.plan.actions)
-            why = f"{wait.reason}: {wait.message}" if wait else f"{count} action{'' if count == 1 else 's'}"
-            if view.phase in WAITING:
-                why = f"{view.phase}: {why}"
-            out.print(f"{view.host.name}: {view.verdict.sync}: {why}")
-    out.print(footer(seen))
+    return stop

@@ -1,30 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`serve`: the REST API, under gunicorn, in processes that end with this one."""
+"""`serve`: the REST API under gunicorn, and a worker beside it, in processes that end with this one."""
 
-import ctypes
 import functools
 import os
-import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from pathlib import Path
-from types import FrameType
 from typing import Any, Final
 
 import click
 
 from cyborg_reconciler.bootstrap import open_stores
-from cyborg_reconciler.cli.common import errors_console, with_state
+from cyborg_reconciler.cli.common import errors_console, with_inventory, with_policies, with_state
+from cyborg_reconciler.cli.supervision import start, supervise
 from cyborg_reconciler.settings import CHOICES, PREFIX, Settings
 
 #: How gunicorn is to serve; shipped with the API.
 CONFIGURATION: Final = "python:cyborg_reconciler_api.gunicorn_conf"
-
-#: A process asks by this for a signal when its parent ends. Source: prctl(2).
-PR_SET_PDEATHSIG: Final = 1
 
 
 def with_tls(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -49,23 +43,61 @@ def with_tls(command: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
-@click.command(short_help="Serve the REST API.")
+def with_worker(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what the worker is told; the command gets `worker`: its words, or None where there is to be none."""
+
+    @with_inventory
+    @with_policies
+    @click.option("--interval", type=click.IntRange(1), help="Seconds between two looks at hosts.  [default: 300]")
+    @click.option("--allow-reboot", is_flag=True, help="Reboot hosts where it is needed, whatever the pools say.")
+    @click.option("--no-worker", is_flag=True, help="Serve the API alone; hosts are looked at by others.")
+    @functools.wraps(command)
+    def wrapped(
+        *args: Any,  # noqa: ANN401 - click's own
+        inventory: tuple[str, ...],
+        policies: str | None,
+        interval: int | None,
+        allow_reboot: bool,
+        no_worker: bool,
+        **kwargs: Any,  # noqa: ANN401 - click's own
+    ) -> Any:  # noqa: ANN401 - click's own
+        words = [word for source in inventory for word in ("--inventory", source)]
+        words += [] if policies is None else ["--policies", policies]
+        words += [] if interval is None else ["--interval", str(interval)]
+        words += ["--allow-reboot"] if allow_reboot else []
+        return command(*args, worker=None if no_worker else words, **kwargs)
+
+    return wrapped
+
+
+@click.command(short_help="Serve the REST API, and keep the hosts as declared.")
 @with_state
 @with_tls
+@with_worker
 @click.option("--bind", metavar="HOST:PORT", default="127.0.0.1:6670", show_default=True, help="Where to listen.")
 @click.option("--auth", type=click.Choice(CHOICES["auth"]), help="How users say who they are.  [default: token]")
 @click.option("--workers", type=click.IntRange(1, 64), default=2, show_default=True, help="Processes that serve.")
 @click.option("--threads", type=click.IntRange(1, 64), help="Threads of each.  [default: 4]")
 def serve(  # noqa: PLR0913 - the options of a command
-    *, settings: Settings, tls: dict[str, str], bind: str, auth: str | None, workers: int, threads: int | None
+    *,
+    settings: Settings,
+    tls: dict[str, str],
+    worker: list[str] | None,
+    bind: str,
+    auth: str | None,
+    workers: int,
+    threads: int | None,
 ) -> int:
-    """Serve the REST API until it is told to stop.
+    """Serve the REST API, and keep the hosts as declared, until it is told to stop.
 
-    SIGTERM and SIGINT let requests that have begun come to their end; SIGHUP reads settings and certificates anew.
+    Beside the server runs a worker, which does what `run` does; it is started again when it ends by itself.
+
+    SIGTERM and SIGINT let requests and the wave that have begun come to their end; a second one breaks the wave off.
+    SIGHUP reads settings and certificates anew.
 
     \b
     Examples:
-      cyborg-reconciler serve --auth none --state /tmp/state
+      cyborg-reconciler serve --auth none --state /tmp/state -i inventory/ -p policies/
       curl http://127.0.0.1:6670/v1/accelerators
       cyborg-reconciler serve --bind 0.0.0.0:6670 --tls-cert api.pem --tls-key api.key
     """
@@ -83,10 +115,13 @@ def serve(  # noqa: PLR0913 - the options of a command
     }
     command = [sys.executable, "-m", "gunicorn", "-c", CONFIGURATION, "--bind", bind]
     command += ["--workers", str(workers), "--threads", str(threads or settings.threads)]
-    # A process of gunicorn's own, that goes when this one is killed.
-    server = subprocess.Popen(command, env=environ, preexec_fn=_end_with_parent)  # noqa: PLW1509 - no threads here yet
-    _pass_on(server, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-    return server.wait()
+    work = [sys.executable, "-m", "cyborg_reconciler", "worker", "--state", str(settings.state_dir), *(worker or ())]
+    return supervise(
+        lambda: start(command, environ),
+        # Not the terminal's Ctrl-C as well: a second signal would break off what the worker is at.
+        None if worker is None else lambda: start(work, os.environ, alone=True),
+        errors_console().print,
+    )
 
 
 def _say_how_to_begin(settings: Settings) -> None:
@@ -116,18 +151,3 @@ def is_loopback(bind: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def _end_with_parent() -> None:
-    """Have the kernel end this process when its parent does, by whatever means."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-def _pass_on(server: subprocess.Popen[bytes], *numbers: signal.Signals) -> None:
-    """Have the signals *numbers* go to *server*."""
-
-    def on_signal(number: int, _frame: FrameType | None) -> None:
-        server.send_signal(number)
-
-    for number in numbers:
-        signal.signal(number, on_signal)

@@ -99,6 +99,16 @@ class PlanDocument(msgspec.Struct, frozen=True, kw_only=True):
     policies_digest: str = ""
 
 
+#: The plan of a run that was asked for, until it has one of its own.
+NO_PLAN: Final = PlanDocument(
+    plan_version=PLAN_VERSION,
+    uuid="00000000-0000-0000-0000-000000000000",
+    created_at="",
+    controller_id="",
+    fencing_token=0,
+    hosts={},
+)
+
 Status = Literal["changed", "unchanged", "refused", "failed", "skipped"]
 
 

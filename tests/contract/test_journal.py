@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every journal promises: one suite over both databases and over the fake that tests use in their place."""
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
-from cyborg_reconciler.adapters.database import open_journal
+from cyborg_reconciler.adapters.database import DatabaseJournal
+from cyborg_reconciler.agent_stores import Agent, CheckIn, Enrolment, Inventory
 from cyborg_reconciler.core.conditions import Condition, ConditionType, Status
 from cyborg_reconciler.core.state import Health, History, Host, Phase, Sync
 from cyborg_reconciler.documents.base import Metadata, Selector
@@ -34,32 +33,6 @@ LATER = NOON + timedelta(minutes=5)
 
 #: Opens the same journal anew, as the next process does.
 Opener = Callable[[], Journal]
-
-
-@pytest.fixture(params=["sqlite", "postgresql", "fake"])
-def opener(request, tmp_path: Path) -> Iterator[Opener]:
-    if request.param == "fake":
-        yield open_fakes()
-        return
-    database = request.getfixturevalue("postgresql") if request.param == "postgresql" else ""
-    with ExitStack() as opened:
-
-        def open_database() -> Journal:
-            opened.close()
-            return opened.enter_context(open_journal(tmp_path / "state", database=database))
-
-        yield open_database
-
-
-def open_fakes() -> Opener:
-    """Return what opens a fake, and then the same one anew."""
-    opened: list[FakeJournal] = []
-
-    def open_fake() -> Journal:
-        opened.append(opened[-1].reopened() if opened else FakeJournal())
-        return opened[-1]
-
-    return open_fake
 
 
 @pytest.fixture
@@ -118,6 +91,7 @@ RECORD = HostRecord(
         Condition(ConditionType.READY, Status.FALSE, "DeviceInUse", "VF 3 is held by qemu (pid 4711)", NOON, 3),
         Condition(ConditionType.REBOOT_REQUIRED, Status.UNKNOWN, "Unknown", "{{ not a template }}", LATER, 2),
     ),
+    drivers={"qat": "crypto (policies/qat.yml:4)"},
 )
 
 
@@ -190,7 +164,7 @@ def test_a_retry_forgets_failures_and_reboots(opener: Opener) -> None:
     raised(journal, "compute-1", "a")
     journal.record_reboot("compute-1", "b1", NOON)
     journal.record_verdicts({"compute-1": False})
-    journal.retry("compute-1")
+    journal.retry("compute-1", NOON)
     assert opener().histories({"compute-1": "a"})["compute-1"] == History(generation=1)
 
 
@@ -250,7 +224,53 @@ def test_a_record_keeps_the_journals_uuid_and_generation_and_what_it_leaves_empt
     bare = HostRecord("compute-1", "", 9, Sync.SYNCED, Health.HEALTHY, Phase.IDLE)
     journal.record_hosts([bare])
     kept = replace(bare, uuid=known.uuid, generation=1, fingerprint="f1", observed_at=NOON, changed_at=NOON)
-    assert journal.hosts() == [replace(kept, conditions=RECORD.conditions)]
+    assert journal.hosts() == [replace(kept, conditions=RECORD.conditions, drivers=RECORD.drivers)]
+    journal.record_hosts([replace(bare, drivers={})])
+    assert journal.hosts()[0].drivers == {}
+
+
+def test_hosts_are_read_by_name(journal: Journal) -> None:
+    journal.record_hosts([replace(RECORD, name=name) for name in ("b", "C", "a")])
+    assert [record.name for record in journal.hosts()] == ["a", "b", "C"]
+    assert [record.name for record in journal.hosts(["C", "a", "unknown"])] == ["a", "C"]
+    assert journal.hosts([]) == []
+
+
+def check_in(journal: Journal, facts: Facts, at: datetime, sequence: int = 1) -> None:
+    """Have the agent of a host report *facts*."""
+    host = facts.hostname
+    assert isinstance(host, str)
+    journal.record_observations(observe(facts, at=at))
+    if isinstance(journal, FakeJournal):
+        journal.hear(host, facts.fingerprint, at)
+        return
+    assert isinstance(journal, DatabaseJournal)
+    store = journal.agents()
+    if store.agent(host) is None:
+        store.mint(host, Enrolment(host, LATER), Event(NOON, "AgentEnrolled", host))
+        store.enrol(Agent(host=host, uuid="", token_hash=host), host, Inventory(), Event(NOON, "AgentEnrolled", host))
+    told = {"boot_id": "b", "fingerprint": facts.fingerprint, "agent_version": "1", "facts": facts, "document": b"{}"}
+    store.keep([CheckIn(host=host, epoch=1, sequence=sequence, received_at=at, **told)])
+
+
+def test_hosts_whose_agents_stand_by_the_facts_that_are_kept_are_told_from_others(opener: Opener) -> None:
+    journal = opener()
+    journal.record_observations(observe(make_facts("asked"), make_facts("other")))
+    for name, at in (("silent", NOON), ("new", LATER), ("other", NOON)):
+        check_in(journal, make_facts(name, "f2"), at)
+    journal.record_observations(observe(make_facts("other", "f3"), make_facts("new", "f2"), at=LATER))
+    journal = opener()
+    assert journal.reported(NOON) == {"new": LATER, "silent": NOON}
+    assert journal.reported(LATER) == {"new": LATER}
+    assert journal.reported(NOON, ["asked", "silent"]) == {"silent": NOON}
+
+
+def test_what_was_received_earlier_does_not_take_the_place_of_what_is_kept(journal: Journal) -> None:
+    journal.record_observations(observe(make_facts("compute-1", "new"), at=LATER))
+    kept = journal.facts(["compute-1"])
+    journal.record_observations(observe(make_facts("compute-1", "old"), at=NOON))
+    journal.record_observations(observe(make_facts("compute-1", "new"), at=NOON))
+    assert journal.facts(["compute-1"]) == kept
 
 
 def test_phases_of_many_hosts_are_recorded_at_once_and_all_else_stays(opener: Opener) -> None:

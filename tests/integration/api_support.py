@@ -94,8 +94,12 @@ def make_token(
 
 @contextmanager
 def serving(state: Path, *arguments: str, port: int = 0, **settings: object) -> Iterator[Server]:
-    """Yield a server over the state folder *state*; it has ended when the block is left, and its log lies beside it."""
-    command = ["cyborg-reconciler", "serve", "--bind", f"127.0.0.1:{port}", "--state", str(state), *arguments]
+    """Yield a server over the state folder *state*; it has ended when the block is left, and its log lies beside it.
+
+    It has a worker where there are policies among its *arguments*.
+    """
+    without = [] if "--policies" in arguments else ["--no-worker"]
+    command = ["cyborg-reconciler", "serve", "--bind", f"127.0.0.1:{port}", "--state", str(state), *without, *arguments]
     with running(command, state, **settings) as server:
         yield server
 

@@ -3,15 +3,17 @@
 
 import hashlib
 import json
-from contextlib import contextmanager
+import sqlite3
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
 
 from ansible_collections.openstack.cyborg.plugins.module_utils.facts import gather
 from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Tree
+from cyborg_reconciler.adapters.database.folder import DATABASE_NAME
 from cyborg_reconciler.adapters.declarations.yaml import YamlDeclarations
 from cyborg_reconciler.bootstrap import Stores, SystemClock, open_stores, sources_of
 from cyborg_reconciler.core.state import Host
@@ -59,6 +61,7 @@ class World:
     server: Server
     stores: Stores
     tree: Path
+    state: Path
     facts: Facts
 
     def __call__(self, method, path, body=None, **headers):
@@ -83,6 +86,12 @@ class World:
         ports = replace(ports, journal=journal, declarations=self.declarations, clock=SystemClock())
         return survey(replace(ports, controller=journal.controller()), Options(), ignore_progress)
 
+    def age(self, name: str, by: timedelta) -> None:
+        """Have the facts of a host be older than they are, as they will be when nobody looks for so long."""
+        with closing(sqlite3.connect(self.state / DATABASE_NAME)) as database, database:
+            old = (datetime.now(UTC) - by).strftime("%Y-%m-%d %H:%M:%S.%f")
+            assert database.execute("update facts set received_at = ? where host = ?", (old, name)).rowcount == 1
+
 
 @contextmanager
 def open_world(folder: Path):
@@ -94,7 +103,7 @@ def open_world(folder: Path):
     (tree / "site.yml").write_text(POLICY, encoding="utf-8")
     state = folder / "state"
     with serving(state, "--auth", "none", "--threads", "8") as server, open_stores(Settings(state)) as stores:
-        yield World(server, stores, tree, facts)
+        yield World(server, stores, tree, state, facts)
 
 
 def pages(server, path, key):

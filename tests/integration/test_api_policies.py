@@ -318,7 +318,7 @@ class TestPlans:
     def test_a_plan_whose_facts_have_become_old_is_refused(self, looked):
         looked.look("aging-1")
         plan = plan_for(looked, "aging-1").json()
-        looked.look("aging-1", at=datetime.now(UTC) - timedelta(hours=1))
+        looked.age("aging-1", timedelta(hours=1))
         assert "s old" in problem(looked("POST", f"/v1/plans/{plan['uuid']}/approve"), 409).detail
 
     def test_what_the_facts_do_not_speak_of_is_not_taken_for_absent(self, looked, given):

@@ -72,7 +72,7 @@ def test_one_that_says_nothing_of_itself_is_found():
 def test_its_samples_are_what_its_documents_and_their_schemas_ask_for(described, path, method, one):
     told = described["paths"][path][method.lower()]
     if one.request is not None:
-        one.request.validate_json(json.dumps(one.sample.request))
+        one.request.validate_json(json.dumps(one.sample.request).encode())
         for content in told["requestBody"]["content"].values():
             validate(content, described)
     if one.answer is not None:

@@ -159,3 +159,21 @@ def read_consumers(connection: Connection, uuid: str) -> list[str]:
     """Return who has an allocation of the accelerator."""
     query = select(allocations.c.consumer).where(allocations.c.accelerator == uuid).order_by(allocations.c.consumer)
     return list(connection.execute(query).scalars())
+
+
+def read_unsettled(connection: Connection, hosts: Sequence[str]) -> list[Accelerator]:
+    """Return the accelerators that are attached to one of *hosts*, which is not done."""
+    is_open = _columns.attach_status != "done"
+    rows = (
+        row
+        for names in portions(hosts)
+        for row in connection.execute(select(accelerators).where(_columns.attached_host.in_(names), is_open))
+    )
+    return [parse_accelerator(row) for row in rows]
+
+
+def read_implying(connection: Connection) -> list[Accelerator]:
+    """Return the accelerators at an address of a host that are attached to it, or wanted in some state."""
+    is_wanted = or_(_columns.attached_host == _columns.host, _columns.desired_state != "inactive")
+    where = (_columns.host.is_not(None), _columns.address.is_not(None), _columns.present, is_wanted)
+    return [parse_accelerator(row) for row in connection.execute(select(accelerators).where(*where))]

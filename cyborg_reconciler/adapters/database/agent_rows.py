@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, delete, 
 
 from cyborg_reconciler.adapters.database.engine import portions, upsert
 from cyborg_reconciler.adapters.database.host_rows import claim
-from cyborg_reconciler.adapters.database.schema import agents, commands, enrolments, hosts, identities
+from cyborg_reconciler.adapters.database.schema import agents, commands, enrolments, facts, hosts, identities
 from cyborg_reconciler.agent_stores import Agent, CheckIn, Command, CommandName, Enrolment, Inventory
 from cyborg_reconciler.documents.facts import Facts
 
@@ -184,6 +184,18 @@ def put_check_ins(connection: Connection, check_ins: Sequence[CheckIn]) -> None:
         for one in sorted(check_ins, key=lambda one: one.host)
     ]
     connection.execute(TOLD, rows)
+
+
+def read_reported(connection: Connection, since: datetime, names: Sequence[str] | None = None) -> dict[str, datetime]:
+    """Return the hosts whose agents stand by the facts that are kept, and when they were heard, *since* then at least.
+
+    Facts that somebody else has gathered since, and that are others, are not the agent's.
+    """
+    is_the_agents = and_(facts.c.host == _columns.host, facts.c.fingerprint == _columns.fingerprint)
+    query = select(_columns.host, _columns.last_seen_at).join(facts, is_the_agents)
+    query = query.where(_columns.approved, _columns.last_seen_at >= since)
+    queries = [query] if names is None else [query.where(_columns.host.in_(portion)) for portion in portions(names)]
+    return {row.host: row.last_seen_at for one in queries for row in connection.execute(one)}
 
 
 def read_silent(connection: Connection, where: ColumnElement[bool]) -> list[str]:

@@ -15,6 +15,7 @@ from cyborg_reconciler.adapters.database.declaration_rows import read_catalogue
 from cyborg_reconciler.adapters.database.discovery_rows import put_found
 from cyborg_reconciler.adapters.database.engine import ask, lock_rows, reading, writing
 from cyborg_reconciler.adapters.database.event_rows import put_event, put_events
+from cyborg_reconciler.adapters.database.queue_rows import enqueue
 from cyborg_reconciler.adapters.database.schema import agents, hosts
 from cyborg_reconciler.agent_stores import Agent, CheckIn, Command, CommandName, Enrolment, Inventory
 from cyborg_reconciler.ports import Event, Observation
@@ -104,6 +105,7 @@ class DatabaseAgentStore:
             host_rows.put_new_facts(connection, observed)
             found = {host: one.facts for host, one in observed.items()}
             put_found(connection, found, read_catalogue(connection), max(one.received_at for one in kept))
+            enqueue(connection, observed.keys(), "CheckedIn", max(one.received_at for one in kept))
 
     def touch(self, check_ins: Sequence[CheckIn]) -> None:
         """Keep that agents were heard."""
@@ -141,6 +143,7 @@ class DatabaseAgentStore:
                 asked = hosts or agent_rows.read_known(connection)
                 told = agent_rows.read_talking(connection, asked)
                 agent_rows.add_commands(connection, told, "discover", driver, at)
+                enqueue(connection, set(asked) - set(told), "DiscoveryAsked", at)  # for the worker to look at
         return unknown
 
     def commands(self, host: str) -> Sequence[Command]:

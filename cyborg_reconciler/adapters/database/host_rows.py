@@ -8,7 +8,7 @@ import functools
 import uuid
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
@@ -18,8 +18,12 @@ from cyborg_reconciler.adapters.database.engine import NAMES_AT_ONCE, lock_rows,
 from cyborg_reconciler.adapters.database.schema import approvals, conditions, facts, histories, hosts, reboots
 from cyborg_reconciler.core.conditions import Condition
 from cyborg_reconciler.core.state import Health, History, Phase, Sync
+from cyborg_reconciler.documents.facts import Facts
 from cyborg_reconciler.documents.plan import PlanDocument
 from cyborg_reconciler.ports import HostRecord, Observation
+
+#: Before anything was received.
+LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 
 _conditions: Final = msgspec.json.Decoder(tuple[Condition, ...])
 
@@ -144,17 +148,24 @@ def set_verdicts(connection: Connection, verified: Mapping[str, bool]) -> None:
     forget_reboots(connection, [host for host, is_verified in verified.items() if is_verified])
 
 
-def put_facts(connection: Connection, observed: Mapping[str, Observation]) -> None:
-    """Enter the facts of hosts that were claimed; those with the fingerprint that is there only move its time."""
+def put_facts(connection: Connection, observed: Mapping[str, Observation]) -> Mapping[str, Facts]:
+    """Enter the facts of hosts that were claimed; those with the fingerprint that is there only move its time.
+
+    What was received before what is there changes nothing: it may have been read from there. Return what was not.
+    """
     there: dict[str, str] = {}
+    received: dict[str, datetime] = {}
     for names in portions(list(observed)):
-        rows = connection.execute(select(facts.c.host, facts.c.fingerprint).where(facts.c.host.in_(names)))
-        there.update((row.host, row.fingerprint) for row in rows)
+        columns = (facts.c.host, facts.c.fingerprint, facts.c.received_at)
+        for row in connection.execute(select(*columns).where(facts.c.host.in_(names))):
+            there[row.host], received[row.host] = row.fingerprint, row.received_at
+    observed = {host: seen for host, seen in observed.items() if seen.received_at >= received.get(host, LONG_AGO)}
     same = [host for host, seen in observed.items() if there.get(host) == seen.facts.fingerprint]
     if same:
         touch = update(facts).where(facts.c.host == bindparam("touched")).values(received_at=bindparam("at"))
         connection.execute(touch, [{"touched": host, "at": observed[host].received_at} for host in same])
     put_new_facts(connection, {h: seen for h, seen in observed.items() if there.get(h) != seen.facts.fingerprint})
+    return {host: seen.facts for host, seen in observed.items()}
 
 
 def put_new_facts(connection: Connection, observed: Mapping[str, Observation]) -> None:
@@ -214,6 +225,7 @@ def row_of(record: HostRecord) -> dict[str, Any]:
         "fingerprint": record.fingerprint,
         "observed_at": record.observed_at,
         "changed_at": record.changed_at,
+        "drivers": "" if record.drivers is None else msgspec.json.encode(record.drivers).decode(),
     }
     return {key: value for key, value in values.items() if value or key in {"failed_in", "reason", "message"}}
 
@@ -226,11 +238,13 @@ def put_phases(connection: Connection, names: Sequence[str], phase: Phase, faile
         connection.execute(update(hosts).where(hosts.c.name.in_(portion)).values(values))
 
 
-def read_records(connection: Connection) -> list[HostRecord]:
-    """Return every host, by name."""
-    rows = connection.execute(select(hosts, conditions.c.document).outerjoin(conditions))
+def read_records(connection: Connection, names: Sequence[str] | None) -> list[HostRecord]:
+    """Return every host, by name; of those called *names*, where some are given."""
+    query = select(hosts, conditions.c.document).outerjoin(conditions)
+    queries = [query] if names is None else [query.where(hosts.c.name.in_(portion)) for portion in portions(names)]
     # Not by the database: how it orders depends on its locale.
-    return sorted(map(parse_record, rows), key=lambda record: (record.name.lower(), record.name))
+    records = [parse_record(row) for one in queries for row in connection.execute(one)]
+    return sorted(records, key=lambda record: (record.name.lower(), record.name))
 
 
 def parse_record(row: Row[Any]) -> HostRecord:
@@ -249,6 +263,7 @@ def parse_record(row: Row[Any]) -> HostRecord:
         changed_at=row.changed_at,
         failed_in=Phase(row.failed_in) if row.failed_in else None,
         conditions=decode_conditions(row.document) if row.document else (),
+        drivers=msgspec.json.decode(row.drivers, type=dict[str, str]) if row.drivers else None,
     )
 
 

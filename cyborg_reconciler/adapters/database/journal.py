@@ -15,6 +15,7 @@ from typing import Final, Self
 from sqlalchemy import Engine, select
 
 from cyborg_reconciler.adapters.database import (
+    agent_rows,
     declaration_rows,
     event_rows,
     host_rows,
@@ -28,10 +29,12 @@ from cyborg_reconciler.adapters.database.discovery_rows import put_found
 from cyborg_reconciler.adapters.database.engine import reading, take_turns, translated, writing
 from cyborg_reconciler.adapters.database.fleet import Fleet
 from cyborg_reconciler.adapters.database.folder import DATABASE_NAME, FolderLock, make_file, make_folder
+from cyborg_reconciler.adapters.database.queue_rows import enqueue
 from cyborg_reconciler.adapters.database.revision import check_revision, migrate
 from cyborg_reconciler.adapters.database.schema import controllers
 from cyborg_reconciler.adapters.database.store import DatabaseHardwareStore, DatabaseStore
 from cyborg_reconciler.adapters.database.tallies import DatabaseTallies
+from cyborg_reconciler.adapters.database.work import DatabaseWork
 from cyborg_reconciler.core.state import History, Host, Phase
 from cyborg_reconciler.documents.declared import Declared
 from cyborg_reconciler.documents.plan import Outcome, PlanDocument
@@ -176,6 +179,10 @@ class DatabaseJournal:
         """Return what the API shows and keeps besides, in the same database."""
         return Fleet(self._engine)
 
+    def work(self) -> DatabaseWork:
+        """Return what is to be done next, and by whom, in the same database."""
+        return DatabaseWork(self._engine)
+
     def controller(self) -> Controller:
         """Return who we are; a reader has token 0."""
         return self._controller
@@ -191,30 +198,35 @@ class DatabaseJournal:
         with reading(self._engine) as connection:
             return host_rows.read_histories(connection, list(digests))
 
-    def retry(self, host: str) -> None:
-        """Forget the failures and the reboots of *host* under its present generation."""
+    def retry(self, host: str, at: datetime) -> None:
+        """Forget the failures and the reboots of *host* under its present generation, and have it looked at."""
         with writing(self._engine) as connection:
             host_rows.forget(connection, host)
+            enqueue(connection, [host], "Retried", at)
 
     def record_observations(self, observed: Mapping[str, Observation | Unobserved]) -> None:
         """Keep the newest facts of each host; one that was not observed keeps what it has."""
         seen = {host: found for host, found in observed.items() if isinstance(found, Observation)}
         with writing(self._engine) as connection:
             host_rows.claim(connection, observed)
-            host_rows.put_facts(connection, seen)
-            if seen:
-                found = {host: one.facts for host, one in seen.items()}
+            found = host_rows.put_facts(connection, seen)
+            if found:
                 put_found(
                     connection,
                     found,
                     declaration_rows.read_catalogue(connection),
-                    max(one.received_at for one in seen.values()),
+                    max(seen[host].received_at for host in found),
                 )
 
     def facts(self, hosts: Sequence[str]) -> Mapping[str, tuple[bytes, datetime]]:
         """Return the newest facts of *hosts* and when they were received."""
         with reading(self._engine) as connection:
             return host_rows.read_facts(connection, hosts)
+
+    def reported(self, since: datetime, hosts: Sequence[str] | None = None) -> Mapping[str, datetime]:
+        """Return the hosts whose agents stand by the facts that are kept, and when they last did."""
+        with reading(self._engine) as connection:
+            return agent_rows.read_reported(connection, since, hosts)
 
     def record_hosts(self, records: Sequence[HostRecord]) -> None:
         """Keep where hosts stand."""
@@ -226,10 +238,10 @@ class DatabaseJournal:
         with writing(self._engine) as connection:
             host_rows.put_phases(connection, hosts, phase, failed_in)
 
-    def hosts(self) -> Sequence[HostRecord]:
-        """Return every host ever seen, by name."""
+    def hosts(self, names: Sequence[str] | None = None) -> Sequence[HostRecord]:
+        """Return every host ever seen, by name; of those called *names*, where some are given."""
         with reading(self._engine) as connection:
-            return host_rows.read_records(connection)
+            return host_rows.read_records(connection, names)
 
     def record_reboot(self, host: str, boot_id: str, at: datetime) -> None:
         """Note that *host* will be rebooted from *boot_id*."""
@@ -242,10 +254,11 @@ class DatabaseJournal:
             host_rows.set_verdicts(connection, verified)
 
     def approve(self, host: str, generation: int, digest: str, at: datetime) -> None:
-        """Note that a person approved the actions with *digest* under *generation*."""
+        """Note that a person approved the actions with *digest* under *generation*, and have the host looked at."""
         row = {"host": host, "generation": generation, "digest": digest, "approved_at": at}
         with writing(self._engine) as connection:
             host_rows.put_approval(connection, row)
+            enqueue(connection, [host], "Approved", at)
 
     def approved(self, host: str, generation: int, digest: str) -> bool:
         """Return whether just these actions were approved."""

@@ -6,6 +6,7 @@ Called by the journal, inside its transactions.
 
 import uuid
 from collections import defaultdict
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -13,25 +14,61 @@ from sqlalchemy import Connection, Row, Select, select, update
 
 from cyborg_reconciler.adapters.database.engine import lock_rows, upsert
 from cyborg_reconciler.adapters.database.schema import outcomes, plans, runs
-from cyborg_reconciler.documents.plan import Outcome, PlanDocument, decode_plan, encode
+from cyborg_reconciler.documents.plan import NO_PLAN, Outcome, PlanDocument, decode_plan, encode
 from cyborg_reconciler.errors import JournalError
 from cyborg_reconciler.ports import RunRecord
+from cyborg_reconciler.work_stores import RunNews
 
 RUNNING: Final = "running"
+#: Of a run that was asked for, and that nobody has begun.
+PENDING: Final = "pending"
 
 
 def add_run(connection: Connection, plan: PlanDocument, fencing_token: int, at: datetime) -> str:
     """Enter a run of *plan*, all of whose hosts are running, and return its uuid."""
+    values = {"plan_uuid": plan.uuid, "fencing_token": fencing_token, "status": RUNNING, "started_at": at}
+    return _insert(connection, plan, values, list(plan.hosts))
+
+
+def add_pending(connection: Connection, host: str, at: datetime) -> str:
+    """Enter a run of *host* that was asked for, and return its uuid."""
+    values = {"plan_uuid": NO_PLAN.uuid, "fencing_token": 0, "status": PENDING, "started_at": at}
+    return _insert(connection, NO_PLAN, values, [host])
+
+
+def _insert(connection: Connection, plan: PlanDocument, values: dict[str, Any], hosts: Sequence[str]) -> str:
+    """Enter a run of *plan* with *values*, whose *hosts* are in its status, and return its uuid."""
     run = str(uuid.uuid4())
-    put_plan(connection, plan, at)
-    connection.execute(
-        runs.insert().values(
-            uuid=run, plan_uuid=plan.uuid, fencing_token=fencing_token, status=RUNNING, started_at=at, ended_at=None
-        )
-    )
-    rows = [{"run_uuid": run, "host": host, "status": RUNNING, "document": "", "ended_at": None} for host in plan.hosts]
-    upsert(connection, outcomes, rows, update=[])
+    put_plan(connection, plan, values["started_at"])
+    connection.execute(runs.insert().values(uuid=run, ended_at=None, **values))
+    shared = {"run_uuid": run, "status": values["status"], "document": "", "ended_at": None}
+    upsert(connection, outcomes, [{**shared, "host": host} for host in hosts], update=[])
     return run
+
+
+def cancel_pending(connection: Connection, run: str, at: datetime) -> None:
+    """End a run that was asked for and that nobody waits for any more."""
+    for table, column in ((runs, runs.c.uuid), (outcomes, outcomes.c.run_uuid)):
+        where = (column == run, table.c.status == PENDING)
+        connection.execute(update(table).where(*where).values(status="cancelled", ended_at=at))
+
+
+def tell(connection: Connection, run: str, news: RunNews, at: datetime) -> None:
+    """Enter what has become of a run that was asked for; of one that was carried out in another, plan and outcome."""
+    values: dict[str, Any] = {"status": news.status, "message": news.message}
+    outcome: dict[str, Any] = {"status": news.status}
+    if news.status != PENDING:
+        values["ended_at"] = outcome["ended_at"] = at
+    if news.by:
+        of_run, of_host = runs.alias(), outcomes.alias()
+        for name in ("plan_uuid", "fencing_token", "started_at"):
+            values[name] = select(of_run.c[name]).where(of_run.c.uuid == news.by).scalar_subquery()
+        theirs = (of_host.c.run_uuid == news.by, of_host.c.host == outcomes.c.host)
+        for name in ("status", "document"):
+            outcome[name] = select(of_host.c[name]).where(*theirs).scalar_subquery()
+    is_open = (runs.c.uuid == run, runs.c.status == PENDING)
+    if connection.execute(update(runs).where(*is_open).values(values)).rowcount:
+        connection.execute(update(outcomes).where(outcomes.c.run_uuid == run).values(outcome))
 
 
 def put_plan(connection: Connection, plan: PlanDocument, at: datetime) -> None:
@@ -96,6 +133,7 @@ def parse_run(row: Row[Any], hosts: dict[str, str]) -> RunRecord:
         started_at=row.started_at,
         ended_at=row.ended_at,
         hosts=hosts,
+        message=row.message,
     )
 
 

@@ -23,6 +23,7 @@ from sqlalchemy import (
     Table,
     Text,
     TypeDecorator,
+    text,
 )
 
 #: The revision that these tables are. A database of another one is migrated, or refused when it is newer.
@@ -83,6 +84,7 @@ hosts = Table(
     Column("fingerprint", String(255), nullable=False, default=""),
     Column("observed_at", UtcDateTime),
     Column("changed_at", UtcDateTime),
+    Column("drivers", Text, nullable=False, server_default=text("''")),
 )
 
 #: The conditions of a host, apart from its row: that is written at every look, and these only when they change.
@@ -134,6 +136,7 @@ plans = Table(
 )
 
 #: *fencing_token* is that of the process that began the run: another process's open run is one that was interrupted.
+#: *message*: why a run that was asked for waits, or did not come out well.
 runs = Table(
     "runs",
     metadata,
@@ -144,6 +147,7 @@ runs = Table(
     Column("status", String(32), nullable=False, index=True),
     Column("started_at", UtcDateTime, nullable=False),
     Column("ended_at", UtcDateTime),
+    Column("message", Text, nullable=False, server_default=text("''")),
 )
 
 #: What came out for a host of a run; *document* is empty until it has.
@@ -242,6 +246,7 @@ accelerators = Table(
     Index(None, "device_type", "uuid"),
     Index(None, "host", "driver"),
     Index(None, "instance_uuid"),
+    Index(None, "attached_host"),
 )
 
 #: Who has how much of which accelerator; *version* is that of all that the consumer has.
@@ -404,4 +409,43 @@ credentials = Table(
     Column("expires_at", UtcDateTime),
     Column("last_used_at", UtcDateTime),
     Column("revoked_at", UtcDateTime),
+)
+
+#: The hosts that are to be looked at out of turn, those too that nobody has seen yet. *ticket* rises each time a host
+#: is enqueued; *attempts*: how often it was put off since it was last served.
+queue = Table(
+    "queue",
+    metadata,
+    Column("host", String(255), primary_key=True),
+    Column("reason", String(64), nullable=False),
+    Column("ticket", BigInteger, nullable=False),
+    Column("enqueued_at", UtcDateTime, nullable=False),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("not_before", UtcDateTime, nullable=False, index=True),
+)
+
+#: Who does what only one process may do. *token* rises each time a lease is taken; *holder* is empty once it was given
+#: back. *expires_at* is for people: whether it ran out is told by whether it is renewed.
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("holder", String(255), nullable=False),
+    Column("token", BigInteger, nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False),
+)
+
+#: What is declared over the API of drivers on hosts, each with the run that was asked for with it.
+host_drivers = Table(
+    "host_drivers",
+    metadata,
+    Column("host", String(255), nullable=False),
+    Column("driver", String(255), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("version", String(128)),
+    Column("run", String(36), nullable=False),
+    Column("is_open", Boolean, nullable=False, index=True),
+    Column("declared_by", String(255), nullable=False),
+    Column("declared_at", UtcDateTime, nullable=False),
+    PrimaryKeyConstraint("host", "driver"),
 )

@@ -4,7 +4,7 @@
 Opened by `bootstrap`, called by the conductor and the API. Works in the journal's database.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from sqlalchemy import Engine
@@ -14,6 +14,7 @@ from cyborg_reconciler.adapters.database import accelerator_rows, discovery_rows
 from cyborg_reconciler.adapters.database.agent_rows import is_known
 from cyborg_reconciler.adapters.database.engine import ask, reading, writing
 from cyborg_reconciler.adapters.database.event_rows import put_event
+from cyborg_reconciler.adapters.database.queue_rows import enqueue
 from cyborg_reconciler.adapters.database.schema import accelerators
 from cyborg_reconciler.errors import ConflictError, NotFoundError, OvertakenError
 from cyborg_reconciler.ports import Event
@@ -53,11 +54,19 @@ class DatabaseStore:
             with writing(self._engine) as connection:
                 accelerator_rows.insert(connection, [one])
                 put_event(connection, event)
+                enqueue(connection, _hosts_of(one), event.kind, event.at)
         except IntegrityError as exc:
             raise _taken(one) from exc
 
     def update(self, one: Accelerator, seen: int, event: Event) -> Accelerator:
-        """Keep what has become of an accelerator."""
+        """Keep what has become of an accelerator, and have its hosts looked at."""
+        return self._replace(one, seen, event, _hosts_of(one))
+
+    def record(self, one: Accelerator, seen: int, event: Event) -> Accelerator:
+        """Keep what was observed of an accelerator."""
+        return self._replace(one, seen, event, ())
+
+    def _replace(self, one: Accelerator, seen: int, event: Event, hosts: Collection[str]) -> Accelerator:
         one = replace(one, version=seen + 1)
         try:
             with writing(self._engine) as connection:
@@ -66,9 +75,20 @@ class DatabaseStore:
                         wanted=f"accelerator {one.uuid} as it was read", found="another process updated it first"
                     )
                 put_event(connection, event)
+                enqueue(connection, hosts, event.kind, event.at)
         except IntegrityError as exc:
             raise _taken(one) from exc
         return one
+
+    def unsettled(self, hosts: Collection[str]) -> Sequence[Accelerator]:
+        """Return the accelerators that are attached to one of *hosts*, which is not done."""
+        with reading(self._engine) as connection:
+            return accelerator_rows.read_unsettled(connection, list(hosts))
+
+    def implying(self) -> Sequence[Accelerator]:
+        """Return the accelerators at an address of a host that are attached to it, or wanted in some state."""
+        with reading(self._engine) as connection:
+            return accelerator_rows.read_implying(connection)
 
     def allocated(self, uuid: str) -> Sequence[str]:
         """Return the consumers that have an allocation of the accelerator."""
@@ -88,6 +108,11 @@ class DatabaseHardwareStore:
             if host and not is_known(connection, host):
                 raise NotFoundError(wanted=f"host {host}", found="there is none")
             return discovery_rows.read_page(connection, host, limit, marker)
+
+
+def _hosts_of(one: Accelerator) -> set[str]:
+    """Return the hosts on which something may have to be done for *one*."""
+    return {host for host in (one.host, one.attachment.host if one.attachment else None) if host is not None}
 
 
 def _taken(one: Accelerator) -> ConflictError:

@@ -49,10 +49,10 @@ class HostShown(Answer):
     generation: int = Field(description="Rises with each change of what is desired of it.", examples=[3])
     conditions: list[ConditionShown]
     fingerprint: str = Field(description="Of its newest facts.", examples=["9c1e…"])
-    facts_received_at: Time | None
-    observed_at: Time | None
-    changed_at: Time | None
-    agent_seen_at: Time | None
+    facts_received_at: Time | None = Field(description="When its newest facts came in.")
+    observed_at: Time | None = Field(description="When it was last looked at.")
+    changed_at: Time | None = Field(description="When something of it last changed.")
+    agent_seen_at: Time | None = Field(description="When its agent was last heard.")
     groups: list[str] = Field(description="Its groups in the inventory.", examples=[["crypto"]])
     labels: dict[str, str] = Field(description="Its labels in the inventory.", examples=[{"pool": "crypto"}])
     links: list[Link]
@@ -126,7 +126,7 @@ class RunHost(Answer):
 
     host: str = Field(description="The host.", examples=["compute-1"])
     status: str = Field(description="running, or what came out.", examples=["applied"])
-    ended_at: Time | None
+    ended_at: Time | None = Field(description="When it ended; null while it goes on.")
     outcome: OutcomeShown | None
 
 
@@ -137,8 +137,8 @@ class RunListed(Answer):
     plan_uuid: Uuid | None = Field(description="What it carries out.")
     status: str = Field(description="running, applied, failed or interrupted.", examples=["applied"])
     started_at: Time
-    ended_at: Time | None
-    cancel_requested_at: Time | None
+    ended_at: Time | None = Field(description="When it ended; null while it goes on.")
+    cancel_requested_at: Time | None = Field(description="When somebody asked to cancel it.")
     cancel_requested_by: str | None = Field(description="Who wants it to end.", examples=[None])
     outcomes: dict[str, int] = Field(description="How many hosts came out how.", examples=[{"applied": 3}])
     links: list[Link]

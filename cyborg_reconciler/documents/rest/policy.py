@@ -122,8 +122,8 @@ class Policy(Answer):
         description="The tree's file that has one of this name too: nothing is reconciled until one of them is gone."
     )
     policy: dict[str, Any] = Field(description="The document, as it stands in YAML.")
-    created_at: Time | None
-    updated_at: Time | None
+    created_at: Time | None = Field(description="When it was made; null of what a tree declares.")
+    updated_at: Time | None = Field(description="When it last changed; null of what a tree declares.")
     links: list[Link]
 
 

@@ -5,7 +5,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "v0006"
-down_revision = "v0004"
+down_revision = "v0005"
 
 TIME = sa.DateTime(timezone=True)
 NUMBER = sa.BigInteger().with_variant(sa.Integer, "sqlite")

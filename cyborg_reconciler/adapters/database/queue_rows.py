@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What does the database know of hosts that are to be looked at? The statements about the queue.
+
+`enqueue` is called inside the transaction of whoever changes something about a host: both are on disk, or neither is.
+"""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import Connection, and_, bindparam, case, delete, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from cyborg_reconciler.adapters.database.schema import queue
+from cyborg_reconciler.work_stores import QueueItem
+
+MICROSECONDS: Final = 1_000_000
+#: Characters of a reason that are kept.
+REASON_LENGTH: Final = 64
+
+
+def enqueue(connection: Connection, hosts: Collection[str], reason: str, at: datetime) -> None:
+    """Have *hosts* looked at, and at once.
+
+    A ticket is a time in microseconds, or one more than the last where the clock did not go on: also after a host was
+    removed from the queue, nobody mistakes the next ticket for the one that he has served.
+    """
+    if not hosts:
+        return
+    # Those of one transaction in the same order as everybody's, so that no two wait for each other.
+    rows = [
+        {
+            "host": host,
+            "reason": reason[:REASON_LENGTH],
+            "ticket": int(at.timestamp() * MICROSECONDS),
+            "enqueued_at": at,
+        }
+        for host in sorted(set(hosts))
+    ]
+    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    statement = insert(queue).values(attempts=0, not_before=at)
+    new = statement.excluded
+    statement = statement.on_conflict_do_update(
+        index_elements=["host"],
+        set_={
+            "reason": new.reason,
+            "ticket": case((queue.c.ticket >= new.ticket, queue.c.ticket + 1), else_=new.ticket),
+            "not_before": new.not_before,
+        },
+    )
+    connection.execute(statement, rows)
+
+
+def take(connection: Connection, limit: int, at: datetime) -> list[QueueItem]:
+    """Return the hosts that are due, those first that wait longest."""
+    columns = (queue.c.host, queue.c.ticket, queue.c.reason, queue.c.attempts)
+    due = select(*columns).where(queue.c.not_before <= at).order_by(queue.c.enqueued_at, queue.c.host)
+    return [QueueItem(*row) for row in connection.execute(due.limit(limit))]
+
+
+def remove(connection: Connection, items: Sequence[QueueItem]) -> None:
+    """Remove those that were not enqueued again."""
+    if items:
+        same = and_(queue.c.host == bindparam("served"), queue.c.ticket == bindparam("with_ticket"))
+        rows = [{"served": item.host, "with_ticket": item.ticket} for item in items]
+        connection.execute(delete(queue).where(same), rows)
+
+
+def put_off(connection: Connection, item: QueueItem, not_before: datetime, why: str) -> None:
+    """Put off one that was not enqueued again."""
+    same = and_(queue.c.host == item.host, queue.c.ticket == item.ticket)
+    values = {"not_before": not_before, "attempts": item.attempts + 1, "reason": why[:REASON_LENGTH]}
+    connection.execute(update(queue).where(same).values(values))

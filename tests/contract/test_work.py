@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What queue, leases and drivers on hosts promise: one suite over both databases and over the fakes."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from cyborg_reconciler.documents.base import Metadata
+from cyborg_reconciler.documents.declared import Declared, Located
+from cyborg_reconciler.documents.driver import Driver, DriverDocSpec
+from cyborg_reconciler.documents.plan import Outcome
+from cyborg_reconciler.ports import Event, Journal
+from cyborg_reconciler.work_stores import HostDriver, HostDriverStore, Lease, Leases, Queue, QueueItem, RunNews
+from tests.contract.test_journal import LATER, NOON, make_plan
+
+
+class Work(Queue, Leases, HostDriverStore):
+    """All that one object is."""
+
+
+@pytest.fixture
+def open_both(opener) -> Callable[[], tuple[Journal, Work]]:
+    """Opens the same journal anew, as the next process does, with its work."""
+
+    def open_it() -> tuple[Journal, Work]:
+        journal = opener()
+        return journal, journal.work()
+
+    return open_it
+
+
+@pytest.fixture
+def journal_and_work(open_both) -> tuple[Journal, Work]:
+    return open_both()
+
+
+@pytest.fixture
+def work(journal_and_work: tuple[Journal, Work]) -> Work:
+    return journal_and_work[1]
+
+
+def hosts_of(items: list[QueueItem]) -> list[str]:
+    return [item.host for item in items]
+
+
+# ---------------------------------------------------------------------------------------------------------------- queue
+def test_hosts_are_taken_in_the_order_in_which_they_began_to_wait_and_stay_until_they_are_done(open_both) -> None:
+    _, work = open_both()
+    work.enqueue(["b", "a"], "CheckedIn", NOON)
+    work.enqueue(["c", "b"], "CheckedIn", LATER)
+    assert hosts_of(work.take(2, LATER)) == ["a", "b"]
+    _, work = open_both()
+    items = work.take(10, LATER)
+    assert hosts_of(items) == ["a", "b", "c"]
+    work.done(items[:2])
+    assert hosts_of(work.take(10, LATER)) == ["c"]
+
+
+def test_a_host_that_was_enqueued_again_since_it_was_taken_stays(work: Work) -> None:
+    work.enqueue(["a", "b"], "CheckedIn", NOON)
+    items = work.take(10, NOON)
+    work.enqueue(["a"], "AcceleratorAttached", NOON)
+    work.done(items)
+    (again,) = work.take(10, NOON)
+    assert (again.host, again.reason) == ("a", "AcceleratorAttached")
+    assert again.ticket > items[0].ticket
+    work.later(items[0], LATER, "Unreachable")
+    assert work.take(10, NOON) == [again], "what was put off is due at once when something happened since"
+
+
+def test_a_host_that_is_put_off_is_due_when_its_time_has_come_or_it_is_enqueued(work: Work) -> None:
+    work.enqueue(["a"], "CheckedIn", NOON)
+    (item,) = work.take(10, NOON)
+    work.later(item, LATER, "Unreachable")
+    assert work.take(10, NOON) == []
+    (item,) = work.take(10, LATER)
+    assert (item.attempts, item.reason) == (1, "Unreachable")
+    work.later(item, LATER + timedelta(hours=1), "Unreachable")
+    work.enqueue(["a"], "CheckedIn", LATER)
+    (item,) = work.take(10, LATER)
+    assert item.attempts == 2, "whoever comes next still knows how often it was in vain"
+
+
+def test_a_ticket_of_a_host_that_was_removed_does_not_come_again(work: Work) -> None:
+    work.enqueue(["a"], "CheckedIn", NOON)
+    old = work.take(10, NOON)
+    work.done(old)
+    work.enqueue(["a"], "CheckedIn", LATER)
+    work.done(old)
+    assert hosts_of(work.take(10, LATER)) == ["a"]
+
+
+def test_who_approves_or_asks_for_a_retry_has_the_host_looked_at(journal_and_work: tuple[Journal, Work]) -> None:
+    journal, work = journal_and_work
+    journal.histories({"a": "d", "b": "d"})
+    journal.approve("a", 1, "d", NOON)
+    journal.retry("b", LATER)
+    assert [(item.host, item.reason) for item in work.take(9, LATER)] == [("a", "Approved"), ("b", "Retried")]
+
+
+# --------------------------------------------------------------------------------------------------------------- leases
+def wanted(holder: str, until: datetime = LATER) -> Lease:
+    return Lease("worker", holder, 0, until)
+
+
+def test_a_lease_is_taken_by_one_and_its_token_rises_each_time(open_both) -> None:
+    _, work = open_both()
+    assert work.lease("worker") is None
+    first = work.take_lease(wanted("one"), None)
+    assert first == work.lease("worker")
+    assert work.take_lease(wanted("two"), None) is None
+    _, work = open_both()
+    second = work.take_lease(wanted("two"), first)
+    assert second is not None
+    assert first is not None
+    assert second.token > first.token
+    assert work.take_lease(wanted("three"), first) is None, "it is not as it was seen any more"
+
+
+def test_a_lease_that_was_renewed_since_is_not_taken_and_one_that_was_taken_is_not_renewed(work: Work) -> None:
+    ours = work.take_lease(wanted("one"), None)
+    assert ours is not None
+    renewed = replace(ours, expires_at=LATER + timedelta(seconds=5))
+    assert work.renew(renewed)
+    assert work.take_lease(wanted("two"), ours) is None
+    theirs = work.take_lease(wanted("two"), renewed)
+    assert theirs is not None
+    assert not work.renew(renewed)
+    work.give_back(renewed)
+    assert work.lease("worker") == theirs, "nobody gives back what another has"
+    work.give_back(theirs)
+    left = work.lease("worker")
+    assert left is not None
+    assert (left.holder, left.token) == ("", theirs.token)
+
+
+# ----------------------------------------------------------------------------------------------------- drivers on hosts
+QAT = HostDriver(host="compute-1", driver="qat", state="present", declared_by="ann", declared_at=NOON)
+ASKED = Event(NOON, "DriverInstallAsked", "compute-1", "ann: qat")
+
+
+def test_what_is_declared_has_a_pending_run_an_event_and_a_place_in_the_queue(open_both) -> None:
+    open_both()[1].declare(QAT, ASKED)
+    journal, work = open_both()
+    (one,) = work.declared()
+    assert one == replace(QAT, run=one.run)
+    assert work.awaited(["compute-1", "compute-2"]) == [one]
+    assert work.awaited(["compute-2"]) == []
+    (run,) = journal.runs("compute-1")
+    assert (run.uuid, run.status, run.hosts, run.ended_at) == (one.run, "pending", {"compute-1": "pending"}, None)
+    assert journal.open_runs() == [], "nobody has begun it"
+    assert journal.events("compute-1") == [ASKED]
+    assert hosts_of(work.take(10, NOON)) == ["compute-1"]
+    plan = journal.plan(run.plan_uuid)
+    assert plan is not None
+    assert plan.hosts == {}
+
+
+def test_what_is_asked_for_twice_waits_for_one_run_and_what_is_asked_for_otherwise_cancels_it(
+    journal_and_work: tuple[Journal, Work],
+) -> None:
+    journal, work = journal_and_work
+    first = work.declare(QAT, ASKED)
+    assert work.declare(replace(QAT, declared_at=LATER), ASKED) == first
+    second = work.declare(replace(QAT, state="absent", declared_at=LATER), ASKED)
+    assert [(run.uuid, run.status) for run in journal.runs()] == [(second.run, "pending"), (first.run, "cancelled")]
+    assert work.declared() == [second]
+    work.tell(first, RunNews("applied"), LATER)
+    assert journal.runs()[1].status == "cancelled"
+    assert work.awaited(["compute-1"]) == [second]
+
+
+def test_a_run_waits_with_its_reason_until_it_comes_out(journal_and_work: tuple[Journal, Work]) -> None:
+    journal, work = journal_and_work
+    one = work.declare(QAT, ASKED)
+    work.tell(one, RunNews("pending", "PendingApproval: ask somebody"), LATER)
+    (run,) = journal.runs()
+    assert (run.status, run.message, run.ended_at) == ("pending", "PendingApproval: ask somebody", None)
+    work.tell(one, RunNews("applied"), LATER)
+    (run,) = journal.runs()
+    assert (run.status, run.message, run.ended_at, run.hosts) == ("applied", "", LATER, {"compute-1": "applied"})
+    assert work.awaited(["compute-1"]) == []
+    assert [kept.is_open for kept in work.declared()] == [False], "it stays declared"
+    again = work.declare(replace(QAT, declared_at=LATER), ASKED)
+    assert again.run != one.run
+
+
+def test_a_run_that_another_carried_out_gets_its_plan_and_its_outcome(
+    journal_and_work: tuple[Journal, Work],
+) -> None:
+    journal, work = journal_and_work
+    one = work.declare(QAT, ASKED)
+    plan = make_plan("22222222-2222-4222-8222-222222222222", "compute-1", "compute-2")
+    by = journal.open_run(plan, LATER)
+    journal.record_outcome(by, "compute-1", Outcome(status="refused", message="in use"), LATER)
+    journal.close_run(by, "failed", LATER)
+    work.tell(one, RunNews("failed", "in use", by), LATER)
+    mine = next(run for run in journal.runs() if run.uuid == one.run)
+    assert (mine.status, mine.plan_uuid, mine.started_at, mine.ended_at) == ("failed", plan.uuid, LATER, LATER)
+    assert mine.hosts == {"compute-1": "refused"}
+
+
+def test_the_catalogue_is_that_of_the_last_look(journal_and_work: tuple[Journal, Work]) -> None:
+    journal, work = journal_and_work
+    assert work.catalogue() == {}
+
+    def declaring(*names: str) -> Declared:
+        spec = DriverDocSpec(device_type="CRYPTO", version="1.0", roles=None)
+        drivers = [
+            Driver(api_version="cyborg/v1", kind="Driver", metadata=Metadata(name=name), spec=spec) for name in names
+        ]
+        return Declared(drivers=tuple(Located(one, "drivers.yml") for one in drivers), digest=" ".join(names))
+
+    for names in (["qat"], ["edu", "qat"], ["qat"]):
+        journal.record_declarations(declaring(*names), datetime.now(UTC))
+        assert {name: spec.version for name, spec in work.catalogue().items()} == dict.fromkeys(names, "1.0")

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A server with its worker, over simulated hosts and real Ansible: what is enqueued is done at once, whatever dies.
+
+All hosts are looked at once, when the worker starts, and then not for a day: what happens comes of the queue.
+"""
+
+import os
+import signal
+from datetime import UTC, datetime
+
+import pytest
+
+from cyborg_reconciler.adapters.ansible import processes
+from cyborg_reconciler.adapters.database import open_journal
+from cyborg_reconciler.bootstrap import open_memory
+from cyborg_reconciler.settings import Settings
+from cyborg_reconciler.simulation import guest_1, qat_1
+from tests.integration.ansible_support import wait_until
+from tests.integration.api_support import problem, serving
+from tests.integration.console import open_console
+from tests.integration.test_cli_interrupted import at_work, is_being_changed
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("worker")]
+
+QAT = "/sys/bus/pci/devices/0000:6b:00.0/sriov_numvfs"
+NIC = "/sys/bus/pci/devices/0000:01:00.0/sriov_numvfs"
+DAY_S = "86400"
+#: A look takes seconds, and on a busy machine a minute.
+LOOKS_S = 300.0
+
+
+class Place:
+    """A console with two hosts, and the server over its state. `qat-1` needs nobody's consent, `guest-1` does."""
+
+    def __init__(self, console, server):
+        self.console, self.server = console, server
+
+    def enqueue(self, *hosts):
+        with open_journal(self.console.state, exclusive=False) as journal:
+            journal.work().enqueue(hosts, "CheckedIn", datetime.now(UTC))
+
+    def queued(self):
+        with open_journal(self.console.state, exclusive=False) as journal:
+            return [item.host for item in journal.work().take(9, datetime.max.replace(tzinfo=UTC))]
+
+    def wait_for(self, host, *wanted):
+        def standing():
+            record = self.console.status(host)
+            return record["sync"], record["phase"]
+
+        wait_until(lambda: standing() == wanted and not self.queued(), LOOKS_S)
+
+    def run(self, uuid):
+        with open_memory(Settings(state_dir=self.console.state)) as journal:
+            return next(run for run in journal.runs() if run.uuid == uuid)
+
+    def ask(self, wish, host="qat-1", driver="virtio-crypto"):
+        return self.server("POST", f"/v1/hosts/{host}/drivers/{driver}/{wish}")
+
+    def children(self):
+        """Return the processes of the server's own, by whether they are the worker."""
+        found = [pid for pid, parent in processes.read_parents().items() if parent == self.server.process.pid]
+        return {"worker" if " worker " in processes.read_command(pid) else "server": pid for pid in found}
+
+    def log(self):
+        return (self.console.folder / "state.log").read_text()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    with open_console(tmp_path_factory.mktemp("worker"), qat_1(), guest_1()) as console:
+        console.declare("qat", device_selector={"product_id": "4940"}, sriov={"num_vfs": 4})
+        console.declare("nic", device_selector={"product_id": "10c9"}, sriov={"num_vfs": 0})
+        console.declare("crypto", host_selector={"names": ["guest-1"]}, driver={"name": "virtio-crypto"})
+        console.declare_pool(host_selector={"names": ["qat-1"]}, approval="automatic")
+        words = ["--auth", "none", "--workers", "1", "--interval", DAY_S]
+        words += ["--inventory", str(console.inventory), "--policies", str(console.policies)]
+        with serving(console.state, *words) as server:
+            place = Place(console, server)
+            assert server("GET", "/v1/accelerators").status == 200  # there is a journal now
+            wait_until(lambda: len(console.memory("status")) == 2, LOOKS_S)
+            place.wait_for("qat-1", "Synced", "Idle")
+            yield place
+
+
+def test_drift_of_a_host_that_is_enqueued_shows_and_is_corrected_once_somebody_agrees(place):
+    guest = place.console["guest-1"]
+    before = place.console.status("guest-1")
+    guest.write(NIC, 2)
+    place.enqueue("guest-1")
+    place.wait_for("guest-1", "OutOfSync", "PendingApproval")
+    assert before["sync"] != "OutOfSync"
+    assert guest.read(NIC) == "2"
+    approved = place.console.type("approve", "--yes", "--limit", "guest-1")
+    assert approved.code == 0, approved.errors
+    place.wait_for("guest-1", "Synced", "Idle")
+    assert guest.read(NIC) == "0"
+
+
+def test_drift_of_a_host_that_needs_no_consent_is_corrected_at_once(place):
+    host = place.console["qat-1"]
+    host.write(QAT, 0)
+    place.enqueue("qat-1", "nobody-knows-me")
+    wait_until(lambda: host.read(QAT) == "4", LOOKS_S)
+    place.wait_for("qat-1", "Synced", "Idle")
+    assert "nobody-knows-me: CheckedIn: there is no such host; it is forgotten" in place.log()
+
+
+def test_a_driver_is_installed_and_uninstalled_over_http_and_each_run_comes_out(place):
+    module = place.console["qat-1"].root / "sys/module/virtio_crypto"
+    for wish, state in (("install", "present"), ("uninstall", "absent")):
+        answer = place.ask(wish)
+        asked = answer.json()
+        assert (answer.status, answer.headers["Location"]) == (202, f"/v1/runs/{asked['uuid']}")
+        assert (asked["status"], asked["state"], asked["host"]) == ("pending", state, "qat-1")
+        wait_until(lambda uuid=asked["uuid"]: place.run(uuid).status != "pending", LOOKS_S)
+        run = place.run(asked["uuid"])
+        assert (run.status, run.hosts, run.message) == ("applied", {"qat-1": "applied"}, "")
+        assert module.exists() is (state == "present")
+    place.wait_for("qat-1", "Synced", "Idle")
+
+
+def test_a_driver_that_a_policy_declares_is_the_policys_and_what_is_not_there_is_not_found(place):
+    for wish in ("install", "update", "uninstall"):
+        assert "policy crypto (" in problem(place.ask(wish, host="guest-1"), 409).detail
+        problem(place.ask(wish, host="nowhere"), 404)
+        problem(place.ask(wish, driver="none-such"), 404)
+    problem(place.server("POST", "/v1/hosts/qat-1/drivers/virtio-crypto/install?version=a+b"), 400)
+
+
+def test_a_worker_that_is_killed_in_the_middle_is_started_again_and_the_next_one_goes_on(place):
+    host, killed = place.console["qat-1"], place.children()["worker"]
+    host.write(QAT, 0)
+    os.kill(host.pid, signal.SIGSTOP)  # the write of the count takes as long as we like
+    place.enqueue("qat-1")
+    wait_until(lambda: is_being_changed(host), LOOKS_S)
+    os.kill(killed, signal.SIGKILL)
+    wait_until(lambda: not at_work(place.console), 60)
+    assert place.queued() == ["qat-1"]
+    os.kill(host.pid, signal.SIGCONT)
+    wait_until(lambda: host.read(QAT) == "4", LOOKS_S)
+    place.wait_for("qat-1", "Synced", "Idle")
+    assert "the worker was ended by SIGKILL; it is started again in 1 s" in place.log()
+    assert place.children()["worker"] != killed
+    statuses = [row["status"] for row in place.console.memory("history")]
+    assert "interrupted" in statuses
+    assert place.server("GET", "/v1/accelerators").status == 200, "the server has noticed nothing"
+
+
+def test_server_and_worker_end_with_the_process_that_started_them_however_that_ends(place):
+    both = place.children()
+    assert set(both) == {"server", "worker"}
+    place.server.process.kill()
+    wait_until(lambda: not set(both.values()) & processes.read_parents().keys(), 120)

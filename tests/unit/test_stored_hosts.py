@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which hosts are asked, and which need not be since their agents told: over the fakes."""
+
+from datetime import timedelta
+
+import msgspec
+import pytest
+
+from cyborg_reconciler.adapters.stored.inventory import KnownHosts
+from cyborg_reconciler.adapters.stored.observer import FreshestObserver, StoredObserver
+from cyborg_reconciler.core.state import Health, Host, Phase, Sync
+from cyborg_reconciler.errors import InventoryUnreadableError
+from cyborg_reconciler.ports import HostRecord, Observation, Unobserved
+from cyborg_reconciler.testing import FakeJournal, FixedClock, FixedInventory, RecordedObserver, ignore_progress
+from tests.scenarios.story import facts_of
+
+LIMIT = timedelta(minutes=5)
+A = Host("a")
+
+
+class Fleet:
+    """A journal that knows what agents told, and hosts that can be asked."""
+
+    def __init__(self):
+        self.clock, self.journal = FixedClock(), FakeJournal()
+        self.asked = RecordedObserver({"a": facts_of({"hostname": "a"})}, clock=self.clock)
+        self.observer = FreshestObserver(StoredObserver(self.journal, self.clock, LIMIT), self.asked, self.journal)
+
+    def tell(self, name="a", **words):
+        """Have an agent report, now."""
+        facts = msgspec.structs.replace(facts_of({"hostname": name, **words}), fingerprint=f"{words}")
+        seen = RecordedObserver({name: facts}, clock=self.clock).observe([Host(name)], (), ignore_progress)
+        self.journal.record_observations(seen)
+        self.journal.hear(name, facts.fingerprint, self.clock.now())
+
+    def stands(self, **more):
+        record = HostRecord("a", "", 1, Sync.SYNCED, Health.HEALTHY, more.pop("phase", Phase.IDLE), **more)
+        self.journal.record_hosts([record])
+
+    def observe(self, *hosts, modules=()):
+        return self.observer.observe(hosts or [A], modules, ignore_progress)
+
+    def was_asked(self, **more):
+        before = len(self.asked.asked)
+        self.observe(**more)
+        return len(self.asked.asked) > before
+
+
+@pytest.fixture
+def fleet():
+    fleet = Fleet()
+    fleet.tell()
+    fleet.stands()
+    return fleet
+
+
+def test_what_an_agent_told_a_moment_ago_serves_without_asking(fleet):
+    fleet.clock.move(60)
+    said = fleet.observe()["a"]
+    assert isinstance(said, Observation)
+    assert said.received_at == fleet.clock.now() - timedelta(seconds=60)
+    assert fleet.asked.asked == []
+
+
+def test_an_agent_that_is_heard_stands_by_what_it_told_before(fleet):
+    fleet.clock.move(LIMIT.total_seconds() + 1)
+    assert fleet.was_asked()
+    fleet.tell()
+    fleet.clock.move(LIMIT.total_seconds())
+    assert not fleet.was_asked()
+
+
+def test_a_host_is_asked_after_it_was_changed_until_its_agent_is_heard(fleet):
+    fleet.clock.move(10)
+    fleet.stands(changed_at=fleet.clock.now())
+    assert fleet.was_asked()
+    fleet.clock.move(10)
+    fleet.tell()
+    assert not fleet.was_asked()
+
+
+@pytest.mark.parametrize(
+    "stands",
+    [
+        {"phase": Phase.VALIDATING},
+        {"phase": Phase.APPLYING},
+        {"phase": Phase.FAILED, "failed_in": Phase.APPLYING},
+    ],
+)
+def test_a_host_that_is_being_changed_or_whose_change_did_not_end_well_is_asked(fleet, stands):
+    fleet.stands(**stands)
+    assert fleet.was_asked()
+
+
+def test_a_host_is_asked_for_modules_that_its_agent_does_not_speak_of(fleet):
+    fleet.tell(modules=[{"name": "vfio_pci"}])
+    assert not fleet.was_asked(modules=["vfio-pci"])
+    assert fleet.was_asked(modules=["vfio-pci", "nouveau"])
+
+
+def test_a_host_without_an_agent_is_asked_however_new_its_facts_are(fleet):
+    del fleet.journal.memory.heard["a"]
+    assert fleet.was_asked()
+
+
+def test_a_host_that_cannot_be_asked_has_what_its_agent_told_or_nothing(fleet):
+    fleet.tell("b")
+    found = fleet.observe(A, Host("b", connection=False), Host("c", connection=False), modules=["nouveau"])
+    assert fleet.asked.asked == [("a",)]
+    assert isinstance(found["b"], Observation)
+    assert found["c"] == Unobserved("Unreachable", "its agent has told nothing for 300 s")
+
+
+def test_the_hosts_are_those_of_the_inventory_and_those_whose_agents_report(fleet):
+    fleet.tell("zeta")
+    fleet.tell("beta")
+    fleet.journal.record_observations(fleet.asked.observe([A], (), ignore_progress))
+    known = KnownHosts(FixedInventory([A]), fleet.journal, fleet.clock, LIMIT, is_optional=False)
+    assert known.hosts() == (A, Host("beta", connection=False), Host("zeta", connection=False))
+    fleet.clock.move(LIMIT.total_seconds() + 1)
+    assert known.hosts() == (A,), "nobody knows whether those are there"
+
+
+def test_there_need_not_be_an_inventory_where_agents_report_and_none_was_named(fleet):
+    none = FixedInventory([])
+    assert KnownHosts(none, fleet.journal, fleet.clock, LIMIT, is_optional=True).hosts() == (
+        Host("a", connection=False),
+    )
+    with pytest.raises(InventoryUnreadableError):
+        KnownHosts(none, fleet.journal, fleet.clock, LIMIT, is_optional=False).hosts()
+    with pytest.raises(InventoryUnreadableError):
+        KnownHosts(none, FakeJournal(), fleet.clock, LIMIT, is_optional=True).hosts()
