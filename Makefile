@@ -85,6 +85,6 @@ $(STAMPS)/run: pyproject.toml constraints.txt | $(STAMPS)
 # What it takes to develop and test.
 $(STAMPS)/dev: pyproject.toml constraints.txt | $(STAMPS)
 	@echo "Setting up $(VENV) for development ..."
-	@PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --editable '.[dev]' --constraint constraints.txt
+	@PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --editable '.[agent,dev]' --constraint constraints.txt
 	@$(LINK_COLLECTION)
 	@touch $@ $(STAMPS)/run

@@ -44,7 +44,7 @@ class Agent:
         approved: an operator agreed to it, or minted its enrolment for just this host.
         epoch, sequence: of the newest check-in that is kept. fingerprint: of the facts that are kept.
         boot_id: of the host, when the agent last checked in.
-        silent: it was not heard for too long.
+        silent: it was not heard for too long. awaited: it is to do something, see `AgentStore.commands`.
     """
 
     host: str
@@ -61,6 +61,7 @@ class Agent:
     agent_version: str = ""
     last_seen_at: datetime | None = None
     silent: bool = False
+    awaited: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,8 @@ the API alone. Pure; imported by everybody.
     │   └── JournalFullError        STALL
     ├── ExecutionError              RETRY   ansible-runner itself failed
     ├── AlreadyRunningError         RETRY   another process holds this state folder or database
+    ├── HostUnreadableError         RETRY   an agent cannot read the host that it runs on
+    ├── ConductorError              RETRY   an agent's conductor does not answer, or says no
     └── RequestError                STALL   a request to the API cannot be met as it is
         ├── RequestInvalidError     STALL   what was sent is not what is asked for; all of it is listed
         ├── UnauthenticatedError    STALL   nobody knows who asks
@@ -169,6 +171,30 @@ class AlreadyRunningError(ReconcilerError):
 
     next_step = NextStep.RETRY
     remedy = "wait for it, or give another folder with --state"
+
+
+class HostUnreadableError(ReconcilerError):
+    """Not even the list of a host's devices could be read, so nothing is reported of it."""
+
+    next_step = NextStep.RETRY
+
+
+class ConductorError(ReconcilerError):
+    """The conductor cannot be reached, or refuses what an agent says.
+
+    Attributes:
+        status: of the answer, 0 where there was none.
+        kind: the last part of the problem's ``type``, such as ``stale-check-in``.
+        retry_after_s: how long the conductor asks to be left alone.
+    """
+
+    next_step = NextStep.RETRY
+
+    def __init__(
+        self, *, wanted: str, found: str, status: int = 0, kind: str = "", retry_after_s: float | None = None
+    ) -> None:
+        self.status, self.kind, self.retry_after_s = status, kind, retry_after_s
+        super().__init__(wanted=wanted, found=found)
 
 
 class RequestError(ReconcilerError):

@@ -114,20 +114,27 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     settings = Settings(state_dir=state)
     path = Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "cyborg-reconciler/config.toml"
     named = environ.get(f"{PREFIX}CONFIG")
-    path = Path(named) if named else path
+    settings = _with(settings, read_toml(Path(named) if named else path, must_exist=bool(named)), named or str(path))
+    return _with(settings, given_in(environ, PREFIX, Settings), "the environment")
+
+
+def read_toml(path: Path, *, must_exist: bool) -> dict[str, Any]:
+    """Return what the file at *path* says; it may be missing, unless it *must_exist*. Raises: SettingsInvalidError."""
     try:
-        settings = _with(settings, tomllib.loads(path.read_text(encoding="utf-8")), str(path))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        if named:
+        if must_exist:
             raise SettingsInvalidError(wanted=f"the configuration file {path}", found="it is not there") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
         raise SettingsInvalidError(wanted=f"a readable TOML file {path}", found=str(exc)) from exc
-    given = {
-        field.name: environ[variable]
-        for field in fields(Settings)
-        if (variable := PREFIX + field.name.upper()) in environ and (environ[variable] or field.name in MAY_BE_EMPTY)
-    }
-    return _with(settings, given, "the environment")
+    return {}
+
+
+def given_in(environ: Mapping[str, str], prefix: str, kind: type[Any]) -> dict[str, str]:
+    """Return what *environ* says of the fields of *kind*, each as *prefix* and its name in capitals."""
+    names = {field.name: prefix + field.name.upper() for field in fields(kind)}
+    there = {name: environ[variable] for name, variable in names.items() if variable in environ}
+    return {name: value for name, value in there.items() if value or name in MAY_BE_EMPTY}
 
 
 def _with(settings: Settings, values: Mapping[str, Any], source: str) -> Settings:

@@ -7,7 +7,19 @@ Each module of `docs.pages` makes one page. Reads the source and writes below do
 import sys
 from pathlib import Path
 
-from docs.pages import access, commands, documents, errors, facts, metrics, modules, rest_api, settings, standing
+from docs.pages import (
+    access,
+    agent,
+    commands,
+    documents,
+    errors,
+    facts,
+    metrics,
+    modules,
+    rest_api,
+    settings,
+    standing,
+)
 
 REFERENCE = Path(__file__).resolve().parent / "reference"
 
@@ -16,6 +28,7 @@ def render_pages() -> dict[Path, str]:
     """Return the text of every generated file, by where it lies."""
     pages = {
         "access.md": access.render(),
+        "agent.md": agent.render(),
         "cli.md": commands.render(),
         "documents.md": documents.render(),
         "errors.md": errors.render(),

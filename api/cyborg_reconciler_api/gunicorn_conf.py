@@ -23,7 +23,7 @@ except SettingsInvalidError as exc:
     sys.exit(f"error: {exc}")
 
 wsgi_app = "cyborg_reconciler_api.wsgi:create()"
-bind = "127.0.0.1:8778"
+bind = "127.0.0.1:6670"
 worker_class = "gthread"
 workers = 2
 threads = 4

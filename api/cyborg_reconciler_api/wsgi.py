@@ -53,7 +53,7 @@ def create() -> WSGIApplication:
             accelerator_store=stores.accelerators,
             hardware=stores.hardware,
             discovery=Discovery(stores.agents, clock),
-            agents=Agents(stores.agents, saver, clock, agent_terms(settings)),
+            agents=Agents(stores.agents, saver, clock, agent_terms(settings), refusals),
             check_database=stores.tallies.check,
             meter=meter,
             exposition=meter.exposition,

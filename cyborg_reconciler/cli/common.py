@@ -3,7 +3,6 @@
 
 import functools
 import json
-import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -17,25 +16,17 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
 from cyborg_reconciler.bootstrap import Target
+from cyborg_reconciler.cli.plain import CHANGES, DONE, FAILED, INTERRUPTED, printable
 from cyborg_reconciler.cli.progress import shown
 from cyborg_reconciler.ports import OnProgress
 from cyborg_reconciler.settings import Settings, read_settings
 from cyborg_reconciler.survey import Options
 
-#: Exit codes, after terraform's ``-detailed-exitcode``.
-DONE: Final = 0
-FAILED: Final = 1
-CHANGES: Final = 2
-INTERRUPTED: Final = 130
+#: The exit codes, which the commands take from here; the rest is defined here.
+__all__ = ["CHANGES", "DONE", "FAILED", "INTERRUPTED"]
 
 #: Columns of an output that is no terminal: a pipe gets whole lines, whatever stands in them.
 UNLIMITED: Final = 10_000
-
-#: What a terminal may take for an order: C0 but newline and tab, DEL, and C1. Source: ECMA-48. And what cannot be
-#: written at all: surrogates, which stand for bytes that are no UTF-8 (in the name of a file, say).
-CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
-#: What stands in the place of such a character.
-REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
 
 Command = Callable[..., Any]
 
@@ -54,7 +45,7 @@ class PlainConsole(Console):
         """Yield what is written for *renderable*; what rich itself orders (of the live table) passes."""
         for segment in super().render(renderable, options):
             text, style, control = segment
-            yield segment if control else Segment(CONTROL.sub(REPLACEMENT, text), style)
+            yield segment if control else Segment(printable(text), style)
 
 
 def console() -> Console:

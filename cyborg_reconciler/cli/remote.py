@@ -22,7 +22,7 @@ from cyborg_reconciler.errors import ReconcilerError, SettingsInvalidError
 from cyborg_reconciler.settings import PREFIX
 
 #: Where a server runs that nobody said anything of.
-LOCAL: Final = "http://127.0.0.1:8778"
+LOCAL: Final = "http://127.0.0.1:6670"
 
 TIMEOUT: Final = urllib3.Timeout(connect=10, read=60)
 
@@ -44,13 +44,32 @@ class Answer:
     tag: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Files:
+    """What TLS takes, as files (PEM): the server's CA where it is not one of the system's; our certificate and its key.
+
+    Attributes:
+        key: None where it is in the certificate's file.
+    """
+
+    ca: str | None = None
+    cert: str | None = None
+    key: str | None = None
+
+
 class Remote:
     """The API of one server."""
 
-    def __init__(self, url: str, token: str = "", ca: str | None = None) -> None:
+    def __init__(self, url: str, token: str = "", files: Files | None = None) -> None:
         self.url = url.rstrip("/")
+        files = files or Files()
+        for path in (files.ca, files.cert, files.key):
+            if path is not None and not Path(path).is_file():
+                raise SettingsInvalidError(wanted=f"the file {path}", found="it is not there")
         self._headers = {"Accept": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
-        self._pool = urllib3.PoolManager(ca_certs=ca, retries=False, timeout=TIMEOUT)
+        self._pool = urllib3.PoolManager(
+            ca_certs=files.ca, cert_file=files.cert, key_file=files.key, retries=False, timeout=TIMEOUT
+        )
 
     def __call__(self, method: str, path: str, body: Any = None, *, tag: str = "") -> Answer:  # noqa: ANN401 - any JSON
         """Send a request, and return what is answered. Redirects are not followed.
@@ -130,7 +149,7 @@ def find_remote(server: str | None, cloud: str | None, environ: Mapping[str, str
     token = environ.get(f"{PREFIX}TOKEN", "")
     server = server or (None if cloud else environ.get(f"{PREFIX}SERVER"))
     if server:
-        return Remote(server, token, environ.get(f"{PREFIX}CA"))
+        return Remote(server, token, Files(*(environ.get(f"{PREFIX}{name}") for name in ("CA", "CERT", "KEY"))))
     cloud = cloud or environ.get(f"{PREFIX}CLOUD")
     path = next((one for one in clouds_files(environ) if one.is_file()), None)
     if path is None:
@@ -145,12 +164,13 @@ def find_remote(server: str | None, cloud: str | None, environ: Mapping[str, str
     chosen = known[name]
     if "token_file" in chosen:
         token = _read_token(path.parent / chosen["token_file"])
-    return Remote(chosen["server"], token, chosen.get("ca"))
+    files = {name: str(path.parent / chosen[name]) for name in ("ca", "cert", "key") if name in chosen}
+    return Remote(chosen["server"], token, Files(**files))
 
 
 def _read_clouds(path: Path) -> Mapping[str, Mapping[str, str]]:
     """Return the clouds in the file at *path*."""
-    form = "clouds: {NAME: {server: URL, token_file: PATH, ca: PATH}}"
+    form = "clouds: {NAME: {server: URL, token_file: PATH, ca: PATH, cert: PATH, key: PATH}}"
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as exc:

@@ -52,7 +52,7 @@ def with_tls(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command(short_help="Serve the REST API.")
 @with_state
 @with_tls
-@click.option("--bind", metavar="HOST:PORT", default="127.0.0.1:8778", show_default=True, help="Where to listen.")
+@click.option("--bind", metavar="HOST:PORT", default="127.0.0.1:6670", show_default=True, help="Where to listen.")
 @click.option("--auth", type=click.Choice(CHOICES["auth"]), help="How users say who they are.  [default: token]")
 @click.option("--workers", type=click.IntRange(1, 64), default=2, show_default=True, help="Processes that serve.")
 @click.option("--threads", type=click.IntRange(1, 64), default=4, show_default=True, help="Threads of each.")
@@ -66,8 +66,8 @@ def serve(  # noqa: PLR0913 - the options of a command
     \b
     Examples:
       cyborg-reconciler serve --auth none --state /tmp/state
-      curl http://127.0.0.1:8778/v1/accelerators
-      cyborg-reconciler serve --bind 0.0.0.0:8778 --tls-cert api.pem --tls-key api.key
+      curl http://127.0.0.1:6670/v1/accelerators
+      cyborg-reconciler serve --bind 0.0.0.0:6670 --tls-cert api.pem --tls-key api.key
     """
     scheme = auth or settings.auth
     if scheme == "none" and not is_loopback(bind):

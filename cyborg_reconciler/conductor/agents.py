@@ -11,6 +11,7 @@ from typing import Final
 
 from cyborg_reconciler.agent_stores import Agent, AgentStore, CheckIn, Command, CommandName, Enrolment, Inventory
 from cyborg_reconciler.conductor.callers import Caller
+from cyborg_reconciler.conductor.refusals import Refusals
 from cyborg_reconciler.conductor.saving import Saver
 from cyborg_reconciler.conductor.secrets import hash_of, is_same, new_token
 from cyborg_reconciler.documents.facts import decode_facts
@@ -67,12 +68,13 @@ class AgentTerms:
 
 @dataclass(frozen=True, slots=True)
 class Agents:
-    """What agents ask, and what operators ask of agents."""
+    """What agents ask, and what operators ask of agents; *refusals* tells of what no agent may."""
 
     store: AgentStore
     saver: Saver
     clock: Clock
     terms: AgentTerms = field(default_factory=AgentTerms)
+    refusals: Refusals | None = None
 
     # --------------------------------------------------------------------------------------------------- from agents
     def look_up(self, token: str, given: LookupGiven) -> tuple[AgentHost, bool]:
@@ -169,12 +171,12 @@ class Agents:
             self.saver.touch(check_in)
         elif not self.saver.keep(check_in):
             self._stale(agent, given)
-        commands = tuple(self._told(agent, command) for command in self.store.commands(host))
+        waiting = self.store.commands(host) if agent.awaited else ()
         return CheckedIn(
             heartbeat_interval=self.terms.interval_s,
             generation=agent.generation,
             durable=durable,
-            commands=list(commands),
+            commands=[self._told(agent, command) for command in waiting],
         )
 
     def _speaker(self, host: str, token: str) -> Agent:
@@ -239,7 +241,8 @@ class Agents:
         )
 
     def _refuse(self, host: str, message: str) -> None:
-        self.store.tell(Event(self.clock.now(), "AgentRefused", host, message))
+        tell = self.refusals.tell if self.refusals is not None else self.store.tell
+        tell(Event(self.clock.now(), "AgentRefused", host, message))
 
     # -------------------------------------------------------------------------------------------------- from operators
     def enrol(self, caller: Caller, host: str, valid_for: timedelta) -> str:

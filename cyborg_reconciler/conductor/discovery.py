@@ -30,6 +30,6 @@ class Discovery:
         if unknown:
             raise NotFoundError(wanted=f"host {unknown[0]}", found="there is none")
         words = f"{caller.name}: {', '.join(hosts) or 'all hosts'}{f', {driver}' if driver else ''}"
-        data = {"by": caller.name, "hosts": list(hosts), "driver": driver}
+        data = {**caller.trace(), "hosts": list(hosts), "driver": driver}
         host = hosts[0] if len(hosts) == 1 else ""
         self.store.tell(Event(self.clock.now(), "DiscoveryAsked", host, words, data))

@@ -49,15 +49,15 @@ class Refusal:
     reason: str
 
 
-#: By whom, and where from, for those that are not told apart any more.
+#: Which entry the attempts are of that are not told apart any more.
 OTHERS: Final = ("", "others")
 
 
 @dataclass(slots=True)
 class _Repeated:
-    """The attempts of one caller from one address since the last entry: the last one, and how many."""
+    """What came after an entry and is of its kind: the last of it, and how often."""
 
-    last: Refusal
+    last: Event
     since: datetime
     count: int = 0
 
@@ -72,30 +72,39 @@ class Refusals:
         self._later = Later(self.flush, together_s)
 
     def note(self, refusal: Refusal) -> None:
-        """Tell of *refusal*: at once when it is the first of its kind, together with those that follow otherwise."""
-        now = self._clock.now()
-        key = (refusal.by, refusal.peer)
+        """Tell of an attempt at what is not allowed."""
+        self._tell((refusal.by, refusal.peer), _event(refusal, self._clock.now()))
+
+    def tell(self, event: Event) -> None:
+        """Tell of *event*, which whoever is refused can cause as often as he likes."""
+        self._tell((event.kind, f"{event.host} {event.message}"), event)
+
+    def _tell(self, key: tuple[str, str], event: Event) -> None:
+        """Write *event* at once where it is the first of its kind, and count it otherwise."""
         with self._lock:
             if key not in self._counted and len(self._counted) >= TOLD_APART:
                 key = OTHERS
-                refusal = replace(refusal, by="", peer=OTHERS[1])
             known = self._counted.get(key)
             if known is None:
-                self._counted[key] = _Repeated(refusal, now)
+                self._counted[key] = _Repeated(event, event.at)
             else:
-                known.last, known.count = refusal, known.count + 1
+                known.last, known.count = event, known.count + 1
         self._later.ask()
         if known is None:
-            self._record(_event(refusal, now, 1, now))
+            self._record(event)
 
     def flush(self) -> None:
         """Tell how many attempts followed those that were told at once, and forget them all."""
         with self._lock:
             counted, self._counted = self._counted, {}
-        now = self._clock.now()
-        for one in counted.values():
+        for key, one in counted.items():
             if one.count:
-                self._record(_event(one.last, now, one.count, one.since))
+                words = one.last.message
+                message = (
+                    f"{one.count} of others, the last: {words}" if key == OTHERS else f"{words}, and {one.count} more"
+                )
+                data = {**(one.last.data or {}), "count": one.count, "since": one.since.isoformat()}
+                self._record(replace(one.last, at=self._clock.now(), message=message, data=data))
 
     def close(self) -> None:
         """Write what is still counted."""
@@ -109,9 +118,8 @@ class Refusals:
             log.warning("%s: %s; not in the audit trail: %s", event.kind, event.message, exc)
 
 
-def _event(one: Refusal, now: datetime, count: int, since: datetime) -> Event:
+def _event(one: Refusal, now: datetime) -> Event:
     who = one.by or "somebody unknown"
-    times = "" if count == 1 else f", {count} times"
     data: dict[str, Any] = {
         "by": one.by or None,
         "peer": one.peer,
@@ -120,7 +128,6 @@ def _event(one: Refusal, now: datetime, count: int, since: datetime) -> Event:
         "path": one.path,
         "status": one.status,
         "reason": one.reason,
-        "count": count,
-        "since": since.isoformat(),
+        "count": 1,
     }
-    return Event(now, "AccessRefused", message=f"{who} from {one.peer}: {one.method} {one.path}{times}", data=data)
+    return Event(now, "AccessRefused", message=f"{who} from {one.peer}: {one.method} {one.path}", data=data)

@@ -5,7 +5,7 @@ Called by `resolve` for hosts of which a policy declares a `state`; all others h
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from cyborg_reconciler.core.catalogue import fitting
@@ -96,7 +96,7 @@ def derive(choices: Choices, subject: Subject) -> Lifecycle:
         device = subject.devices[address]
         if leaf.value != READY or isinstance(device.physfn, str):
             continue  # a VF comes with its PF's driver
-        ready[address] = tuple(sorted(_named(device, leaf, choices, subject.catalogue)))
+        ready[address] = tuple(sorted(_named(device, choices, subject.catalogue) or _own(leaf, address, choices)))
         if ready[address] or _is_given_away(address, choices):
             continue
         found = fitting(device, subject.catalogue)
@@ -110,7 +110,7 @@ def derive(choices: Choices, subject: Subject) -> Lifecycle:
             added.add((place, found[0]))
             through.setdefault((policy, found[0]), address)
     gated, suspended = _out_of_use(_wanted(states, choices, subject), states)
-    needed = {name for names in ready.values() for name in names}
+    needed = {name for _, name in added}
     suspended = {name: origin for name, origin in suspended.items() if name not in needed}
     return Lifecycle(states, ready, tuple(sorted(added)), through, gated - needed, suspended, unsettled)
 
@@ -125,14 +125,15 @@ def _inherited(own: Mapping[str, Leaf], subject: Subject) -> dict[str, Leaf]:
     return found
 
 
-def _named(device: Device, state: Leaf | None, choices: Choices, catalogue: Mapping[str, DriverDocSpec]) -> set[str]:
-    """Return the drivers that policies name for *device*; that of the policy that declares its *state*, in any case."""
-    return {
-        policy.driver
-        for policy in choices.of(device.address)
-        if policy.driver
-        and (_is_for(policy.driver, device, catalogue) or (state is not None and policy.name == state.origin.policy))
-    }
+def _named(device: Device, choices: Choices, catalogue: Mapping[str, DriverDocSpec]) -> set[str]:
+    """Return the drivers that policies name and that are for *device*."""
+    names = {policy.driver for policy in choices.of(device.address)} - {""}
+    return {name for name in names if _is_for(name, device, catalogue)}
+
+
+def _own(state: Leaf, address: str, choices: Choices) -> set[str]:
+    """Return the driver that the policy names which declares the device's *state*, whatever that driver is for."""
+    return {one.driver for one in choices.of(address) if one.name == state.origin.policy} - {""}
 
 
 def _is_for(name: str, device: Device, catalogue: Mapping[str, DriverDocSpec]) -> bool:
@@ -160,14 +161,15 @@ def _undecided(found: tuple[str, ...] | Unknown) -> Trouble | None:
 
 
 def _wanted(states: Mapping[str, Leaf], choices: Choices, subject: Subject) -> dict[str, set[str]]:
-    """Return the devices that policies name drivers for, by driver; all that it is for, where they name it for none."""
+    """Return the devices that policies name drivers for, by driver; one that is for none of theirs: all it is for."""
     found: dict[str, set[str]] = {}
     for device in subject.facts.devices:
-        for name in _named(device, states.get(device.address), choices, subject.catalogue):
+        for name in _named(device, choices, subject.catalogue):
             found.setdefault(name, set()).add(device.address)
     asking = {index for indexes in (choices.host_wide, *choices.by_device.values()) for index in indexes}
     for name in {choices.policies[index].driver for index in asking} - {"", *found}:
-        found[name] = {one.address for one in subject.facts.devices if _is_for(name, one, subject.catalogue)}
+        fit = {one.address for one in subject.facts.devices if _is_for(name, one, subject.catalogue)}
+        found[name] = fit | {address for address, leaf in states.items() if name in _own(leaf, address, choices)}
     return found
 
 
@@ -197,14 +199,13 @@ def adjusted(policies: Sequence[Policy], places: Iterable[int], lifecycle: Lifec
         names = [name for index, name in lifecycle.added if index == place]
         if names and policy.state is not None:
             state = Leaf(drivers.PRESENT, policy.state.origin)
-            leaves = {drivers.SCOPE: tuple(((drivers.NAME, name, "state"), state) for name in names)}
-            yield Policy(policy.name, policy.priority, policy.host_selector, policy.choose, policy.by_identity, leaves)
+            leaves = tuple(((drivers.NAME, name, "state"), state) for name in names)
+            yield replace(policy, leaves={drivers.SCOPE: leaves})
 
 
 def _without(policy: Policy, gated: Collection[str]) -> Policy:
     kept = tuple(item for item in policy.leaves[drivers.SCOPE] if item[0][0] != drivers.NAME or item[0][1] not in gated)
-    leaves = {**policy.leaves, drivers.SCOPE: kept}
-    return Policy(policy.name, policy.priority, policy.host_selector, policy.choose, policy.by_identity, leaves)
+    return replace(policy, leaves={**policy.leaves, drivers.SCOPE: kept})
 
 
 # ------------------------------------------------------------------------------------------------ what is left as it is

@@ -68,7 +68,7 @@ def make_plan(host: str, desired: Desired, subject: Subject, terms: Terms) -> Pl
     foreign = _owner_trouble(desired, subject, terms)
     if foreign is not None:
         return replace(empty, waits=(foreign,)) if desired.policies else empty
-    if desired.lifecycle.aside:
+    if desired.lifecycle.states:
         subject = subject.setting_aside(desired.lifecycle.aside)
     observed = interpret(subject, desired.fields)
     blind = blind_spots(desired.fields, observed)

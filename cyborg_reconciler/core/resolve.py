@@ -28,6 +28,9 @@ _PF_SCOPES = ("device", "pf")
 _VF_SCOPES = ("device",)
 _HOST_SCOPES = ("host",)
 
+#: What makes a shell pattern of a name.
+PATTERN = re.compile(r"[*?\[]")
+
 #: Layouts of hosts that are remembered; a fleet has a few dozen.
 _LAYOUTS = 2048
 
@@ -74,12 +77,18 @@ class Desired:
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """A set of declarations made ready for `resolve`, with its memory of what it has merged already."""
+    """A set of declarations made ready for `resolve`, with its memory of what it has merged already.
+
+    Attributes:
+        by_name, by_pattern: the policies that name hosts: by a host's whole name, and by patterns. unnamed: the others.
+    """
 
     declared: Declared
     policies: tuple[Policy, ...]
     catalogue: Mapping[str, DriverDocSpec]
-    name_patterns: Mapping[int, re.Pattern[str]]
+    by_name: Mapping[str, tuple[int, ...]]
+    by_pattern: Mapping[int, re.Pattern[str]]
+    unnamed: tuple[int, ...]
     hosts: dict[tuple[object, ...], "_Candidates"] = field(default_factory=dict)
     layouts: dict[tuple[object, ...], tuple[Desired, frozenset[int]]] = field(default_factory=dict)
     choices: dict[tuple[object, ...], tuple[tuple[int, ...], tuple[int, ...], str]] = field(default_factory=dict)
@@ -98,14 +107,18 @@ class _Candidates:
 def compile_policies(declared: Declared) -> Compiled:
     """Return *declared* made ready for `resolve`."""
     located = in_order(declared.policies)
-    patterns = {
-        index: re.compile("|".join(fnmatch.translate(name) for name in policy.document.spec.host_selector.names))
-        for index, policy in enumerate(located)
-        if policy.document.spec.host_selector.names
-    }
+    names = [policy.document.spec.host_selector.names for policy in located]
+    by_name: dict[str, tuple[int, ...]] = {}
+    patterns: dict[int, re.Pattern[str]] = {}
+    for index, wanted in enumerate(names):
+        if any(PATTERN.search(name) for name in wanted):
+            patterns[index] = re.compile("|".join(map(fnmatch.translate, wanted)))
+        else:
+            by_name |= {name: (*by_name.get(name, ()), index) for name in set(wanted)}
+    unnamed = tuple(index for index, wanted in enumerate(names) if not wanted)
     drivers = {one.document.metadata.name: one.document.spec for one in reversed(declared.drivers)}  # the first counts
     catalogue = dict(sorted(drivers.items(), key=lambda item: item[0]))
-    return Compiled(declared, tuple(map(compile_policy, located)), catalogue, patterns)
+    return Compiled(declared, tuple(map(compile_policy, located)), catalogue, by_name, patterns, unnamed)
 
 
 def resolve(compiled: Compiled, host: Host, subject: Subject) -> Desired:
@@ -231,11 +244,13 @@ def _declared(compiled: Compiled, candidates: _Candidates, subject: Subject) -> 
 
 def _select(compiled: Compiled, host: Host) -> _Candidates:
     """Return the policies whose host_selector selects *host*."""
-    named = tuple(index for index, pattern in compiled.name_patterns.items() if pattern.match(host.name))
+    matching = [index for index, pattern in compiled.by_pattern.items() if pattern.match(host.name)]
+    named = (*compiled.by_name.get(host.name, ()), *matching)
     key = (host.groups, tuple(sorted(host.labels.items())), named)
     found = compiled.hosts.get(key)
     if found is None:
-        policies = [(i, one) for i, one in enumerate(compiled.policies) if selects_host(one.host_selector, host)]
+        asking = ((index, compiled.policies[index]) for index in sorted((*compiled.unnamed, *named)))
+        policies = [(index, policy) for index, policy in asking if selects_host(policy.host_selector, host)]
         found = compiled.hosts[key] = _Candidates(
             active=tuple(index for index, policy in policies if policy.choose is None),
             by_kind=tuple(index for index, policy in policies if policy.choose and not policy.by_identity),

@@ -4,6 +4,7 @@
 import re
 from dataclasses import MISSING, Field, fields
 
+from cyborg_reconciler.agent.settings import AgentSettings
 from cyborg_reconciler.settings import PREFIX, Settings
 from docs.pages.markdown import code, page, table
 
@@ -25,14 +26,17 @@ forks = 20
 
 def render() -> str:
     """Return the page."""
-    meanings = parse_attributes(Settings.__doc__ or "")
+    return page("Settings", INTRODUCTION, settings_table(Settings, PREFIX), LOADER)
+
+
+def settings_table(kind: type[Settings] | type[AgentSettings], prefix: str) -> str:
+    """Return the table of the settings that the class *kind* has."""
+    meanings = parse_attributes(kind.__doc__ or "")
     rows = [
-        (code(field.name), meanings[field.name], default_of(field), code(PREFIX + field.name.upper()))
-        for field in fields(Settings)
+        (code(field.name), meanings[field.name], default_of(field), code(prefix + field.name.upper()))
+        for field in fields(kind)
     ]
-    return page(
-        "Settings", INTRODUCTION, table(["setting", "what it says", "without it", "in the environment"], rows), LOADER
-    )
+    return table(["setting", "what it says", "without it", "in the environment"], rows)
 
 
 LOADER = """
@@ -44,6 +48,8 @@ says otherwise.
 
 def default_of(field: "Field[object]") -> str:
     """Return what a setting is when nobody says otherwise."""
+    if field.default is MISSING and field.name == "conductor":
+        return "an error"
     if field.default is MISSING:
         return "`$XDG_STATE_HOME/cyborg-reconciler`, else `~/.local/state/cyborg-reconciler`"
     return code(str(field.default)) if field.default else "nothing"

@@ -20,7 +20,7 @@ from cyborg_reconciler.testing import FixedClock, ignore_progress
 
 LOCAL = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, "cyborg_become": False}
 CLOSED = {"ansible_host": "127.0.0.1", "ansible_port": 1, "ansible_python_interpreter": sys.executable}
-SECRET = "correct-horse-battery-staple"  # noqa: S105  looked for where it must not be
+SECRET = "correct-horse-battery-staple"
 
 #: One task that sleeps in a module, with a child of the module that sleeps too, after one that is quick.
 SLEEP = """

@@ -9,21 +9,29 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TextIO
 from urllib.parse import urlsplit
 
 import urllib3
 
+from cyborg_reconciler.bootstrap import SystemClock, open_stores
+from cyborg_reconciler.conductor.callers import Caller, Role
+from cyborg_reconciler.conductor.credentials import Credentials
 from cyborg_reconciler.documents.rest.base import Problem
+from cyborg_reconciler.ports import Clock
+from cyborg_reconciler.settings import PREFIX, Settings
+from cyborg_reconciler.stores import RoleName
 from cyborg_reconciler_api import openapi
 from cyborg_reconciler_api.app import all_operations, full_path
 
 #: What gunicorn says once it can be reached.
-LISTENING = re.compile(r"Listening at: (http://127\.0\.0\.1:\d+)")
+LISTENING = re.compile(r"Listening at: (https?://(127\.0\.0\.1|\[::1\]):\d+)")
 
 
 @dataclass
@@ -54,6 +62,10 @@ class Server:
         check_is_told(method, path, answer)
         return answer
 
+    def called_by(self, token: str) -> "Server":
+        """Return the same server, with *token* in every request."""
+        return replace(self, headers={**self.headers, "authorization": f"Bearer {token}"})
+
 
 def check_is_told(method: str, path: str, answer: urllib3.BaseHTTPResponse) -> None:
     """Check that the operation says of itself that it answers so: whatever a test asks, the reference is right."""
@@ -71,23 +83,38 @@ def matches(route: str, path: str) -> bool:
     return bool(re.fullmatch(re.sub(r"{\w+}", "[^/]+", route), path))
 
 
-@contextmanager
-def serving(state: Path, *arguments: str, **variables: str) -> Iterator[Server]:
-    """Yield a server over the state folder *state*; it has ended when the block is left, and its log lies beside it.
+def make_token(
+    state: Path, name: str, role: RoleName = "admin", lifetime: timedelta | None = None, clock: Clock | None = None
+) -> str:
+    """Return a new token for the server over *state*, of a project called as it is."""
+    with open_stores(Settings(state_dir=state)) as stores:
+        kept = Credentials(stores.credentials, clock or SystemClock())
+        return kept.create(Caller("tests", Role.ADMIN), name, role, f"project-{name}", lifetime)[1]
 
-    *variables*: of its environment.
-    """
-    command = [str(Path(sys.executable).parent / "cyborg-reconciler"), "serve", "--bind", "127.0.0.1:0"]
-    environ = {**os.environ, "HOME": str(state.parent), "XDG_CONFIG_HOME": str(state.parent / "config"), **variables}
+
+@contextmanager
+def serving(state: Path, *arguments: str, port: int = 0, **settings: object) -> Iterator[Server]:
+    """Yield a server over the state folder *state*; it has ended when the block is left, and its log lies beside it."""
+    command = ["cyborg-reconciler", "serve", "--bind", f"127.0.0.1:{port}", "--state", str(state), *arguments]
+    with running(command, state, **settings) as server:
+        yield server
+
+
+@contextmanager
+def running(command: list[str], state: Path, **settings: object) -> Iterator[Server]:
+    """Yield the server that the program *command* of our environment starts, with *settings* in its environment."""
+    environ = {**os.environ, "HOME": str(state.parent), "XDG_CONFIG_HOME": str(state.parent / "config")}
+    environ |= {PREFIX + name.upper(): str(value) for name, value in settings.items()}
+    program = str(Path(sys.executable).parent / command[0])
     with Path(f"{state}.log").open("w", encoding="utf-8") as log:
-        process = subprocess.Popen(
-            [*command, "--state", str(state), *arguments], stderr=subprocess.PIPE, text=True, env=environ
-        )
+        process = subprocess.Popen([program, *command[1:]], stderr=subprocess.PIPE, text=True, env=environ)
         told: queue.Queue[str] = queue.Queue()
         reader = threading.Thread(target=_copy, args=(process, log, told))
         reader.start()
         try:
-            yield Server(told.get(timeout=120), process)
+            url = told.get(timeout=120)
+            assert url, Path(f"{state}.log").read_text(encoding="utf-8")
+            yield Server(url, process)
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(timeout=120)
@@ -103,6 +130,7 @@ def _copy(process: subprocess.Popen[str], log: TextIO, told: "queue.Queue[str]")
         found = LISTENING.search(line)
         if found:
             told.put(found[1])
+    told.put("")
     process.stderr.close()
 
 
@@ -113,3 +141,11 @@ def problem(answer, status):
     found = Problem.model_validate(answer.json())
     assert (found.status, found.request_id) == (status, answer.headers["X-Openstack-Request-Id"])
     return found
+
+
+def until(is_so: Callable[[], Any], timeout_s: float = 120.0) -> None:
+    """Wait until *is_so*: asked again and again, since no event tells of it."""
+    deadline_s = time.monotonic() + timeout_s
+    while not is_so():
+        assert time.monotonic() < deadline_s, "it did not come to that"
+        time.sleep(0.1)

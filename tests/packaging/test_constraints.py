@@ -24,7 +24,7 @@ def test_a_constraint_is_a_name_and_a_release_and_nothing_else():
 
 def test_every_dependency_is_pinned():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    named = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    named = [*project["dependencies"], *(name for extra in project["optional-dependencies"].values() for name in extra)]
     wanted = {canonical(re.split(r"[<>=!~\[; ]", dependency, maxsplit=1)[0]) for dependency in named}
     assert wanted - {canonical(pin.partition("==")[0]) for pin in PINS} == set()
 

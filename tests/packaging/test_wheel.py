@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Does the wheel carry what a user needs and nothing else? Builds it from a copy and installs it; no network."""
 
+import importlib.metadata
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,12 @@ from email.parser import Parser
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
+from cyborg_reconciler.simulation import gpu_1, write_tree
+from tests.integration.agent_support import AgentProcess
+from tests.integration.fake_conductor import FakeConductor
 from tools import galaxy
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -107,6 +113,68 @@ def test_an_installed_wheel_brings_its_collection_to_ansible(wheel, tmp_path):
         text=True,
     )
     assert f"# {site}/ansible_collections" in done.stdout
+
+
+def closure(names):
+    """The distributions that *names* need, themselves included, as this environment has them."""
+    found, left = {}, list(names)
+    while left:
+        requirement = Requirement(left.pop())
+        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        name = canonicalize_name(requirement.name)
+        if name not in found:
+            distribution = importlib.metadata.distribution(name)
+            found[name] = distribution
+            left += distribution.requires or ()
+    return found
+
+
+@pytest.fixture(scope="module")
+def small_install(wheel, tmp_path_factory):
+    """An environment of the wheel, without its dependencies, and the agent's few libraries; nothing is fetched."""
+    place = tmp_path_factory.mktemp("small")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(place)], check=True)
+    python = place / "bin/python"
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-deps", "--no-index"]
+    subprocess.run([*pip, str(wheel)], check=True)
+    (site,) = place.glob("lib/python3*/site-packages")
+    libraries = closure(
+        tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["agent"]
+    )
+    assert len(libraries) < 10, sorted(libraries)  # a small install is small
+    for distribution in libraries.values():
+        for file in distribution.files or ():
+            if ".." not in file.parts and file.suffix != ".pyc":
+                target = site / file
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(distribution.locate_file(file), target)
+    return place / "bin/cyborg-reconciler"
+
+
+def test_the_agent_runs_with_the_wheel_and_its_few_libraries_alone(small_install, tmp_path):
+    write_tree(gpu_1(), tmp_path / "gpu-1")
+    with FakeConductor(host="gpu-1") as conductor:
+        made = AgentProcess.make(tmp_path / "agent", conductor, tmp_path / "gpu-1", dummy_devices=1)
+        with made.start([str(small_install)]) as agent:
+            conductor.wait_for(lambda: conductor.check_ins(facts=False))
+            assert conductor.check_ins()[0]["facts"]["hostname"] == "gpu-1"
+            assert len(agent.ask("GET", "/drivers/dummy/hardware").json["hardware"]) == 1
+
+
+def test_the_small_install_says_what_it_is_not_for(small_install, tmp_path):
+    def said(*words):
+        done = subprocess.run([small_install, *words], capture_output=True, text=True, check=False, cwd=tmp_path)
+        return done.returncode, done.stdout + done.stderr
+
+    code, text = said("--help")
+    assert code == 0
+    assert "agent" in text
+    assert "validate" not in text
+    code, text = said("plan", "-p", "policies")
+    assert code == 1
+    assert text.startswith("error: `plan` needs the controller's libraries")
+    assert said("agent", "--config", "gone.toml")[0] == 1
 
 
 def test_project_and_collection_carry_one_version():

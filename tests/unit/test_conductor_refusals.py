@@ -6,6 +6,7 @@ import threading
 from cyborg_reconciler.conductor.later import Later
 from cyborg_reconciler.conductor.refusals import TOLD_APART, Refusal, Refusals
 from cyborg_reconciler.errors import JournalError
+from cyborg_reconciler.ports import Event
 from cyborg_reconciler.testing import FakeJournal, FixedClock
 
 
@@ -23,7 +24,7 @@ def test_the_first_is_told_at_once_and_the_others_together():
     for number in range(5):
         refusals.note(attempt(number=number))
     (first,) = oldest_first(journal)
-    assert first.data | {"since": ""} == {
+    assert first.data == {
         "by": None,
         "peer": "192.0.2.7",
         "request_id": "req-0",
@@ -32,12 +33,11 @@ def test_the_first_is_told_at_once_and_the_others_together():
         "status": 401,
         "reason": "Unauthenticated",
         "count": 1,
-        "since": "",
     }
     refusals.close()
     _, others = oldest_first(journal)
     assert (others.data["count"], others.data["request_id"]) == (4, "req-4")
-    assert others.message == "somebody unknown from 192.0.2.7: GET /v1/accelerators, 4 times"
+    assert others.message == "somebody unknown from 192.0.2.7: GET /v1/accelerators, and 4 more"
 
 
 def test_callers_and_addresses_are_told_apart_and_one_that_tries_once_is_told_once():
@@ -82,7 +82,20 @@ def test_a_flood_from_everywhere_is_a_bounded_number_of_entries_that_lose_no_att
     events = oldest_first(journal)
     assert len(events) <= 2 * (TOLD_APART + 1)
     assert sum(event.data["count"] for event in events) == 8000
-    assert events[-1].data["peer"] == "others"
+    assert " of others, the last: somebody unknown from " in events[-1].message
+
+
+def test_other_entries_that_can_be_caused_at_will_are_told_the_same_way():
+    journal, clock = FakeJournal(), FixedClock()
+    refusals = Refusals(journal, clock, together_s=3600)
+    for message in ("its agent spoke for b", "its agent spoke for b", "its agent spoke for c"):
+        refusals.tell(Event(clock.now(), "AgentRefused", "a", message))
+    refusals.close()
+    assert [(event.kind, event.host, event.message) for event in oldest_first(journal)] == [
+        ("AgentRefused", "a", "its agent spoke for b"),
+        ("AgentRefused", "a", "its agent spoke for c"),
+        ("AgentRefused", "a", "its agent spoke for b, and 1 more"),
+    ]
 
 
 class Broken:

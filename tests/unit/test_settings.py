@@ -29,6 +29,9 @@ def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
         ("forks = 0", "above 0"),
         ("forks = true", "above 0"),
         ("spoons = 1", "spoons"),
+        ("requests_per_min = -1", "0 or more"),
+        ('trusted_proxies = ["proxy.example.com"]', "proxy.example.com"),
+        ('trusted_proxies = "10.0.0.1/8"', "host bits"),
         ("forks =", "TOML"),
     ],
 )
@@ -38,6 +41,16 @@ def test_a_setting_that_cannot_be_used_is_told_with_its_file(tmp_path: Path, tex
     with pytest.raises(SettingsInvalidError, match=word) as caught:
         read_settings({"HOME": "/nowhere", "CYBORG_RECONCILER_CONFIG": str(path)})
     assert str(path) in str(caught.value)
+
+
+def test_limits_can_be_turned_off_and_proxies_are_addresses_and_networks(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text('requests_per_min = 0\ntrusted_proxies = ["10.0.0.0/8", "::1"]\n')
+    environ = {"HOME": "/nowhere", "CYBORG_RECONCILER_CONFIG": str(path)}
+    settings = read_settings(environ)
+    assert (settings.requests_per_min, settings.trusted_proxies) == (0, ("10.0.0.0/8", "::1/128"))
+    settings = read_settings({**environ, "CYBORG_RECONCILER_TRUSTED_PROXIES": "127.0.0.1, 192.0.2.0/24"})
+    assert settings.trusted_proxies == ("127.0.0.1/32", "192.0.2.0/24")
 
 
 def test_a_file_that_is_named_and_not_there_is_an_error(tmp_path: Path) -> None:

@@ -3,8 +3,6 @@
 
 from typing import Final
 
-import msgspec
-
 from cyborg_reconciler.documents.rest.agent import AgentHost, CheckedIn, CheckInBody, HelloGiven, LookupGiven
 from cyborg_reconciler_api.operation import Call, Reply, Sample, operation
 from cyborg_reconciler_api.services import Services
@@ -84,4 +82,4 @@ def check_in(services: Services, call: Call) -> Reply:
     `durable: false`.
     """
     taken = services.agents.check_in(call.ids["host"], call.token, call.body)
-    return Reply(msgspec.json.encode(taken.model_dump()))
+    return Reply(taken.model_dump_json())

@@ -4,11 +4,11 @@
 Called by the store, inside its transactions.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, bindparam, or_, select, update
 
 from cyborg_reconciler.adapters.database.engine import portions, update_if
 from cyborg_reconciler.adapters.database.schema import accelerators, allocations
@@ -23,6 +23,14 @@ PLAIN: Final = (
     *("acc_type", "vendor_id", "product_id", "remotable", "num", "driver", "state", "desired_state", "setup_required"),
     *("reboot_required", "resource_provider_uuid", "present", "state_policy", "binding_policy", "version"),
     *("created_at", "updated_at"),
+)
+
+
+#: Puts a row, each column of which has ``new_`` before its name, in the place of the one with its uuid.
+WRITTEN: Final = (
+    update(accelerators)
+    .where(_columns.uuid == bindparam("new_uuid"))
+    .values({c.name: bindparam(f"new_{c.name}") for c in _columns if c.name not in {"accelerator_id", "uuid"}})
 )
 
 
@@ -56,10 +64,9 @@ def _is_after(connection: Connection, wanted: AcceleratorFilter, key: ColumnElem
     return or_(key < row[0] if wanted.descending else key > row[0], and_(key == row[0], beyond))
 
 
-def read_document(connection: Connection, uuid: str) -> tuple[str, int] | None:
-    """Return an accelerator's document and its version."""
-    row = connection.execute(select(_columns.document, _columns.version).where(_columns.uuid == uuid)).first()
-    return None if row is None else (row.document, row.version)
+#: Yields the document and the version of the accelerator with the uuid *wanted*. Made once: making it takes longer than
+#: running it.
+DOCUMENT: Final = select(_columns.document, _columns.version).where(_columns.uuid == bindparam("wanted"))
 
 
 def read(connection: Connection, *where: ColumnElement[bool]) -> Accelerator | None:
@@ -78,10 +85,12 @@ def read_of(connection: Connection, names: Collection[str], uuids: Collection[st
     return list(found.values())
 
 
-def free_name(connection: Connection, one: Accelerator) -> str:
-    """Return the name that a new accelerator gets: where it stands, unless another that stood there has it still."""
-    taken = connection.execute(select(_columns.uuid).where(_columns.name == one.name)).first()
-    return one.name if taken is None else f"{one.name} {one.uuid[:8]}"
+def read_taken(connection: Connection, names: Collection[str]) -> set[str]:
+    """Return those of *names* that an accelerator has."""
+    taken: set[str] = set()
+    for portion in portions(list(names)):
+        taken.update(connection.execute(select(_columns.name).where(_columns.name.in_(portion))).scalars())
+    return taken
 
 
 def parse_accelerator(row: Row[Any]) -> Accelerator:
@@ -123,14 +132,16 @@ def _text(value: object) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def insert(connection: Connection, one: Accelerator) -> None:
-    """Enter a new accelerator."""
-    connection.execute(accelerators.insert().values(row_of(one)))
+def insert(connection: Connection, new: Sequence[Accelerator]) -> None:
+    """Enter new accelerators."""
+    if new:
+        connection.execute(accelerators.insert(), [row_of(one) for one in new])
 
 
-def write(connection: Connection, one: Accelerator) -> None:
-    """Put *one* in the place of its row, which is ours."""
-    connection.execute(update(accelerators).where(_columns.uuid == one.uuid).values(row_of(one)))
+def write(connection: Connection, changed: Sequence[Accelerator]) -> None:
+    """Put accelerators in the place of their rows, which are ours."""
+    if changed:
+        connection.execute(WRITTEN, [{f"new_{key}": value for key, value in row_of(one).items()} for one in changed])
 
 
 def replace_if(connection: Connection, one: Accelerator, seen: int) -> bool:

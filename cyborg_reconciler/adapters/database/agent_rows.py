@@ -80,21 +80,26 @@ def use_enrolment(connection: Connection, token_hash: str, at: datetime) -> bool
 
 
 # --------------------------------------------------------------------------------------------------------------- agents
-def read_agents(connection: Connection, *where: ColumnElement[bool], limit: int | None = None) -> list[Agent]:
-    """Return the agents for which *where* holds, by the names of their hosts."""
-    query = select(agents, hosts.c.uuid, hosts.c.generation).join(hosts, hosts.c.name == _columns.host)
-    rows = connection.execute(query.where(*where).order_by(_columns.host).limit(limit))
-    return [parse_agent(row) for row in rows]
+_awaited: Final = select(commands.c.number).where(commands.c.host == _columns.host).exists().label("awaited")
+
+#: Yields agents, with the uuid and the generation of their hosts, and whether they are to do something.
+AGENTS: Final = select(agents, hosts.c.uuid, hosts.c.generation, _awaited).join(hosts, hosts.c.name == _columns.host)
+
+#: Yields the agent of the host *wanted*. Made once: making it takes longer than running it.
+AGENT: Final = AGENTS.where(_columns.host == bindparam("wanted"))
+
+#: Yields the agent whose token, or whose next one, has the hash *wanted*.
+AGENT_OF: Final = AGENTS.where(
+    or_(_columns.token_hash == bindparam("wanted"), _columns.next_token_hash == bindparam("wanted"))
+)
+
+#: Yields *limit* agents by the names of their hosts, of those after *after*.
+LISTED: Final = AGENTS.where(_columns.host > bindparam("after")).order_by(_columns.host).limit(bindparam("limit"))
 
 
 def parse_agent(row: Row[Any]) -> Agent:
-    """Return a row of the table agents, with its host's uuid and generation, as what it says."""
-    return Agent(**{name: getattr(row, name) for name in PLAIN}, uuid=row.uuid, generation=row.generation)
-
-
-def has_token(token_hash: str) -> ColumnElement[bool]:
-    """Return what holds for the agent whose token, or whose next one, has this hash."""
-    return or_(_columns.token_hash == token_hash, _columns.next_token_hash == token_hash)
+    """Return what `AGENTS` yields as what it says."""
+    return Agent(**row._mapping)  # noqa: SLF001 - how SQLAlchemy calls what is public
 
 
 def put_agent(connection: Connection, agent: Agent) -> None:
@@ -128,14 +133,39 @@ def change(connection: Connection, host: str, **values: object) -> bool:
     return connection.execute(update(agents).where(_columns.host == host).values(**values)).rowcount == 1
 
 
-def read_places(connection: Connection, names: Collection[str]) -> dict[str, tuple[int, int]]:
-    """Return how far agents have told: epoch and sequence."""
-    found: dict[str, tuple[int, int]] = {}
+#: Yields how far the agents of the hosts *names* have told, the facts that they told last, and whether they are silent.
+PLACES: Final = select(_columns.host, _columns.epoch, _columns.sequence, _columns.fingerprint, _columns.silent).where(
+    _columns.host.in_(bindparam("names", expanding=True))
+)
+
+#: Enters how far an agent has told, and when it was heard; what is older changes nothing.
+TOLD: Final = (
+    update(agents)
+    .where(
+        _columns.host == bindparam("told"),
+        or_(
+            _columns.epoch < bindparam("new_epoch"),
+            and_(_columns.epoch == bindparam("new_epoch"), _columns.sequence < bindparam("new_sequence")),
+        ),
+    )
+    .values(
+        epoch=bindparam("new_epoch"),
+        sequence=bindparam("new_sequence"),
+        boot_id=bindparam("new_boot"),
+        agent_version=bindparam("new_version"),
+        last_seen_at=bindparam("heard"),
+        fingerprint=bindparam("new_fingerprint"),
+        silent=False,
+    )
+)
+
+
+def read_places(connection: Connection, names: Collection[str]) -> dict[str, Row[Any]]:
+    """Return what `PLACES` yields, by host."""
+    found: dict[str, Any] = {}
     for portion in portions(sorted(names)):
-        rows = connection.execute(
-            select(_columns.host, _columns.epoch, _columns.sequence).where(_columns.host.in_(portion))
-        )
-        found.update((row.host, (row.epoch, row.sequence)) for row in rows)
+        for row in connection.execute(PLACES, {"names": portion}):
+            found[row.host] = row
     return found
 
 
@@ -148,33 +178,12 @@ def put_check_ins(connection: Connection, check_ins: Sequence[CheckIn]) -> None:
             "new_sequence": one.sequence,
             "new_boot": one.boot_id,
             "new_version": one.agent_version,
+            "new_fingerprint": one.fingerprint,
             "heard": one.received_at,
         }
         for one in sorted(check_ins, key=lambda one: one.host)
     ]
-    is_newer = or_(
-        _columns.epoch < bindparam("new_epoch"),
-        and_(_columns.epoch == bindparam("new_epoch"), _columns.sequence < bindparam("new_sequence")),
-    )
-    statement = (
-        update(agents)
-        .where(_columns.host == bindparam("told"), is_newer)
-        .values(
-            epoch=bindparam("new_epoch"),
-            sequence=bindparam("new_sequence"),
-            boot_id=bindparam("new_boot"),
-            agent_version=bindparam("new_version"),
-            last_seen_at=bindparam("heard"),
-        )
-    )
-    connection.execute(statement, rows)
-
-
-def put_fingerprints(connection: Connection, check_ins: Sequence[CheckIn]) -> None:
-    """Enter which facts agents have told in full."""
-    rows = [{"told": one.host, "new": one.fingerprint} for one in check_ins]
-    statement = update(agents).where(_columns.host == bindparam("told")).values(fingerprint=bindparam("new"))
-    connection.execute(statement, rows)
+    connection.execute(TOLD, rows)
 
 
 def read_silent(connection: Connection, where: ColumnElement[bool]) -> list[str]:
@@ -182,10 +191,10 @@ def read_silent(connection: Connection, where: ColumnElement[bool]) -> list[str]
     return list(connection.execute(select(_columns.host).where(where).order_by(_columns.host)).scalars())
 
 
-def set_silent(connection: Connection, names: Sequence[str], *, silent: bool) -> None:
-    """Enter whether agents are silent."""
+def set_silent(connection: Connection, names: Sequence[str]) -> None:
+    """Enter that agents are silent."""
     for portion in portions(names):
-        connection.execute(update(agents).where(_columns.host.in_(portion)).values(silent=silent))
+        connection.execute(update(agents).where(_columns.host.in_(portion)).values(silent=True))
 
 
 # ------------------------------------------------------------------------------------------------------------- commands

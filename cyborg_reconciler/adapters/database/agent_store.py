@@ -4,15 +4,16 @@
 Opened by `bootstrap`, called by the conductor. Works in the journal's database.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, Engine, true
+from sqlalchemy import Connection, Engine, Row
 
 from cyborg_reconciler.adapters.database import agent_rows, host_rows
 from cyborg_reconciler.adapters.database.declaration_rows import read_catalogue
 from cyborg_reconciler.adapters.database.discovery_rows import put_found
-from cyborg_reconciler.adapters.database.engine import lock_rows, reading, writing
+from cyborg_reconciler.adapters.database.engine import ask, lock_rows, reading, writing
 from cyborg_reconciler.adapters.database.event_rows import put_event
 from cyborg_reconciler.adapters.database.schema import agents, hosts
 from cyborg_reconciler.agent_stores import Agent, CheckIn, Command, CommandName, Enrolment, Inventory
@@ -56,18 +57,18 @@ class DatabaseAgentStore:
 
     def agent(self, host: str) -> Agent | None:
         """Return the agent of *host*."""
-        with reading(self._engine) as connection:
-            return next(iter(agent_rows.read_agents(connection, agents.c.host == host)), None)
+        return self._one(ask(self._engine, agent_rows.AGENT, wanted=host))
 
     def agent_of(self, token_hash: str) -> Agent | None:
         """Return the agent whose token, or whose next one, has this hash."""
-        with reading(self._engine) as connection:
-            return next(iter(agent_rows.read_agents(connection, agent_rows.has_token(token_hash))), None)
+        return self._one(ask(self._engine, agent_rows.AGENT_OF, wanted=token_hash))
+
+    def _one(self, rows: Sequence[Row[Any]]) -> Agent | None:
+        return agent_rows.parse_agent(rows[0]) if rows else None
 
     def agents(self, after: str = "", limit: int = 100) -> Sequence[Agent]:
         """Return agents by the names of their hosts."""
-        with reading(self._engine) as connection:
-            return agent_rows.read_agents(connection, agents.c.host > after if after else true(), limit=limit)
+        return [agent_rows.parse_agent(row) for row in ask(self._engine, agent_rows.LISTED, after=after, limit=limit)]
 
     def greet(self, host: str, endpoint: str, at: datetime) -> None:
         """Keep where the agent says that it can be reached."""
@@ -80,43 +81,41 @@ class DatabaseAgentStore:
         with writing(self._engine) as connection:
             lock_rows(connection, hosts.c.name, names)
             places = agent_rows.read_places(connection, names)
+            newest = {host: (row.epoch, row.sequence) for host, row in places.items()}
             kept: dict[str, CheckIn] = {}
             is_newer = []
             for one in check_ins:
-                is_newer.append((one.epoch, one.sequence) > places.get(one.host, (one.epoch, one.sequence)))
+                place = one.epoch, one.sequence
+                is_newer.append(place > newest.get(one.host, place))
                 if is_newer[-1]:
-                    places[one.host] = one.epoch, one.sequence
+                    newest[one.host] = place
                     kept[one.host] = one
-            self._put(connection, list(kept.values()))
+            if kept:
+                self._put(connection, list(kept.values()))
+                self._hear(connection, list(kept.values()), places)
         return is_newer
 
     def _put(self, connection: Connection, kept: Sequence[CheckIn]) -> None:
-        told = [one for one in kept if one.facts is not None]
-        if told:
-            observed = {one.host: Observation(one.facts, one.document, one.received_at) for one in told if one.facts}
-            host_rows.put_facts(connection, observed)
+        """Enter the facts, and what they tell of."""
+        observed = {one.host: Observation(one.facts, one.document, one.received_at) for one in kept if one.facts}
+        if observed:
+            host_rows.put_new_facts(connection, observed)
             found = {host: one.facts for host, one in observed.items()}
-            put_found(connection, found, read_catalogue(connection), max(one.received_at for one in told))
-            agent_rows.put_identities(
-                connection, {host: agent_rows.inventory_of(one.facts) for host, one in observed.items()}
-            )
-            agent_rows.put_fingerprints(connection, told)
-        if kept:
-            self._hear(connection, kept)
+            put_found(connection, found, read_catalogue(connection), max(one.received_at for one in kept))
 
     def touch(self, check_ins: Sequence[CheckIn]) -> None:
         """Keep that agents were heard."""
+        names = {one.host for one in check_ins}
         with writing(self._engine) as connection:
-            self._hear(connection, check_ins)
+            lock_rows(connection, hosts.c.name, names)
+            self._hear(connection, check_ins, agent_rows.read_places(connection, names))
 
-    def _hear(self, connection: Connection, check_ins: Sequence[CheckIn]) -> None:
+    def _hear(self, connection: Connection, check_ins: Sequence[CheckIn], places: Mapping[str, Row[Any]]) -> None:
         """Enter that agents were heard; those that had been silent are so no more, and that is told."""
         agent_rows.put_check_ins(connection, check_ins)
-        heard = {one.host: one.received_at for one in check_ins}
-        back = [host for host in agent_rows.read_silent(connection, agents.c.silent) if host in heard]
-        agent_rows.set_silent(connection, back, silent=False)
-        for host in back:
-            put_event(connection, Event(heard[host], "AgentHeard", host, "its agent checks in again"))
+        for one in check_ins:
+            if one.host in places and places[one.host].silent:
+                put_event(connection, Event(one.received_at, "AgentHeard", one.host, "its agent checks in again"))
 
     def set_token(self, host: str, token_hash: str, next_token_hash: str, event: Event) -> None:
         """Put other tokens in the place of those of *host*."""
@@ -160,7 +159,7 @@ class DatabaseAgentStore:
         """Mark the agents that were last heard before *before* as silent."""
         with writing(self._engine) as connection:
             fallen = agent_rows.read_silent(connection, (agents.c.last_seen_at < before) & ~agents.c.silent)
-            agent_rows.set_silent(connection, fallen, silent=True)
+            agent_rows.set_silent(connection, fallen)
             for host in fallen:
                 put_event(connection, Event(at, "AgentSilent", host, "its agent has not checked in for too long"))
         return fallen

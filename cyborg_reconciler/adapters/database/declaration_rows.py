@@ -4,17 +4,21 @@
 Called by the journal and the stores, inside their transactions.
 """
 
+from typing import Final
+
 import msgspec
 from sqlalchemy import Connection, select
 
 from cyborg_reconciler.adapters.database.schema import declarations
 from cyborg_reconciler.documents.driver import Driver, DriverDocSpec
 
+#: Yields the digest of what was declared last. Made once: making it takes longer than running it.
+NEWEST: Final = select(declarations.c.digest).order_by(declarations.c.first_seen_at.desc()).limit(1)
+
 
 def read_catalogue(connection: Connection) -> dict[str, DriverDocSpec]:
     """Return the drivers of what was declared last, by name; none before anything was."""
-    newest = select(declarations.c.digest).order_by(declarations.c.first_seen_at.desc()).limit(1)
-    digest = connection.execute(newest).scalar()
+    digest = connection.execute(NEWEST).scalar()
     if digest is None:
         return {}
     if (known := _catalogues.get(digest)) is None:

@@ -15,9 +15,11 @@ import msgspec
 from sqlalchemy import Connection, Row, bindparam, select, update
 
 from cyborg_reconciler.adapters.database import accelerator_rows
+from cyborg_reconciler.adapters.database.agent_rows import inventory_of, put_identities
 from cyborg_reconciler.adapters.database.engine import portions, upsert
-from cyborg_reconciler.adapters.database.event_rows import put_event
+from cyborg_reconciler.adapters.database.event_rows import put_events
 from cyborg_reconciler.adapters.database.schema import facts, hardware, hosts
+from cyborg_reconciler.agent_stores import Inventory
 from cyborg_reconciler.core.accelerators import Known, Unit, settle, units
 from cyborg_reconciler.core.state import Health
 from cyborg_reconciler.documents.driver import DriverDocSpec
@@ -31,6 +33,12 @@ Catalogue = Mapping[str, DriverDocSpec]
 #: Of hardware that was there before, what a new look may change.
 LOOKED_AT: Final = ("address", "serial", "present", "is_accelerator", "document")
 
+#: Yields what the hosts *names* were last found to have, as digests. Made once: making it takes longer than running it.
+DIGESTS: Final = select(facts.c.host, facts.c.units).where(facts.c.host.in_(bindparam("names", expanding=True)))
+
+#: Enters such a digest.
+DIGESTED: Final = update(facts).where(facts.c.host == bindparam("found_on")).values(units=bindparam("digest"))
+
 _encoder: Final = msgspec.json.Encoder(order="deterministic")
 
 
@@ -40,26 +48,26 @@ def put_found(connection: Connection, found: Mapping[str, Facts], catalogue: Cat
     What is new is inserted inactive; what is gone stays, as missing; what an operator declared or laid over it stays.
     """
     laid_out = {host: units(one, catalogue) for host, one in found.items()}
-    digests = {host: digest_of(of_host) for host, of_host in laid_out.items()}
+    known_by = {host: inventory_of(one) for host, one in found.items()}
+    digests = {host: digest_of(of_host, known_by[host]) for host, of_host in laid_out.items()}
     changed = [host for host, old in _read_digests(connection, list(found)).items() if digests[host] != old]
     for names in portions(changed):
+        put_identities(connection, {host: known_by[host] for host in names})
         _put_units(connection, {host: laid_out[host] for host in names}, at)
     if changed:
         rows = [{"found_on": host, "digest": digests[host]} for host in changed]
-        statement = update(facts).where(facts.c.host == bindparam("found_on")).values(units=bindparam("digest"))
-        connection.execute(statement, rows)
+        connection.execute(DIGESTED, rows)
 
 
-def digest_of(found: Iterable[Unit]) -> str:
-    """Return what tells whether anything of *found* is another than before."""
-    return hashlib.sha256(_encoder.encode(list(found))).hexdigest()
+def digest_of(found: Iterable[Unit], known_by: Inventory) -> str:
+    """Return what tells whether anything of *found*, or by what the host is known, is another than before."""
+    return hashlib.sha256(_encoder.encode([list(found), known_by])).hexdigest()
 
 
 def _read_digests(connection: Connection, names: Sequence[str]) -> dict[str, str]:
     read: dict[str, str] = {}
     for portion in portions(names):
-        rows = connection.execute(select(facts.c.host, facts.c.units).where(facts.c.host.in_(portion)))
-        read.update((row.host, row.units) for row in rows)
+        read.update((row.host, row.units) for row in connection.execute(DIGESTS, {"names": portion}))
     return read
 
 
@@ -141,25 +149,38 @@ def _put_accelerators(
 
     What is there and no accelerator any more (a PF that got VFs) is not offered either.
     """
-    known = {
-        one.uuid: one for one in accelerator_rows.read_of(connection, {host for host, _, _ in offers.values()}, gone)
-    }
+    on_hosts = {host for host, _, _ in offers.values()}
+    known = {one.uuid: one for one in accelerator_rows.read_of(connection, on_hosts, gone)}
+    new: list[Accelerator] = []
+    changed: list[Accelerator] = []
+    events: list[Event] = []
     for uuid, (host, unit, parent) in offers.items():
         old = known.get(uuid)
+        one = _in_step(old or _inactive(uuid, host, unit, at), host, unit, parent)
         if old is None:
-            new = _in_step(_inactive(uuid, host, unit, at), host, unit, parent)
-            accelerator_rows.insert(connection, replace(new, name=accelerator_rows.free_name(connection, new)))
-            data = {"accelerator": uuid, "device_type": unit.device_type}
-            put_event(connection, Event(at, "AcceleratorDiscovered", host, f"found at {unit.address}", data))
-        elif (new := _in_step(old, host, unit, parent)) != old:
-            accelerator_rows.write(connection, replace(new, version=old.version + 1, updated_at=at))
+            new.append(one)
+            events.append(_event(at, "AcceleratorDiscovered", one, "was found"))
+        elif one != old:
+            changed.append(one)
     for one in known.values():
         if one.present and one.uuid not in offers and one.origin == "discovery":
-            lost = replace(one, present=False, health=Health.MISSING, state="inactive")
-            accelerator_rows.write(connection, replace(lost, version=one.version + 1, updated_at=at))
+            changed.append(replace(one, present=False, health=Health.MISSING, state="inactive"))
             why = "is not there any more" if one.uuid in gone else "is offered by its VFs"
-            data = {"accelerator": one.uuid}
-            put_event(connection, Event(at, "AcceleratorMissing", one.host or "", f"{one.address} {why}", data))
+            events.append(_event(at, "AcceleratorMissing", one, why))
+    accelerator_rows.insert(connection, _with_free_names(connection, new))
+    accelerator_rows.write(connection, [replace(one, version=one.version + 1, updated_at=at) for one in changed])
+    put_events(connection, events)
+
+
+def _event(at: datetime, kind: str, one: Accelerator, words: str) -> Event:
+    data = {"accelerator": one.uuid, "device_type": one.device_type}
+    return Event(at, kind, one.host or "", f"{one.address} {words}", data)
+
+
+def _with_free_names(connection: Connection, new: Sequence[Accelerator]) -> list[Accelerator]:
+    """Return *new* ones with their names: where they stand, unless another that stood there has that name still."""
+    taken = accelerator_rows.read_taken(connection, [one.name for one in new])
+    return [replace(one, name=f"{one.name} {one.uuid[:8]}") if one.name in taken else one for one in new]
 
 
 def _inactive(uuid: str, host: str, unit: Unit, at: datetime) -> Accelerator:

@@ -4,11 +4,12 @@
 Called by the journal and by whatever keeps rows beside its own. Raises our errors for those of the database.
 """
 
+import functools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Engine, Table, select
+from sqlalchemy import ColumnElement, Connection, Engine, Insert, Row, Select, Table, select
 from sqlalchemy import update as update_rows
 from sqlalchemy.dialects.postgresql import insert as insert_in_postgresql
 from sqlalchemy.dialects.sqlite import insert as insert_in_sqlite
@@ -30,6 +31,13 @@ def reading(engine: Engine) -> Iterator[Connection]:
     options = postgresql.READS if engine.dialect.name == POSTGRESQL else sqlite.READS
     with translated(engine), engine.connect().execution_options(**options) as connection, connection.begin():
         yield connection
+
+
+def ask(engine: Engine, statement: Select[Any], **parameters: object) -> Sequence[Row[Any]]:
+    """Return what one statement that reads yields; it costs half of a transaction that does the same."""
+    options = postgresql.ASKS if engine.dialect.name == POSTGRESQL else sqlite.ASKS
+    with translated(engine), engine.connect().execution_options(**options) as connection:
+        return connection.execute(statement, parameters).all()
 
 
 @contextmanager
@@ -90,18 +98,23 @@ def lock_rows(connection: Connection, column: ColumnElement[Any], names: Collect
 
 def upsert(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]], *, update: Sequence[str]) -> None:
     """Insert *rows*, each with its key; of those that are there, set the columns *update*, or leave them alone."""
-    if not rows:
-        return
-    statement = (insert_in_postgresql if connection.dialect.name == POSTGRESQL else insert_in_sqlite)(table)
+    if rows:
+        keys = [column.name for column in table.primary_key.columns]
+        # In order, as in `lock_rows`.
+        ordered = sorted(rows, key=lambda row: [row[key] for key in keys])
+        connection.execute(_upserting(connection.dialect.name, table, tuple(update)), ordered)
+
+
+@functools.cache
+def _upserting(dialect: str, table: Table, update: tuple[str, ...]) -> Insert:
+    """Return the statement of `upsert`: making it takes longer than running it."""
+    statement = (insert_in_postgresql if dialect == POSTGRESQL else insert_in_sqlite)(table)
     keys = [column.name for column in table.primary_key.columns]
-    if update:
-        statement = statement.on_conflict_do_update(
-            index_elements=keys, set_={name: statement.excluded[name] for name in update}
-        )
-    else:
-        statement = statement.on_conflict_do_nothing(index_elements=keys)
-    # In order, as in `lock_rows`.
-    connection.execute(statement, sorted(rows, key=lambda row: [row[key] for key in keys]))
+    if not update:
+        return statement.on_conflict_do_nothing(index_elements=keys)
+    return statement.on_conflict_do_update(
+        index_elements=keys, set_={name: statement.excluded[name] for name in update}
+    )
 
 
 def update_if(

@@ -4,6 +4,7 @@
 Called by the journal and the store, inside their transactions.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -15,12 +16,26 @@ from cyborg_reconciler.tracing import REQUEST_ID
 
 
 def put_event(connection: Connection, event: Event) -> None:
-    """Append to the audit trail; what happens since somebody asked for it bears the id of his request."""
+    """Append to the audit trail."""
+    put_events(connection, [event])
+
+
+def put_events(connection: Connection, told: Sequence[Event]) -> None:
+    """Append to the audit trail, in this order; what happens since somebody asked bears the id of his request."""
     request_id = REQUEST_ID.get()
-    told = {"request_id": request_id, **(event.data or {})} if request_id else event.data
-    data = None if told is None else msgspec.json.encode(told).decode()
-    row = {"at": event.at, "kind": event.kind, "host": event.host, "message": event.message, "data": data}
-    connection.execute(events.insert().values(row))
+    asked = {"request_id": request_id} if request_id else {}
+    rows = [
+        {
+            "at": event.at,
+            "kind": event.kind,
+            "host": event.host,
+            "message": event.message,
+            "data": msgspec.json.encode({**asked, **(event.data or {})}).decode() if asked or event.data else None,
+        }
+        for event in told
+    ]
+    if rows:
+        connection.execute(events.insert(), rows)
 
 
 def read_events(connection: Connection, host: str, limit: int) -> list[Event]:

@@ -132,7 +132,12 @@ def put_facts(connection: Connection, observed: Mapping[str, Observation]) -> No
     if same:
         touch = update(facts).where(facts.c.host == bindparam("touched")).values(received_at=bindparam("at"))
         connection.execute(touch, [{"touched": host, "at": observed[host].received_at} for host in same])
-    rows_new = [
+    put_new_facts(connection, {h: seen for h, seen in observed.items() if there.get(h) != seen.facts.fingerprint})
+
+
+def put_new_facts(connection: Connection, observed: Mapping[str, Observation]) -> None:
+    """Enter the facts of hosts that were claimed."""
+    rows = [
         {
             "host": host,
             "fingerprint": seen.facts.fingerprint,
@@ -140,9 +145,8 @@ def put_facts(connection: Connection, observed: Mapping[str, Observation]) -> No
             "received_at": seen.received_at,
         }
         for host, seen in observed.items()
-        if there.get(host) != seen.facts.fingerprint
     ]
-    upsert(connection, facts, rows_new, update=["fingerprint", "document", "received_at"])
+    upsert(connection, facts, rows, update=["fingerprint", "document", "received_at"])
 
 
 def read_facts(connection: Connection, names: Sequence[str]) -> dict[str, tuple[bytes, datetime]]:

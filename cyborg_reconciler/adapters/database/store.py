@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 
 from cyborg_reconciler.adapters.database import accelerator_rows, discovery_rows
 from cyborg_reconciler.adapters.database.agent_rows import is_known
-from cyborg_reconciler.adapters.database.engine import reading, writing
+from cyborg_reconciler.adapters.database.engine import ask, reading, writing
 from cyborg_reconciler.adapters.database.event_rows import put_event
 from cyborg_reconciler.adapters.database.schema import accelerators
 from cyborg_reconciler.errors import ConflictError, NotFoundError, OvertakenError
@@ -33,8 +33,8 @@ class DatabaseStore:
 
     def document(self, uuid: str) -> tuple[str, int] | None:
         """Return an accelerator's JSON document and its version."""
-        with reading(self._engine) as connection:
-            return accelerator_rows.read_document(connection, uuid)
+        row = next(iter(ask(self._engine, accelerator_rows.DOCUMENT, wanted=uuid)), None)
+        return None if row is None else (row.document, row.version)
 
     def accelerator(self, uuid: str) -> Accelerator | None:
         """Return the accelerator."""
@@ -51,7 +51,7 @@ class DatabaseStore:
         """Keep a new accelerator."""
         try:
             with writing(self._engine) as connection:
-                accelerator_rows.insert(connection, one)
+                accelerator_rows.insert(connection, [one])
                 put_event(connection, event)
         except IntegrityError as exc:
             raise _taken(one) from exc

@@ -137,11 +137,11 @@ def _state(spec: DriverDocSpec, module: reported.Module, subject: Subject) -> Ob
 
 def _doubt(spec: DriverDocSpec, subject: Subject) -> Unknown | None:
     """Return which device may be one of the driver's, since its ids could not be read."""
-    perhaps = (one for one in subject.facts.devices if lacks_ids(one) and one.address not in subject.aside)
+    perhaps = (device for device in subject.facts.devices if matches(device, spec.match, perhaps=True))
     words = (
         f"{one.address} may be one of its devices: {lacks_ids(one)}"
         for one in perhaps
-        if matches(one, spec.match, perhaps=True)
+        if lacks_ids(one) and one.address not in subject.aside
     )
     return next(map(Unknown, words), None)
 

@@ -20,6 +20,8 @@ NODE_FOLDERS = {"drm": "dri/", "vfio": "vfio/", "vfio-dev": "vfio/devices/", "in
 #: Where what gives access to a device lies; sysfs that is mounted in another namespace shows without its mount point.
 DEVICE_FOLDERS = ("/dev/", "/sys/devices/", "/devices/")
 NETWORK_CLASS = "02"
+#: What a process needs that is not root's, such as the resident agent. Source: Linux, include/uapi/linux/capability.h.
+CAP_SYS_PTRACE = 19
 #: A process that ended meanwhile, or a descriptor that it closed. Source: proc(5), /proc/pid/fd.
 ENDED = (errno.ENOENT, errno.ESRCH)
 
@@ -114,9 +116,8 @@ def _moved_away(tree, address):
 # -------------------------------------------------------------------------------------------------------- device nodes
 def _open_nodes(topology, devices, surroundings, found):
     tree = topology.tree
-    if tree.is_live and os.geteuid() != 0:
-        raise _Blind(devices, "/proc/*/fd: who has device nodes open is for root to see")
     try:
+        require_sight(tree)
         opened = _read_open(topology, _nodes(tree, topology, devices), mapped=surroundings.mapped)
     except Unreadable as exc:
         raise _Blind(devices, exc.reason) from exc
@@ -179,6 +180,15 @@ def _read_open(topology, nodes, *, mapped):
         if addresses:
             opened[pid, target] = addresses
     return opened
+
+
+def require_sight(tree):
+    """Raise Unreadable where other users' processes are not shown: they would be taken for none. Source: proc(5)."""
+    if not tree.is_live or os.geteuid() == 0:
+        return
+    found = re.search(r"^CapEff:\s*([0-9a-f]+)$", tree.read_text("/proc/self/status") or "", re.MULTILINE)
+    if not found or not int(found[1], 16) >> CAP_SYS_PTRACE & 1:
+        raise Unreadable("/proc/*/fd: who has device nodes open is for root to see, or with CAP_SYS_PTRACE")
 
 
 def open_files(tree):

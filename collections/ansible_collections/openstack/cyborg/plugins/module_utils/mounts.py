@@ -10,8 +10,8 @@ import re
 
 from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Unreadable
 
-#: The process's own view first; where a tree was recorded from outside, that of its first process.
-MOUNTINFO = ("/proc/self/mountinfo", "/proc/1/mountinfo")
+#: The first process's view is the system's; a service such as the resident agent may have mounts of its own.
+MOUNTINFO = ("/proc/1/mountinfo", "/proc/self/mountinfo")
 #: Nothing carries these: filesystems of memory, and the place where something is mounted once it is wanted.
 CARRIED_BY_NOTHING = ("rootfs", "ramfs", "tmpfs", "autofs")
 
@@ -66,7 +66,12 @@ def read_mounts(tree, topology):
 def _read_entries(tree):
     try:
         for name in MOUNTINFO:
-            text = tree.read_text(name)
+            try:
+                text = tree.read_text(name)
+            except Unreadable:  # the first process may be hidden; our own view is as good, as a rule
+                if name == MOUNTINFO[-1]:
+                    raise
+                continue
             if text:
                 return parse_mountinfo(text)
         for name in ("/proc/self/mounts", "/proc/mounts"):
@@ -75,7 +80,7 @@ def _read_entries(tree):
                 return parse_mounts(text)
     except ValueError as exc:
         raise Unreadable(f"mounts: {exc}") from exc
-    raise Unreadable(f"{MOUNTINFO[0]}: no such file, so nothing is known of the mounts")
+    raise Unreadable(f"{MOUNTINFO[-1]}: no such file, so nothing is known of the mounts")
 
 
 def block_named(tree, topology, node):

@@ -8,15 +8,14 @@
 
 import os
 
-from ansible_collections.openstack.cyborg.plugins.module_utils.holders import ENDED, holder, open_files
+from ansible_collections.openstack.cyborg.plugins.module_utils.holders import ENDED, holder, open_files, require_sight
 from ansible_collections.openstack.cyborg.plugins.module_utils.modprobe import canonical
 from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Unreadable, decoded
 
 
 def read_openers(tree, names):
     """Return ``{module: [holders]}`` for the modules *names*; processes are looked through once. Raises: Unreadable."""
-    if tree.is_live and os.geteuid() != 0:
-        raise Unreadable("/proc/*/fd: who has device nodes open is for root to see")
+    require_sight(tree)
     found = {name: [] for name in names}
     makers = {}  # node → the module that made it
     for pid, node in sorted({(pid, node) for pid, _handle, node in open_files(tree) if node.startswith("/dev/")}):

@@ -2,6 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
+import os
+
 import pytest
 
 from ansible_collections.openstack.cyborg.plugins.module_utils import kernel_modules
@@ -50,6 +52,18 @@ def test_the_disk_of_the_root_partition_is_protected(host):
     host.mount("/", "259:2", "/dev/nvme0n1p2")
     assert protected(host) == {DISK: {"root_disk"}}
     assert via(host, DISK) == ["nvme0n1p2 carries /"]
+
+
+def test_the_mounts_of_the_system_count_and_not_those_of_a_service_alone(host):
+    host.mount("/", "259:2", "/dev/nvme0n1p2")
+    with open(host.real("/proc/self/mountinfo")) as file:
+        host.file("/proc/1/mountinfo", file.read())
+    host.file("/proc/self/mountinfo", "1 0 0:2 / / rw - tmpfs none rw\n")
+    assert via(host, DISK) == ["nvme0n1p2 carries /"]
+    host.folder("/proc/2")
+    os.replace(host.real("/proc/1/mountinfo"), host.real("/proc/2/mountinfo"))
+    host.folder("/proc/1/mountinfo")  # what cannot be read: there is our own view
+    assert via(host, DISK) == []
 
 
 def test_the_root_is_followed_through_lvm_crypt_and_raid(host):

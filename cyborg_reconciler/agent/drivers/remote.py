@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A driver outside the agent's process, which registered from the same host and is asked over HTTP. Does I/O.
+
+It is called at the loopback endpoint that it registered and nowhere else, with the credential that drivers and agent
+share. What it says is bounded, and checked like everything that comes from outside.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+from cyborg_reconciler.agent.http import Caller, NoAnswerError
+from cyborg_reconciler.agent.settings import is_loopback, parse_address
+from cyborg_reconciler.errors import SettingsInvalidError
+
+#: A driver answers from the same host; one that needs longer has hung.
+CONNECT_S: Final = 2.0
+ANSWER_S: Final = 10.0
+#: No driver has more devices on one host.
+DEVICES: Final = 1024
+#: How drivers may be called, and what their devices may be of: one word.
+NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+TYPE: Final = re.compile(r"[A-Z][A-Z0-9_]{0,31}")
+
+READY: Final = "READY"
+IN_PROGRESS: Final = "IN-PROGRESS"
+UNREACHABLE: Final = "UNREACHABLE"
+
+
+class DriverSilentError(Exception):
+    """A driver does not answer as it should."""
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """What a driver said in its hello; *endpoint* is loopback and a port."""
+
+    name: str
+    type: str
+    endpoint: str
+
+
+def parse_endpoint(text: str, own_port: int) -> str:
+    """Return *text* as an endpoint of this host: loopback, and not the agent's own port. Raises: ValueError."""
+    try:
+        host, port = parse_address(text)
+    except SettingsInvalidError as exc:
+        raise ValueError(str(exc)) from exc
+    if not is_loopback(host):
+        message = f"{text}: a driver is called on loopback alone: localhost:PORT"
+        raise ValueError(message)
+    if port in {0, own_port}:
+        message = f"{text}: is no port of a driver"
+        raise ValueError(message)
+    # Not by a resolver: what `localhost` means is not for a file to say.
+    return f"[{host}]:{port}" if ":" in host else f"{'127.0.0.1' if host == 'localhost' else host}:{port}"
+
+
+class RemoteDriver:
+    """One registered driver.
+
+    Attributes:
+        status: ``READY``, or ``UNREACHABLE`` since the last call.
+    """
+
+    def __init__(self, registration: Registration, credential: str | None) -> None:
+        self.registration, self._credential = registration, credential
+        self.status = READY
+        self._caller = Caller(f"http://{registration.endpoint}", connect_s=CONNECT_S, answer_s=ANSWER_S)
+
+    def discover(self) -> None:
+        """Have it discover and set up. Raises: DriverSilentError."""
+        self._ask("POST", "/discovery", {202, 409})  # 409: it is at it already
+
+    def hardware(self) -> list[dict[str, Any]]:
+        """Return its devices, as ``GET /hardware`` says them. Raises: DriverSilentError."""
+        found = self._ask("GET", "/hardware", {200}).get("hardware")
+        if not isinstance(found, list) or len(found) > DEVICES or not all(map(is_hardware, found)):
+            raise self._silent("its hardware is not as the internal API says it")
+        return found
+
+    def _ask(self, method: str, path: str, fine: set[int]) -> Mapping[str, Any]:
+        try:
+            answer = self._caller.ask(method, path, token=self._credential)
+        except NoAnswerError as exc:
+            raise self._silent(str(exc)) from exc
+        if answer.status not in fine:
+            raise self._silent(f"{method} {path} was answered with {answer.status}")
+        self.status = READY
+        return answer.body
+
+    def _silent(self, why: str) -> DriverSilentError:
+        self.status = UNREACHABLE
+        return DriverSilentError(f"driver {self.registration.name}: {why}")
+
+
+def is_hardware(item: object) -> bool:
+    """Say whether *item* is one device as the internal API has it; more keys than it knows are let pass."""
+    if not isinstance(item, dict):
+        return False
+    specs, status = item.get("acc_specs"), item.get("acc_status")
+    return (
+        _is_uuid(item.get("uuid"))
+        and isinstance(specs, dict)
+        and isinstance(specs.get("device_type"), str)
+        and isinstance(specs.get("acc_capability", {}), dict)
+        and isinstance(status, dict)
+        and all(isinstance(status.get(key, False), bool) for key in ("setup_required", "reboot_required"))
+    )
+
+
+def _is_uuid(text: object) -> bool:
+    try:
+        return isinstance(text, str) and str(UUID(text)) == text
+    except ValueError:
+        return False

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How does the agent ask over HTTP: the conductor, and drivers on its host? Does I/O.
+
+One request, one answer: nothing is tried twice here, and a redirect is an answer like others, never followed. An answer
+is JSON of bounded length, or it is an error.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import urllib3
+
+#: An answer that is longer is not for us.
+ANSWER_BYTES: Final = 1024 * 1024
+
+
+class NoAnswerError(Exception):
+    """Nobody answered, or not in HTTP and JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What was answered.
+
+    Attributes:
+        body: the JSON object; empty where there was none.
+        retry_after: the header, as it came.
+    """
+
+    status: int
+    body: Mapping[str, Any]
+    retry_after: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Certificates:
+    """By what both sides know each other: authorities (None: the system's), our certificate and its key."""
+
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+
+
+class Caller:
+    """Asks one server.
+
+    Attributes:
+        url: its address, without a slash at its end.
+    """
+
+    def __init__(
+        self, url: str, *, connect_s: float, answer_s: float, certificates: Certificates | None = None
+    ) -> None:
+        files = certificates or Certificates()
+        self.url = url.rstrip("/")
+        self._pool = urllib3.PoolManager(
+            timeout=urllib3.Timeout(connect=connect_s, read=answer_s),
+            retries=False,
+            cert_reqs="CERT_REQUIRED",
+            ca_certs=str(files.ca_file) if files.ca_file else None,
+            cert_file=str(files.cert_file) if files.cert_file else None,
+            key_file=str(files.key_file) if files.key_file else None,
+        )
+
+    def ask(self, method: str, path: str, *, token: str | None = None, body: object = None) -> Answer:
+        """Return the answer to *method* on *path*. Raises: NoAnswerError."""
+        headers = {"Accept": "application/json", "User-Agent": "cyborg-reconciler-agent"}
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        data = None
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+            data = json.dumps(body).encode()
+        try:
+            answer = self._pool.request(
+                method, self.url + path, body=data, headers=headers, redirect=False, preload_content=False
+            )
+            try:
+                text = answer.read(ANSWER_BYTES + 1, decode_content=True)
+                if len(text) > ANSWER_BYTES:
+                    answer.close()  # the rest of it is not read
+            finally:
+                answer.release_conn()
+        except (urllib3.exceptions.HTTPError, OSError, ValueError) as exc:
+            raise NoAnswerError(f"{self.url}: {_reason(exc)}") from exc
+        if len(text) > ANSWER_BYTES:
+            raise NoAnswerError(f"{self.url}: the answer is longer than {ANSWER_BYTES} bytes")
+        return Answer(answer.status, _parse(text, answer.status, self.url), answer.headers.get("Retry-After"))
+
+    def close(self) -> None:
+        """Let the connections go."""
+        self._pool.clear()
+
+
+def _parse(text: bytes, status: int, url: str) -> Mapping[str, Any]:
+    try:
+        found = json.loads(text) if text.strip() else {}
+    except (ValueError, RecursionError):
+        found = None
+    if isinstance(found, dict):
+        return found
+    if status < 300:  # noqa: PLR2004 - what RFC 9110 calls successful; of an error the status says enough
+        raise NoAnswerError(f"{url}: the answer is no JSON object")
+    return {}
+
+
+def _reason(exc: Exception) -> str:
+    """Return what went wrong below urllib3's wrapping."""
+    inner = getattr(exc, "reason", None)
+    return str(inner if isinstance(inner, Exception) else exc)

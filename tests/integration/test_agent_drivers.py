@@ -1,0 +1,278 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the agent's own drivers find and measure on simulated hosts, and how it gets on with drivers outside of it."""
+
+import json
+from uuid import UUID, uuid5
+
+import pytest
+
+from cyborg_reconciler.agent.drivers.pci import TYPES_BY_CLASS, PciDriver, device_type, needs_reboot
+from cyborg_reconciler.agent.drivers.registry import REMOTE_LIMIT, Registry, TooManyDriversError
+from cyborg_reconciler.agent.drivers.remote import DriverSilentError, Registration, RemoteDriver, parse_endpoint
+from cyborg_reconciler.agent.readers import Host
+from cyborg_reconciler.agent.state import StateFolder
+from cyborg_reconciler.core import select
+from cyborg_reconciler.simulation import demo_machines, write_tree
+from tests.integration.agent_support import ITEM, OBEDIENT, FakeDriver
+
+HOST = UUID("6d1c3a52-0df8-4c3d-9f6e-0a4b7f3d8a11")
+BASE = "sys/bus/pci/devices"
+GPU, NVME, PORT = "0000:3b:00.0", "0000:02:00.0", "0000:ca:00.1"
+
+
+@pytest.fixture(scope="module")
+def roots(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("hosts")
+    for machine in demo_machines():
+        write_tree(machine, folder / machine.name)
+    return folder
+
+
+def put(root, name, text):
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def found(root):
+    """The driver, and its devices by address."""
+    host = Host(root)
+    driver = PciDriver(host)
+    return driver, {device.address: device for device in driver.discover(host.read_facts())}
+
+
+# ------------------------------------------------------------------------------------------------------ the PCI driver
+def test_types_are_those_of_the_controller():
+    assert TYPES_BY_CLASS == select.TYPES_BY_CLASS
+
+
+@pytest.mark.parametrize(
+    ("ids", "kind"),
+    [
+        (("10de", "20b0", "030200"), "GPU"),
+        (("8086", "4940", "0b4000"), "CRYPTO"),
+        (("8086", "0b2b", "120000"), "FPGA"),
+        (("10ee", "5001", "120000"), "FPGA"),
+        (("8086", "1521", "020000"), "NIC"),
+        (("144d", "a80a", "010802"), "NVME"),
+        (("8086", "a352", "010601"), "GENERIC"),
+        ((None, None, None), "GENERIC"),
+    ],
+)
+def test_ids_and_class_say_what_a_function_is(ids, kind):
+    assert device_type(*ids) == kind
+
+
+def test_every_function_but_bridges_is_hardware(roots):
+    driver, devices = found(roots / "gpu-1")
+    assert {address: device.device_type for address, device in devices.items()} == {
+        "0000:01:00.0": "NIC",
+        NVME: "NVME",
+        GPU: "GPU",
+        "0000:3b:00.1": "GENERIC",
+    }
+    assert driver.usage(devices["0000:3b:00.1"]) == {}
+
+
+def test_a_function_with_a_serial_keeps_its_uuid_in_another_slot(roots):
+    _, devices = found(roots / "gpu-1")
+    document = devices[GPU].document(HOST)
+    assert document == {
+        "uuid": str(uuid5(HOST, "10de:20b0 1320SIM00042 .0")),
+        "acc_specs": {
+            "remote": 0,
+            "num": 1,
+            "device_type": "GPU",
+            "acc_type": "PF",
+            "vendor_id": "10de",
+            "product_id": "20b0",
+            "acc_capability": {"num": 16},
+        },
+        "acc_status": {"setup_required": False, "reboot_required": False},
+    }
+    _, devices = found(roots / "qat-1")
+    assert devices["0000:6b:00.0"].document(HOST)["uuid"] == str(uuid5(HOST, "8086:4940 0000:6b:00.0"))
+
+
+def test_a_vf_has_its_uuid_from_its_pf():
+    facts = {
+        "kernel": {},
+        "devices": [
+            {
+                "address": "0000:3b:00.0",
+                "vendor_id": "8086",
+                "product_id": "4940",
+                "class_id": "0b4000",
+                "total_vfs": 2,
+            },
+            {
+                "address": "0000:3b:00.1",
+                "vendor_id": {"unknown": "gone"},
+                "product_id": "4941",
+                "class_id": "0b4000",
+                "physfn": "0000:3b:00.0",
+                "vf_index": 0,
+                "driver": {"unknown": "gone"},
+            },
+        ],
+    }
+    pf, vf = PciDriver(Host("/")).discover(facts)
+    pf_uuid = UUID(pf.document(HOST)["uuid"])
+    assert vf.document(HOST)["uuid"] == str(uuid5(pf_uuid, "vf 0"))
+    assert (pf.num, pf.acc_type, vf.num, vf.acc_type) == (2, "PF", 1, "VF")
+    assert vf.vendor_id is None
+    assert (pf.setup_required, vf.setup_required) == (True, False)  # what is unknown is not known to lack a driver
+
+
+def test_what_the_kernel_measures_is_told(roots):
+    root = roots / "gpu-1"
+    put(root, f"{BASE}/{GPU}/aer_dev_correctable", "RxErr 3\nTOTAL_ERR_COR 3\n")
+    put(root, f"{BASE}/{GPU}/aer_dev_fatal", "Undefined 0\nTOTAL_ERR_FATAL 0\n")
+    put(root, f"{BASE}/{GPU}/aer_dev_nonfatal", "what is this\n")
+    put(root, f"{BASE}/{GPU}/hwmon/hwmon3/temp1_input", "41500\n")
+    put(root, f"{BASE}/{GPU}/gpu_busy_percent", "25\n")
+    put(root, f"{BASE}/{GPU}/mem_info_vram_total", "8589934592\n")
+    put(root, f"{BASE}/{GPU}/mem_info_vram_used", "12e99\n")
+    put(root, f"{BASE}/{NVME}/nvme/nvme0/hwmon1/temp1_input", "-2000\n")
+    driver, devices = found(root)
+    assert driver.usage(devices[GPU]) == {
+        "errors_correctable": 3,
+        "errors_fatal": 0,
+        "link_speed_gts": 16.0,
+        "link_width": 16,
+        "utilisation_ratio": 0.25,
+        "memory_total_bytes": 8589934592,
+        "temperature_celsius": 41.5,
+    }
+    assert driver.usage(devices[NVME])["temperature_celsius"] == -2
+    put(root, "sys/class/net/eno1/carrier", "1\n")
+    put(root, "sys/class/net/eno1/statistics/rx_bytes", "12\n")
+    usage = driver.usage(devices["0000:01:00.0"])
+    assert (usage["link_up"], usage["rx_bytes_total"]) == (1, 12)
+    assert driver.status(devices[GPU]) == "Healthy"
+
+
+def test_fatal_errors_and_controllers_that_were_given_up_degrade_a_device_and_what_is_gone_is_missing(roots):
+    root = roots / "qat-1"
+    driver, devices = found(root)
+    qat, nvme = devices["0000:6b:00.0"], devices[NVME]
+    assert (driver.status(qat), driver.status(nvme)) == ("Healthy", "Healthy")
+    put(root, f"{BASE}/{qat.address}/aer_dev_fatal", "TOTAL_ERR_FATAL 1\n")
+    put(root, "sys/class/nvme/nvme0/state", "dead\n")
+    assert (driver.status(qat), driver.status(nvme)) == ("Degraded", "Degraded")
+    (root / BASE / qat.address / "aer_dev_fatal").unlink()
+    (root / BASE / qat.address / "aer_dev_fatal").mkdir()  # cannot be read
+    assert driver.status(qat) == "Unknown"
+    (root / BASE / qat.address).unlink()
+    assert driver.status(qat) == "Missing"
+
+
+@pytest.mark.parametrize(
+    ("configured", "running", "needed"),
+    [
+        (["intel_iommu=on"], ["BOOT_IMAGE=/vmlinuz", "intel_iommu=on"], False),
+        (["intel_iommu=on", "iommu=pt"], ["intel_iommu=on"], True),
+        ({"unknown": "no GRUB"}, ["quiet"], False),
+        (["quiet"], {"unknown": "no /proc"}, False),
+    ],
+)
+def test_a_configured_argument_that_does_not_run_needs_a_reboot(configured, running, needed):
+    assert needs_reboot({"kernel": {"args_configured": configured, "args_running": running}}) is needed
+
+
+# ------------------------------------------------------------------------------------------------------ remote drivers
+def driver_at(endpoint, credential=None):
+    return RemoteDriver(Registration("crypto", "CRYPTO", endpoint), credential)
+
+
+def test_a_driver_is_asked_where_it_registered_with_the_credential_of_both():
+    with FakeDriver(OBEDIENT) as fake:
+        driver = driver_at(fake.endpoint, "shared")
+        driver.discover()
+        assert driver.hardware() == [ITEM]
+        assert fake.asked == [("POST", "/discovery", "Bearer shared"), ("GET", "/hardware", "Bearer shared")]
+        assert driver.status == "READY"
+        driver_at(fake.endpoint).discover()
+        assert fake.asked[-1] == ("POST", "/discovery", None)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (500, {}, b"{}"),
+        (302, {"Location": "http://192.0.2.1/hardware"}, b""),
+        (200, {}, b"no JSON"),
+        (200, {}, b"[]"),
+        (200, {}, b"{}"),
+        (200, {}, b'{"hardware": [{"uuid": "x"}]}'),
+        (200, {}, json.dumps({"hardware": [ITEM] * 1025}).encode()),
+        (200, {}, json.dumps({"hardware": [{**ITEM, "uuid": ITEM["uuid"].upper()}]}).encode()),
+        (200, {}, json.dumps({"hardware": [{**ITEM, "acc_status": {"setup_required": "yes"}}]}).encode()),
+        (200, {}, b"[" * 200_000),
+        (200, {}, b" " * (1024 * 1024 + 2)),
+    ],
+)
+def test_an_answer_that_is_not_as_it_should_be_is_none(answer):
+    with FakeDriver(OBEDIENT | {("GET", "/hardware"): answer}) as fake:
+        driver = driver_at(fake.endpoint)
+        with pytest.raises(DriverSilentError, match="driver crypto"):
+            driver.hardware()
+        assert driver.status == "UNREACHABLE"
+        assert [path for _, path, _ in fake.asked] == ["/hardware"]
+
+
+def test_a_driver_that_is_gone_is_unreachable():
+    with FakeDriver(OBEDIENT) as fake:
+        endpoint = fake.endpoint
+    driver = driver_at(endpoint)
+    with pytest.raises(DriverSilentError):
+        driver.discover()
+    assert driver.status == "UNREACHABLE"
+
+
+@pytest.mark.parametrize(
+    ("text", "endpoint"),
+    [("localhost:4711", "127.0.0.1:4711"), ("127.1.2.3:1", "127.1.2.3:1"), ("[::1]:4711", "[::1]:4711")],
+)
+def test_an_endpoint_is_loopback_without_asking_a_resolver(text, endpoint):
+    assert parse_endpoint(text, 1337) == endpoint
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("192.0.2.1:80", "0.0.0.0:80", "localhost", "localhost:1337", "localhost:0", "localhost:99999", ""),
+        *("example.org:80", "localhost.example:80", "127.0.0.1:80/x", "user@127.0.0.1:80", "127.0.0.1:80\r\nX: y"),
+        *("http://127.0.0.1:80", "[::1%25lo]:80", "127.1:80", "[::ffff:192.0.2.1]:80"),
+    ],
+)
+def test_any_other_endpoint_is_refused(text):
+    with pytest.raises(ValueError, match=r".+"):
+        parse_endpoint(text, 1337)
+
+
+def test_drivers_are_remembered_over_a_restart_and_are_few(tmp_path):
+    folder = StateFolder(tmp_path / "state")
+    registry = Registry([], folder)
+    for number in range(REMOTE_LIMIT):
+        registry.register(Registration(f"d{number}", "CRYPTO", f"127.0.0.1:{5000 + number}"))
+    with pytest.raises(TooManyDriversError):
+        registry.register(Registration("more", "CRYPTO", "127.0.0.1:6000"))
+    registry.register(Registration("d0", "CRYPTO", "127.0.0.1:6001"))
+    again = Registry([], folder)
+    assert again.names() == registry.names()
+    assert again.remote("d0")[0].registration.endpoint == "127.0.0.1:6001"
+    assert again.documents("compute-7:1337", ["d1"])[:2] == [
+        {"name": "d0", "type": "CRYPTO", "status": "READY", "endpoint": "127.0.0.1:6001"},
+        {"name": "d1", "type": "CRYPTO", "status": "IN-PROGRESS", "endpoint": "127.0.0.1:5001"},
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"drivers": [{"name": "x", "type": "CRYPTO", "endpoint": "192.0.2.1:80"}, 5, {}]}', '{"drivers": 5}', "[]"],
+)
+def test_what_makes_no_sense_of_former_drivers_is_forgotten(tmp_path, text):
+    folder = StateFolder(tmp_path / "state")
+    (folder.path / "drivers.json").write_text(text)
+    assert Registry([], folder).names() == ()

@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An agent's own port, as a process: the conductor's calls, drivers of the same host, TLS, hostile bytes, privileges.
+
+Certificates are made here; the events are real ones of the kernel, in a network namespace of their own.
+"""
+
+import contextlib
+import ipaddress
+import json
+import os
+import pwd
+import socket
+import ssl
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import urllib3
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from cyborg_reconciler.simulation import qat_1, write_tree
+from tests.integration.agent_support import ITEM, AgentProcess, FakeDriver
+from tests.integration.fake_conductor import PATIENCE_S, FakeConductor
+
+HELLO = {"status": "READY", "type": "CRYPTO"}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("hosts") / "qat-1"
+    write_tree(qat_1(), root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def conductor():
+    with FakeConductor(host="qat-1", interval_s=3600) as conductor:
+        yield conductor
+
+
+@pytest.fixture(scope="module")
+def agent(tmp_path_factory, conductor, root):
+    with AgentProcess.make(tmp_path_factory.mktemp("agent") / "agent", conductor, root, dummy_devices=2) as agent:
+        conductor.wait_for(conductor.check_ins)
+        yield agent
+
+
+def hello(agent, endpoint):
+    body = json.dumps({**HELLO, "endpoint": endpoint}).encode()
+    return agent.ask("POST", "/hello", credential=None, body=body, headers={"Content-Type": "application/json"})
+
+
+# ----------------------------------------------------------------------------------------- conductor → agent → driver
+def test_the_conductor_sees_the_hardware_of_the_host_and_of_the_dummy_driver(agent):
+    answer = agent.ask("GET", "/drivers/generic-pci/hardware")
+    assert answer.status == 200
+    kinds = [item["acc_specs"]["device_type"] for item in answer.json["hardware"]]
+    assert sorted(kinds) == ["CRYPTO", "NIC", "NVME"]
+    dummies = agent.ask("GET", "/drivers/dummy/hardware").json["hardware"]
+    assert [item["acc_specs"]["acc_type"] for item in dummies] == ["VIRTUAL", "VIRTUAL"]
+    everything = agent.ask("GET", "/hardware").json["hardware"]
+    assert len({item["uuid"] for item in everything}) == len(everything) >= 5
+    assert agent.ask("GET", "/hardware", credential="wrong").status == 401
+
+
+def test_the_conductor_has_a_driver_of_the_same_host_discover(agent):
+    with FakeDriver() as driver:
+        assert hello(agent, driver.endpoint).status == 200
+        driver.wait_for("POST", "/discovery")
+        assert ITEM in agent.ask("GET", "/hardware").json["hardware"]
+        assert agent.ask("GET", "/drivers/crypto/hardware").json["hardware"] == [ITEM]
+        while agent.ask("POST", "/drivers/crypto/discovery").status == 409:
+            pass  # that of the hello comes to its end
+        driver.wait_for("POST", "/discovery", times=2)
+    assert hello(agent, "192.0.2.1:80").status == 400
+
+
+POST = b"POST /hello HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+
+
+@pytest.mark.parametrize(
+    ("sent", "answer"),
+    [
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b""),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: many\r\n\r\n", b"HTTP/1.1 400"),
+        (b"GET /hardware HTTP/9.9\r\n\r\n", b"HTTP/1.1 505"),
+        (POST + b"Content-Length: 99999999999\r\n\r\n", b"HTTP/1.1 413"),
+        (POST + b"Content-Length: -1\r\n\r\n", b"HTTP/1.1 4"),
+        (POST + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", b"HTTP/1.1 400"),
+        (b"GET /hardware HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 100_000 + b"\r\n\r\n", b"HTTP/1.1 4"),
+        (b"GET /%00%1b[2J HTTP/1.1\r\nHost: x\r\n\r\n", b"HTTP/1.1 401"),
+    ],
+)
+def test_hostile_bytes_are_answered_or_cut_off_and_the_agent_goes_on(agent, sent, answer):
+    with socket.create_connection(("127.0.0.1", agent.port), timeout=PATIENCE_S) as client:
+        got = b""
+        with contextlib.suppress(OSError):  # cut off before all of it was sent
+            client.sendall(sent)
+            client.shutdown(socket.SHUT_WR)
+            got = client.recv(65536)
+    assert got.startswith(answer) or got == b""
+    assert b"Traceback" not in got
+    assert agent.ask("GET", "/hardware").status == 200
+    assert not [line for line in agent.lines if "Traceback" in line]
+
+
+# ------------------------------------------------------------------------------------------------------- certificates
+class Authority:
+    """Signs certificates for 127.0.0.1, as files in *folder*."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.folder, self.name = folder, x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self.file = folder / f"{name}.pem"
+        self.file.write_bytes(self._sign(self.name, self._key.public_key(), is_authority=True))
+
+    def _sign(self, name, public_key, *, is_authority):
+        now = datetime.now(UTC)
+        addresses = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+        until = now + timedelta(days=1)
+        builder = x509.CertificateBuilder(self.name, name, public_key, x509.random_serial_number(), now, until)
+        builder = builder.add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
+        builder = builder.add_extension(addresses, critical=False)
+        return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+    def issue(self, name: str) -> tuple[Path, Path]:
+        """Return the files of a new certificate and its key."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        certificate, private = self.folder / f"{name}.crt", self.folder / f"{name}.key"
+        certificate.write_bytes(self._sign(subject, key.public_key(), is_authority=False))
+        plain = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        private.write_bytes(key.private_bytes(*plain))
+        private.chmod(0o600)
+        return certificate, private
+
+
+def context(authority, pair=None, *, server=False):
+    """How one side of a connection knows the other, and is known."""
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
+    tls.load_verify_locations(authority.file)
+    tls.verify_mode = ssl.CERT_REQUIRED
+    if pair:
+        tls.load_cert_chain(*pair)
+    return tls
+
+
+def test_both_ways_are_kept_by_certificates_of_both_sides(tmp_path, root):
+    ours, strangers = Authority(tmp_path, "ours"), Authority(tmp_path, "strangers")
+    own, key = ours.issue("agent")
+    served = context(ours, ours.issue("conductor"), server=True)
+    with FakeConductor(host="qat-1", interval_s=3600, tls=served) as conductor:
+        files = {"ca_file": ours.file, "client_cert_file": own, "client_key_file": key}
+        files |= {"tls_cert_file": own, "tls_key_file": key, "tls_client_ca_file": ours.file}
+        with AgentProcess.make(tmp_path / "agent", conductor, root, **files) as agent:
+            conductor.wait_for(conductor.check_ins)
+            assert agent.ask("GET", "/hardware", tls=context(ours, ours.issue("caller"))).status == 200
+            for stranger in (context(ours), context(ours, strangers.issue("stranger"))):
+                with pytest.raises(urllib3.exceptions.HTTPError):
+                    agent.ask("GET", "/hardware", tls=stranger)
+            with pytest.raises(urllib3.exceptions.SSLError):
+                agent.ask("GET", "/hardware", tls=context(strangers))
+        with AgentProcess.make(tmp_path / "other", conductor, root, **files | {"ca_file": strangers.file}) as misled:
+            misled.wait_for_line(r"warning: the look-up: .*CERTIFICATE_VERIFY_FAILED")
+        assert [said.path for said in conductor.said].count("/v1/lookup") == 1
+
+
+# --------------------------------------------------------------------------------------------- privileges and events
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_an_agent_that_root_starts_becomes_nobody_and_reads_all_the_same(tmp_path, root):
+    nobody = pwd.getpwnam("nobody")
+    state = tmp_path / "state"
+    state.mkdir(mode=0o700)
+    os.chown(state, nobody.pw_uid, nobody.pw_gid)
+    hidden = root / "sys/class/dmi/id/product_uuid"
+    hidden.chmod(0o400)
+    with (
+        FakeConductor(host="qat-1", interval_s=3600) as conductor,
+        AgentProcess.make(tmp_path / "agent", conductor, root, user="nobody", state_dir=state) as agent,
+    ):
+        [body] = conductor.wait_for(conductor.check_ins)
+        status = Path(f"/proc/{agent.process.pid}/status").read_text()
+        fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+        assert set(fields["Uid"].split()) == {str(nobody.pw_uid)}
+        assert fields["Groups"].strip() == ""
+        assert {int(fields[name], 16) for name in ("CapEff", "CapPrm", "CapBnd")} == {1 << 2 | 1 << 19}
+        assert fields["NoNewPrivs"] == "1"
+        assert body["facts"]["system_uuid"] == hidden.read_text().strip()
+        assert (state / "identity.json").stat().st_uid == nobody.pw_uid
+
+
+BLIND = """
+import os
+from ansible_collections.openstack.cyborg.plugins.module_utils.holders import require_sight
+from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Tree, Unreadable, clean
+tree = Tree("/")
+require_sight(tree)
+os.setresuid(65534, 65534, 65534)
+try:
+    require_sight(tree)
+except Unreadable as exc:
+    print(exc.reason)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_who_may_not_see_what_others_have_open_does_not_take_it_for_nothing():
+    done = subprocess.run([sys.executable, "-c", BLIND], check=True, capture_output=True, text=True)
+    assert "CAP_SYS_PTRACE" in done.stdout
+
+
+LISTEN = """
+import subprocess, threading
+from cyborg_reconciler.agent.events import listen
+told = threading.Event()
+assert listen(told.set)
+subprocess.run(["ip", "link", "set", "dev", "lo", "name", "renamed"], check=True)
+print("told" if told.wait(60) else "nothing was told")
+"""
+
+
+def test_the_kernel_tells_of_events():
+    if subprocess.run(["unshare", "-rn", "true"], check=False).returncode:  # noqa: S607 - on PATH
+        pytest.skip("network namespaces cannot be made here")
+    done = subprocess.run(
+        ["unshare", "-rn", sys.executable, "-c", LISTEN],  # noqa: S607 - on PATH
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "told\n", done.stderr
