@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Metric:
-    """One family of numbers, as Prometheus has them.
+    """One family of numbers, as Prometheus has them. There is one of each, and it equals no other.
 
     Attributes:
         name: with its unit; ``_total`` at the end of what only rises. labels: few values each, never what callers send.

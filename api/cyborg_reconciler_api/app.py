@@ -6,7 +6,7 @@ Called by `wsgi`, and by tests. No I/O but that of the operations.
 
 import hashlib
 import http
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -181,7 +181,7 @@ def _send(reply: Reply, operation: Operation, request: falcon.Request, response:
         response.set_header("ETag", f'"{reply.version}"')
     elif operation.is_single and body is not None:  # what nobody can change here has no version, and a tag all the same
         response.set_header("ETag", f'"{hashlib.sha256(body).hexdigest()[:TAG_DIGITS]}"')
-    if request.method == "GET" and _has(request, response.get_header("ETag")):
+    if request.method == "GET" and request.if_none_match and _has(request.if_none_match, response.get_header("ETag")):
         response.status, response.data = http.HTTPStatus.NOT_MODIFIED, None
     if reply.location:
         response.set_header("Location", reply.location)
@@ -189,9 +189,9 @@ def _send(reply: Reply, operation: Operation, request: falcon.Request, response:
         response.set_headers(dict(reply.headers))
 
 
-def _has(request: falcon.Request, tag: str | None) -> bool:
-    """Return whether the caller says that he has what *tag* stands for."""
-    return tag is not None and any(one == "*" or f'"{one}"' == tag for one in request.if_none_match or ())
+def _has(known: Sequence[str], tag: str | None) -> bool:
+    """Return whether what *tag* stands for is one of those that the caller says he has."""
+    return tag is not None and any(one == "*" or f'"{one}"' == tag for one in known)
 
 
 def all_operations() -> list[tuple[str, str, Operation]]:

@@ -65,5 +65,9 @@ class Accounting:
             "duration_ms": round(took_s * 1000, 2),
             "peer": request.remote_addr,
         }
-        log.info("answered", extra={"fields": line})
+        if log.isEnabledFor(logging.INFO):
+            # As log.info() would have it, but that it looks through the stack for the line that this is.
+            record = logging.LogRecord(log.name, logging.INFO, "", 0, "answered", (), None)
+            record.fields = line
+            log.handle(record)
         REQUEST_ID.set("")

@@ -32,38 +32,50 @@ class PrometheusMeter:
     def __init__(self, tallies: Tallies, kept_s: float = KEPT_S) -> None:
         shared = os.environ.get(FOLDER)
         self._registry = CollectorRegistry()
-        self._families = {metric: _family(metric, None if shared else self._registry) for metric in COUNTED}
+        registry = None if shared else self._registry
+        self._counters = {one: _counter(one, registry) for one in COUNTED if one.kind == "counter"}
+        self._gauges = {one: _gauge(one, registry) for one in COUNTED if one.kind == "gauge"}
+        self._histograms = {one: _histogram(one, registry) for one in COUNTED if one.kind == "histogram"}
+        #: Those of one combination of labels: the library takes long to find them.
+        self._added: dict[tuple[object, ...], Counter | Gauge] = {}
+        self._observed: dict[tuple[object, ...], Histogram] = {}
         if shared:
             MultiProcessCollector(self._registry, shared)  # type: ignore[no-untyped-call]  # the library's own
         self._registry.register(_Tallied(tallies, kept_s))
 
     def add(self, metric: Metric, amount: float = 1, **labels: str) -> None:
         """Count *amount* more."""
-        family = self._families[metric]
-        child = family.labels(**labels) if labels else family
-        if isinstance(child, Counter | Gauge):
-            child.inc(amount)
+        key = (metric, *labels.values())
+        child = self._added.get(key)
+        if child is None:
+            family = self._gauges[metric] if metric.kind == "gauge" else self._counters[metric]
+            child = self._added[key] = family.labels(**labels) if labels else family
+        child.inc(amount)
 
     def observe(self, metric: Metric, value: float, **labels: str) -> None:
         """Enter *value*."""
-        family = self._families[metric]
-        child = family.labels(**labels) if labels else family
-        if isinstance(child, Histogram):
-            child.observe(value)
+        key = (metric, *labels.values())
+        child = self._observed.get(key)
+        if child is None:
+            family = self._histograms[metric]
+            child = self._observed[key] = family.labels(**labels) if labels else family
+        child.observe(value)
 
     def exposition(self) -> bytes:
         """Return everything in Prometheus's text format."""
         return generate_latest(self._registry)
 
 
-def _family(metric: Metric, registry: CollectorRegistry | None) -> Counter | Gauge | Histogram:
-    match metric.kind:
-        case "counter":
-            return Counter(metric.name, metric.help, metric.labels, registry=registry)
-        case "gauge":
-            return Gauge(metric.name, metric.help, metric.labels, registry=registry, multiprocess_mode="livesum")
-        case "histogram":
-            return Histogram(metric.name, metric.help, metric.labels, registry=registry, buckets=metric.buckets)
+def _counter(metric: Metric, registry: CollectorRegistry | None) -> Counter:
+    return Counter(metric.name, metric.help, metric.labels, registry=registry)
+
+
+def _gauge(metric: Metric, registry: CollectorRegistry | None) -> Gauge:
+    return Gauge(metric.name, metric.help, metric.labels, registry=registry, multiprocess_mode="livesum")
+
+
+def _histogram(metric: Metric, registry: CollectorRegistry | None) -> Histogram:
+    return Histogram(metric.name, metric.help, metric.labels, registry=registry, buckets=metric.buckets)
 
 
 class _Tallied(Collector):

@@ -40,8 +40,10 @@ def state(tmp_path_factory):
 def server(state):
     folder = state.parent / "tmp"
     folder.mkdir()
-    with serving(state, "--auth", "none", TMPDIR=str(folder), CYBORG_RECONCILER_LOG_FORMAT="json") as server:
-        yield server
+    with pytest.MonkeyPatch.context() as environ:
+        environ.setenv("TMPDIR", str(folder))
+        with serving(state, "--auth", "none", log_format="json") as server:
+            yield server
     assert list(folder.iterdir()) == []
 
 

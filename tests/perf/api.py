@@ -7,17 +7,18 @@ the client's own is not counted, though it takes its share of the machine.
 
 import json
 import os
+import queue
 import re
 import subprocess
 import sys
+import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 from ansible_collections.openstack.cyborg.plugins.module_utils.facts import gather
 from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Tree
@@ -98,16 +99,29 @@ def serving(application: str, work: Path, **settings: str) -> Iterator[Server]:
     log = work / f"{application.partition('.')[0]}.log"
     with log.open("w", encoding="utf-8") as to:
         process = subprocess.Popen(command, cwd=ROOT, env=environ, stderr=subprocess.PIPE, stdout=to, text=True)
+        told: queue.Queue[str] = queue.Queue()
+        reader = threading.Thread(target=_copy, args=(process, to, told))
+        reader.start()
         try:
-            assert process.stderr is not None
-            found = next(one for line in process.stderr if (one := re.search(r"Listening at: \S+:(\d+) ", line)))
-            server = Server(int(found[1]), process)
-            for line in islice((line for line in process.stderr if "Booting worker" in line), WORKERS):
-                to.write(line)
-            yield server
+            found = re.search(r"Listening at: \S+:(\d+) ", told.get(timeout=120))
+            assert found
+            for _ in range(WORKERS):
+                told.get(timeout=120)
+            yield Server(int(found[1]), process)
         finally:
             process.terminate()
-            to.write(process.communicate()[1])
+            process.wait()
+            reader.join()
+
+
+def _copy(process: subprocess.Popen[str], to: TextIO, told: "queue.Queue[str]") -> None:
+    """Copy what the server says, a line a request, into *to*; tell where it listens, and when a worker has begun."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        to.write(line)
+        if "Listening at" in line or "Booting worker" in line:
+            told.put(line)
+    process.stderr.close()
 
 
 def rows(options: Options, work: Path) -> Iterator[Row]:

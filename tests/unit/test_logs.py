@@ -22,7 +22,7 @@ def request_id():
 
 def record(message, *args, fields=None, exc_info=None):
     made = logging.LogRecord("cyborg_reconciler.test", logging.INFO, __file__, 1, message, args, exc_info)
-    made.created, made.process = 1767614400.123, 42
+    made.created, made.msecs, made.process = 1767614400.123, 123.0, 42
     if fields:
         made.fields = fields
     return made
