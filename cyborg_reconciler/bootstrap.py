@@ -21,6 +21,7 @@ from cyborg_reconciler.adapters.stored.observer import FreshestObserver, StoredO
 from cyborg_reconciler.agent_stores import AgentStore
 from cyborg_reconciler.conductor.agents import Agents, AgentTerms
 from cyborg_reconciler.conductor.implied import WithImplied
+from cyborg_reconciler.conductor.offering import Offering
 from cyborg_reconciler.conductor.saving import SaveOut, Saver
 from cyborg_reconciler.conductor.settling import Settling
 from cyborg_reconciler.documents.declared import Located
@@ -150,8 +151,15 @@ def open_site(settings: Settings, target: Target, interval_s: float) -> Iterator
             has_no_inventory = not target.inventory
             known = KnownHosts(ports.inventory, journal, ports.clock, max_age, is_optional=has_no_inventory)
             ports = replace(ports, inventory=known)
-        settling = Settling(work, journal.accelerators(), ports.clock)
-        yield Site(ports, work, settling.settle)
+        accelerators = journal.accelerators()
+        offering = Offering(accelerators, ports.clock)
+        settling = Settling(work, accelerators, ports.clock)
+
+        def settle(seen: Survey) -> None:
+            offering.record(seen)
+            settling.settle(seen)
+
+        yield Site(ports, work, settle)
 
 
 @contextmanager

@@ -184,11 +184,13 @@ class Page:
 class ObservedAccelerators(Protocol):
     """The accelerators, as far as the worker asks. Every method raises JournalError, as a journal's do."""
 
-    def record(self, one: Accelerator, seen: int, event: Event) -> Accelerator:
-        """Keep what was observed of an accelerator, with *event*; nobody has to look at its host for that.
+    def found_on(self, hosts: Collection[str]) -> Sequence[Accelerator]:
+        """Return the accelerators that are there on *hosts*, at an address."""
 
-        Raises:
-            OvertakenError: it has another version by now.
+    def record(self, seen: Sequence[tuple[Accelerator, Event | None]]) -> None:
+        """Keep what was observed of accelerators, and what is to be told of each, in one transaction.
+
+        No host is looked at for that. What has another version than was *seen* by now stays as it is.
         """
 
     def unsettled(self, hosts: Collection[str]) -> Sequence[Accelerator]:

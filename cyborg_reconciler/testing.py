@@ -39,7 +39,6 @@ from cyborg_reconciler.errors import (
     ExecutionError,
     InventoryUnreadableError,
     JournalError,
-    OvertakenError,
     ReconcilerError,
 )
 from cyborg_reconciler.meters import Metric, Tally
@@ -711,13 +710,16 @@ class FakeAccelerators:
         self.kept = {one.uuid: one for one in accelerators}
         self.events: list[Event] = []
 
-    def record(self, one: Accelerator, seen: int, event: Event) -> Accelerator:
-        """Keep what was observed of an accelerator."""
-        if self.kept[one.uuid].version != seen:
-            raise OvertakenError(wanted=f"accelerator {one.uuid} as it was read", found="it was updated first")
-        self.events.append(event)
-        self.kept[one.uuid] = replace(one, version=seen + 1)
-        return self.kept[one.uuid]
+    def found_on(self, hosts: Collection[str]) -> Sequence[Accelerator]:
+        """Return the accelerators that are there on *hosts*, at an address."""
+        return [one for one in self.kept.values() if one.host in hosts and one.address is not None and one.present]
+
+    def record(self, seen: Sequence[tuple[Accelerator, Event | None]]) -> None:
+        """Keep what was observed of accelerators that nobody has changed meanwhile."""
+        for one, event in seen:
+            if self.kept[one.uuid].version == one.version:
+                self.kept[one.uuid] = replace(one, version=one.version + 1)
+                self.events += [event] if event is not None else []
 
     def unsettled(self, hosts: Collection[str]) -> Sequence[Accelerator]:
         """Return the accelerators that are attached to one of *hosts*, which is not done."""

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`run` and `worker`: the loop, by itself and under a server. Does I/O on the terminal; the loop is `worker`'s."""
 
+import logging
+import logging.config
 import os
 import signal
 import socket
@@ -13,7 +15,7 @@ from typing import Final
 
 import click
 
-from cyborg_reconciler.bootstrap import SystemClock, Target, open_site, open_stores
+from cyborg_reconciler.bootstrap import Site, SystemClock, Target, open_site, open_stores
 from cyborg_reconciler.cli.apply import exit_code
 from cyborg_reconciler.cli.common import (
     DONE,
@@ -30,10 +32,11 @@ from cyborg_reconciler.cli.render import WAITING, footer
 from cyborg_reconciler.conductor.leasing import Leaseholder
 from cyborg_reconciler.core.state import Sync
 from cyborg_reconciler.errors import AlreadyRunningError
-from cyborg_reconciler.ports import OnProgress
+from cyborg_reconciler.logs import configuration
+from cyborg_reconciler.ports import OnProgress, Progress
 from cyborg_reconciler.reconcile import resume
 from cyborg_reconciler.settings import Settings
-from cyborg_reconciler.survey import Options, Survey
+from cyborg_reconciler.survey import HostView, Survey
 from cyborg_reconciler.worker import Loop
 
 #: The lease of the one worker that looks at hosts and changes them.
@@ -41,6 +44,8 @@ LEASE: Final = "worker"
 
 #: How often a worker that stands by looks whether it is its turn.
 STAND_BY_S: Final = 1.0
+
+log = logging.getLogger("cyborg_reconciler.worker")
 
 
 class Lines:
@@ -57,17 +62,47 @@ class Lines:
         """Say which hosts are not as declared, and why; and how many are."""
         for view in seen.hosts.values():
             if view.verdict.sync is not Sync.SYNCED:
-                wait = next(iter(view.plan.waits), None)
-                count = len(view.plan.actions)
-                why = f"{wait.reason}: {wait.message}" if wait else f"{count} action{'' if count == 1 else 's'}"
-                if view.phase in WAITING:
-                    why = f"{view.phase}: {why}"
-                self._out.print(f"{view.host.name}: {view.verdict.sync}: {why}")
+                self._out.print(f"{view.host.name}: {view.verdict.sync}: {why_of(view)}")
         self._out.print(footer(seen))
 
     def say(self, line: str) -> None:
         """Say what went wrong."""
         self._out.print(line, style="red")
+
+
+class Log:
+    """Who is told what the loop does: whoever reads the log of a server."""
+
+    @contextmanager
+    def watching(self, *, quiet: bool) -> Iterator[OnProgress]:
+        """Log what a run does, unless it is to be *quiet*."""
+
+        def note(progress: Progress) -> None:
+            if not quiet and progress.status != "started":
+                fields = {"host": progress.host, "step": progress.step, "status": progress.status}
+                log.info(progress.message or "done", extra={"fields": fields})
+
+        yield note
+
+    def tell(self, seen: Survey) -> None:
+        """Log which hosts are not as declared, and why; and how many are."""
+        for view in seen.hosts.values():
+            if view.verdict.sync is not Sync.SYNCED:
+                fields = {"host": view.host.name, "sync": str(view.verdict.sync), "phase": str(view.phase)}
+                log.info(why_of(view), extra={"fields": fields})
+        log.info("%s", footer(seen))
+
+    def say(self, line: str) -> None:
+        """Log what went wrong."""
+        log.warning("%s", line)
+
+
+def why_of(view: HostView) -> str:
+    """Return in one line why a host is not as declared."""
+    wait = next(iter(view.plan.waits), None)
+    count = len(view.plan.actions)
+    why = f"{wait.reason}: {wait.message}" if wait else f"{count} action{'' if count == 1 else 's'}"
+    return f"{view.phase}: {why}" if view.phase in WAITING else why
 
 
 @click.command(short_help="The loop: keep the hosts as declared.")
@@ -107,7 +142,8 @@ def run(  # noqa: PLR0913 - the options of a command
     stop = stop_on_signals()
     options = replace(options_of(settings, limit, consent=yes, allow_reboot=allow_reboot), stop=stop.is_set)
     interval_s = interval or settings.interval_s
-    with _opened(settings, target, options, interval_s) as loop:
+    with _opened(settings, target, interval_s) as site:
+        loop = Loop(site, options, interval_s, Lines())
         if once:
             after = loop.look_at_all()
             return FAILED if after is None else exit_code(after)
@@ -143,7 +179,8 @@ def worker(  # noqa: PLR0913 - the options of a command
     """
     chosen = settings.policies if policies is None else policies
     target = Target(inventory or settings.inventory, limit, chosen)
-    stop, lines = stop_on_signals(), Lines()
+    logging.config.dictConfig(configuration(settings.log_format))
+    stop, audience = stop_on_signals(), Log()
     options = options_of(settings, limit, allow_reboot=allow_reboot)
     interval_s = interval or settings.interval_s
     with open_stores(settings) as stores:
@@ -156,24 +193,24 @@ def worker(  # noqa: PLR0913 - the options of a command
                 why = "another worker is at work; standing by"
             else:
                 try:
-                    with lease.kept(), _opened(settings, target, options, interval_s) as loop:
-                        lines.say("at work")
-                        loop.run(stop.wait)
+                    with lease.kept(), _opened(settings, target, interval_s) as site:
+                        log.info("at work")
+                        Loop(site, options, interval_s, audience).run(stop.wait)
                 except AlreadyRunningError as exc:
                     why = f"{exc.line()}; standing by"
             if why not in {"", said}:
-                lines.say(why)
+                audience.say(why)
             said = why
             stop.wait(STAND_BY_S)
     return DONE
 
 
 @contextmanager
-def _opened(settings: Settings, target: Target, options: Options, interval_s: float) -> Iterator[Loop]:
-    """Give the loop, once what an earlier process left open is closed."""
+def _opened(settings: Settings, target: Target, interval_s: float) -> Iterator[Site]:
+    """Give what the loop works on, once what an earlier process left open is closed."""
     with open_site(settings, target, interval_s) as site:
         resume(site.ports)
-        yield Loop(site, options, interval_s, Lines())
+        yield site
 
 
 def stop_on_signals() -> threading.Event:

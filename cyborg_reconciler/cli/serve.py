@@ -2,6 +2,8 @@
 """`serve`: the REST API under gunicorn, and a worker beside it, in processes that end with this one."""
 
 import functools
+import logging
+import logging.config
 import os
 import sys
 from collections.abc import Callable
@@ -15,6 +17,7 @@ import click
 from cyborg_reconciler.bootstrap import open_stores
 from cyborg_reconciler.cli.common import errors_console, with_inventory, with_policies, with_state
 from cyborg_reconciler.cli.supervision import start, supervise
+from cyborg_reconciler.logs import configuration
 from cyborg_reconciler.settings import CHOICES, PREFIX, Settings
 
 #: How gunicorn is to serve; shipped with the API.
@@ -115,12 +118,13 @@ def serve(  # noqa: PLR0913 - the options of a command
     }
     command = [sys.executable, "-m", "gunicorn", "-c", CONFIGURATION, "--bind", bind]
     command += ["--workers", str(workers), "--threads", str(threads or settings.threads)]
+    logging.config.dictConfig(configuration(settings.log_format))
     work = [sys.executable, "-m", "cyborg_reconciler", "worker", "--state", str(settings.state_dir), *(worker or ())]
     return supervise(
         lambda: start(command, environ),
         # Not the terminal's Ctrl-C as well: a second signal would break off what the worker is at.
         None if worker is None else lambda: start(work, os.environ, alone=True),
-        errors_console().print,
+        logging.getLogger("cyborg_reconciler.serve").warning,
     )
 
 

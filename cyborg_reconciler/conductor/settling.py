@@ -14,7 +14,6 @@ from cyborg_reconciler.core.resolve import Desired
 from cyborg_reconciler.core.state import ABSENT, HOST, FieldPath, Phase, Reason, Value, Wait
 from cyborg_reconciler.core.subject import driver_name
 from cyborg_reconciler.documents.declared import is_of_tree
-from cyborg_reconciler.errors import OvertakenError
 from cyborg_reconciler.ports import Clock, Event
 from cyborg_reconciler.stores import Accelerator, AttachStatus, ObservedAccelerators
 from cyborg_reconciler.survey import HostView, Survey
@@ -43,22 +42,22 @@ class Settling:
             news = news_of(asked, seen.hosts[asked.host], catalogue)
             if news is not None:
                 self.drivers.tell(asked, news, self.clock.now())
-        for one in self.accelerators.unsettled(list(seen.hosts)):
-            if one.attachment is not None and one.attachment.host is not None:
-                status = status_of(one, seen.hosts[one.attachment.host], catalogue)
-                if status != one.attachment.status:
-                    self._record(one, status)
+        self._settle_attachments(seen, catalogue)
 
-    def _record(self, one: Accelerator, status: AttachStatus) -> None:
-        """Note that the attachment of *one* is in *status* now, unless somebody has changed it meanwhile."""
-        assert one.attachment is not None  # noqa: S101  that is what is settled
-        now, host = self.clock.now(), one.attachment.host or ""
-        changed = replace(one, attachment=replace(one.attachment, status=status), updated_at=now)
-        kind = "AttachmentDone" if status == "done" else "AttachmentFailed"
-        try:
-            self.accelerators.record(changed, one.version, Event(now, kind, host, one.name, {"accelerator": one.uuid}))
-        except OvertakenError:  # its host is looked at again for that
-            return
+    def _settle_attachments(self, seen: Survey, catalogue: Catalogue) -> None:
+        now = self.clock.now()
+        changed: list[tuple[Accelerator, Event]] = []
+        for one in self.accelerators.unsettled(list(seen.hosts)):
+            held = one.attachment
+            if held is None or held.host is None:
+                continue
+            status = status_of(one, seen.hosts[held.host], catalogue)
+            if status != held.status:
+                kind = "AttachmentDone" if status == "done" else "AttachmentFailed"
+                event = Event(now, kind, held.host, one.name, {"accelerator": one.uuid})
+                changed.append((replace(one, attachment=replace(held, status=status), updated_at=now), event))
+        if changed:
+            self.accelerators.record(changed)
 
 
 def news_of(asked: HostDriver, view: HostView, catalogue: Catalogue) -> RunNews | None:

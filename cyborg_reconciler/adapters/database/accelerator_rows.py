@@ -161,6 +161,17 @@ def read_consumers(connection: Connection, uuid: str) -> list[str]:
     return list(connection.execute(query).scalars())
 
 
+def read_found(connection: Connection, hosts: Sequence[str]) -> list[Accelerator]:
+    """Return the accelerators that are there on *hosts*, at an address."""
+    where = (_columns.address.is_not(None), _columns.present)
+    rows = (
+        row
+        for names in portions(hosts)
+        for row in connection.execute(select(accelerators).where(_columns.host.in_(names), *where))
+    )
+    return [parse_accelerator(row) for row in rows]
+
+
 def read_unsettled(connection: Connection, hosts: Sequence[str]) -> list[Accelerator]:
     """Return the accelerators that are attached to one of *hosts*, which is not done."""
     is_open = _columns.attach_status != "done"

@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from cyborg_reconciler.adapters.database import accelerator_rows, discovery_rows
 from cyborg_reconciler.adapters.database.agent_rows import is_known
 from cyborg_reconciler.adapters.database.engine import ask, reading, writing
-from cyborg_reconciler.adapters.database.event_rows import put_event
+from cyborg_reconciler.adapters.database.event_rows import put_event, put_events
 from cyborg_reconciler.adapters.database.queue_rows import enqueue
 from cyborg_reconciler.adapters.database.schema import accelerators
 from cyborg_reconciler.errors import ConflictError, NotFoundError, OvertakenError
@@ -60,13 +60,6 @@ class DatabaseStore:
 
     def update(self, one: Accelerator, seen: int, event: Event) -> Accelerator:
         """Keep what has become of an accelerator, and have its hosts looked at."""
-        return self._replace(one, seen, event, _hosts_of(one))
-
-    def record(self, one: Accelerator, seen: int, event: Event) -> Accelerator:
-        """Keep what was observed of an accelerator."""
-        return self._replace(one, seen, event, ())
-
-    def _replace(self, one: Accelerator, seen: int, event: Event, hosts: Collection[str]) -> Accelerator:
         one = replace(one, version=seen + 1)
         try:
             with writing(self._engine) as connection:
@@ -75,10 +68,25 @@ class DatabaseStore:
                         wanted=f"accelerator {one.uuid} as it was read", found="another process updated it first"
                     )
                 put_event(connection, event)
-                enqueue(connection, hosts, event.kind, event.at)
+                enqueue(connection, _hosts_of(one), event.kind, event.at)
         except IntegrityError as exc:
             raise _taken(one) from exc
         return one
+
+    def found_on(self, hosts: Collection[str]) -> Sequence[Accelerator]:
+        """Return the accelerators that are there on *hosts*, at an address."""
+        with reading(self._engine) as connection:
+            return accelerator_rows.read_found(connection, list(hosts))
+
+    def record(self, seen: Sequence[tuple[Accelerator, Event | None]]) -> None:
+        """Keep what was observed of accelerators that nobody has changed meanwhile."""
+        with writing(self._engine) as connection:
+            told: list[Event] = []
+            for one, event in sorted(seen, key=lambda pair: pair[0].uuid):  # as everybody: no two wait for each other
+                kept = accelerator_rows.replace_if(connection, replace(one, version=one.version + 1), one.version)
+                told += [event] if kept and event is not None else []
+            if told:
+                put_events(connection, told)
 
     def unsettled(self, hosts: Collection[str]) -> Sequence[Accelerator]:
         """Return the accelerators that are attached to one of *hosts*, which is not done."""

@@ -11,9 +11,9 @@ from sqlalchemy import Engine, Select, and_, case, func, select
 
 from cyborg_reconciler.adapters.database.engine import reading
 from cyborg_reconciler.adapters.database.revision import check_revision
-from cyborg_reconciler.adapters.database.schema import accelerators, agents, histories, hosts, runs
+from cyborg_reconciler.adapters.database.schema import accelerators, agents, histories, hosts, queue, runs
 from cyborg_reconciler.core.state import Sync
-from cyborg_reconciler.meters import ACCELERATORS, AGENTS_SILENT, HOSTS, RUNS, Metric, Tally
+from cyborg_reconciler.meters import ACCELERATORS, AGENTS_SILENT, HOSTS, QUEUE_LENGTH, RUNS, Metric, Tally
 
 _IS_PRESENT: Final = and_(histories.c.host == hosts.c.name, histories.c.digest == hosts.c.digest)
 _DRIFTED: Final = case(
@@ -30,6 +30,7 @@ QUERIES: Final[Mapping[Metric, Select[Any]]] = {
     .group_by(accelerators.c.state, accelerators.c.health),
     AGENTS_SILENT: select(func.count()).select_from(agents).where(agents.c.silent, agents.c.approved),
     RUNS: select(runs.c.status, func.count()).group_by(runs.c.status),
+    QUEUE_LENGTH: select(func.count()).select_from(queue),
 }
 
 

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the API says of accelerators after a pass: which are ready, and which policies declare what. Over the fakes."""
+
+from dataclasses import replace
+
+import pytest
+
+from cyborg_reconciler.conductor.offering import Offering
+from cyborg_reconciler.core.state import Health
+from cyborg_reconciler.ports import Unobserved
+from cyborg_reconciler.stores import Attachment
+from tests.scenarios.story import policy_of
+from tests.unit.test_settling import CARD, FRESH, INSTALLED, NOON, Place
+from tests.unit.world import pool_of
+
+FOUND = replace(CARD, attachment=None, setup_required=True)
+WANTED = replace(FOUND, desired_state="ready")
+MANUAL = pool_of(approval="manual")
+
+
+class Offered(Place):
+    """A host whose accelerator is kept as it was seen."""
+
+    def pass_over(self):
+        super().pass_over()
+        self.record(self.look())
+
+    def record(self, seen):
+        Offering(self.accelerators, self.ports.clock).record(seen)
+
+    @property
+    def card(self):
+        return self.accelerators.kept[CARD.uuid]
+
+    def told(self):
+        return [event.kind for event in self.accelerators.events]
+
+
+def test_what_is_wanted_ready_is_set_up_verified_and_offered():
+    place = Offered(WANTED)
+    place.record(place.look())
+    assert (place.card.state, place.card.setup_required, place.card.health) == ("inactive", True, Health.PROGRESSING)
+    place.pass_over()
+    card = place.card
+    assert (card.state, card.desired_state, card.setup_required, card.health) == ("ready", "ready", False, "Healthy")
+    assert card.state_policy == "", "an operator said so, and may say otherwise"
+    assert place.told() == ["AcceleratorReady"]
+    place.pass_over()
+    assert place.card == card, "what is as it was is not written"
+
+
+def test_what_is_ready_and_is_found_otherwise_is_not_offered_any_more():
+    place = Offered(WANTED, pools=[MANUAL], **INSTALLED)
+    place.record(place.look())
+    assert place.card.state == "ready"
+    place.world.observer.facts["a"] = Place(**FRESH).world.observer.facts["a"]
+    place.record(place.look())
+    assert place.card.state == "inactive"
+    assert place.told() == ["AcceleratorReady", "AcceleratorInactive"]
+
+
+def test_a_host_that_is_not_observed_says_nothing_of_its_accelerators():
+    place = Offered(WANTED, **INSTALLED)
+    place.world.observer.unobserved["a"] = Unobserved("Unreachable", "no route to host")
+    place.record(place.look())
+    assert place.card == WANTED
+
+
+def test_a_policy_that_declares_the_state_is_named_and_forgotten_when_it_goes():
+    policy = policy_of({"name": "mine", "state": "maintenance"}, 1)
+    place = Offered(FOUND, policies=[policy], **INSTALLED)
+    place.record(place.look())
+    card = place.card
+    assert (card.state, card.desired_state, card.health) == ("maintenance", "maintenance", Health.SUSPENDED)
+    assert card.state_policy.startswith("mine (mine.yml:")
+    place.world.declarations.declared = replace(place.world.declarations.declared, policies=())
+    place.record(place.look())
+    assert (place.card.state, place.card.desired_state, place.card.state_policy) == ("inactive", "inactive", "")
+
+
+def test_an_operators_word_stays_where_no_policy_says_anything():
+    place = Offered(FOUND, **INSTALLED)
+    seen = place.look()
+    place.accelerators.kept[CARD.uuid] = WANTED  # after the look began
+    place.record(seen)
+    assert place.card.desired_state == "ready"
+
+
+@pytest.mark.parametrize("driver", ["qat_4xxx", "vfio-pci"])
+def test_a_policy_that_declares_the_binding_is_named(driver):
+    policy = policy_of({"name": "mine", "binding": {"driver": driver}}, 1)
+    place = Offered(FOUND, policies=[policy], pools=[MANUAL], **INSTALLED)
+    place.record(place.look())
+    assert place.card.binding_policy.startswith("mine (mine.yml:")
+
+
+def test_an_attachment_is_no_policy():
+    place = Offered(replace(WANTED, attachment=Attachment("pending", NOON, host="a")))
+    place.pass_over()
+    assert place.card.binding_policy == ""
