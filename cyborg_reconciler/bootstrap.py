@@ -27,7 +27,7 @@ from cyborg_reconciler.conductor.settling import Settling
 from cyborg_reconciler.documents.declared import Located
 from cyborg_reconciler.documents.driver import Driver
 from cyborg_reconciler.meters import Tallies
-from cyborg_reconciler.ports import Journal, Source
+from cyborg_reconciler.ports import Declarations, Journal, Source
 from cyborg_reconciler.settings import Settings
 from cyborg_reconciler.stores import AcceleratorStore, CredentialStore, HardwareStore
 from cyborg_reconciler.survey import Ports, Survey
@@ -75,9 +75,10 @@ def sources_of(fleet: Fleet) -> tuple[Source, ...]:
     return (StoredPolicies(fleet.policies),)
 
 
-def recorded_declarations(fleet: Fleet) -> RecordedDeclarations:
+def recorded_declarations(stores: "Stores") -> Declarations:
     """Return what is declared, for a process that cannot see the tree: as it was when hosts were last looked at."""
-    return RecordedDeclarations(fleet.declared, sources_of(fleet))
+    recorded = RecordedDeclarations(stores.fleet.declared, sources_of(stores.fleet))
+    return WithImplied(recorded, stores.drivers, stores.accelerators)
 
 
 def shipped_drivers() -> Sequence[Located[Driver]]:

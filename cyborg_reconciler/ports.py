@@ -287,6 +287,9 @@ class Journal(Protocol):
     def close_run(self, run: str, status: str, at: datetime) -> None:
         """End a run with *status*, and with it the outcomes that are still ``running``."""
 
+    def cancel_requested(self, run: str) -> bool:
+        """Return whether somebody wants *run* to be the last of its pass."""
+
     def open_runs(self) -> Sequence[RunRecord]:
         """Return the runs that an earlier process left open."""
 

@@ -57,6 +57,7 @@ class _Rollout:
         plans: host and digest of each plan that was carried out.
         passes: how often each host was changed.
         pools: those in which something went wrong; nothing more is begun there.
+        run: the last one; nothing more is begun when somebody wants it to be the last.
     """
 
     ports: Ports
@@ -66,6 +67,7 @@ class _Rollout:
     plans: set[tuple[str, str]] = field(default_factory=set)
     passes: Counter[str] = field(default_factory=Counter)
     pools: set[str] = field(default_factory=set)
+    run: str = ""
 
     def advance(self, seen: Survey) -> tuple[Survey, bool]:
         """Change what may be changed, in waves, and return where the hosts stand then, and whether anything was begun.
@@ -75,7 +77,7 @@ class _Rollout:
         begun = False
         pools = {name: view.pool for name, view in seen.hosts.items() if self._allows(view)}
         for wave in waves(pools, pools, seen.pool_sizes):
-            if self.options.stop():
+            if self.options.stop() or (self.run and self.ports.journal.cancel_requested(self.run)):
                 break
             seen = self._fresh(seen, wave)
             if views := [v for v in map(seen.hosts.__getitem__, wave) if self._allows(v) and self._is_new(v)]:
@@ -117,10 +119,10 @@ class _Rollout:
         phases = WavePhases(journal, names)
         ours: list[str] = []
         try:
-            run, outcomes = self._apply(views, seen.declared, phases, ours)
+            self.run, outcomes = self._apply(views, seen.declared, phases, ours)
             phases.enter(Phase.VALIDATING)
             seen = self._look(seen, names, Phase.VALIDATING)
-            judged = self._judge({name: replace(seen.hosts[name], run=run) for name in names}, outcomes)
+            judged = self._judge({name: replace(seen.hosts[name], run=self.run) for name in names}, outcomes)
             phases.enter(Phase.UNCORDONING)
         finally:
             with ExitStack() as stack:  # one that cannot be uncordoned keeps no other from it

@@ -206,7 +206,7 @@ def compare(
     basis: Basis, hosts: Sequence[Host], observed: Mapping[str, Observation | Unobserved]
 ) -> dict[str, HostView]:
     """Return where *hosts* stand by what was *observed*, by name; all I/O is the memory's."""
-    compiled = compile_policies(basis.declared)
+    compiled = compile_policies(basis.declared, {host.name for host in hosts})
     subjects = {
         name: lay_out(o.facts, compiled.catalogue) for name, o in observed.items() if isinstance(o, Observation)
     }

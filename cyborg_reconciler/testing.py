@@ -278,6 +278,7 @@ class _Memory:
     events: list[Event] = field(default_factory=list)
     heard: dict[str, tuple[str, datetime]] = field(default_factory=dict)
     declared_now: str = ""
+    cancelled: set[str] = field(default_factory=set)
     queue: dict[str, "_Queued"] = field(default_factory=dict)
     tickets: int = 0
     leases: dict[str, Lease] = field(default_factory=dict)
@@ -457,6 +458,10 @@ class FakeJournal:
         hosts = {host: status if known == "running" else known for host, known in found.record.hosts.items()}
         found.record = replace(found.record, status=status, ended_at=at, hosts=hosts)
         self.memory.events.append(run_ended(run, status, at))
+
+    def cancel_requested(self, run: str) -> bool:
+        """Return whether somebody wants *run* to be the last of its pass: add it to `memory.cancelled`."""
+        return run in self._work().cancelled
 
     def open_runs(self) -> Sequence[RunRecord]:
         """Return the runs that an earlier process left open, oldest first."""

@@ -61,6 +61,7 @@ class Loop:
     _serve_at_s: float = float("-inf")
     _failed_passes: int = 0
     _failed_serves: int = 0
+    _is_broken: bool = False
     _hosts: Mapping[str, Host] = field(default_factory=dict)
     _served: dict[str, HostView] = field(default_factory=dict)
 
@@ -89,18 +90,20 @@ class Loop:
         """Look at all hosts and correct what may be; return where they stand then, or None when nobody can say."""
         self._stamp = self._read_stamp()
         try:
-            self._mend(self._failed_passes)
+            self._mend()
             after = self._correct(self._survey_all())
         except AlreadyRunningError:
             raise
         except ReconcilerError as exc:
             # Also STALL: a person mends policies or inventory while the loop goes on, and nothing was changed.
+            self._is_broken = True
             self._pass_at_s = self.now_s() + self._delay_s(self._failed_passes, exc)
             self._failed_passes += 1
             tried = "tried again" if exc.next_step is NextStep.RETRY else "looked at again"
             self.audience.say(f"{exc.line()} ({tried} at the next turn)")
             return None
-        self._failed_passes = 0
+        self._failed_passes = self._failed_serves = 0
+        self._serve_at_s = float("-inf")
         self._pass_at_s = self.now_s() + self.interval_s
         return after
 
@@ -114,11 +117,12 @@ class Loop:
         try:
             items = self.site.queue.take(MOST_AT_ONCE, self.site.ports.clock.now())
             if items:
-                self._mend(self._failed_serves)
+                self._mend()
                 self._serve(items)
         except AlreadyRunningError:
             raise
         except ReconcilerError as exc:
+            self._is_broken = True
             self._serve_at_s = self.now_s() + self._delay_s(self._failed_serves, exc)
             self._failed_serves += 1
             self.audience.say(f"{exc.line()} (what is enqueued waits)")
@@ -133,10 +137,11 @@ class Loop:
     def _back_off_s(self, failures: int) -> float:
         return min(FIRST_DELAY_S * 2.0 ** min(failures, 32), self.interval_s)
 
-    def _mend(self, failures: int) -> None:
+    def _mend(self) -> None:
         """Put right what a turn may have left that lost its journal."""
-        if failures:
+        if self._is_broken:
             put_right(self.site.ports.journal, self.site.ports.clock.now())
+            self._is_broken = False
 
     def _survey(self, hosts: Sequence[Host]) -> Survey:
         with self.audience.watching(quiet=True) as on_progress:
@@ -165,6 +170,7 @@ class Loop:
 
     def _read_hosts(self) -> Sequence[Host]:
         hosts = self.site.ports.inventory.hosts()
+        self.site.ports.journal.record_inventory([host for host in hosts if host.connection])
         self._hosts = {host.name: host for host in hosts}
         return hosts
 

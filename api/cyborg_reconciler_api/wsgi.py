@@ -84,7 +84,7 @@ def create() -> WSGIApplication:
             policy_store=fleet.policies,
             declared=fleet.declared,
             shipped_drivers=shipped,
-            plans=Plans(fleet.plans, recorded_declarations(fleet), controller, clock, options),
+            plans=Plans(fleet.plans, recorded_declarations(stores), controller, clock, options),
             plan_store=fleet.plans,
             runs=Runs(fleet.runs, clock),
             run_store=fleet.runs,

@@ -9,7 +9,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Final
 
@@ -186,23 +186,37 @@ def worker(  # noqa: PLR0913 - the options of a command
     with open_stores(settings) as stores:
         lease = Leaseholder(stores.leases, LEASE, f"{socket.gethostname()}:{os.getpid()}", SystemClock())
         options = replace(options, stop=lambda: stop.is_set() or not lease.holds())
-        said = ""
+        waiter = Waiter(stop, audience)
         while not stop.is_set():
-            why = ""
             if not lease.take():
-                why = "another worker is at work; standing by"
-            else:
-                try:
-                    with lease.kept(), _opened(settings, target, interval_s) as site:
-                        log.info("at work")
-                        Loop(site, options, interval_s, audience).run(stop.wait)
-                except AlreadyRunningError as exc:
-                    why = f"{exc.line()}; standing by"
-            if why not in {"", said}:
-                audience.say(why)
-            said = why
-            stop.wait(STAND_BY_S)
+                waiter.stand_by("another worker is at work")
+                continue
+            with lease.kept():
+                while not options.stop():
+                    try:
+                        with _opened(settings, target, interval_s) as site:
+                            waiter.said = ""
+                            log.info("at work")
+                            Loop(site, options, interval_s, audience).run(stop.wait)
+                    except AlreadyRunningError as exc:
+                        waiter.stand_by(exc.line())
     return DONE
+
+
+@dataclass
+class Waiter:
+    """Who stands by, and says once why."""
+
+    stop: threading.Event
+    audience: Log
+    said: str = ""
+
+    def stand_by(self, why: str) -> None:
+        """Wait a moment, since *why* it is somebody else's turn."""
+        if why != self.said:
+            self.audience.say(f"{why}; standing by")
+        self.said = why
+        self.stop.wait(STAND_BY_S)
 
 
 @contextmanager

@@ -5,6 +5,7 @@
 through the stores.
 """
 
+import functools
 import hashlib
 import re
 from collections.abc import Mapping
@@ -13,13 +14,12 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from cyborg_reconciler.documents.assemble import digest_of
 from cyborg_reconciler.documents.base import API_VERSION, Metadata, Selector
-from cyborg_reconciler.documents.declared import API_PLACE, Declared, Located
+from cyborg_reconciler.documents.declared import IMPLIED_PLACE, Declared, Located
 from cyborg_reconciler.documents.driver import DriverDocSpec
 from cyborg_reconciler.documents.policy import AcceleratorPolicy, Binding, DeviceSelector, DriverSpec, PolicySpec
 from cyborg_reconciler.ports import Declarations
-from cyborg_reconciler.stores import Accelerator, ObservedAccelerators
+from cyborg_reconciler.stores import Accelerator, ObservedAccelerators, State
 from cyborg_reconciler.work_stores import HostDriver, HostDriverStore
 
 #: A policy that somebody wrote always wins.
@@ -28,6 +28,9 @@ PRIORITY: Final = 0
 #: The most characters that a policy's name has, and those of the digest where it has to be cut.
 NAME_LENGTH: Final = 63
 DIGEST_LENGTH: Final = 8
+
+#: Policies of devices that are remembered.
+REMEMBERED: Final = 65_536
 
 Catalogue = Mapping[str, DriverDocSpec]
 
@@ -42,7 +45,7 @@ class WithImplied:
         self._tree, self._drivers, self._accelerators = tree, drivers, accelerators
 
     def read(self) -> Declared:
-        """Return all that is declared now.
+        """Return all that is declared now. The digest is the tree's: what is implied changes hosts one by one.
 
         Raises:
             DeclarationsInvalidError: the tree has problems.
@@ -52,11 +55,9 @@ class WithImplied:
         implied = read_implied(self._drivers, self._accelerators, catalogue)
         if not implied:
             return declared
-        together = f"{declared.digest} {digest_of([located.document for located in implied])}"
         return replace(
             declared,
             policies=tuple(sorted((*declared.policies, *implied), key=lambda one: one.document.metadata.name)),
-            digest=hashlib.sha256(together.encode()).hexdigest(),
             prunes=declared.prunes and bool(declared.digest),
         )
 
@@ -78,7 +79,7 @@ def read_implied(
         *(of_driver(one, catalogue) for one in drivers.declared()),
         *(of_accelerator(one, catalogue) for one in accelerators.implying()),
     )
-    return tuple(Located(policy, f"{API_PLACE}{policy.metadata.name}") for policy in policies if policy is not None)
+    return tuple(Located(policy, IMPLIED_PLACE) for policy in policies if policy is not None)
 
 
 def of_driver(one: HostDriver, catalogue: Catalogue) -> AcceleratorPolicy | None:
@@ -96,21 +97,28 @@ def of_accelerator(one: Accelerator, catalogue: Catalogue) -> AcceleratorPolicy 
     """Return what is declared of an accelerator at an address of a host; None where nothing is."""
     if one.host is None or one.address is None:
         return None
-    said: dict[str, Any] = {}
-    if one.desired_state != "inactive" and not one.state_policy:
-        said["state"] = one.desired_state
-    bound_to = binding_of(one, catalogue)
-    if bound_to is not None:
-        said["binding"] = Binding(driver=bound_to)
+    state = one.desired_state if one.desired_state != "inactive" and not one.state_policy else None
+    ids = (one.vendor_id, one.product_id)
+    return _of_device(name_of("accelerator", one.uuid), (one.host, one.address), ids, state, binding_of(one, catalogue))
+
+
+@functools.lru_cache(maxsize=REMEMBERED)
+def _of_device(
+    name: str, place: tuple[str, str], ids: tuple[str | None, str | None], state: State | None, bound_to: str | None
+) -> AcceleratorPolicy | None:
+    """Return the policy for a device. Remembered: of thousands few change between two looks."""
+    host, address = place
+    said: dict[str, Any] = {"state": state, "binding": Binding(driver=bound_to) if bound_to else None}
+    said = {field: value for field, value in said.items() if value is not None}
+    given: dict[str, Any] = dict(zip(("vendor_id", "product_id"), ids, strict=True))
+    given = {field: value for field, value in given.items() if value is not None}
     if not said:
         return None
-    ids: dict[str, Any] = {"vendor_id": one.vendor_id, "product_id": one.product_id}
-    given = {name: value for name, value in ids.items() if value is not None}
     try:
-        devices = DeviceSelector(addresses=(one.address,), **given)
+        devices = DeviceSelector(addresses=(address,), **given)
     except ValidationError:  # it was found at what is no address: nothing can be declared of it
         return None
-    return _policy(name_of("accelerator", one.uuid), one.host, device_selector=devices, **said)
+    return _policy(name, host, device_selector=devices, **said)
 
 
 def binding_of(one: Accelerator, catalogue: Catalogue) -> str | None:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who wants a run to end? Called by the API; all I/O goes through the store.
 
-A run is never broken off in the middle of a host: the request is noted, and heeded before the next wave begins.
+A run is never broken off in the middle of a host: the request is noted, and heeded before the next wave begins. One
+that nobody has begun is cancelled at once.
 """
 
 from dataclasses import dataclass

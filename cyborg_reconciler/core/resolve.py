@@ -28,9 +28,10 @@ from cyborg_reconciler.core.merge import Policy, Template, compile_policy, in_or
 from cyborg_reconciler.core.select import selects_host
 from cyborg_reconciler.core.state import HOST, NO_LONGER_DECLARED, FieldPath, Host, Origin, Value
 from cyborg_reconciler.core.subject import Subject
-from cyborg_reconciler.documents.declared import Declared
+from cyborg_reconciler.documents.declared import Declared, Located
 from cyborg_reconciler.documents.driver import DriverDocSpec
 from cyborg_reconciler.documents.facts import ADDRESS, Device
+from cyborg_reconciler.documents.policy import AcceleratorPolicy
 
 #: Merged by all the scopes of a function: a VF is no PF.
 _PF_SCOPES = ("device", "pf")
@@ -113,9 +114,9 @@ class _Candidates:
     by_identity: tuple[int, ...]
 
 
-def compile_policies(declared: Declared) -> Compiled:
-    """Return *declared* made ready for `resolve`."""
-    located = in_order(declared.policies)
+def compile_policies(declared: Declared, hosts: Collection[str] | None = None) -> Compiled:
+    """Return *declared* made ready for `resolve`: for *hosts* alone, where some are given."""
+    located = in_order(one for one in declared.policies if hosts is None or _may_select(one, hosts))
     names = [policy.document.spec.host_selector.names for policy in located]
     by_name: dict[str, tuple[int, ...]] = {}
     patterns: dict[int, re.Pattern[str]] = {}
@@ -128,6 +129,12 @@ def compile_policies(declared: Declared) -> Compiled:
     drivers = {one.document.metadata.name: one.document.spec for one in reversed(declared.drivers)}  # the first counts
     catalogue = dict(sorted(drivers.items(), key=lambda item: item[0]))
     return Compiled(declared, tuple(map(compile_policy, located)), catalogue, by_name, patterns, unnamed)
+
+
+def _may_select(located: Located[AcceleratorPolicy], hosts: Collection[str]) -> bool:
+    """Return whether a policy may select one of *hosts*: not when it names others, each by its whole name."""
+    names = located.document.spec.host_selector.names
+    return not names or any(name in hosts or PATTERN.search(name) for name in names)
 
 
 def resolve(compiled: Compiled, host: Host, subject: Subject) -> Desired:
@@ -148,7 +155,7 @@ def resolve(compiled: Compiled, host: Host, subject: Subject) -> Desired:
     orphaned = _orphaned(compiled, candidates, subject, fields)
     unclear = desired.held if any(compiled.policies[index].state for index in doubtful) else ()
     kept = {*shielded, *orphaned, *spared(desired.lifecycle, unclear, subject)}
-    prunes = compiled.policies and compiled.declared.prunes
+    prunes = compiled.declared.policies and compiled.declared.prunes
     restored, left = _restore(subject, fields, desired.held, kept) if prunes else ({}, {})
     return replace(
         desired,

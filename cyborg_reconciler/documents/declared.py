@@ -16,6 +16,9 @@ Document = AcceleratorPolicy | Driver | RolloutPool
 API_PLACE: Final = "api: "
 SHIPPED_PLACE: Final = "(shipped) "
 
+#: The place of a policy that nobody wrote: it follows from what was asked for over the API.
+IMPLIED_PLACE: Final = f"{API_PLACE}implied"
+
 
 def is_of_tree(place: str) -> bool:
     """Return whether a document at *place* is a tree's: the API can only read it."""

@@ -4,9 +4,11 @@
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
+from cyborg_reconciler.adapters.database import open_journal
 from cyborg_reconciler.documents.base import Metadata
 from cyborg_reconciler.documents.declared import Declared, Located
 from cyborg_reconciler.documents.driver import Driver, DriverDocSpec
@@ -200,6 +202,36 @@ def test_a_run_that_another_carried_out_gets_its_plan_and_its_outcome(
     mine = next(run for run in journal.runs() if run.uuid == one.run)
     assert (mine.status, mine.plan_uuid, mine.started_at, mine.ended_at) == ("failed", plan.uuid, LATER, LATER)
     assert mine.hosts == {"compute-1": "refused"}
+
+
+def test_a_run_that_nobody_has_begun_is_cancelled_and_what_was_declared_before_is_so_again(
+    database: str, tmp_path: Path
+) -> None:
+    with open_journal(tmp_path / "state", database=database) as journal:
+        work, runs = journal.work(), journal.fleet().runs
+        asked = Event(LATER, "RunCancelRequested", "", "ann")
+        first = work.declare(QAT, ASKED)
+        assert runs.cancel(first.run, "ann", asked)
+        assert [run.status for run in journal.runs()] == ["cancelled"]
+        assert work.declared() == [], "nothing was declared before"
+        assert not runs.cancel(first.run, "ann", asked), "it has ended"
+        kept = work.declare(replace(QAT, version="1.0"), ASKED)
+        work.tell(kept, RunNews("applied"), LATER)
+        work.declare(replace(QAT, state="absent"), ASKED)
+        last = work.declare(replace(QAT, version="2.0"), ASKED)
+        work.done(work.take(9, LATER))
+        assert runs.cancel(last.run, "ann", asked)
+        assert [(one.state, one.version, one.is_open) for one in work.declared()] == [("present", "1.0", False)]
+        assert hosts_of(work.take(9, LATER)) == ["compute-1"]
+
+
+def test_a_run_of_a_wave_is_cancelled_by_noting_that(database: str, tmp_path: Path) -> None:
+    with open_journal(tmp_path / "state", database=database) as journal:
+        run = journal.open_run(make_plan("22222222-2222-4222-8222-222222222222", "compute-1"), NOON)
+        assert not journal.cancel_requested(run)
+        assert journal.fleet().runs.cancel(run, "ann", Event(LATER, "RunCancelRequested"))
+        assert journal.cancel_requested(run)
+        assert journal.work().take(9, LATER) == []
 
 
 def test_the_catalogue_is_that_of_the_last_look(journal_and_work: tuple[Journal, Work]) -> None:

@@ -12,8 +12,6 @@ import pytest
 
 from cyborg_reconciler.adapters.ansible import processes
 from cyborg_reconciler.adapters.database import open_journal
-from cyborg_reconciler.bootstrap import open_memory
-from cyborg_reconciler.settings import Settings
 from cyborg_reconciler.simulation import guest_1, qat_1
 from tests.integration.ansible_support import wait_until
 from tests.integration.api_support import problem, serving
@@ -51,8 +49,7 @@ class Place:
         wait_until(lambda: standing() == wanted and not self.queued(), LOOKS_S)
 
     def run(self, uuid):
-        with open_memory(Settings(state_dir=self.console.state)) as journal:
-            return next(run for run in journal.runs() if run.uuid == uuid)
+        return self.server("GET", f"/v1/runs/{uuid}").json()
 
     def ask(self, wish, host="qat-1", driver="virtio-crypto"):
         return self.server("POST", f"/v1/hosts/{host}/drivers/{driver}/{wish}")
@@ -90,6 +87,7 @@ def test_drift_of_a_host_that_is_enqueued_shows_and_waits_for_consent(place):
     place.enqueue("guest-1")
     place.wait_for("guest-1", "OutOfSync", "PendingApproval")
     assert before["sync"] != "OutOfSync"
+    assert place.server("GET", "/v1/hosts/guest-1").json()["groups"] == ["all", "guests"]
     assert guest.read(NIC) == "2"
     guest.write(NIC, 0)
 
@@ -108,11 +106,16 @@ def test_a_driver_is_installed_over_http_and_its_run_comes_out(place):
     asked = answer.json()
     assert (answer.status, answer.headers["Location"]) == (202, f"/v1/runs/{asked['uuid']}")
     assert (asked["status"], asked["state"], asked["host"]) == ("pending", "present", "qat-1")
-    wait_until(lambda: place.run(asked["uuid"]).status != "pending", LOOKS_S)
+    wait_until(lambda: place.run(asked["uuid"])["status"] != "pending", LOOKS_S)
     run = place.run(asked["uuid"])
-    assert (run.status, run.hosts, run.message) == ("applied", {"qat-1": "applied"}, "")
+    assert (run["status"], run["message"], [of["status"] for of in run["hosts"]]) == ("applied", "", ["applied"])
     assert (place.console["qat-1"].root / "sys/module/virtio_crypto").exists()
     place.wait_for("qat-1", "Synced", "Idle")
+    planned = place.server("POST", "/v1/plans", {"hosts": ["qat-1"]}).json()
+    assert [host["sync"] for host in planned["hosts"]] == ["Synced"], (
+        "whoever plans knows what is declared over the API"
+    )
+    assert problem(place.server("POST", f"/v1/runs/{asked['uuid']}/cancel"), 409).detail
 
 
 def test_a_driver_that_a_policy_declares_is_the_policys_and_what_is_not_there_is_not_found(place):

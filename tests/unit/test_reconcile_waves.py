@@ -225,3 +225,21 @@ def test_manual_approval_waits_and_binds_the_very_actions() -> None:
     assert world.executor.applied == []
     world.journal.approve("a", plan.generation, plan.digest, world.ports.clock.now())
     assert world.converge(options).hosts["a"].verdict.verified
+
+
+def test_a_run_that_somebody_cancels_is_the_last_of_its_pass_and_the_next_pass_goes_on() -> None:
+    world = World("a", "b", "c", pools=[pool_of(max_unavailable=1)])
+    apply = world.executor.apply
+
+    def apply_and_cancel(plan, on_progress):
+        world.journal.memory.cancelled.add(world.journal.runs()[0].uuid)
+        return apply(plan, on_progress)
+
+    world.executor.apply = apply_and_cancel
+    seen = world.converge()
+    assert [list(plan.hosts) for plan in world.executor.applied] == [["a"]]
+    assert seen.hosts["a"].verdict.verified
+    assert {seen.hosts[name].phase for name in "bc"} == {Phase.WAITING_FOR_SLOT}
+    world.executor.apply = apply
+    seen = world.converge()
+    assert all(view.verdict.verified for view in seen.hosts.values())

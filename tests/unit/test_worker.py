@@ -100,6 +100,7 @@ def test_all_hosts_are_looked_at_at_once_and_then_every_interval():
     bench = Bench("a", "b")
     bench.until(1)
     assert bench.looks[0] == ("a", "b")
+    assert set(bench.world.journal.memory.inventory) == {"a", "b"}, "for those who plan and see no inventory"
     first = len(bench.looks)
     bench.until(1, lambda: bench.pass_time(HOURLY_S))
     assert bench.looks[first:] == [("a", "b")]

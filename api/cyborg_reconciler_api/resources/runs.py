@@ -19,6 +19,7 @@ LISTED: Final = {
     "uuid": UUID,
     "plan_uuid": PLAN,
     "status": "running",
+    "message": "",
     "started_at": "2026-01-05T12:00:00Z",
     "ended_at": None,
     "cancel_requested_at": None,
@@ -40,7 +41,7 @@ class RunQuery(ListQuery):
     """Which runs a list has, and how."""
 
     host: HostName | None = Field(None, description="One of their hosts.")
-    status: Literal["running", "applied", "failed", "interrupted"] | None = Field(
+    status: Literal["pending", "running", "applied", "failed", "interrupted", "cancelled"] | None = Field(
         None, description="How they are, or came out.", examples=["running"]
     )
     marker: Uuid | None = Field(None, description="The uuid of the last one that is known already.")
@@ -95,8 +96,9 @@ def show(services: Services, call: Call) -> Reply:
     sample=Sample(answer={**SHOWN, "cancel_requested_at": "2026-01-05T12:01:00Z", "cancel_requested_by": "admin"}),
 )
 def cancel(services: Services, call: Call) -> Reply:
-    """Ask for a run to end before its next wave. What has begun on a host comes to its end there.
+    """Ask for a run to be the last of its pass. What has begun on a host comes to its end there.
 
-    Asking twice does no harm.
+    One that is pending is cancelled at once, and what was declared before it is declared again. Asking twice does no
+    harm.
     """
     return Reply(services.runs.cancel(call.caller, call.ids["uuid"]))

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, delete, select
 from cyborg_reconciler.adapters.database.engine import portions, take_turns, upsert
 from cyborg_reconciler.adapters.database.schema import declarations, declared_documents, declared_stamp, inventory
 from cyborg_reconciler.core.state import Host
-from cyborg_reconciler.documents.declared import Declared, Located, is_of_tree
+from cyborg_reconciler.documents.declared import IMPLIED_PLACE, Declared, Located, is_of_tree
 from cyborg_reconciler.documents.driver import Driver, DriverDocSpec
 
 #: Yields the digest of what is declared now. Made once: making it takes longer than running it.
@@ -23,7 +23,7 @@ NEWEST: Final = select(declared_stamp.c.digest)
 
 
 def rows_of(declared: Declared) -> list[dict[str, Any]]:
-    """Return each document that is declared, as it was written, as a row."""
+    """Return each document that is declared, as it was written, as a row; what is implied, nobody has written."""
     documents: tuple[Located[Any], ...] = (*declared.policies, *declared.drivers, *declared.pools)
     return [
         {
@@ -34,6 +34,7 @@ def rows_of(declared: Declared) -> list[dict[str, Any]]:
             "document": located.document.model_dump_json(by_alias=True, exclude_unset=True),
         }
         for located in documents
+        if located.file != IMPLIED_PLACE
     ]
 
 

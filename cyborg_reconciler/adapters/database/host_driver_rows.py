@@ -4,16 +4,20 @@
 from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, delete, select, update
 
 from cyborg_reconciler.adapters.database import run_rows
 from cyborg_reconciler.adapters.database.engine import portions, upsert
+from cyborg_reconciler.adapters.database.queue_rows import enqueue
 from cyborg_reconciler.adapters.database.schema import host_drivers
 from cyborg_reconciler.work_stores import HostDriver, RunNews
 
 _columns = host_drivers.c
+
+#: The columns that a `HostDriver` has.
+DECLARED: Final = ("host", "driver", "state", "version", "run", "is_open", "declared_by", "declared_at")
 
 
 def put(connection: Connection, one: HostDriver) -> HostDriver:
@@ -21,15 +25,43 @@ def put(connection: Connection, one: HostDriver) -> HostDriver:
     known = connection.execute(
         select(host_drivers).where(_columns.host == one.host, _columns.driver == one.driver)
     ).first()
-    before = None if known is None else parse(known)
-    if before is not None and before.is_open:
-        if (before.state, before.version) == (one.state, one.version):
-            return before
-        run_rows.cancel_pending(connection, before.run, one.declared_at)
+    if known is not None and known.is_open:
+        if (known.state, known.version) == (one.state, one.version):
+            return parse(known)
+        run_rows.cancel_pending(connection, known.run, one.declared_at)
     one = replace(one, run=run_rows.add_pending(connection, one.host, one.declared_at), is_open=True)
-    row = {column.name: getattr(one, column.name) for column in _columns}
+    row = {**{name: getattr(one, name) for name in DECLARED}, **_before(known)}
     upsert(connection, host_drivers, [row], update=[name for name in row if name not in {"host", "driver"}])
     return one
+
+
+def _before(known: Row[Any] | None) -> dict[str, Any]:
+    """Return what was declared before, as columns; of what did not come out yet, what was before that."""
+    if known is None:
+        return {"state_before": None, "version_before": None}
+    if known.is_open:
+        return {"state_before": known.state_before, "version_before": known.version_before}
+    return {"state_before": known.state, "version_before": known.version}
+
+
+def enqueue_host_of(connection: Connection, run: str, at: datetime) -> None:
+    """Have the host looked at for which *run* was asked for and did not come out; nothing for other runs."""
+    where = (_columns.run == run, _columns.is_open)
+    enqueue(connection, connection.execute(select(_columns.host).where(*where)).scalars().all(), "RunCancelled", at)
+
+
+def withdraw(connection: Connection, run: str, at: datetime) -> None:
+    """End a *run* that was asked for and that nobody has begun; what was declared before it is declared again."""
+    row = connection.execute(select(host_drivers).where(_columns.run == run, _columns.is_open)).first()
+    if row is None:
+        return
+    run_rows.cancel_pending(connection, run, at)
+    is_it = _columns.run == run
+    if row.state_before is None:
+        connection.execute(delete(host_drivers).where(is_it))
+    else:
+        values = {"state": row.state_before, "version": row.version_before, "is_open": False}
+        connection.execute(update(host_drivers).where(is_it).values(values))
 
 
 def read(connection: Connection) -> list[HostDriver]:
@@ -49,7 +81,7 @@ def read_open(connection: Connection, hosts: Collection[str]) -> list[HostDriver
 
 def parse(row: Row[Any]) -> HostDriver:
     """Return a row of the table host_drivers as what it says."""
-    return HostDriver(**row._asdict())
+    return HostDriver(**{name: getattr(row, name) for name in DECLARED})
 
 
 def tell(connection: Connection, one: HostDriver, news: RunNews, at: datetime) -> None:

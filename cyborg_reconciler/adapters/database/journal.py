@@ -286,6 +286,11 @@ class DatabaseJournal:
             run_rows.end_run(connection, run, status, at)
             event_rows.put_event(connection, run_ended(run, status, at))
 
+    def cancel_requested(self, run: str) -> bool:
+        """Return whether somebody wants *run* to be the last of its pass."""
+        with reading(self._engine) as connection:
+            return run_rows.is_cancelled(connection, run)
+
     def open_runs(self) -> Sequence[RunRecord]:
         """Return the runs that an earlier process left open, oldest first; to a reader, all that are open."""
         with reading(self._engine) as connection:

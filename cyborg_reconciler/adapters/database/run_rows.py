@@ -13,7 +13,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, Select, select, update
 
 from cyborg_reconciler.adapters.database.engine import lock_rows, upsert
-from cyborg_reconciler.adapters.database.schema import outcomes, plans, runs
+from cyborg_reconciler.adapters.database.schema import cancellations, outcomes, plans, runs
 from cyborg_reconciler.documents.plan import NO_PLAN, Outcome, PlanDocument, decode_plan, encode
 from cyborg_reconciler.errors import JournalError
 from cyborg_reconciler.ports import RunRecord
@@ -44,6 +44,12 @@ def _insert(connection: Connection, plan: PlanDocument, values: dict[str, Any], 
     shared = {"run_uuid": run, "status": values["status"], "document": "", "ended_at": None}
     upsert(connection, outcomes, [{**shared, "host": host} for host in hosts], update=[])
     return run
+
+
+def is_cancelled(connection: Connection, run: str) -> bool:
+    """Return whether somebody wants a run to be the last of its pass."""
+    query = select(cancellations.c.run_uuid).where(cancellations.c.run_uuid == run)
+    return connection.execute(query).first() is not None
 
 
 def cancel_pending(connection: Connection, run: str, at: datetime) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, Row, Select, func, select, update
 
-from cyborg_reconciler.adapters.database import declaration_rows, host_rows, run_rows
+from cyborg_reconciler.adapters.database import declaration_rows, host_driver_rows, host_rows, run_rows
 from cyborg_reconciler.adapters.database.engine import lock_rows, reading, upsert, writing
 from cyborg_reconciler.adapters.database.event_rows import put_event
 from cyborg_reconciler.adapters.database.pages import link, raw, read_page, render
@@ -52,31 +52,28 @@ class DatabaseRuns:
         return None if row is None else render(_run(row) | {"hosts": [_outcome(one) for one in hosts]})
 
     def cancel(self, uuid: str, by: str, event: Event) -> bool:
-        """Note that somebody wants the run to end before its next wave."""
+        """Note that somebody wants the run to be the last of its pass; cancel at once one that nobody has begun."""
         with writing(self._engine) as connection:
+            host_driver_rows.enqueue_host_of(connection, uuid, event.at)
             lock_rows(connection, runs.c.uuid, [uuid])
             is_open = (runs.c.uuid == uuid) & (runs.c.ended_at.is_(None))
             if connection.execute(select(runs.c.number).where(is_open)).first() is None:
                 return False
-            if not _is_cancelled(connection, uuid):
+            if not run_rows.is_cancelled(connection, uuid):
                 row = {"run_uuid": uuid, "requested_at": event.at, "requested_by": by}
                 upsert(connection, cancellations, [row], update=[])
                 put_event(connection, event)
+            host_driver_rows.withdraw(connection, uuid, event.at)
         return True
 
     def cancel_requested(self, uuid: str) -> bool:
         """Return whether somebody wants the run to end before its next wave."""
         with reading(self._engine) as connection:
-            return _is_cancelled(connection, uuid)
+            return run_rows.is_cancelled(connection, uuid)
 
 
 def _runs() -> Select[Any]:
     return select(runs, cancellations.c.requested_at, cancellations.c.requested_by).outerjoin(cancellations)
-
-
-def _is_cancelled(connection: Connection, uuid: str) -> bool:
-    query = select(cancellations.c.run_uuid).where(cancellations.c.run_uuid == uuid)
-    return connection.execute(query).first() is not None
 
 
 def _number(connection: Connection, uuid: str) -> int:
@@ -104,6 +101,7 @@ def _run(row: Row[Any]) -> dict[str, Any]:
         "uuid": row.uuid,
         "plan_uuid": row.plan_uuid,
         "status": row.status,
+        "message": row.message,
         "started_at": row.started_at,
         "ended_at": row.ended_at,
         "cancel_requested_at": row.requested_at,

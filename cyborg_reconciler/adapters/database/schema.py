@@ -435,7 +435,8 @@ leases = Table(
     Column("expires_at", UtcDateTime, nullable=False),
 )
 
-#: What is declared over the API of drivers on hosts, each with the run that was asked for with it.
+#: What is declared over the API of drivers on hosts, each with the run that was asked for with it, and with what was
+#: declared before: that is so again when the run is cancelled.
 host_drivers = Table(
     "host_drivers",
     metadata,
@@ -447,5 +448,7 @@ host_drivers = Table(
     Column("is_open", Boolean, nullable=False, index=True),
     Column("declared_by", String(255), nullable=False),
     Column("declared_at", UtcDateTime, nullable=False),
+    Column("state_before", String(16)),
+    Column("version_before", String(128)),
     PrimaryKeyConstraint("host", "driver"),
 )

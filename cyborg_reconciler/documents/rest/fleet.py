@@ -135,7 +135,11 @@ class RunListed(Answer):
 
     uuid: Uuid
     plan_uuid: Uuid | None = Field(description="What it carries out.")
-    status: str = Field(description="running, applied, failed or interrupted.", examples=["applied"])
+    status: str = Field(
+        description="running, applied, failed or interrupted; pending or cancelled, of one that was asked for.",
+        examples=["applied"],
+    )
+    message: str = Field(description="Why one that was asked for waits, or failed.", examples=[""])
     started_at: Time
     ended_at: Time | None = Field(description="When it ended; null while it goes on.")
     cancel_requested_at: Time | None = Field(description="When somebody asked to cancel it.")

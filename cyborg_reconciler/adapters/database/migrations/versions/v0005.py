@@ -47,6 +47,8 @@ def upgrade() -> None:
         sa.Column("is_open", sa.Boolean, nullable=False),
         sa.Column("declared_by", sa.String(255), nullable=False),
         sa.Column("declared_at", TIME, nullable=False),
+        sa.Column("state_before", sa.String(16)),
+        sa.Column("version_before", sa.String(128)),
         sa.PrimaryKeyConstraint("host", "driver", name="pk_host_drivers"),
     )
     op.create_index("ix_host_drivers_is_open", "host_drivers", ["is_open"])
