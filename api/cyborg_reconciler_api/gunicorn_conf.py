@@ -5,13 +5,11 @@ Everything can be said otherwise on gunicorn's command line, or with ``GUNICORN_
 new workers with new settings and certificates, while the old ones finish what they have begun.
 """
 
-import os
 import ssl
 import sys
-from typing import Any
 
 from cyborg_reconciler.errors import SettingsInvalidError
-from cyborg_reconciler.settings import PREFIX, read_settings
+from cyborg_reconciler.settings import read_settings
 from cyborg_reconciler_api import reload as again
 
 try:
@@ -23,7 +21,7 @@ wsgi_app = "cyborg_reconciler_api.wsgi:create()"
 bind = "127.0.0.1:6670"
 worker_class = "gthread"
 workers = 2
-threads = 4
+threads = _settings.threads
 # A request that takes longer has hung; event streams end after 30 s by themselves.
 timeout = 60
 graceful_timeout = 30
@@ -48,8 +46,3 @@ on_reload = again.read_again
 def ssl_context(config: again.Configuration, _default: object) -> ssl.SSLContext:
     """Return how connections are encrypted."""
     return again.context_of(config)
-
-
-def post_fork(_server: object, worker: Any) -> None:  # noqa: ANN401 - gunicorn's own, which has no types
-    """Tell the application how many threads its process has, whoever said so."""
-    os.environ[f"{PREFIX}THREADS"] = str(worker.cfg.threads)
