@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cyborg_reconciler.adapters.ansible.executor import AnsibleExecutor
 from cyborg_reconciler.adapters.ansible.inventory import AnsibleInventory
@@ -20,10 +21,14 @@ from cyborg_reconciler.conductor.agents import Agents, AgentTerms
 from cyborg_reconciler.conductor.saving import SaveOut, Saver
 from cyborg_reconciler.documents.declared import Located
 from cyborg_reconciler.documents.driver import Driver
+from cyborg_reconciler.meters import Tallies
 from cyborg_reconciler.ports import Declarations, Journal, Source
 from cyborg_reconciler.settings import Settings
 from cyborg_reconciler.stores import AcceleratorStore, CredentialStore, HardwareStore
 from cyborg_reconciler.survey import Ports
+
+if TYPE_CHECKING:
+    from cyborg_reconciler.adapters.prometheus import PrometheusMeter
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +136,7 @@ class Stores:
     hardware: HardwareStore
     agents: AgentStore
     credentials: CredentialStore
+    tallies: Tallies
     fleet: Fleet
 
 
@@ -153,6 +159,7 @@ def open_stores(settings: Settings, *, writes: bool = True) -> Iterator[Stores]:
             hardware=journal.hardware(),
             agents=journal.agents(),
             credentials=journal.credentials(),
+            tallies=journal.tallies(),
             fleet=journal.fleet(),
         )
 
@@ -168,3 +175,10 @@ def open_agents(settings: Settings) -> Iterator[Agents]:
         saver = Saver(stores.agents, SaveOut())
         yield Agents(stores.agents, saver, SystemClock(), AgentTerms(settings.heartbeat_interval_s))
         saver.close()
+
+
+def open_meter(tallies: Tallies) -> "PrometheusMeter":
+    """Return what counts in this process, and tells that together with what there is by *tallies*."""
+    from cyborg_reconciler.adapters.prometheus import PrometheusMeter  # noqa: PLC0415 - slow to import; servers alone count
+
+    return PrometheusMeter(tallies)

@@ -22,7 +22,11 @@ PREFIX: Final = "CYBORG_RECONCILER_"
 TEXTS: Final = {"policies", "enrolment_secret_file", "tls_cert", "tls_key", "tls_client_ca"}
 
 #: What the settings may be that are one of a few words.
-CHOICES: Final = {"auth": ("token", "none")}
+CHOICES: Final = {
+    "auth": ("token", "none"),
+    "log_format": ("text", "json"),
+    "metrics_access": ("reader", "anybody"),
+}
 
 #: What is several: in the environment one text, with what stands between them.
 LISTS: Final = {"inventory": ":", "trusted_proxies": ","}
@@ -49,6 +53,8 @@ class Settings:
         interval_s: between two looks of the loop at a host.
         facts_max_age_s: facts older than this never authorise a change.
         auth: how users of the REST API say who they are: `token`, or `none` on loopback alone.
+        log_format: how servers write their logs, to standard error: `text` for people, `json` for programs.
+        metrics_access: who may read `/metrics`: a user who is `reader` at least, or `anybody` who reaches the server.
         threads: of each process that serves the REST API; event streams take half of them at most.
         heartbeat_interval_s: between two check-ins of an agent; one that misses three is silent.
         save_out_interval_s: between two writes of check-ins in which nothing had changed.
@@ -77,6 +83,8 @@ class Settings:
     interval_s: int = 300
     facts_max_age_s: int = 900
     auth: str = "token"
+    log_format: str = "text"
+    metrics_access: str = "reader"
     threads: int = 4
     heartbeat_interval_s: int = 60
     save_out_interval_s: int = 5

@@ -39,6 +39,7 @@ from cyborg_reconciler.errors import (
     JournalError,
     ReconcilerError,
 )
+from cyborg_reconciler.meters import Metric, Tally
 from cyborg_reconciler.ports import (
     Clock,
     Controller,
@@ -450,6 +451,42 @@ class FakeJournal:
         """Return the newest events, newest first; of one host when *host* is given."""
         found = [event for event in self._work().events if not host or event.host == host]
         return found[::-1][:limit]
+
+
+class CountingMeter:
+    """Counts in memory: `counted` has the sum, `observed` the values, of each metric and its labels in their order."""
+
+    def __init__(self) -> None:
+        self.counted: dict[tuple[Metric, tuple[str, ...]], float] = {}
+        self.observed: dict[tuple[Metric, tuple[str, ...]], list[float]] = {}
+
+    def add(self, metric: Metric, amount: float = 1, **labels: str) -> None:
+        """Count *amount* more."""
+        key = metric, tuple(labels[name] for name in metric.labels)
+        self.counted[key] = self.counted.get(key, 0) + amount
+
+    def observe(self, metric: Metric, value: float, **labels: str) -> None:
+        """Enter *value*."""
+        self.observed.setdefault((metric, tuple(labels[name] for name in metric.labels)), []).append(value)
+
+
+class FixedTallies:
+    """What there is, as given. Assign to `found`, or to `error` to make the database unreadable."""
+
+    def __init__(self, found: Mapping[Metric, Tally] | None = None, error: ReconcilerError | None = None) -> None:
+        self.found, self.error, self.asked = found or {}, error, 0
+
+    def check(self) -> None:
+        """Raise the error."""
+        if self.error:
+            raise self.error
+
+    def tallies(self) -> Mapping[Metric, Tally]:
+        """Return what there is, or raise the error."""
+        self.asked += 1
+        if self.error:
+            raise self.error
+        return self.found
 
 
 class FakeCredentialStore:

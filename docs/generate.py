@@ -7,7 +7,19 @@ Each module of `docs.pages` makes one page. Reads the source and writes below do
 import sys
 from pathlib import Path
 
-from docs.pages import access, agent, commands, documents, errors, facts, modules, settings, standing
+from docs.pages import (
+    access,
+    agent,
+    commands,
+    documents,
+    errors,
+    facts,
+    metrics,
+    modules,
+    rest_api,
+    settings,
+    standing,
+)
 
 REFERENCE = Path(__file__).resolve().parent / "reference"
 
@@ -21,7 +33,9 @@ def render_pages() -> dict[Path, str]:
         "documents.md": documents.render(),
         "errors.md": errors.render(),
         "facts.md": facts.render(),
+        "metrics.md": metrics.render(),
         "modules.md": modules.render(),
+        "rest-api.md": rest_api.render(),
         "settings.md": settings.render(),
         "standing.md": standing.render(),
     }

@@ -5,8 +5,7 @@ Called by `wsgi`, and by tests. No I/O but that of the operations.
 """
 
 import hashlib
-import re
-import uuid
+import http
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
@@ -17,23 +16,16 @@ from cyborg_reconciler.conductor.callers import Caller, Role
 from cyborg_reconciler.conductor.credentials import without_tokens
 from cyborg_reconciler.conductor.refusals import Refusal
 from cyborg_reconciler.errors import ForbiddenError, TooManyRequestsError, UnauthenticatedError
-from cyborg_reconciler_api import errors, parsing
+from cyborg_reconciler_api import errors, parsing, traffic
 from cyborg_reconciler_api.access import LOCAL
-from cyborg_reconciler_api.operation import Call, Operation, Reply
+from cyborg_reconciler_api.operation import CHANGING, Call, Operation, Reply, operations_of
 from cyborg_reconciler_api.routes import ROUTES, UNVERSIONED
 from cyborg_reconciler_api.services import Services
-
-REQUEST_ID: Final = "X-Openstack-Request-Id"
-#: What a caller may have his request called.
-OUR_IDS: Final = re.compile(r"req-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 ANYBODY: Final = Caller("anybody", Role.READER)
 
 #: Digits of a tag that is made from what is answered.
 TAG_DIGITS: Final = 32
-
-#: What changes something.
-CHANGING: Final = {"PUT", "PATCH", "DELETE"}
 
 #: What the audit trail keeps of a refused request, besides who sent it.
 SHOWN_CHARACTERS: Final = 200
@@ -50,7 +42,8 @@ HEADERS: Final = {
 
 def create_app(services: Services) -> falcon.App[falcon.Request, falcon.Response]:
     """Return the API over *services*, as a WSGI application."""
-    app = falcon.App(middleware=[Naming()])
+    app = falcon.App(middleware=Naming())
+    app.add_middleware(traffic.Accounting(services.meter))
     app.req_options.strip_url_path_trailing_slash = True
 
     def on_error(request: falcon.Request, response: falcon.Response, exc: Exception, _params: object) -> None:
@@ -62,7 +55,8 @@ def create_app(services: Services) -> falcon.App[falcon.Request, falcon.Response
     for kind in (Exception, falcon.HTTPError):  # Falcon has a handler of its own for the latter
         app.add_error_handler(kind, on_error)
     for path, operations in ROUTES.items():
-        app.add_route(path, _resource(operations, services))
+        opened = {method: replace(one, access="anybody") for method, one in operations.items()}
+        app.add_route(path, _resource(opened if path in services.open_paths else operations, services))
     return app
 
 
@@ -71,11 +65,8 @@ class Naming:
 
     def process_request(self, request: falcon.Request, response: falcon.Response) -> None:
         """Name the request, and put the version before a path that leaves it out."""
-        asked = request.get_header(REQUEST_ID) or ""
-        request_id = asked if OUR_IDS.fullmatch(asked) else f"req-{uuid.uuid4()}"
-        request.context.request_id = request_id
+        traffic.name(request, response)
         request.context.caller = ANYBODY
-        response.set_header(REQUEST_ID, request_id)
         response.set_headers(HEADERS)
         request.path = full_path(request.path)
 
@@ -142,7 +133,7 @@ def _responder(operation: Operation, services: Services, method: str) -> Callabl
             token=token,
             stream_after=parsing.parse_stream(request) if operation.is_stream else None,
         )
-        _send(operation.run(services, call), operation, response)
+        _send(operation.run(services, call), operation, request, response)
 
     return respond
 
@@ -175,7 +166,7 @@ def _admitted(operation: Operation, services: Services, request: falcon.Request)
     return caller
 
 
-def _send(reply: Reply, operation: Operation, response: falcon.Response) -> None:
+def _send(reply: Reply, operation: Operation, request: falcon.Request, response: falcon.Response) -> None:
     response.status = reply.status or operation.success
     if reply.stream is not None:
         response.content_type = reply.content_type
@@ -190,12 +181,19 @@ def _send(reply: Reply, operation: Operation, response: falcon.Response) -> None
         response.set_header("ETag", f'"{reply.version}"')
     elif operation.is_single and body is not None:  # what nobody can change here has no version, and a tag all the same
         response.set_header("ETag", f'"{hashlib.sha256(body).hexdigest()[:TAG_DIGITS]}"')
+    if request.method == "GET" and _has(request, response.get_header("ETag")):
+        response.status, response.data = http.HTTPStatus.NOT_MODIFIED, None
     if reply.location:
         response.set_header("Location", reply.location)
     if reply.headers:
         response.set_headers(dict(reply.headers))
 
 
+def _has(request: falcon.Request, tag: str | None) -> bool:
+    """Return whether the caller says that he has what *tag* stands for."""
+    return tag is not None and any(one == "*" or f'"{one}"' == tag for one in request.if_none_match or ())
+
+
 def all_operations() -> list[tuple[str, str, Operation]]:
     """Return every operation with its path and its method."""
-    return [(path, method, one) for path, methods in ROUTES.items() for method, one in methods.items()]
+    return list(operations_of(ROUTES))

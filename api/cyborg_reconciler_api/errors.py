@@ -10,6 +10,7 @@ import falcon
 import msgspec
 
 from cyborg_reconciler import errors
+from cyborg_reconciler_api import traffic
 from cyborg_reconciler_api.parsing import MAX_BODY_BYTES, MediaTypeError, TooLargeError
 from cyborg_reconciler_api.streams import BusyError
 
@@ -61,7 +62,7 @@ def answer(request: falcon.Request, response: falcon.Response, exc: BaseExceptio
             "detail": detail,
             "instance": request.path,
             "errors": wrong,
-            "request_id": request.context.request_id,
+            "request_id": traffic.name(request, response),
         }
     )
 
@@ -84,7 +85,9 @@ def describe(exc: BaseException) -> tuple[int, str, str, list[dict[str, Any]]]:
         case MediaTypeError():
             return status, "media-type", f"the body must be {exc}; say so in Content-Type", wrong
         case errors.JournalError():
-            return status, "unavailable", "the database cannot be used just now; try again", wrong
+            # What its own words say is for the log: they may hold the database's address.
+            reason = (type(exc).__doc__ or "").partition("\n")[0].rstrip(".")
+            return status, "unavailable", f"{reason}; try again", wrong
     return status, _kind(exc), str(exc), wrong
 
 

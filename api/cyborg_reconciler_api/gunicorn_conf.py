@@ -5,10 +5,15 @@ Everything can be said otherwise on gunicorn's command line, or with ``GUNICORN_
 new workers with new settings and certificates, while the old ones finish what they have begun.
 """
 
+import os
+import shutil
 import ssl
 import sys
+import tempfile
+from typing import Any
 
 from cyborg_reconciler.errors import SettingsInvalidError
+from cyborg_reconciler.logs import configuration
 from cyborg_reconciler.settings import read_settings
 from cyborg_reconciler_api import reload as again
 
@@ -33,14 +38,42 @@ limit_request_fields = 64
 preload_app = False
 # No file and no socket but what is asked for.
 control_socket_disable = True
+# The API writes a line for each request itself: gunicorn's own log of them stays off.
+logconfig_dict = configuration(_settings.log_format)
 # TLS, where the settings have a certificate; clients need one where they have a CA for those.
 certfile = _settings.tls_cert or None
 keyfile = _settings.tls_key or None
 ca_certs = _settings.tls_client_ca or None
 cert_reqs = ssl.CERT_REQUIRED if ca_certs else ssl.CERT_NONE
 
-on_starting = again.read_first
 on_reload = again.read_again
+
+
+def on_starting(server: Any) -> None:  # noqa: ANN401 - gunicorn has no types
+    """Read what is read anew with SIGHUP for the first time, and make the folder in which the workers count together.
+
+    That is not in the state folder: its files are mapped into memory, and a disk that is full would end the workers.
+    """
+    again.read_first(server)
+    runtime = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]  # systemd's, where the unit asks for one
+    server.metrics_folder = tempfile.mkdtemp(prefix="cyborg-reconciler-metrics-", dir=runtime or None)
+
+
+def post_fork(server: Any, _worker: object) -> None:  # noqa: ANN401 - gunicorn has no types
+    """Tell a new worker of the folder, before it imports the library that counts."""
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = server.metrics_folder
+
+
+def child_exit(server: Any, worker: Any) -> None:  # noqa: ANN401 - gunicorn has no types
+    """Forget what a worker that has ended was doing; what it had done still counts."""
+    from prometheus_client.multiprocess import mark_process_dead  # noqa: PLC0415 - gunicorn's own process counts nothing
+
+    mark_process_dead(worker.pid, server.metrics_folder)  # type: ignore[no-untyped-call]  # the library's own
+
+
+def on_exit(server: Any) -> None:  # noqa: ANN401 - gunicorn has no types
+    """Remove the folder."""
+    shutil.rmtree(server.metrics_folder, ignore_errors=True)
 
 
 def ssl_context(config: again.Configuration, _default: object) -> ssl.SSLContext:

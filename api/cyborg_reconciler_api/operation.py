@@ -18,9 +18,14 @@ from cyborg_reconciler_api.services import Services
 Access = Role | Literal["anybody", "agent"]
 
 JSON: Final = "application/json"
+HTML: Final = "text/html; charset=utf-8"
+TEXT: Final = "text/plain"
 JSON_PATCH: Final = "application/json-patch+json"
 #: Source: HTML Living Standard, 9.2 Server-sent events.
 EVENT_STREAM: Final = "text/event-stream"
+
+#: The methods that change what is there, if it still is what the caller has read.
+CHANGING: Final = frozenset({"PUT", "PATCH", "DELETE"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +100,10 @@ class Operation:
 
     Attributes:
         summary, description: for users. access: who may call it. success: the status when it went well.
-        errors: the other statuses, and what causes each.
+        further: other statuses when it went well, and when that is. errors: the rest, and what causes each; those that
+            every operation can answer are told by `openapi`.
         query, request, answer: the documents of parameters, body and answer. content_types: those of the body.
+        produces: the content type of the answer; one that is not JSON has no document.
         is_single: the answer is one resource, with an ETag; where something is changed, If-Match is heeded.
         is_stream: it answers with a stream of events to those who accept one.
     """
@@ -106,14 +113,27 @@ class Operation:
     description: str
     access: Access
     success: int
+    further: Mapping[int, str]
     errors: Mapping[int, str]
     query: type[BaseModel] | None
     request: Body | None
     answer: type[BaseModel] | None
     sample: Sample
     content_types: tuple[str, ...]
+    produces: str
     is_single: bool
     is_stream: bool
+
+
+#: Path → method → operation.
+Table = Mapping[str, Mapping[str, Operation]]
+
+
+def operations_of(table: Table) -> Iterator[tuple[str, str, Operation]]:
+    """Yield every operation with its path and its method."""
+    for path, methods in table.items():
+        for method, one in methods.items():
+            yield path, method, one
 
 
 def operation(  # noqa: PLR0913 - what an operation says of itself
@@ -122,11 +142,13 @@ def operation(  # noqa: PLR0913 - what an operation says of itself
     access: Access,
     sample: Sample,
     success: int = 200,
+    further: Mapping[int, str] | None = None,
     errors: Mapping[int, str] | None = None,
     query: type[BaseModel] | None = None,
     request: Any = None,  # noqa: ANN401 - a type, of which there is no type, or a Body
     answer: type[BaseModel] | None = None,
     content_types: tuple[str, ...] = (JSON,),
+    produces: str = JSON,
     is_single: bool = False,
     is_stream: bool = False,
 ) -> Callable[[Callable[[Services, Call], Reply]], Operation]:
@@ -139,12 +161,14 @@ def operation(  # noqa: PLR0913 - what an operation says of itself
             description=" ".join((run.__doc__ or "").split()),
             access=access,
             success=success,
+            further=further or {},
             errors=errors or {},
             query=query,
             request=request if request is None or hasattr(request, "validate_json") else TypeAdapter(request),
             answer=answer,
             sample=sample,
             content_types=content_types,
+            produces=produces,
             is_single=is_single,
             is_stream=is_stream,
         )

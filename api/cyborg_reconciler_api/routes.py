@@ -1,28 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which operation answers which method of which path? The whole API as one table; read by `app` and `openapi`."""
 
-from collections.abc import Mapping
 from typing import Final
 
-from cyborg_reconciler_api.operation import Operation
+from cyborg_reconciler_api.operation import Table
 from cyborg_reconciler_api.resources import (
     accelerators,
     agents,
     allocations,
     backends,
+    description,
     drivers,
     events,
     hardware,
     hosts,
+    monitoring,
     plans,
     policies,
+    root,
     runs,
 )
 
 #: Paths that carry no version.
 UNVERSIONED: Final = frozenset({"/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"})
 
-ROUTES: Final[Mapping[str, Mapping[str, Operation]]] = {
+ROUTES: Final[Table] = {
     "/v1/accelerators": {"GET": accelerators.list_, "POST": accelerators.create},
     "/v1/accelerators/{uuid}": {
         "GET": accelerators.show,
@@ -59,4 +61,12 @@ ROUTES: Final[Mapping[str, Mapping[str, Operation]]] = {
     "/v1/lookup": {"POST": agents.look_up},
     "/v1/hello": {"POST": agents.hello},
     "/v1/heartbeat/{host}": {"POST": agents.check_in},
+    # What the server tells of itself.
+    "/": {"GET": root.versions},
+    "/v1": {"GET": root.version_1},
+    "/openapi.json": {"GET": description.openapi_of(lambda: ROUTES)},
+    "/docs": {"GET": description.page_of(lambda: ROUTES)},
+    "/healthz": {"GET": monitoring.health},
+    "/readyz": {"GET": monitoring.readiness},
+    "/metrics": {"GET": monitoring.metrics},
 }

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the API is given to work with: who decides, what is kept, who may call. Put together by `wsgi`, and by tests."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cyborg_reconciler.conductor.accelerators import Accelerators
@@ -15,6 +15,7 @@ from cyborg_reconciler.conductor.runs import Runs
 from cyborg_reconciler.documents.declared import Located
 from cyborg_reconciler.documents.driver import Driver
 from cyborg_reconciler.fleet_stores import BackendStore, EventStore, HostStore, PlanStore, RunStore
+from cyborg_reconciler.meters import Meter
 from cyborg_reconciler.policy_stores import AllocationStore, DeclaredStore, PolicyStore
 from cyborg_reconciler.stores import AcceleratorStore, HardwareStore
 from cyborg_reconciler_api.access import Scheme
@@ -24,7 +25,13 @@ from cyborg_reconciler_api.streams import Streams
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What the operations work with: the conductor's services for what changes, the stores for what is read."""
+    """What the operations work with: the conductor's services for what changes, the stores for what is read.
+
+    Attributes:
+        check_database: returns when it answers, and raises JournalError otherwise.
+        meter: counts requests. exposition: gives what was counted, in Prometheus's format.
+        open_paths: those that anybody may call, whatever their operations say.
+    """
 
     authenticate: Scheme
     limits: Limits
@@ -48,3 +55,7 @@ class Services:
     streams: Streams
     allocations: Allocations
     allocation_store: AllocationStore
+    check_database: Callable[[], None]
+    meter: Meter
+    exposition: Callable[[], bytes]
+    open_paths: frozenset[str] = frozenset()

@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import Final
 from wsgiref.types import WSGIApplication
 
-from cyborg_reconciler.bootstrap import Stores, SystemClock, open_stores, recorded_declarations, shipped_drivers
+from cyborg_reconciler.bootstrap import (
+    Stores,
+    SystemClock,
+    open_meter,
+    open_stores,
+    recorded_declarations,
+    shipped_drivers,
+)
 from cyborg_reconciler.conductor.accelerators import Accelerators
 from cyborg_reconciler.conductor.agents import Agents, AgentTerms
 from cyborg_reconciler.conductor.allocations import Allocations
@@ -46,8 +53,8 @@ def create() -> WSGIApplication:
     stack = ExitStack()
     atexit.register(stack.close)
     stores = stack.enter_context(open_stores(settings))
-    clock = SystemClock()
-    saver = Saver(stores.agents, SaveOut(settings.save_out_interval_s, settings.save_out_batch))
+    clock, meter = SystemClock(), open_meter(stores.tallies)
+    saver = Saver(stores.agents, SaveOut(settings.save_out_interval_s, settings.save_out_batch), meter)
     stack.callback(saver.close)
     refusals = Refusals(stores.journal, clock)
     stack.callback(refusals.close)
@@ -64,6 +71,10 @@ def create() -> WSGIApplication:
             hardware=stores.hardware,
             discovery=Discovery(stores.agents, clock),
             agents=Agents(stores.agents, saver, clock, agent_terms(settings), refusals),
+            check_database=stores.tallies.check,
+            meter=meter,
+            exposition=meter.exposition,
+            open_paths=frozenset({"/metrics"} if settings.metrics_access == "anybody" else ()),
             hosts=fleet.hosts,
             backends=fleet.backends,
             policies=Policies(fleet.policies, fleet.declared, shipped, clock),

@@ -9,6 +9,7 @@ import ctypes
 import logging
 import os
 import pwd
+from pathlib import Path
 from typing import Final
 
 from cyborg_reconciler.errors import SettingsInvalidError
@@ -44,26 +45,37 @@ def drop(user: str) -> None:
     except KeyError:
         raise SettingsInvalidError(wanted="a user for the agent", found=f"there is no user {user}") from None
     try:
-        _become(account.pw_uid, account.pw_gid)
+        kept = _permitted() & KEPT
+        _become(account.pw_uid, account.pw_gid, kept)
     except OSError as exc:
         raise SettingsInvalidError(wanted=f"to run as {user}", found=exc.strerror or str(exc)) from exc
-    LOG.info("the agent runs as %s, with the right to read", user)
+    if kept == KEPT:
+        LOG.info("the agent runs as %s, with the right to read", user)
+    else:
+        LOG.warning("the agent runs as %s without CAP_DAC_READ_SEARCH or CAP_SYS_PTRACE, so not all can be read", user)
 
 
-def _become(uid: int, gid: int) -> None:
+def _permitted() -> int:
+    """Return the capabilities that this process has to give: in a container root may have few. Source: proc(5)."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return next((int(line.split()[1], 16) for line in lines if line.startswith("CapPrm:")), 0)
+
+
+def _become(uid: int, gid: int, kept: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     for capability in range(LAST_CAPABILITY + 1):
-        if not KEPT >> capability & 1:
+        if not kept >> capability & 1:
             libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)  # one that this kernel does not know is refused: fine
     _checked(libc.prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0))
     os.setgroups([])
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)
     header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION, 0)
-    sets = (ctypes.c_uint32 * 6)(KEPT, KEPT, KEPT, 0, 0, 0)  # effective, permitted, inheritable; then the upper words
+    sets = (ctypes.c_uint32 * 6)(kept, kept, kept, 0, 0, 0)  # effective, permitted, inheritable; then the upper words
     _checked(libc.capset(header, sets))
     for capability in (CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE):  # the tools that readers call need it too
-        _checked(libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0))
+        if kept >> capability & 1:
+            _checked(libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0))
     _checked(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 
 

@@ -85,16 +85,9 @@ class Agents:
             inventory's. NotFoundError: no host is known by the inventory. ConflictError: more than one is.
         """
         inventory = Inventory(**given.inventory.model_dump())
-        hosts = self.store.known_as(inventory)
-        if len(hosts) > 1:
-            raise ConflictError(
-                wanted="one host of this inventory",
-                found=f"{' and '.join(hosts[:3])} match it",
-                remedy="remove the record of the host that is gone, or give one of them another uuid",
-            )
         hashed = hash_of(token)
         if is_same(hashed, self.terms.secret_hash):
-            return self._register(inventory, hosts, given)
+            return self._register(inventory, self._matching(inventory), given)
         enrolment = self.store.enrolment(hashed)
         now = self.clock.now()
         if enrolment is None or enrolment.expires_at <= now:
@@ -103,12 +96,24 @@ class Agents:
                 found="the enrolment token is not known, or has expired",
                 remedy="mint another one: `cyborg-reconciler agents enrol HOST`",
             )
+        hosts = self._matching(inventory)
         if hosts and hosts[0] != enrolment.host:
             self._refuse(enrolment.host, f"its enrolment token was sent by {hosts[0]}")
             raise ForbiddenError(
                 wanted="a look-up", found="the enrolment token is for another host", remedy="use this host's own"
             )
         return self._enrolled(enrolment.host, hashed, inventory, given), False
+
+    def _matching(self, inventory: Inventory) -> Sequence[str]:
+        """Return the one host that *inventory* is of, or none; told only to who has shown a token."""
+        hosts = self.store.known_as(inventory)
+        if len(hosts) > 1:
+            raise ConflictError(
+                wanted="one host of this inventory",
+                found=f"{' and '.join(hosts[:3])} match it",
+                remedy="remove the record of the host that is gone, or give one of them another uuid",
+            )
+        return hosts
 
     def _register(self, inventory: Inventory, hosts: Sequence[str], given: LookupGiven) -> tuple[AgentHost, bool]:
         """Return a host that is new, and waits for an operator's approval; a known one needs a token of its own."""

@@ -16,6 +16,7 @@ from typing import Final
 
 from cyborg_reconciler.agent_stores import AgentStore, CheckIn
 from cyborg_reconciler.errors import JournalError
+from cyborg_reconciler.meters import CHECK_INS, WRITTEN_TOGETHER, Meter, NoMeter
 
 log: Final = logging.getLogger(__name__)
 
@@ -35,8 +36,8 @@ class SaveOut:
 class Saver:
     """Gathers check-ins; its thread begins with the first, in the process that got it, and ends with `close`."""
 
-    def __init__(self, store: AgentStore, terms: SaveOut) -> None:
-        self._store, self._terms = store, terms
+    def __init__(self, store: AgentStore, terms: SaveOut, meter: Meter | None = None) -> None:
+        self._store, self._terms, self._meter = store, terms, meter or NoMeter()
         self._changed: deque[tuple[CheckIn, Future[bool]]] = deque()
         self._touched: dict[str, CheckIn] = {}
         self._wake = threading.Condition()
@@ -56,13 +57,16 @@ class Saver:
             self._changed.append((check_in, written))
             self._begin()
             self._wake.notify()
-        return written.result()
+        is_newest = written.result()
+        self._meter.add(CHECK_INS, result="changed" if is_newest else "stale")
+        return is_newest
 
     def touch(self, check_in: CheckIn) -> None:
         """Note that an agent was heard, and had nothing new to tell."""
         with self._wake:
             self._touched[check_in.host] = check_in
             self._begin()
+        self._meter.add(CHECK_INS, result="unchanged")
 
     def pending(self, host: str) -> CheckIn | None:
         """Return what *host* told last, where that is not written yet."""
@@ -107,13 +111,16 @@ class Saver:
             for _, written in batch:
                 written.set_exception(exc)
             return
+        self._meter.observe(WRITTEN_TOGETHER, len(batch))
         for (_, written), is_kept in zip(batch, kept, strict=True):
             written.set_result(is_kept)
 
     def _write_touches(self, waiting: Sequence[CheckIn]) -> None:
         for start in range(0, len(waiting), self._terms.batch):
+            batch = waiting[start : start + self._terms.batch]
             try:
-                self._store.touch(waiting[start : start + self._terms.batch])
+                self._store.touch(batch)
             except JournalError as exc:
                 log.warning("%d agents were heard, and that could not be written: %s", len(waiting) - start, exc)
                 return
+            self._meter.observe(WRITTEN_TOGETHER, len(batch))

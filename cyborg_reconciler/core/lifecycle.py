@@ -30,7 +30,8 @@ class Lifecycle:
     """What follows from the states of a host's devices.
 
     Attributes:
-        states: what each device is to be, by address; a VF has its PF's where it has none of its own.
+        states: what each device is to be, by address; a VF has its PF's where it has none of its own. What a policy may
+            have in maintenance, and could not be told to select, is in maintenance.
         drivers: which drivers make a device ready, by its address.
         added: drivers of the catalogue that nobody names, each with the policy (its place) whose ``ready`` asks for it.
         through: the first device that such a driver is for, by the policy's name and the driver's.
@@ -85,9 +86,9 @@ class Choices(NamedTuple):
         return [self.policies[index] for index in (*self.host_wide, *self.by_device.get(address, ()))]
 
 
-def derive(choices: Choices, subject: Subject) -> Lifecycle:
-    """Return what follows from the states that *choices* declare."""
-    states = _inherited({a: t.state for a, t in choices.templates.items() if t.state is not None}, subject)
+def derive(own: Mapping[str, Leaf], choices: Choices, subject: Subject) -> Lifecycle:
+    """Return what follows from the states that *choices* declare of devices, by address; a VF may have *own* or not."""
+    states = _inherited(own, subject)
     ready: dict[str, tuple[str, ...]] = {}
     added: set[tuple[int, str]] = set()
     through: dict[tuple[str, str], str] = {}

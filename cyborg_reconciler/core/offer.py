@@ -99,10 +99,10 @@ def _offer(unit: Unit, host: _Host) -> Offer:
         reason="" if unit.health is Health.HEALTHY else str(_reason(unit, host)),
         message=unit.reason,
     )
-    held = host.desired.held.get(unit.address)
+    held = host.desired.held.get(unit.address) or host.desired.held.get(unit.parent or "")
     if held is not None:
-        text = f"not judged: {held}"
-        return replace(offer, desired_state=None, health=Health.UNKNOWN, reason=str(Reason.UNKNOWN), message=text)
+        offer = replace(offer, desired_state=None, declared_by=None, state="inactive")
+        return replace(offer, health=Health.UNKNOWN, reason=str(Reason.UNKNOWN), message=f"not judged: {held}")
     if unit.health is Health.UNKNOWN or leaf is None:
         return offer
     if leaf.value == MAINTENANCE:

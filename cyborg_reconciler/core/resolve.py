@@ -13,8 +13,17 @@ from dataclasses import dataclass, field, replace
 
 from cyborg_reconciler.core import ranges
 from cyborg_reconciler.core.features import BY_NAME
-from cyborg_reconciler.core.features.base import Feature, RecordError, RestoreError
-from cyborg_reconciler.core.lifecycle import UNDECLARED, Choices, Lifecycle, adjusted, asks_for, derive, spared
+from cyborg_reconciler.core.features.base import Feature, Leaf, RecordError, RestoreError
+from cyborg_reconciler.core.lifecycle import (
+    MAINTENANCE,
+    UNDECLARED,
+    Choices,
+    Lifecycle,
+    adjusted,
+    asks_for,
+    derive,
+    spared,
+)
 from cyborg_reconciler.core.merge import Policy, Template, compile_policy, in_order, merge
 from cyborg_reconciler.core.select import selects_host
 from cyborg_reconciler.core.state import HOST, NO_LONGER_DECLARED, FieldPath, Host, Origin, Value
@@ -205,14 +214,14 @@ def _declared(compiled: Compiled, candidates: _Candidates, subject: Subject) -> 
     """Return what is declared for a host, and the policies that may select it or not: nobody knows."""
     templates: dict[str, Template] = {}
     active = set(candidates.active)
-    doubtful: set[int] = set()
+    doubtful_of: dict[str, tuple[int, ...]] = {}
     held: dict[str, str] = {}
     through: dict[str, str] = {}
     by_device: dict[str, tuple[int, ...]] = {}
     for device in subject.facts.devices if candidates.by_kind or candidates.by_identity else ():
         chosen, unclear, why = _choose(compiled, candidates, device, touched=subject.touched(device.address))
         if unclear:
-            doubtful.update(unclear)
+            doubtful_of[device.address] = unclear
             held[device.address] = why
         elif chosen:
             active.update(chosen)
@@ -221,9 +230,11 @@ def _declared(compiled: Compiled, candidates: _Candidates, subject: Subject) -> 
                 through.setdefault(compiled.policies[index].name, pf or device.address)  # a VF comes and goes
             by_device[device.address] = chosen
             templates[device.address] = _merge(compiled, _VF_SCOPES if pf else _PF_SCOPES, chosen)
+    states = {target: template.state for target, template in templates.items() if template.state}
+    states |= _perhaps_in_maintenance(compiled, doubtful_of)
     lifecycle = UNDECLARED
-    if any(template.state for template in templates.values()):
-        lifecycle = derive(Choices(compiled.policies, candidates.active, by_device, templates), subject)
+    if states:
+        lifecycle = derive(states, Choices(compiled.policies, candidates.active, by_device, templates), subject)
     if active:
         templates[HOST] = _merge(compiled, _HOST_SCOPES, tuple(sorted(active)), lifecycle)
     fields: dict[FieldPath, Value] = {}
@@ -241,7 +252,18 @@ def _declared(compiled: Compiled, candidates: _Candidates, subject: Subject) -> 
         lifecycle=lifecycle,
         _digest=hashlib.sha256("\n".join(sorted(rows)).encode()).hexdigest(),
     )
-    return desired, frozenset(doubtful - active)
+    return desired, frozenset(index for unclear in doubtful_of.values() for index in unclear) - active
+
+
+def _perhaps_in_maintenance(
+    compiled: Compiled, doubtful_of: Mapping[str, tuple[int, ...]]
+) -> Iterator[tuple[str, Leaf]]:
+    """Yield the devices that a policy may have in maintenance, if only it were known whether it selects them."""
+    for address, unclear in doubtful_of.items():
+        states = (compiled.policies[index].state for index in unclear)
+        state = next((leaf for leaf in states if leaf is not None and leaf.value == MAINTENANCE), None)
+        if state is not None:
+            yield address, state
 
 
 def _select(compiled: Compiled, host: Host) -> _Candidates:

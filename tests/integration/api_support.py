@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TextIO
+from urllib.parse import urlsplit
 
 import urllib3
 
@@ -26,6 +27,8 @@ from cyborg_reconciler.documents.rest.base import Problem
 from cyborg_reconciler.ports import Clock
 from cyborg_reconciler.settings import PREFIX, Settings
 from cyborg_reconciler.stores import RoleName
+from cyborg_reconciler_api import openapi
+from cyborg_reconciler_api.app import all_operations, full_path
 
 #: What gunicorn says once it can be reached.
 LISTENING = re.compile(r"Listening at: (https?://(127\.0\.0\.1|\[::1\]):\d+)")
@@ -55,11 +58,29 @@ class Server:
         if body is not None:
             sent.setdefault("content-type", "application/json")
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-        return self.pool.request(method, self.url + path, body=data, headers=sent, timeout=60)
+        answer = self.pool.request(method, self.url + path, body=data, headers=sent, timeout=60)
+        check_is_told(method, path, answer)
+        return answer
 
     def called_by(self, token: str) -> "Server":
         """Return the same server, with *token* in every request."""
         return replace(self, headers={**self.headers, "authorization": f"Bearer {token}"})
+
+
+def check_is_told(method: str, path: str, answer: urllib3.BaseHTTPResponse) -> None:
+    """Check that the operation says of itself that it answers so: whatever a test asks, the reference is right."""
+    asked = full_path(urlsplit(path).path.rstrip("/") or "/")
+    found = [(route, one) for route, name, one in all_operations() if name == method and matches(route, asked)]
+    for route, one in sorted(found, key=lambda match: match[0].count("{"))[:1]:
+        told = {**openapi.successes(method, one), **openapi.causes(route, one)}
+        assert answer.status in told, f"{method} {route} does not say that it answers {answer.status}"
+        if answer.status == one.success and one.answer is not None:
+            one.answer.model_validate_json(answer.data)
+
+
+def matches(route: str, path: str) -> bool:
+    """Return whether *route* is that of *path*."""
+    return bool(re.fullmatch(re.sub(r"{\w+}", "[^/]+", route), path))
 
 
 def make_token(
@@ -83,7 +104,7 @@ def serving(state: Path, *arguments: str, port: int = 0, **settings: object) -> 
 def running(command: list[str], state: Path, **settings: object) -> Iterator[Server]:
     """Yield the server that the program *command* of our environment starts, with *settings* in its environment."""
     environ = {**os.environ, "HOME": str(state.parent), "XDG_CONFIG_HOME": str(state.parent / "config")}
-    environ |= {PREFIX + name.upper(): str(value) for name, value in settings.items()}
+    environ |= {name if name.isupper() else PREFIX + name.upper(): str(value) for name, value in settings.items()}
     program = str(Path(sys.executable).parent / command[0])
     with Path(f"{state}.log").open("w", encoding="utf-8") as log:
         process = subprocess.Popen([program, *command[1:]], stderr=subprocess.PIPE, text=True, env=environ)

@@ -2,7 +2,7 @@
 """The operations on accelerators. Source: Cyborg's API proposal of the Pike release, and what this project adds."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from pydantic import Field
 
@@ -102,7 +102,7 @@ class AcceleratorQuery(Request):
     access=Role.READER,
     query=AcceleratorQuery,
     answer=AcceleratorList,
-    errors={400: "a filter or another parameter is unknown, or has no such value"},
+    errors={400: "the marker is that of no accelerator, where the order asks for more than its uuid"},
     sample=Sample(answer={"accelerator": [SHOWN], "links": [{"rel": "self", "href": ACCELERATORS}]}),
 )
 def list_(services: Services, call: Call) -> Reply:
@@ -171,17 +171,10 @@ def _updated(one: Record) -> Reply:
     return Reply(document_of(one), version=one.version)
 
 
-class SpecsOfKey(Request):
+class SpecsOfKey(SpecsGiven):
     """An update of one key of the specification, by its own name or inside of acc_specs."""
 
     acc_specs: SpecsGiven | None = Field(None, description="The key in its specification.", examples=[{"num": 1}])
-    remote: Annotated[int, Field(ge=0, le=1)] | None = Field(None, description="As in acc_specs.", examples=[0])
-    num: int | None = Field(None, description="As in acc_specs.", examples=[1])
-    device_type: str | None = Field(None, description="As in acc_specs.", examples=["CRYPTO"])
-    acc_type: str | None = Field(None, description="As in acc_specs.", examples=["QAT"])
-    vendor_id: str | None = Field(None, description="As in acc_specs.", examples=["8086"])
-    product_id: str | None = Field(None, description="As in acc_specs.", examples=["4940"])
-    acc_capability: dict[str, Any] | None = Field(None, description="As in acc_specs.", examples=[{"num": 2}])
 
 
 @operation(

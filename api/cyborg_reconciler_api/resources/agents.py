@@ -17,6 +17,7 @@ HOST: Final = {"host": "compute-7", "uuid": "5d2b64a0-6a3e-4d0f-9c1b-2f6f4a2d9d1
     access="agent",
     request=LookupGiven,
     answer=AgentHost,
+    further={201: "the host is a new one, registered by the shared secret"},
     errors={
         400: BAD_BODY,
         401: "the enrolment token is not known, or has expired",

@@ -4,7 +4,7 @@
 from dataclasses import replace
 from typing import Annotated, Final
 
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, BeforeValidator, Field
 
 from cyborg_reconciler.conductor.callers import Role
 from cyborg_reconciler.documents.rest.base import HostName, Uuid
@@ -32,6 +32,13 @@ BAD: Final = "a parameter is unknown, or has no such value; or Last-Event-ID is 
 BUSY: Final = "there are as many streams as the server can have: come again after Retry-After"
 
 
+def _is_text(value: object) -> object:
+    """Return *value* if it is a time in words: a bare number is none, though pydantic reads seconds from it."""
+    if isinstance(value, str) and "T" not in value.upper():
+        raise ValueError("is no time such as 2026-01-05T12:00:00Z")
+    return value
+
+
 class RunEventQuery(ListQuery):
     """Which events of a run a list has, and how."""
 
@@ -39,7 +46,7 @@ class RunEventQuery(ListQuery):
     kind: Annotated[str, Field(pattern=r"^[A-Za-z]{1,64}$")] | None = Field(
         None, description="What happened.", examples=["PolicyCreated"]
     )
-    since: AwareDatetime | None = Field(
+    since: Annotated[AwareDatetime, BeforeValidator(_is_text)] | None = Field(
         None, description="From when on, with a zone.", examples=["2026-01-05T12:00:00Z"]
     )
     marker: Annotated[str, Field(pattern=r"^[0-9]{1,18}$")] | None = Field(

@@ -14,10 +14,14 @@ from cyborg_reconciler.adapters.database import postgresql
 from cyborg_reconciler.adapters.database.engine import take_turns
 from cyborg_reconciler.adapters.database.schema import events
 from cyborg_reconciler.ports import Event
+from cyborg_reconciler.tracing import REQUEST_ID
 
 
 def put_event(connection: Connection, event: Event) -> int:
-    """Append to the audit trail, and return the entry's number. As with `put_events`, let it be the last thing."""
+    """Append to the audit trail, with the id of the request that it came of, and return the entry's number.
+
+    As with `put_events`, let it be the last thing.
+    """
     in_order(connection)
     entered = connection.execute(events.insert().values(_row_of(event)))
     return int(entered.inserted_primary_key[0])  # type: ignore[index]  # an insert of one row has one
@@ -44,9 +48,15 @@ def _row_of(event: Event) -> dict[str, Any]:
         "kind": event.kind,
         "host": event.host,
         "message": event.message,
-        "data": None if event.data is None else msgspec.json.encode(event.data).decode(),
+        "data": _data_of(event),
         "run": event.run or None,
     }
+
+
+def _data_of(event: Event) -> str | None:
+    request_id = REQUEST_ID.get()
+    told = {"request_id": request_id, **(event.data or {})} if request_id else event.data
+    return None if told is None else msgspec.json.encode(told).decode()
 
 
 def read_events(connection: Connection, host: str, limit: int) -> list[Event]:

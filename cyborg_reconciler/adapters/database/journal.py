@@ -31,6 +31,7 @@ from cyborg_reconciler.adapters.database.folder import DATABASE_NAME, FolderLock
 from cyborg_reconciler.adapters.database.revision import check_revision, migrate
 from cyborg_reconciler.adapters.database.schema import controllers
 from cyborg_reconciler.adapters.database.store import DatabaseHardwareStore, DatabaseStore
+from cyborg_reconciler.adapters.database.tallies import DatabaseTallies
 from cyborg_reconciler.core.state import History, Host, Phase
 from cyborg_reconciler.documents.declared import Declared
 from cyborg_reconciler.documents.plan import Outcome, PlanDocument
@@ -166,6 +167,10 @@ class DatabaseJournal:
     def agents(self) -> DatabaseAgentStore:
         """Return the agents, in the same database."""
         return DatabaseAgentStore(self._engine)
+
+    def tallies(self) -> DatabaseTallies:
+        """Return the numbers of what there is, in the same database."""
+        return DatabaseTallies(self._engine)
 
     def fleet(self) -> Fleet:
         """Return what the API shows and keeps besides, in the same database."""

@@ -3,7 +3,7 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import ConfigDict, Field, JsonValue, model_validator
 
 from cyborg_reconciler.documents.base import DeviceType, PciAddress, PciId
 from cyborg_reconciler.documents.rest.base import Answer, FreeTree, HostName, Link, Request, Time, Title, Uuid
@@ -14,6 +14,11 @@ StateName = Literal["ready", "inactive", "maintenance"]
 Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 SPEC_KEYS = ("remote", "num", "device_type", "acc_type", "vendor_id", "product_id", "acc_capability")
+
+
+def _given(name: str) -> dict[str, JsonValue]:
+    """Return the JSON Schema of an object in which *name* is given, and is not null."""
+    return {"required": [name], "properties": {name: {"not": {"type": "null"}}}}
 
 
 class SpecsGiven(Request):
@@ -37,6 +42,8 @@ class SpecsGiven(Request):
 class AcceleratorGiven(Request):
     """A new accelerator, or the name for one that was found."""
 
+    model_config = ConfigDict(json_schema_extra={"if": _given("address"), "then": _given("host")})
+
     name: Title = Field(description="Unique among all accelerators.")
     uuid: Uuid | None = Field(None, description="Its uuid; that of hardware that was found claims it.")
     acc_specs: SpecsGiven | None = Field(None, description="Its specification.", examples=[{"device_type": "CRYPTO"}])
@@ -53,6 +60,8 @@ class AcceleratorGiven(Request):
 
 class AttachmentGiven(Request):
     """Whom to attach an accelerator to: a VM or a host; without either, its own host, or the caller's project."""
+
+    model_config = ConfigDict(json_schema_extra={"not": {"allOf": [_given("instance_uuid"), _given("host")]}})
 
     name: Title | None = Field(None, description="The accelerator's name; refused where it has another.")
     uuid: Uuid | None = Field(None, description="The accelerator's uuid; refused where it is another.")
@@ -125,8 +134,8 @@ class Attached(Answer):
 class Accelerator(Answer):
     """A unit of hardware or software that is, or can be made, ready to use."""
 
-    uuid: Uuid
-    name: Title
+    uuid: Uuid = Field(description="That of the hardware that it comes from, where there is some.")
+    name: Title = Field(description="Unique among all accelerators.")
     description: str = Field(description="For people.", examples=[""])
     host: str | None = Field(description="The host that it is on.", examples=["compute-1"])
     state: StateName = Field(description="As observed and verified.", examples=["ready"])

@@ -53,7 +53,7 @@ class AgentHost(Answer):
     """The host that the agent is on."""
 
     host: str = Field(description="Its name.", examples=["compute-7"])
-    uuid: Uuid
+    uuid: Uuid = Field(description="Its uuid, of which those of its devices are made.")
     heartbeat_interval: int = Field(description="Seconds between two check-ins.", examples=[60])
     token: str | None = Field(None, description="What speaks for this host from now on; told once.")
 
@@ -79,41 +79,48 @@ class CheckedIn(Answer):
 class DriverTold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A driver that the agent has."""
 
-    name: Word
-    type: Word = ""
-    status: Word = ""
-    endpoint: Word = ""
+    name: Annotated[Word, msgspec.Meta(description="Its name.")]
+    type: Annotated[Word, msgspec.Meta(description="For which type of device it is.")] = ""
+    status: Annotated[Word, msgspec.Meta(description="What it last said of itself: READY.")] = ""
+    endpoint: Annotated[Word, msgspec.Meta(description="Where it serves, on the agent's own host.")] = ""
 
 
 class StatusTold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a device is doing."""
 
-    address: Word
-    health: Literal["Healthy", "Degraded", "Unknown"]
-    driver: Word | None = None
+    address: Annotated[Word, msgspec.Meta(description="Which device.")]
+    health: Annotated[Literal["Healthy", "Degraded", "Unknown"], msgspec.Meta(description="How it is doing.")]
+    driver: Annotated[Word | None, msgspec.Meta(description="The driver that says so.")] = None
 
 
 class UsageTold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How much a device is used; broadcast, and kept nowhere."""
 
-    address: Word
-    metrics: dict[Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9_]{0,63}$")], float]
+    address: Annotated[Word, msgspec.Meta(description="Which device.")]
+    metrics: Annotated[
+        dict[Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9_]{0,63}$")], float],
+        msgspec.Meta(description="What its driver can read, by name."),
+    ]
 
 
 class CheckInGiven(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How the host is: its facts where they changed, and their fingerprint."""
 
-    agent_version: Word
-    boot_id: Word
-    epoch: Number
-    sequence: Number
-    fingerprint: Word
-    sent_at: Word = ""
-    facts: msgspec.Raw = msgspec.Raw()
-    drivers: list[DriverTold] = []
-    status: list[StatusTold] = []
-    usage: list[UsageTold] = []
-    unread: list[Annotated[str, msgspec.Meta(max_length=4096)]] = []
+    agent_version: Annotated[Word, msgspec.Meta(description="The agent's release.")]
+    boot_id: Annotated[Word, msgspec.Meta(description="The kernel's own, new with each boot.")]
+    epoch: Annotated[Number, msgspec.Meta(description="Rises with each start of the agent.")]
+    sequence: Annotated[Number, msgspec.Meta(description="Rises with each check-in of an epoch, from 1.")]
+    fingerprint: Annotated[Word, msgspec.Meta(description="Of the facts, also where they are left out.")]
+    sent_at: Annotated[Word, msgspec.Meta(description="By the agent's clock, RFC 3339; for people alone.")] = ""
+    facts: Annotated[
+        msgspec.Raw, msgspec.Meta(description="What the host reports; left out while its fingerprint is the same.")
+    ] = msgspec.field(default_factory=msgspec.Raw)
+    drivers: Annotated[list[DriverTold], msgspec.Meta(description="The drivers that the agent has.")] = []
+    status: Annotated[list[StatusTold], msgspec.Meta(description="How devices are doing.")] = []
+    usage: Annotated[list[UsageTold], msgspec.Meta(description="How much devices are used.")] = []
+    unread: Annotated[
+        list[Annotated[str, msgspec.Meta(max_length=4096)]], msgspec.Meta(description="What could not be read.")
+    ] = []
 
 
 _decoder: Final = msgspec.json.Decoder(CheckInGiven)

@@ -15,6 +15,7 @@ Uuid = Annotated[
     Field(
         pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$",
         examples=["8e45a2ea-5364-4b0d-a252-bf8becaa606e"],
+        json_schema_extra={"format": "uuid"},
     ),
 ]
 

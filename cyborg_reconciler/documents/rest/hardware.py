@@ -21,7 +21,7 @@ class HardwareStatus(Answer):
 class Hardware(Answer):
     """A physical device, supported or not."""
 
-    uuid: Uuid
+    uuid: Uuid = Field(description="That of the accelerator, too, where it is one.")
     host: str = Field(description="The host that it is on.", examples=["compute-1"])
     address: str = Field(description="Where it is on that host.", examples=["0000:3b:00.0"])
     acc_specs: Specs

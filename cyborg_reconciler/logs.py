@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How is a line of the log written? As text for people or as JSON for programs, with the request that it is about.
+
+Whoever starts a process that serves takes `configuration`; everybody else logs as Python's `logging` has it, and gives
+what programs are to find as ``extra={"fields": {...}}``. Writes to standard error.
+"""
+
+import json
+import logging
+import re
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from cyborg_reconciler.tracing import REQUEST_ID
+
+#: What could make one line look like two, or order a terminal about: what callers send is in the log as well.
+CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+def configuration(log_format: str) -> dict[str, Any]:
+    """Return what `logging.config.dictConfig` (and gunicorn) take, so that all goes to standard error in one format.
+
+    *log_format*: ``text`` or ``json``.
+    """
+    formatter = JsonFormatter if log_format == "json" else TextFormatter
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"ours": {"()": formatter}},
+        "handlers": {
+            "stderr": {"class": "logging.StreamHandler", "formatter": "ours", "stream": "ext://sys.stderr"},
+        },
+        "root": {"level": "INFO", "handlers": ["stderr"]},
+        "loggers": {
+            # Gunicorn gives this one a handler of its own, which goes when it is named here.
+            "gunicorn.error": {"handlers": [], "propagate": True},
+            "alembic.runtime.plugins": {"level": "WARNING"},
+        },
+    }
+
+
+class TextFormatter(logging.Formatter):
+    """One line: time, level, process, logger, request, message, and the fields as ``name=value``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line; those of a traceback follow, and are indented."""
+        fields = fields_of(record)
+        head = [time_of(record), f"{record.levelname:7}", f"[{record.process}]", f"{record.name}:"]
+        named = [f"[{fields.pop('request_id')}]"] if "request_id" in fields else []
+        words = [*head, *named, record.getMessage(), *(f"{name}={value}" for name, value in fields.items())]
+        lines = [" ".join(words), *(f"  {line}" for line in trace_of(self, record).splitlines())]
+        return "\n".join(map(escaped, lines))
+
+
+class JsonFormatter(logging.Formatter):
+    """One object of JSON a line: time, level, logger, process, message, request_id, the fields, traceback."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        told = {
+            "time": time_of(record),
+            "level": record.levelname,
+            "logger": record.name,
+            "process": record.process,
+            "message": record.getMessage(),
+            **fields_of(record),
+        }
+        trace = trace_of(self, record)
+        return json.dumps({**told, **({"traceback": trace} if trace else {})}, default=str)
+
+
+def fields_of(record: logging.LogRecord) -> dict[str, Any]:
+    """Return what a program is to find in the line beside the message: the request that it is about comes first."""
+    request_id = REQUEST_ID.get()
+    return {**({"request_id": request_id} if request_id else {}), **getattr(record, "fields", {})}
+
+
+def time_of(record: logging.LogRecord) -> str:
+    """Return when it was, in UTC, to the millisecond."""
+    text = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")
+
+
+def trace_of(formatter: logging.Formatter, record: logging.LogRecord) -> str:
+    """Return the traceback of what is told of; empty where there is none."""
+    return formatter.formatException(record.exc_info) if record.exc_info and record.exc_info[0] else ""
+
+
+def escaped(line: str) -> str:
+    r"""Return *line* with everything that is not to be written as it is in Python's spelling.
+
+    >>> escaped("one\ntwo")
+    'one\\ntwo'
+    """
+    return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), line)

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What does a line of the log look like, for people and for programs?"""
+
+import json
+import logging
+import sys
+
+import pytest
+
+from cyborg_reconciler.logs import JsonFormatter, TextFormatter, configuration
+from cyborg_reconciler.tracing import REQUEST_ID
+
+REQUEST = "req-6f2d1f2e-3b0c-4c1e-9a53-0d0f6f1f8c11"
+
+
+@pytest.fixture
+def request_id():
+    token = REQUEST_ID.set(REQUEST)
+    yield REQUEST
+    REQUEST_ID.reset(token)
+
+
+def record(message, *args, fields=None, exc_info=None):
+    made = logging.LogRecord("cyborg_reconciler.test", logging.INFO, __file__, 1, message, args, exc_info)
+    made.created, made.process = 1767614400.123, 42
+    if fields:
+        made.fields = fields
+    return made
+
+
+def test_a_line_for_people_has_the_request_and_the_fields(request_id):
+    line = TextFormatter().format(record("answered %d", 5, fields={"status": 200}))
+    assert line == f"2026-01-05T12:00:00.123Z INFO    [42] cyborg_reconciler.test: [{REQUEST}] answered 5 status=200"
+
+
+def test_a_line_for_programs_is_one_object(request_id):
+    assert json.loads(JsonFormatter().format(record("answered %d", 5, fields={"status": 200}))) == {
+        "time": "2026-01-05T12:00:00.123Z",
+        "level": "INFO",
+        "logger": "cyborg_reconciler.test",
+        "process": 42,
+        "message": "answered 5",
+        "request_id": REQUEST,
+        "status": 200,
+    }
+
+
+def test_what_is_done_for_nobodys_request_names_none():
+    assert "req-" not in TextFormatter().format(record("looked"))
+    assert "request_id" not in json.loads(JsonFormatter().format(record("looked")))
+
+
+@pytest.mark.parametrize("formatter", [TextFormatter(), JsonFormatter()])
+def test_what_a_caller_sends_makes_neither_a_second_line_nor_an_order_to_the_terminal(formatter):
+    sent = "/x\n2026-01-05T12:00:00.000Z INFO forged\x1b[2J\u2028\x9b\udcff"
+    line = formatter.format(record("%s", sent, fields={"path": sent}))
+    assert line.isprintable()
+    line.encode()
+
+
+def fail():
+    message = "in two\nlines"
+    raise ValueError(message)
+
+
+@pytest.fixture
+def failure():
+    try:
+        fail()
+    except ValueError:
+        return sys.exc_info()
+
+
+def test_a_traceback_is_indented_for_people_and_a_field_for_programs(failure):
+    first, *others = TextFormatter().format(record("failed", exc_info=failure)).splitlines()
+    assert first.endswith("failed")
+    assert all(line.startswith("  ") for line in others)
+    told = json.loads(JsonFormatter().format(record("failed", exc_info=failure)))
+    assert told["traceback"].endswith("ValueError: in two\nlines")
+
+
+@pytest.mark.parametrize(("log_format", "formatter"), [("text", TextFormatter), ("json", JsonFormatter)])
+def test_the_format_is_chosen_by_a_word(log_format, formatter):
+    assert configuration(log_format)["formatters"]["ours"]["()"] is formatter
