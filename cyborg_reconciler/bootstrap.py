@@ -128,11 +128,13 @@ class Site:
 
     Attributes:
         settle: is given the end of each pass, to note what has become of what was asked for.
+        listen: marks the agents that were not heard for too long.
     """
 
     ports: Ports
     queue: Queue
     settle: Callable[[Survey], None]
+    listen: Callable[[], object] = tuple
 
 
 @contextmanager
@@ -160,7 +162,9 @@ def open_site(settings: Settings, target: Target, interval_s: float) -> Iterator
             offering.record(seen)
             settling.settle(seen)
 
-        yield Site(ports, work, settle)
+        terms = AgentTerms(settings.heartbeat_interval_s)
+        agents = Agents(journal.agents(), Saver(journal.agents(), SaveOut()), ports.clock, terms)
+        yield Site(ports, work, settle, agents.listen)
 
 
 @contextmanager

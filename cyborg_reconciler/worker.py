@@ -23,6 +23,8 @@ from cyborg_reconciler.work_stores import QueueItem
 
 #: How often the queue and the policies are looked at.
 POLL_S: Final = 0.5
+#: How often it is asked which agents have fallen silent.
+LISTEN_S: Final = 10.0
 #: Hosts that are looked at together: between two such portions of a pass over all hosts the queue is served.
 MOST_AT_ONCE: Final = 200
 #: After a first failure; twice that after each further one, up to the interval.
@@ -59,6 +61,7 @@ class Loop:
     _stamp: str = ""
     _pass_at_s: float = float("-inf")
     _serve_at_s: float = float("-inf")
+    _listen_at_s: float = float("-inf")
     _failed_passes: int = 0
     _failed_serves: int = 0
     _is_broken: bool = False
@@ -74,10 +77,21 @@ class Loop:
             AlreadyRunningError: another process has begun to change the hosts, while the journal's server was away.
         """
         while not self.options.stop():
+            self._listen()
             if self.now_s() >= self._pass_at_s or self._read_stamp() != self._stamp:
                 self.look_at_all()
             elif not self.serve():
                 wait(POLL_S)
+
+    def _listen(self) -> None:
+        """Have agents that were not heard for too long marked as silent; they are heard again by themselves."""
+        if self.now_s() < self._listen_at_s:
+            return
+        self._listen_at_s = self.now_s() + LISTEN_S
+        try:
+            self.site.listen()
+        except JournalError as exc:
+            self.audience.say(f"{exc.line()} (agents that fall silent are not seen meanwhile)")
 
     def _read_stamp(self) -> str:
         """Return the stamp of what is declared; the last one where it cannot be had just now."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from cyborg_reconciler.errors import SettingsInvalidError
 from cyborg_reconciler.logs import configuration
-from cyborg_reconciler.settings import PREFIX, read_settings
+from cyborg_reconciler.settings import read_settings
 from cyborg_reconciler_api import reload as again
 
 try:
@@ -26,7 +26,7 @@ wsgi_app = "cyborg_reconciler_api.wsgi:create()"
 bind = "127.0.0.1:6670"
 worker_class = "gthread"
 workers = 2
-threads = 4
+threads = _settings.threads
 # A request that takes longer has hung; event streams end after 30 s by themselves.
 timeout = 60
 graceful_timeout = 30
@@ -59,10 +59,9 @@ def on_starting(server: Any) -> None:  # noqa: ANN401 - gunicorn has no types
     server.metrics_folder = tempfile.mkdtemp(prefix="cyborg-reconciler-metrics-", dir=runtime or None)
 
 
-def post_fork(server: Any, worker: Any) -> None:  # noqa: ANN401 - gunicorn has no types
-    """Tell a new worker of the folder, before it imports the library that counts, and how many threads it has."""
+def post_fork(server: Any, _worker: object) -> None:  # noqa: ANN401 - gunicorn has no types
+    """Tell a new worker of the folder, before it imports the library that counts."""
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = server.metrics_folder
-    os.environ[f"{PREFIX}THREADS"] = str(worker.cfg.threads)
 
 
 def child_exit(server: Any, worker: Any) -> None:  # noqa: ANN401 - gunicorn has no types

@@ -18,7 +18,7 @@ from cyborg_reconciler.documents.base import Name
 from cyborg_reconciler.documents.rest.accelerator import SPEC_KEYS
 from cyborg_reconciler.documents.rest.base import HostName, Problem, Uuid
 from cyborg_reconciler_api.errors import PROBLEM, RETRY_AFTER_S
-from cyborg_reconciler_api.operation import CHANGING, JSON, Operation, Table, operations_of
+from cyborg_reconciler_api.operation import CHANGING, EVENT_STREAM, JSON, Operation, Table, operations_of
 from cyborg_reconciler_api.parsing import MAX_BODY_BYTES
 
 VERSION: Final = "3.1.0"
@@ -113,6 +113,9 @@ SECURITY: Final[Mapping[str, dict[str, Any]]] = {
         "description": "The token of an agent's host; to look itself up, the one that it was given to enrol with.",
     },
 }
+
+#: What a stream of events looks like.
+STREAM_SAMPLE: Final = 'retry: 1000\n\nid: 4711\ndata: {"number":4711,"kind":"PolicyCreated"}\n\n: still here\n\n'
 
 SUCCESS: Final[Mapping[int, str]] = {
     200: "this is what was asked for",
@@ -294,6 +297,8 @@ def _answer(
         found["content"] = {one.produces: _content({"type": "string"}, one.sample.answer)}
     elif one.answer is not None:
         found["content"] = {JSON: _content(references[operation_id(one), "answer"], one.sample.answer)}
+    if one.is_stream:
+        found["content"][EVENT_STREAM] = _content({"type": "string"}, STREAM_SAMPLE)
     return found
 
 

@@ -6,7 +6,7 @@ Reads the configuration file and the certificates' files.
 """
 
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from cyborg_reconciler.errors import ReconcilerError, SettingsInvalidError
@@ -14,8 +14,9 @@ from cyborg_reconciler.settings import Settings, read_settings
 
 
 class Configuration(Protocol):
-    """What of gunicorn's configuration is about TLS; the names are gunicorn's."""
+    """What of gunicorn's configuration matters here; the names are gunicorn's."""
 
+    threads: int
     certfile: str | None
     keyfile: str | None
     ca_certs: str | None
@@ -50,7 +51,7 @@ def read(configuration: Configuration) -> None:
     Raises:
         ReconcilerError: one cannot; what was read before is still there.
     """
-    settings = read_settings()
+    settings = replace(read_settings(), threads=configuration.threads)  # whoever said so
     if configuration.certfile is None and (configuration.keyfile or configuration.ca_certs):
         raise SettingsInvalidError(wanted="a certificate", found="a key or a CA alone", remedy="set tls_cert as well")
     context = make_context(configuration) if configuration.certfile else None

@@ -102,7 +102,7 @@ def open_world(folder: Path):
     tree.mkdir()
     (tree / "site.yml").write_text(POLICY, encoding="utf-8")
     state = folder / "state"
-    with serving(state, "--auth", "none", "--threads", "8") as server, open_stores(Settings(state)) as stores:
+    with serving(state, "--auth", "none", "--threads", "16") as server, open_stores(Settings(state)) as stores:
         yield World(server, stores, tree, state, facts)
 
 

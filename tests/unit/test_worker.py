@@ -14,6 +14,7 @@ from cyborg_reconciler.errors import (
     AlreadyRunningError,
     DeclarationsInvalidError,
     ExecutionError,
+    JournalError,
     JournalLockedError,
     Problem,
 )
@@ -60,10 +61,16 @@ class Bench:
         self.queue = self.world.journal.work()
         self.stopped, self.waited_s = False, 0.0
         self.settled = []
-        site = Site(self.world.ports, self.queue, self.settled.append)
+        self.listened_s, self.deaf = [], False
+        site = Site(self.world.ports, self.queue, self.settled.append, self.listen)
         self.listener = Listener()
         options = worker.Options(stop=lambda: self.stopped)
         self.loop = Loop(site, options, interval_s, self.listener, now_s=lambda: self.waited_s)
+
+    def listen(self):
+        self.listened_s.append(self.waited_s)
+        if self.deaf:
+            raise JournalError(wanted="the journal", found="it is away")
 
     @property
     def looks(self):
@@ -299,3 +306,11 @@ def test_the_width_of_a_wave_is_that_of_the_whole_pool_whoever_is_looked_at():
     bench.enqueue("a", "b")
     assert bench.loop.serve()
     assert [sorted(plan.hosts) for plan in bench.world.executor.applied] == [["a", "b"]]
+
+
+def test_agents_are_listened_for_all_the_time_and_a_journal_that_is_away_ends_nothing():
+    bench = Bench("a")
+    bench.deaf = True
+    bench.until(45)
+    assert bench.listened_s == [0.0, 10.0, 20.0]
+    assert any("fall silent" in line for line in bench.listener.lines)

@@ -41,7 +41,9 @@ class DatabaseAllocations:
             if _version(_read(connection, consumer)) != _version(seen):
                 raise _overtaken(consumer)
             _check_room(connection, consumer, amounts)
-            connection.execute(delete(allocations).where(_columns.consumer == consumer))
+            if seen is not None:  # what was seen and nothing else: another may have come, of other accelerators
+                is_seen = (_columns.consumer == consumer) & (func.coalesce(_columns.version, 0) == seen.version)
+                connection.execute(delete(allocations).where(is_seen))
             rows = [_row(consumer, accelerator, amount, event) for accelerator, amount in amounts.items()]
             if rows:
                 connection.execute(allocations.insert(), rows)
@@ -49,7 +51,7 @@ class DatabaseAllocations:
             found = connection.execute(
                 update(allocations).where(_columns.consumer == consumer).values(version=version)
             ).rowcount
-            if found != len(rows):  # somebody else gave it something meanwhile, of other accelerators
+            if found != len(rows):  # such a one did
                 raise _overtaken(consumer)
         return Allocations(consumer, amounts, version, event.at)
 

@@ -30,14 +30,14 @@ class AllocationsGiven(Request):
 class Allocation(Answer):
     """So much of an accelerator."""
 
-    accelerator: Uuid
+    accelerator: Uuid = Field(description="The accelerator's uuid.")
     amount: int = Field(description="How many of its units.", examples=[1])
 
 
 class AllocationsShown(Answer):
     """All that a consumer has."""
 
-    consumer: Uuid
+    consumer: Uuid = Field(description="Who has it: a VM, say.")
     allocations: list[Allocation]
     created_at: Time
     links: list[Link]

@@ -39,7 +39,7 @@ class HostShown(Answer):
     """A compute node, and where it stands."""
 
     name: str = Field(description="As the inventory has it.", examples=["compute-1"])
-    uuid: Uuid
+    uuid: Uuid = Field(description="Its own, from when it was first seen.")
     sync: SyncName = Field(description="Whether it is as declared.", examples=["Synced"])
     health: HealthName = Field(description="How it is doing.", examples=["Healthy"])
     phase: PhaseName = Field(description="Where in a change it is.", examples=["Idle"])
@@ -49,10 +49,10 @@ class HostShown(Answer):
     generation: int = Field(description="Rises with each change of what is desired of it.", examples=[3])
     conditions: list[ConditionShown]
     fingerprint: str = Field(description="Of its newest facts.", examples=["9c1e…"])
-    facts_received_at: Time | None = Field(description="When its newest facts came in.")
-    observed_at: Time | None = Field(description="When it was last looked at.")
-    changed_at: Time | None = Field(description="When something of it last changed.")
-    agent_seen_at: Time | None = Field(description="When its agent was last heard.")
+    facts_received_at: Time | None = Field(description="When its newest facts came in; they may have been unchanged.")
+    observed_at: Time | None = Field(description="When it was last compared with what is declared.")
+    changed_at: Time | None = Field(description="When it was last changed.")
+    agent_seen_at: Time | None = Field(description="When its agent was last heard, where it has one.")
     groups: list[str] = Field(description="Its groups in the inventory.", examples=[["crypto"]])
     labels: dict[str, str] = Field(description="Its labels in the inventory.", examples=[{"pool": "crypto"}])
     links: list[Link]
@@ -68,7 +68,7 @@ class HostList(Answer):
 class Backend(Answer):
     """One driver on one host."""
 
-    uuid: Uuid
+    uuid: Uuid = Field(description="Made of the host's uuid and the driver's name.")
     host: str = Field(description="The host.", examples=["compute-1"])
     driver: str = Field(description="The driver.", examples=["intel-qat"])
     health: HealthName = Field(description="That of the worst of its accelerators.", examples=["Healthy"])
@@ -126,14 +126,14 @@ class RunHost(Answer):
 
     host: str = Field(description="The host.", examples=["compute-1"])
     status: str = Field(description="running, or what came out.", examples=["applied"])
-    ended_at: Time | None = Field(description="When it ended; null while it goes on.")
+    ended_at: Time | None = Field(description="When it ended.")
     outcome: OutcomeShown | None
 
 
 class RunListed(Answer):
     """An execution."""
 
-    uuid: Uuid
+    uuid: Uuid = Field(description="Its own.")
     plan_uuid: Uuid | None = Field(description="What it carries out.")
     status: str = Field(
         description="running, applied, failed or interrupted; pending or cancelled, of one that was asked for.",
@@ -141,8 +141,8 @@ class RunListed(Answer):
     )
     message: str = Field(description="Why one that was asked for waits, or failed.", examples=[""])
     started_at: Time
-    ended_at: Time | None = Field(description="When it ended; null while it goes on.")
-    cancel_requested_at: Time | None = Field(description="When somebody asked to cancel it.")
+    ended_at: Time | None = Field(description="When it ended.")
+    cancel_requested_at: Time | None = Field(description="Since when somebody wants it to end.")
     cancel_requested_by: str | None = Field(description="Who wants it to end.", examples=[None])
     outcomes: dict[str, int] = Field(description="How many hosts came out how.", examples=[{"applied": 3}])
     links: list[Link]

@@ -77,7 +77,7 @@ class PlannedHost(Answer):
     sync: str | None = Field(None, description="Whether it is as declared.", examples=["OutOfSync"])
     health: str | None = Field(None, description="How it is doing.", examples=["Progressing"])
     phase: str | None = Field(None, description="Planned, PendingApproval, or Idle.", examples=["PendingApproval"])
-    facts_received_at: Time | None = Field(None, description="When its newest facts came in.")
+    facts_received_at: Time | None = Field(None, description="When the facts that it was made from came in.")
     actions: list[PlanAction] | None = Field(None, description="What would be done.")
     waits: list[PlanWait] | None = Field(None, description="What waits, and why.")
     unknown_fields: list[dict[str, Any]] | None = Field(
@@ -88,12 +88,12 @@ class PlannedHost(Answer):
 class Plan(Answer):
     """What would be done on some hosts."""
 
-    uuid: Uuid
+    uuid: Uuid = Field(description="Its own.")
     created_at: Time
     created_by: str | None = Field(description="Who asked for it; null: a run made it for itself.", examples=["admin"])
     allow_reboot: bool | None = Field(description="Reboots are planned whatever the pools say.", examples=[False])
     policies_digest: str = Field(description="Of what was declared.", examples=["e3b0…"])
-    approved_at: Time | None = Field(description="When it was approved.")
+    approved_at: Time | None = Field(description="When somebody agreed to it.")
     approved_by: str | None = Field(description="Who agreed to it.", examples=["admin"])
     hosts: list[PlannedHost]
     summary: dict[str, int] | None = Field(None, description="Counts.", examples=[{"hosts": 1, "change": 1}])

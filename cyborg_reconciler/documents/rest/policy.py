@@ -38,7 +38,7 @@ class PolicyGiven:
 class PolicyBody:
     """What a policy in a request must be."""
 
-    def validate_json(self, data: bytes, /) -> PolicyGiven:
+    def validate_json(self, data: bytes | str, /) -> PolicyGiven:
         """Return the policy.
 
         Raises:
@@ -66,7 +66,7 @@ class PolicyBody:
         return TypeAdapter(AcceleratorPolicy).json_schema(ref_template=ref_template)
 
 
-def _decode(data: bytes) -> Any:  # noqa: ANN401 - any JSON value
+def _decode(data: bytes | str) -> Any:  # noqa: ANN401 - any JSON value
     """Return what *data* says.
 
     Raises:
@@ -84,7 +84,9 @@ def _decode(data: bytes) -> Any:  # noqa: ANN401 - any JSON value
         twice.append(FieldError("$", f"{word} is no JSON"))
 
     try:
-        value = json.loads(data.decode(), object_pairs_hook=pairs, parse_constant=refuse)
+        value = json.loads(
+            data if isinstance(data, str) else data.decode(), object_pairs_hook=pairs, parse_constant=refuse
+        )
     except (ValueError, RecursionError) as exc:
         raise RequestInvalidError("the body", [FieldError("$", "is not JSON, or is nested too deep")]) from exc
     if twice:
@@ -122,8 +124,8 @@ class Policy(Answer):
         description="The tree's file that has one of this name too: nothing is reconciled until one of them is gone."
     )
     policy: dict[str, Any] = Field(description="The document, as it stands in YAML.")
-    created_at: Time | None = Field(description="When it was made; null of what a tree declares.")
-    updated_at: Time | None = Field(description="When it last changed; null of what a tree declares.")
+    created_at: Time | None = Field(description="When it was declared, where the API has it.")
+    updated_at: Time | None = Field(description="When it was last changed, where the API has it.")
     links: list[Link]
 
 
