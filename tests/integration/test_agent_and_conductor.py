@@ -14,7 +14,7 @@ from cyborg_reconciler.simulation import nic_1, write_tree
 from tests.integration.agent_support import AgentProcess
 from tests.integration.api_support import serving, until
 
-pytestmark = pytest.mark.xdist_group("api")
+pytestmark = pytest.mark.xdist_group("agent_and_conductor")
 
 OPERATOR = Caller("operator", Role.ADMIN)
 PORT = "0000:ca:00.1"

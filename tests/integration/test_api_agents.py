@@ -32,7 +32,7 @@ from tests.integration.api_support import Server, problem, serving
 
 OPERATOR = Caller("operator", Role.ADMIN)
 
-pytestmark = pytest.mark.xdist_group("api")
+pytestmark = pytest.mark.xdist_group("api_agents")
 
 
 @dataclass

@@ -15,7 +15,7 @@ import pytest
 
 from tests.integration.api_support import serving
 
-pytestmark = [pytest.mark.xdist_group("api"), pytest.mark.slow]
+pytestmark = [pytest.mark.xdist_group("api_any_input"), pytest.mark.slow]
 
 #: How many random examples all operations together have, beside those at the edges of their schemas.
 EXAMPLES = 150
