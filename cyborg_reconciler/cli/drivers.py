@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands of Cyborg's generic driver, over the API: which drivers and services there are, and who is to have them.
+
+Source: Cyborg's generic driver proposal of the Pike release.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import quote
+
+import click
+from rich.text import Text
+
+from cyborg_reconciler.cli.common import DONE, FAILED, console, errors_console, put_json, with_output
+from cyborg_reconciler.cli.remote import Remote, ServerError, with_server
+from cyborg_reconciler.cli.tables import plain_table
+
+Row = Mapping[str, Any]
+
+BACKENDS: Final = "/v1/backends"
+
+
+def _show(output: str, rows: Sequence[Row], columns: Sequence[str]) -> None:
+    if output == "json":
+        put_json(list(rows))
+    elif not rows:
+        console().print("none")
+    else:
+        table = plain_table(*columns)
+        for row in rows:
+            table.add_row(*(Text("" if row.get(name) is None else str(row[name])) for name in columns))
+        console().print(table)
+
+
+@click.command("driver-list", short_help="The drivers that there are.")
+@with_output
+@with_server
+def driver_list(*, remote: Remote, output: str) -> int:
+    """List the drivers of the catalogue, and how many hosts have devices of theirs.
+
+    \b
+    Example:
+      cyborg-reconciler driver-list
+    """
+    hosts: dict[str, set[str]] = {}
+    for backend in remote.pages(BACKENDS, "backends", {"limit": 1000}):
+        hosts.setdefault(backend["driver"], set()).add(backend["host"])
+    rows = [
+        {
+            "driver": one["name"],
+            "type": one["driver"]["spec"]["device_type"],
+            "hosts": len(hosts.get(one["name"], ())),
+            "from": one["file"],
+        }
+        for one in remote.pages("/v1/drivers", "drivers", {})
+    ]
+    _show(output, rows, ("driver", "type", "hosts", "from"))
+    return DONE
+
+
+@click.command("service-list", short_help="What the backends offer: each driver on each host.")
+@click.option("--host", help="Only on this host.")
+@with_output
+@with_server
+def service_list(*, remote: Remote, output: str, host: str | None) -> int:
+    """List what each backend offers; a backend is one driver on one host.
+
+    \b
+    Example:
+      cyborg-reconciler service-list --host compute-7
+    """
+    rows = [
+        {"backend": backend["uuid"], "host": backend["host"], "driver": backend["driver"], **service}
+        for backend in remote.pages(BACKENDS, "backends", {"host": host})
+        for service in remote("GET", f"{BACKENDS}/{backend['uuid']}/services").document["services"]
+    ]
+    _show(output, rows, ("host", "driver", "device_type", "acc_type", "accelerators", "ready", "num"))
+    return DONE
+
+
+@click.command("discover-services", short_help="Have hosts looked at again.")
+@click.option("--host", help="Only this host.")
+@click.option("--driver", help="Only the devices of this driver, where the host has an agent.")
+@with_server
+def discover_services(*, remote: Remote, host: str | None, driver: str | None) -> int:
+    """Have all hosts, or one, looked at again: by their agents, or by Ansible where they have none.
+
+    \b
+    Examples:
+      cyborg-reconciler discover-services
+      cyborg-reconciler discover-services --host compute-7
+    """
+    if driver and not host:
+        raise click.UsageError("--driver needs --host", click.get_current_context())
+    path = (
+        "/v1/discovery" if host is None else f"{_host(host)}{f'/drivers/{quote(driver)}' if driver else ''}/discovery"
+    )
+    remote("POST", path)
+    console().print(f"{host or 'all hosts'}: it has begun")
+    return DONE
+
+
+def _host(name: str) -> str:
+    return f"/v1/hosts/{quote(name, safe='')}"
+
+
+def _asking(wish: str, done: str, *, versions: bool) -> Callable[[Callable[..., int]], click.Command]:
+    """Make the command that asks for *wish* on one host, or on all that have devices of the driver."""
+
+    def make(described: Callable[..., int]) -> click.Command:
+        def ask(*, remote: Remote, output: str, driver_id: str, host: str | None, version: str | None = None) -> int:
+            hosts = [host] if host else _hosts_of(remote, driver_id)
+            if not hosts:
+                errors_console().print(f"no host has a device of the driver {driver_id}; name one with --host")
+                return FAILED
+            asked, failed = [], 0
+            for name in hosts:
+                path = f"{_host(name)}/drivers/{quote(driver_id, safe='')}/{wish}"
+                try:
+                    asked.append(remote("POST", path + (f"?version={quote(version)}" if version else "")).document)
+                except ServerError as exc:
+                    if host:
+                        raise
+                    failed += 1
+                    errors_console().print(f"{name}: {exc.line()}")
+            rows = [{**one, "run": one["uuid"]} for one in asked]
+            _show(output, rows, ("host", "driver", "state", "version", "status", "run"))
+            return FAILED if failed else DONE
+
+        ask.__doc__ = described.__doc__
+        command: Callable[..., int] = with_output(with_server(ask))
+        command = click.option("--host", help="On this host alone.")(command)
+        if versions:
+            command = click.option("--version", help="In this version.")(command)
+        command = click.argument("driver_id")(command)
+        return click.command(f"{wish}-driver", short_help=f"Have a driver {done}.")(command)
+
+    return make
+
+
+def _hosts_of(remote: Remote, driver: str) -> list[str]:
+    """Return the hosts that have devices of *driver*."""
+    return sorted({one["host"] for one in remote.pages(BACKENDS, "backends", {"driver": driver, "limit": 1000})})
+
+
+@_asking("install", "installed", versions=True)
+def install_driver() -> int:
+    """Have the driver DRIVER_ID installed on a host, or on every host that has devices of it.
+
+    It is declared, and carried out by the host's next pass as its pool and approvals let it; `history` has the runs.
+
+    \b
+    Examples:
+      cyborg-reconciler install-driver virtio-crypto
+      cyborg-reconciler install-driver edu --host compute-7 --version 1.0
+    """
+    return DONE
+
+
+@_asking("uninstall", "taken away", versions=False)
+def uninstall_driver() -> int:
+    """Have the driver DRIVER_ID taken away from a host, or from every host that has devices of it.
+
+    \b
+    Example:
+      cyborg-reconciler uninstall-driver edu --host compute-7
+    """
+    return DONE
+
+
+@_asking("update", "brought to a version", versions=True)
+def update_driver() -> int:
+    """Have the driver DRIVER_ID brought to a version on a host, or on every host that has devices of it.
+
+    \b
+    Example:
+      cyborg-reconciler update-driver edu --version 1.1
+    """
+    return DONE

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands of the generic driver, over the API of a server that has looked at two hosts."""
+
+import pytest
+
+from tests.integration.api_world import open_world
+from tests.integration.console import call
+
+pytestmark = pytest.mark.xdist_group("cli_drivers")
+
+HOSTS = ["compute-1", "compute-2"]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    with open_world(tmp_path_factory.mktemp("drivers")) as world:
+        world.look(*HOSTS)
+        yield world
+
+
+@pytest.fixture
+def ask(world):
+    """Runs a command about the server."""
+    return lambda *arguments: call(*arguments, "--server", world.server.url)
+
+
+def backed(world):
+    """A driver that the hosts have devices of."""
+    return world("GET", "/v1/backends").json()["backends"][0]["driver"]
+
+
+def test_drivers_are_listed_with_the_hosts_that_have_their_devices(ask, world):
+    rows = {row["driver"]: row for row in ask("driver-list", "-o", "json").data}
+    assert rows["virtio-crypto"]["type"] == "CRYPTO"
+    assert rows[backed(world)]["hosts"] == len(HOSTS)
+    assert rows["edu"]["from"].endswith("site.yml")
+    assert ask("driver-list").output.splitlines()[0].split() == ["driver", "type", "hosts", "from"]
+
+
+def test_services_are_those_of_each_driver_on_each_host(ask):
+    rows = ask("service-list", "--host", "compute-1", "-o", "json").data
+    assert {row["host"] for row in rows} == {"compute-1"}
+    assert all(row["accelerators"] >= 1 for row in rows)
+    assert rows
+
+
+def test_a_driver_is_asked_for_on_one_host_and_on_all_that_have_devices_of_it(ask, world):
+    (one,) = ask("install-driver", "virtio-crypto", "--host", "compute-1", "-o", "json").data
+    assert (one["host"], one["state"], one["status"]) == ("compute-1", "present", "pending")
+    everywhere = ask("update-driver", backed(world), "-o", "json").data
+    assert [row["host"] for row in everywhere] == HOSTS
+    (gone,) = ask("uninstall-driver", "virtio-crypto", "--host", "compute-1", "-o", "json").data
+    assert gone["state"] == "absent"
+
+
+def test_what_cannot_be_asked_for_is_said_in_a_line(ask):
+    nobody = ask("install-driver", "edu")
+    assert (nobody.code, nobody.errors.strip()) == (
+        1,
+        "no host has a device of the driver edu; name one with --host",
+    )
+    unknown = ask("install-driver", "virtio-crypto", "--host", "nowhere")
+    assert (unknown.code, "nowhere" in unknown.last_error) == (1, True)
+
+
+def test_hosts_are_looked_at_again(ask):
+    assert ask("discover-services", "--host", "compute-1").output == "compute-1: it has begun\n"
+    assert ask("discover-services").code == 0
+    assert ask("discover-services", "--host", "nowhere").code == 1
+    assert ask("discover-services", "--driver", "pci").code == 1
