@@ -59,7 +59,7 @@ def list_(*, remote: Remote, output: str, attached: bool | None, **filters: str 
       cyborg-reconciler accelerator list --type CRYPTO --state ready --free
       cyborg-reconciler accelerator list --host compute-7 --output json
     """
-    given = {**filters, "attached": None if attached is None else str(attached).lower()}
+    given = {**filters, "attached": None if attached is None else str(attached).lower(), "sort": "host"}
     _show(output, list(remote.pages(ACCELERATORS, "accelerator", given)))
     return DONE
 

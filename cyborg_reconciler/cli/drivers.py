@@ -50,7 +50,7 @@ def driver_list(*, remote: Remote, output: str) -> int:
             "driver": one["name"],
             "type": one["driver"]["spec"]["device_type"],
             "hosts": len(hosts.get(one["name"], ())),
-            "from": one["file"],
+            "from": one["file"] or "shipped",
         }
         for one in remote.pages("/v1/drivers", "drivers", {})
     ]

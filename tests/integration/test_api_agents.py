@@ -321,6 +321,22 @@ class TestDiscovery:
         agent.check_in(facts=other_facts(site.facts))
         assert site.server("GET", f"/v1/accelerators/{gpu['uuid']}").json()["acc_status"]["health"] != "Missing"
 
+    def test_a_pf_that_gets_vfs_is_withdrawn_and_not_missing(self, site, enrolled):
+        agent = enrolled()
+        agent.check_in()
+        (gpu, *_) = [one for one in self.accelerators(site, agent) if one["acc_specs"]["device_type"] == "GPU"]
+        pf = next(one for one in site.facts["devices"] if one["address"] == gpu["attach_info"]["address"])
+        vf = {**pf, "address": "0000:3b:00.4", "physfn": pf["address"], "vf_index": 0, "total_vfs": None}
+        rest = [one for one in site.facts["devices"] if one is not pf]
+        divided = [*rest, {**pf, "num_vfs": 1, "vfs": [vf["address"]]}, vf]
+        agent.check_in(facts=other_facts(site.facts, devices=divided))
+        found = {one["attach_info"]["address"]: one for one in self.accelerators(site, agent)}
+        assert found[vf["address"]]["acc_specs"]["acc_type"] == "VF"
+        assert found[pf["address"]]["acc_status"]["health"] != "Missing"
+        agent.check_in(facts=other_facts(site.facts, devices=rest))
+        gone = {one["attach_info"]["address"]: one["acc_status"]["health"] for one in self.accelerators(site, agent)}
+        assert {gone[pf["address"]], gone[vf["address"]]} == {"Missing"}
+
     def test_one_that_was_found_is_claimed_by_name_and_what_discovery_says_stays(self, site, enrolled):
         agent = enrolled()
         agent.check_in()

@@ -163,10 +163,14 @@ def _put_accelerators(
         elif one != old:
             changed.append(one)
     for one in known.values():
-        if one.present and one.uuid not in offers and one.origin == "discovery":
+        if one.uuid in offers or one.origin != "discovery":
+            continue
+        if one.uuid in gone and one.health is not Health.MISSING:
             changed.append(replace(one, present=False, health=Health.MISSING, state="inactive"))
-            why = "is not there any more" if one.uuid in gone else "is offered by its VFs"
-            events.append(_event(at, "AcceleratorMissing", one, why))
+            events.append(_event(at, "AcceleratorMissing", one, "is not there any more"))
+        elif one.present:  # the device is: a PF that got VFs, which are offered in its place
+            changed.append(replace(one, present=False, state="inactive"))
+            events.append(_event(at, "AcceleratorWithdrawn", one, "is offered by its VFs"))
     accelerator_rows.insert(connection, _with_free_names(connection, new))
     accelerator_rows.write(connection, [replace(one, version=one.version + 1, updated_at=at) for one in changed])
     put_events(connection, events)
