@@ -66,7 +66,7 @@ class Loop:
     _failed_serves: int = 0
     _is_broken: bool = False
     _hosts: Mapping[str, Host] = field(default_factory=dict)
-    _served: dict[str, HostView] = field(default_factory=dict)
+    _served: Mapping[str, HostView] = field(default_factory=dict)
 
     def run(self, wait: Callable[[float], object]) -> None:
         """Go on until `Options.stop` says so; *wait* is called with seconds when nothing is due, and may return early.
@@ -170,7 +170,7 @@ class Loop:
         hosts = self._read_hosts()
         seen = self._survey(hosts[:MOST_AT_ONCE])
         for start in range(MOST_AT_ONCE, len(hosts), MOST_AT_ONCE):
-            self._served.clear()
+            self._served = {}
             self.serve()
             if self.options.stop():
                 break
@@ -208,7 +208,7 @@ class Loop:
             seen = self._survey(hosts)
             sizes = pool_sizes(self._hosts.values(), seen.declared)
             views = self._correct(replace(seen, pool_sizes=sizes, limited=True)).hosts
-            self._served.update(views)
+        self._served = views
         served: list[QueueItem] = []
         for item in items:
             delay_s, why = self._put_off(item, views.get(item.host))
