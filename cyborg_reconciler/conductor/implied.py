@@ -22,6 +22,9 @@ from cyborg_reconciler.ports import Declarations
 from cyborg_reconciler.stores import Accelerator, ObservedAccelerators, State
 from cyborg_reconciler.work_stores import HostDriver, HostDriverStore
 
+#: How the names of policies begin that nobody wrote.
+NOBODYS: Final = "api"
+
 #: A policy that somebody wrote always wins.
 PRIORITY: Final = 0
 
@@ -140,7 +143,7 @@ def name_of(*parts: str) -> str:
     >>> name_of("driver", "Compute_1", "qat")
     'api.driver.compute-1.qat-7108e24e'
     """
-    whole = ".".join(("api", *parts))
+    whole = ".".join((NOBODYS, *parts))
     plain = re.sub(r"[^a-z0-9.]+", "-", whole.lower())
     if plain == whole and len(plain) <= NAME_LENGTH:
         return plain

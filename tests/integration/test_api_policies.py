@@ -148,6 +148,7 @@ class TestPolicies:
                 {"metadata": {"name": "QAT"}},
                 {"$.metadata.name": "is not a name of lower-case letters, digits, - and .; write qat"},
             ),
+            ({"metadata": {"name": "api.mine"}}, {"$.metadata.name": "begins with api."}),
             ({"kind": "RolloutPool"}, {"$.kind": "the API takes AcceleratorPolicy"}),
             ({"kind": None}, {"$.kind": "is missing"}),
             (
