@@ -4,14 +4,20 @@
 All hosts are looked at once, when the worker starts, and then not for a day: what happens comes of the queue.
 """
 
+import json
 import os
 import signal
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from ansible_collections.openstack.cyborg.plugins.module_utils.facts import gather
+from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Tree
 from cyborg_reconciler.adapters.ansible import processes
 from cyborg_reconciler.adapters.database import open_journal
+from cyborg_reconciler.bootstrap import open_agents
+from cyborg_reconciler.conductor.callers import Caller, Role
+from cyborg_reconciler.settings import Settings
 from cyborg_reconciler.simulation import guest_1, qat_1
 from tests.integration.ansible_support import wait_until
 from tests.integration.api_support import problem, serving
@@ -139,6 +145,24 @@ def test_an_accelerator_that_is_set_ready_is_offered_once_verified_and_attached_
     assert (attached.status, attached.json()["attachment"]["status"]) == (200, "pending")
     wait_until(lambda: server("GET", path).json()["attachment"]["status"] == "done", LOOKS_S)
     assert server("DELETE", path).status == 204
+
+
+def test_a_host_that_only_its_agent_knows_is_looked_at_when_it_checks_in_and_asked_nothing(place):
+    guest = place.console["guest-1"]
+    guest.write(NIC, 2)
+    facts = json.loads(json.dumps(gather(Tree(str(guest.root)), connection="local")))
+    guest.write(NIC, 0)
+    with open_agents(Settings(place.console.state)) as operators:
+        minted = operators.enrol(Caller("operator", Role.ADMIN), "stray", timedelta(hours=1))
+    inventory = {"agent_version": "0.1.0", "inventory": {"hostname": "stray"}}
+    token = place.server("POST", "/v1/lookup", inventory, authorization=f"Bearer {minted}").json()["token"]
+    told = {"agent_version": "0.1.0", "boot_id": "b", "epoch": 1, "sequence": 1, "fingerprint": facts["fingerprint"]}
+    answer = place.server("POST", "/v1/heartbeat/stray", {**told, "facts": facts}, authorization=f"Bearer {token}")
+    assert answer.status == 202, answer.data
+    wait_until(lambda: place.server("GET", "/v1/hosts/stray").json()["sync"] == "OutOfSync", LOOKS_S)
+    shown = place.server("GET", "/v1/hosts/stray").json()
+    assert (shown["reason"], shown["phase"]) == ("NoConnection", "Idle")
+    assert place.console.status("stray")["observed_at"] is not None
 
 
 def test_a_worker_that_is_killed_in_the_middle_is_started_again_and_the_next_one_goes_on(place):

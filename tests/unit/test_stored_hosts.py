@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which hosts are asked, and which need not be since their agents told: over the fakes."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import msgspec
@@ -11,8 +12,11 @@ from cyborg_reconciler.adapters.stored.observer import FreshestObserver, StoredO
 from cyborg_reconciler.core.state import Health, Host, Phase, Sync
 from cyborg_reconciler.errors import InventoryUnreadableError
 from cyborg_reconciler.ports import HostRecord, Observation, Unobserved
+from cyborg_reconciler.reconcile import converge
+from cyborg_reconciler.survey import Options
 from cyborg_reconciler.testing import FakeJournal, FixedClock, FixedInventory, RecordedObserver, ignore_progress
 from tests.scenarios.story import facts_of
+from tests.unit.world import World, pool_of
 
 LIMIT = timedelta(minutes=5)
 A = Host("a")
@@ -130,3 +134,18 @@ def test_there_need_not_be_an_inventory_where_agents_report_and_none_was_named(f
         KnownHosts(none, fleet.journal, fleet.clock, LIMIT, is_optional=False).hosts()
     with pytest.raises(InventoryUnreadableError):
         KnownHosts(none, FakeJournal(), fleet.clock, LIMIT, is_optional=True).hosts()
+
+
+def test_a_change_that_was_made_is_verified_on_the_host_itself() -> None:
+    world = World("a", pools=[pool_of(approval="automatic")])
+    journal, observer = world.journal, world.observer
+    stored = StoredObserver(journal, observer.clock, LIMIT)
+    world.ports = replace(world.ports, observer=FreshestObserver(stored, observer, journal))
+    world.look()  # it is known from now on
+    journal.hear("a", observer.facts["a"].fingerprint, observer.clock.now())
+    observer.asked.clear()
+    seen = world.look()
+    assert observer.asked == [], "its agent told that it has no VFs"
+    after = converge(world.ports, seen, Options(), ignore_progress)
+    assert observer.asked == [("a",)]
+    assert after.hosts["a"].verdict.verified
