@@ -42,6 +42,9 @@ def start(command: Sequence[str], environ: Mapping[str, str], *, alone: bool = F
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:  # it ended before the kernel was asked
             os._exit(1)
+        # Whoever started us may have had some ignored, as `nohup` does; a shell could not even listen to those.
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
     return subprocess.Popen(

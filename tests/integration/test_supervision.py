@@ -30,11 +30,13 @@ HASTY = "echo up >> worker; exit 3"
 
 
 class Pair:
-    def __init__(self, folder: Path, worker: str) -> None:
+    def __init__(self, folder: Path, worker: str, *wrapped: str) -> None:
         self.folder = folder
         server = PATIENT.format(name="server", code=7)
-        command = [sys.executable, "-c", SUPERVISOR, server, worker]
-        self.process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
+        command = [*wrapped, sys.executable, "-c", SUPERVISOR, server, worker]
+        self.process = subprocess.Popen(
+            command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+        )
 
     def said_by(self, name: str) -> list[str]:
         path = self.folder / name
@@ -72,6 +74,19 @@ def test_a_worker_that_is_to_read_its_settings_anew_is_started_at_once_and_the_s
     pair.end()
     assert pair.process.stdout is not None
     assert pair.process.stdout.read() == ""
+
+
+def test_what_whoever_started_them_had_ignored_is_heard_all_the_same(tmp_path: Path) -> None:
+    pair = Pair(tmp_path, PATIENT.format(name="worker", code=0), "nohup")
+    try:
+        for name in ("server", "worker"):
+            pair.wait_for(name, "up")
+        pair.process.send_signal(signal.SIGHUP)
+        pair.wait_for("server", "up", "hup")
+        assert pair.end() == 7
+    finally:
+        pair.process.kill()
+        pair.process.communicate()
 
 
 @pytest.mark.parametrize("pair", [HASTY], indirect=True)
