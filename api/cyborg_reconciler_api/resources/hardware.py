@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The operations on hardware: what was found on hosts, and looking again. Source: Cyborg's internal API."""
 
-from typing import Annotated, Any, Final
-from urllib.parse import quote, urlencode
+from typing import Final
 
 from pydantic import Field
 
 from cyborg_reconciler.conductor.callers import Role
-from cyborg_reconciler.documents.rest.base import Request, Uuid
+from cyborg_reconciler.documents.rest.base import Uuid
 from cyborg_reconciler.documents.rest.hardware import HardwareList, Underway
+from cyborg_reconciler_api.listing import ListQuery, listed
 from cyborg_reconciler_api.operation import Call, Reply, Sample, operation
 from cyborg_reconciler_api.resources.accelerators import SPECS, UUID
 from cyborg_reconciler_api.services import Services
@@ -26,10 +26,9 @@ BEGUN: Final = '{"status":"IN-PROGRESS"}'
 UNDERWAY: Final = Sample(answer={"status": "IN-PROGRESS"})
 
 
-class HardwareQuery(Request):
+class HardwareQuery(ListQuery):
     """Which part of the list."""
 
-    limit: Annotated[int, Field(ge=1, le=1000)] = Field(100, description="How many at most.", examples=[100])
     marker: Uuid | None = Field(None, description="The uuid of the last one that is known already.")
 
 
@@ -53,17 +52,7 @@ def list_of_host(services: Services, call: Call) -> Reply:
 
 
 def _page(services: Services, call: Call, host: str) -> Reply:
-    page = services.hardware.page(host, call.query.limit, call.query.marker or "")
-    path = f"/v1/hosts/{quote(host, safe='')}/hardware" if host else "/v1/hardware"
-    given: dict[str, Any] = call.query.model_dump(exclude_unset=True)
-    links = [_link("self", path, given)]
-    if page.more:
-        links.append(_link("next", path, {**given, "marker": page.last}))
-    return Reply(f'{{"hardware":[{",".join(page.documents)}],"links":[{",".join(links)}]}}')
-
-
-def _link(rel: str, path: str, given: dict[str, Any]) -> str:
-    return f'{{"rel":"{rel}","href":"{path}{"?" if given else ""}{urlencode(given)}"}}'
+    return listed(call, "hardware", services.hardware.page(host, call.query.limit, call.query.marker or ""))
 
 
 @operation("Look at all hosts again", access=Role.MANAGER, success=202, answer=Underway, sample=UNDERWAY)
