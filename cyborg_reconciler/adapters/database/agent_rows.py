@@ -97,9 +97,9 @@ AGENT_OF: Final = AGENTS.where(
 LISTED: Final = AGENTS.where(_columns.host > bindparam("after")).order_by(_columns.host).limit(bindparam("limit"))
 
 
-def parse_agent(row: Row[Any]) -> Agent:
+def parse_agent(row: Any) -> Agent:  # noqa: ANN401 - a row as `ask` makes it
     """Return what `AGENTS` yields as what it says."""
-    return Agent(**row._mapping)  # noqa: SLF001 - how SQLAlchemy calls what is public
+    return Agent(**row._asdict())
 
 
 def put_agent(connection: Connection, agent: Agent) -> None:

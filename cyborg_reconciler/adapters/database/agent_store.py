@@ -11,9 +11,10 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Row
 
 from cyborg_reconciler.adapters.database import agent_rows, host_rows
+from cyborg_reconciler.adapters.database.asking import ask
 from cyborg_reconciler.adapters.database.declaration_rows import read_catalogue
 from cyborg_reconciler.adapters.database.discovery_rows import put_found
-from cyborg_reconciler.adapters.database.engine import ask, lock_rows, reading, writing
+from cyborg_reconciler.adapters.database.engine import lock_rows, reading, writing
 from cyborg_reconciler.adapters.database.event_rows import put_event, put_events
 from cyborg_reconciler.adapters.database.queue_rows import enqueue
 from cyborg_reconciler.adapters.database.schema import agents, hosts
@@ -64,7 +65,7 @@ class DatabaseAgentStore:
         """Return the agent whose token, or whose next one, has this hash."""
         return self._one(ask(self._engine, agent_rows.AGENT_OF, wanted=token_hash))
 
-    def _one(self, rows: Sequence[Row[Any]]) -> Agent | None:
+    def _one(self, rows: Sequence[Any]) -> Agent | None:
         return agent_rows.parse_agent(rows[0]) if rows else None
 
     def agents(self, after: str = "", limit: int = 100) -> Sequence[Agent]:

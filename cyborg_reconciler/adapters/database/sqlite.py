@@ -21,9 +21,6 @@ from cyborg_reconciler.errors import JournalError, JournalFullError, JournalLock
 #: What a transaction that only reads is begun with.
 READS: Final[Mapping[str, Any]] = {}
 
-#: What a single statement that reads is run with: it sees one state by itself, and needs no transaction around it.
-ASKS: Final[Mapping[str, Any]] = {"cyborg_asks": True}
-
 #: What one that writes is begun with: the write lock is taken at once; once it had read, it might not get it any more.
 WRITES: Final[Mapping[str, Any]] = {"cyborg_writes": True}
 
@@ -54,9 +51,8 @@ def open_engine(path: Path, *, writes: bool, busy_timeout_s: float) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        options = connection.get_execution_options().keys()
-        if not options >= ASKS.keys():
-            connection.exec_driver_sql("BEGIN IMMEDIATE" if options >= WRITES.keys() else "BEGIN")
+        is_to_write = connection.get_execution_options().keys() >= WRITES.keys()
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if is_to_write else "BEGIN")
 
     return engine
 

@@ -12,7 +12,8 @@ from sqlalchemy.exc import IntegrityError
 
 from cyborg_reconciler.adapters.database import accelerator_rows, discovery_rows
 from cyborg_reconciler.adapters.database.agent_rows import is_known
-from cyborg_reconciler.adapters.database.engine import ask, reading, writing
+from cyborg_reconciler.adapters.database.asking import ask
+from cyborg_reconciler.adapters.database.engine import reading, writing
 from cyborg_reconciler.adapters.database.event_rows import put_event, put_events
 from cyborg_reconciler.adapters.database.queue_rows import enqueue
 from cyborg_reconciler.adapters.database.schema import accelerators
@@ -29,8 +30,7 @@ class DatabaseStore:
 
     def page(self, wanted: AcceleratorFilter) -> Page:
         """Return a page of accelerators."""
-        with reading(self._engine) as connection:
-            return accelerator_rows.read_page(connection, wanted)
+        return accelerator_rows.read_page(self._engine, wanted)
 
     def document(self, uuid: str) -> tuple[str, int] | None:
         """Return an accelerator's JSON document and its version."""
