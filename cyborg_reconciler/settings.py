@@ -85,7 +85,7 @@ class Settings:
     auth: str = "token"
     log_format: str = "text"
     metrics_access: str = "reader"
-    threads: int = 4
+    threads: int = 8
     heartbeat_interval_s: int = 60
     save_out_interval_s: int = 5
     save_out_batch: int = 500

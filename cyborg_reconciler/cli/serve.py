@@ -80,7 +80,7 @@ def with_worker(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--bind", metavar="HOST:PORT", default="127.0.0.1:6670", show_default=True, help="Where to listen.")
 @click.option("--auth", type=click.Choice(CHOICES["auth"]), help="How users say who they are.  [default: token]")
 @click.option("--workers", type=click.IntRange(1, 64), default=2, show_default=True, help="Processes that serve.")
-@click.option("--threads", type=click.IntRange(1, 64), help="Threads of each.  [default: 4]")
+@click.option("--threads", type=click.IntRange(1, 64), help="Threads of each.  [default: 8]")
 def serve(  # noqa: PLR0913 - the options of a command
     *,
     settings: Settings,

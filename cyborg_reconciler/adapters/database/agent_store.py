@@ -5,6 +5,7 @@ Opened by `bootstrap`, called by the conductor. Works in the journal's database.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -13,13 +14,27 @@ from sqlalchemy import Connection, Engine, Row
 from cyborg_reconciler.adapters.database import agent_rows, host_rows
 from cyborg_reconciler.adapters.database.asking import ask
 from cyborg_reconciler.adapters.database.declaration_rows import read_catalogue
-from cyborg_reconciler.adapters.database.discovery_rows import put_found
+from cyborg_reconciler.adapters.database.discovery_rows import Catalogue, Found, found_by, put_found
 from cyborg_reconciler.adapters.database.engine import lock_rows, reading, writing
 from cyborg_reconciler.adapters.database.event_rows import put_event, put_events
 from cyborg_reconciler.adapters.database.queue_rows import enqueue
 from cyborg_reconciler.adapters.database.schema import agents, hosts
 from cyborg_reconciler.agent_stores import Agent, CheckIn, Command, CommandName, Enrolment, Inventory
 from cyborg_reconciler.ports import Event, Observation
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """What facts say is there by a *catalogue*; *found* by host and fingerprint, for one may tell another's."""
+
+    catalogue: Catalogue
+    found: Mapping[tuple[str, str], Found]
+
+    def found_by(self, observed: Mapping[str, Observation], catalogue: Catalogue) -> dict[str, Found]:
+        """Return what is there by *catalogue*, by host; it is looked for anew where that has changed meanwhile."""
+        if catalogue is self.catalogue:
+            return {host: self.found[host, one.facts.fingerprint] for host, one in observed.items()}
+        return {host: found_by(one.facts, catalogue) for host, one in observed.items()}
 
 
 class DatabaseAgentStore:
@@ -80,6 +95,7 @@ class DatabaseAgentStore:
     def keep(self, check_ins: Sequence[CheckIn]) -> Sequence[bool]:
         """Keep what changed on many hosts."""
         names = {one.host for one in check_ins}
+        ahead = self._look_ahead(check_ins)
         with writing(self._engine) as connection:
             lock_rows(connection, hosts.c.name, names)
             places = agent_rows.read_places(connection, names)
@@ -95,18 +111,16 @@ class DatabaseAgentStore:
             if kept:
                 told = list(kept.values())
                 agent_rows.put_check_ins(connection, told)
-                self._put(connection, told)
+                _put(connection, told, ahead)
                 _tell_heard(connection, told, places)
         return is_newer
 
-    def _put(self, connection: Connection, kept: Sequence[CheckIn]) -> None:
-        """Enter the facts, and what they tell of."""
-        observed = {one.host: Observation(one.facts, one.document, one.received_at) for one in kept if one.facts}
-        if observed:
-            host_rows.put_new_facts(connection, observed)
-            found = {host: one.facts for host, one in observed.items()}
-            put_found(connection, found, read_catalogue(connection), max(one.received_at for one in kept))
-            enqueue(connection, observed.keys(), "CheckedIn", max(one.received_at for one in kept))
+    def _look_ahead(self, check_ins: Sequence[CheckIn]) -> "Ahead":
+        """Return what the facts say is there: it takes long, and whoever writes keeps all others waiting."""
+        with reading(self._engine) as connection:
+            catalogue = read_catalogue(connection)
+        found = {(one.host, one.facts.fingerprint): found_by(one.facts, catalogue) for one in check_ins if one.facts}
+        return Ahead(catalogue, found)
 
     def touch(self, check_ins: Sequence[CheckIn]) -> None:
         """Keep that agents were heard."""
@@ -169,6 +183,16 @@ class DatabaseAgentStore:
         """Append to the audit trail."""
         with writing(self._engine) as connection:
             put_event(connection, event)
+
+
+def _put(connection: Connection, kept: Sequence[CheckIn], ahead: Ahead) -> None:
+    """Enter the facts, and what they tell of."""
+    observed = {one.host: Observation(one.facts, one.document, one.received_at) for one in kept if one.facts}
+    if observed:
+        host_rows.put_new_facts(connection, observed)
+        found = ahead.found_by(observed, read_catalogue(connection))
+        put_found(connection, found, max(one.received_at for one in kept))
+        enqueue(connection, observed.keys(), "CheckedIn", max(one.received_at for one in kept))
 
 
 def _tell_heard(connection: Connection, check_ins: Sequence[CheckIn], places: Mapping[str, Row[Any]]) -> None:

@@ -25,7 +25,7 @@ from cyborg_reconciler.adapters.database import (
 )
 from cyborg_reconciler.adapters.database.agent_store import DatabaseAgentStore
 from cyborg_reconciler.adapters.database.credential_store import DatabaseCredentialStore
-from cyborg_reconciler.adapters.database.discovery_rows import put_found
+from cyborg_reconciler.adapters.database.discovery_rows import found_by, put_found
 from cyborg_reconciler.adapters.database.engine import reading, take_turns, translated, writing
 from cyborg_reconciler.adapters.database.fleet import Fleet
 from cyborg_reconciler.adapters.database.folder import DATABASE_NAME, FolderLock, make_file, make_folder
@@ -209,14 +209,11 @@ class DatabaseJournal:
         seen = {host: found for host, found in observed.items() if isinstance(found, Observation)}
         with writing(self._engine) as connection:
             host_rows.claim(connection, observed)
-            found = host_rows.put_facts(connection, seen)
-            if found:
-                put_found(
-                    connection,
-                    found,
-                    declaration_rows.read_catalogue(connection),
-                    max(seen[host].received_at for host in found),
-                )
+            new = host_rows.put_facts(connection, seen)
+            if new:
+                catalogue = declaration_rows.read_catalogue(connection)
+                found = {host: found_by(facts, catalogue) for host, facts in new.items()}
+                put_found(connection, found, max(seen[host].received_at for host in new))
 
     def facts(self, hosts: Sequence[str]) -> Mapping[str, tuple[bytes, datetime]]:
         """Return the newest facts of *hosts* and when they were received."""

@@ -4,13 +4,15 @@
 `enqueue` is called inside the transaction of whoever changes something about a host: both are on disk, or neither is.
 """
 
+import functools
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection, and_, bindparam, case, delete, select, update
+from sqlalchemy import Connection, Insert, and_, bindparam, case, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from cyborg_reconciler.adapters.database.engine import POSTGRESQL
 from cyborg_reconciler.adapters.database.schema import queue
 from cyborg_reconciler.work_stores import QueueItem
 
@@ -34,13 +36,20 @@ def enqueue(connection: Connection, hosts: Collection[str], reason: str, at: dat
             "reason": reason[:REASON_LENGTH],
             "ticket": int(at.timestamp() * MICROSECONDS),
             "enqueued_at": at,
+            "attempts": 0,
+            "not_before": at,
         }
         for host in sorted(set(hosts))
     ]
-    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    statement = insert(queue).values(attempts=0, not_before=at)
+    connection.execute(_enqueuing(connection.dialect.name), rows)
+
+
+@functools.cache
+def _enqueuing(dialect: str) -> Insert:
+    """Return the statement of `enqueue`: making it takes longer than running it."""
+    statement = (postgresql.insert if dialect == POSTGRESQL else sqlite.insert)(queue)
     new = statement.excluded
-    statement = statement.on_conflict_do_update(
+    return statement.on_conflict_do_update(
         index_elements=["host"],
         set_={
             "reason": new.reason,
@@ -48,7 +57,6 @@ def enqueue(connection: Connection, hosts: Collection[str], reason: str, at: dat
             "not_before": new.not_before,
         },
     )
-    connection.execute(statement, rows)
 
 
 def take(connection: Connection, limit: int, at: datetime) -> list[QueueItem]:
