@@ -25,7 +25,7 @@ LAB_JOBS   ?= 2
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint lab bench docs format constraints setup clean
+.PHONY: help demo test fuzz lint lab bench docs format constraints setup clean
 
 help: ## say what there is to make
 	@grep -E '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):.*## /\1|/' \
@@ -36,6 +36,9 @@ demo: $(STAMPS)/run ## run the main job on three simulated hosts: no root, no ne
 
 test: $(STAMPS)/dev ## run the tests (PYTEST_ARGS='-k sriov' picks some)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(PYTEST_ARGS) $(TEST_PATHS)
+
+fuzz: $(STAMPS)/dev ## send the API thousands of inputs more than the tests do
+	CYBORG_TESTS_DEEP=1 $(BIN)/python -m pytest $(PYTEST_ARGS) tests/integration/test_api_any_input.py
 
 lint: $(STAMPS)/dev ## run every gate: style, types, layers, sizes, the collection's own
 	$(BIN)/python tools/lint.py
