@@ -136,7 +136,10 @@ class PlanStore(Protocol):
         """Return the plan that the API was asked for; None when there is none, or a run made it."""
 
     def approve(self, proposal: Proposal, at: datetime, event: Event) -> None:
-        """Note that a person approved what is planned for each host, at once; the document is the new one."""
+        """Note that a person approved what is planned for each host, and have the hosts looked at; all or nothing.
+
+        The proposal's document is the new one.
+        """
 
 
 def shown_plan(plan: PlanDocument, made_at: datetime) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from cyborg_reconciler.core.conditions import Condition
+from cyborg_reconciler.core.modules_wanted import ModulesWanted
 from cyborg_reconciler.core.state import Health, History, Host, Phase, Sync
 from cyborg_reconciler.documents.declared import Declared
 from cyborg_reconciler.documents.facts import Facts
@@ -101,11 +102,11 @@ class Observer(Protocol):
     """Where facts come from."""
 
     def observe(
-        self, hosts: Sequence[Host], modules: Sequence[str], on_progress: OnProgress
+        self, hosts: Sequence[Host], modules: ModulesWanted, on_progress: OnProgress
     ) -> Mapping[str, Observation | Unobserved]:
         """Return an entry for every one of *hosts*. Never raises for a host: `Unobserved` carries the reason.
 
-        *modules*: kernel modules that the facts are to speak of, beside those of the devices.
+        *modules*: what the facts are to speak of beside the modules of the devices.
 
         Raises:
             ExecutionError: no host could be asked at all.

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from cyborg_reconciler.core.conditions import Condition, Standing, conditions_of
 from cyborg_reconciler.core.features import driver as drivers
+from cyborg_reconciler.core.modules_wanted import modules_of
 from cyborg_reconciler.core.plan import Terms, make_plan
 from cyborg_reconciler.core.resolve import Desired, compile_policies, resolve
 from cyborg_reconciler.core.rollout import DEFAULT_POOL, TwoPoolsError, pool_of
@@ -268,18 +269,6 @@ def _phase(view: HostView, memory: Remembering, options: Options) -> Phase:
 def _stuck(host: Host, pool: RolloutPool, wait: Wait) -> HostView:
     """Return the view of a host about which nothing can be said."""
     return HostView(host, pool, Plan(host.name, 0, "", waits=(wait,)), unobserved(wait))
-
-
-def modules_of(declared: Declared) -> tuple[str, ...]:
-    """Return the kernel modules that the declarations speak of: facts must tell of them even where no device does."""
-    names = {located.document.spec.kernel_module for located in declared.drivers} - {None}
-    for driver in declared.drivers:
-        names.update(driver.document.spec.conflicts)
-    for policy in declared.policies:
-        modules = policy.document.spec.kernel_modules
-        if modules is not None:
-            names.update((*modules.load, *modules.blacklist, *modules.options))
-    return tuple(sorted(name for name in names if name))
 
 
 def reboot_terms(pool: RolloutPool, options: Options) -> Reboot:

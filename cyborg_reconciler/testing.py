@@ -20,6 +20,7 @@ from typing import Any
 
 import msgspec
 
+from cyborg_reconciler.core.modules_wanted import ModulesWanted
 from cyborg_reconciler.core.state import Health, History, Host, Phase, Sync
 from cyborg_reconciler.documents.declared import Declared
 from cyborg_reconciler.documents.driver import DriverDocSpec
@@ -134,7 +135,7 @@ class RecordedObserver:
     def observe(
         self,
         hosts: Sequence[Host],
-        modules: Sequence[str],  # noqa: ARG002 - what was recorded speaks of what it speaks of
+        modules: ModulesWanted,  # noqa: ARG002 - what was recorded speaks of what it speaks of
         on_progress: OnProgress,
     ) -> Mapping[str, Observation | Unobserved]:
         """Return the facts of each host, or why there are none."""

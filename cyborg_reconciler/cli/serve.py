@@ -14,7 +14,6 @@ from typing import Any, Final
 
 import click
 
-from cyborg_reconciler.bootstrap import open_stores
 from cyborg_reconciler.cli.common import errors_console, with_inventory, with_policies, with_state
 from cyborg_reconciler.cli.supervision import start, supervise
 from cyborg_reconciler.logs import configuration
@@ -130,6 +129,8 @@ def serve(  # noqa: PLR0913 - the options of a command
 
 def _say_how_to_begin(settings: Settings) -> None:
     """Say how to make the first token where nobody has one that is valid; the API serves on, and heeds it at once."""
+    from cyborg_reconciler.bootstrap import open_stores  # noqa: PLC0415 - slow to import, and this process lives on
+
     now = datetime.now(UTC)
     with open_stores(settings) as stores:
         is_open = any(one.status(now) == "valid" for one in stores.credentials.credentials())

@@ -167,6 +167,10 @@ class TestPlans:
         fleet.plans.approve(Proposal(plan, '{"n":2}'), NOON, CHANGED)
         assert fleet.plans.document(plan.uuid) == '{"n":2}'
         assert all(journal.approved(host, 2, "d") for host in ("a", "b"))
+        assert [(item.host, item.reason) for item in journal.work().take(9, NOON)] == [
+            ("a", "Approved"),
+            ("b", "Approved"),
+        ]
         run = journal.open_run(make_plan(str(uuid.uuid4()), "a"), NOON)
         assert fleet.plans.proposal(journal.runs()[0].plan_uuid) is None
         assert fleet.runs.document(run)
