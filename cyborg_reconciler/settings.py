@@ -23,6 +23,7 @@ TEXTS: Final = {"policies", "enrolment_secret_file", "tls_cert", "tls_key", "tls
 
 #: What the settings may be that are one of a few words.
 CHOICES: Final = {
+    "agents": ("here", "elsewhere", "only"),
     "auth": ("token", "none"),
     "log_format": ("text", "json"),
     "metrics_access": ("reader", "anybody"),
@@ -52,6 +53,8 @@ class Settings:
         run_timeout_s: a run of Ansible that takes longer is ended; reboots in it are given their own time on top.
         interval_s: between two looks of the loop at a host.
         facts_max_age_s: facts older than this never authorise a change.
+        agents: where agents look up and check in: `here`, at each server of the API; `elsewhere`, which leaves that to
+            servers that `conductor` starts; `only` is what those are told: they serve nobody else.
         auth: how users of the REST API say who they are: `token`, or `none` on loopback alone.
         log_format: how servers write their logs, to standard error: `text` for people, `json` for programs.
         metrics_access: who may read `/metrics`: a user who is `reader` at least, or `anybody` who reaches the server.
@@ -82,6 +85,7 @@ class Settings:
     run_timeout_s: int = 3600
     interval_s: int = 300
     facts_max_age_s: int = 900
+    agents: str = "here"
     auth: str = "token"
     log_format: str = "text"
     metrics_access: str = "reader"

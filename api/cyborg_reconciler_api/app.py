@@ -19,7 +19,7 @@ from cyborg_reconciler.errors import ForbiddenError, TooManyRequestsError, Unaut
 from cyborg_reconciler_api import errors, parsing, traffic
 from cyborg_reconciler_api.access import LOCAL
 from cyborg_reconciler_api.operation import CHANGING, Call, Operation, Reply, operations_of
-from cyborg_reconciler_api.routes import ROUTES, UNVERSIONED
+from cyborg_reconciler_api.routes import ROUTES, UNVERSIONED, served
 from cyborg_reconciler_api.services import Services
 
 ANYBODY: Final = Caller("anybody", Role.READER)
@@ -54,7 +54,7 @@ def create_app(services: Services) -> falcon.App[falcon.Request, falcon.Response
 
     for kind in (Exception, falcon.HTTPError):  # Falcon has a handler of its own for the latter
         app.add_error_handler(kind, on_error)
-    for path, operations in ROUTES.items():
+    for path, operations in served(services.agents_are).items():
         opened = {method: replace(one, access="anybody") for method, one in operations.items()}
         app.add_route(path, _resource(opened if path in services.open_paths else operations, services))
     return app

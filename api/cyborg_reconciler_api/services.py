@@ -32,6 +32,7 @@ class Services:
         check_database: returns when it answers, and raises JournalError otherwise.
         meter: counts requests. exposition: gives what was counted, in Prometheus's format.
         open_paths: those that anybody may call, whatever their operations say.
+        agents_are: where agents are served, see the setting `agents`.
     """
 
     authenticate: Scheme
@@ -61,3 +62,4 @@ class Services:
     meter: Meter
     exposition: Callable[[], bytes]
     open_paths: frozenset[str] = frozenset()
+    agents_are: str = "here"

@@ -92,6 +92,7 @@ def create() -> WSGIApplication:
             streams=Streams(fleet.events, most=settings.threads // 2),
             allocations=Allocations(fleet.allocations, clock),
             allocation_store=fleet.allocations,
+            agents_are=settings.agents,
         )
     )
     return behind(app, settings.trusted_proxies)

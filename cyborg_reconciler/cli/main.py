@@ -33,6 +33,7 @@ PLACES: Final = {
     "approve": "apply",
     "attach-instance": "accelerators",
     "completion": "completion",
+    "conductor": "conductor",
     "demo": "demo",
     "detach-instance": "accelerators",
     "discover-services": "drivers",
