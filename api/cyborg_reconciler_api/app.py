@@ -47,6 +47,7 @@ def create_app(services: Services) -> falcon.App[falcon.Request, falcon.Response
     app.req_options.strip_url_path_trailing_slash = True
 
     def on_error(request: falcon.Request, response: falcon.Response, exc: Exception, _params: object) -> None:
+        parsing.discard_body(request)
         exc = _limited(services, request, exc)
         errors.answer(request, response, exc)
         if isinstance(exc, UnauthenticatedError | ForbiddenError | TooManyRequestsError):

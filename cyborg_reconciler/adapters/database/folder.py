@@ -48,7 +48,7 @@ def make_folder(folder: Path) -> None:
 def make_file(path: Path) -> None:
     """Make *path* when it is not there, for its owner alone; SQLite gives its other files the same mode.
 
-    One that is there is not opened: with any descriptor of a file that a process closes, the locks go that SQLite has on
+    One that is there is not opened: with any descriptor of a file that a process closes go the locks that SQLite has on
     it in the same process. Others would then take the write-ahead log away from under it.
     Source: https://www.sqlite.org/howtocorrupt.html, 2.2.
     """
