@@ -63,6 +63,8 @@ class Settings:
         save_out_interval_s: between two writes of check-ins in which nothing had changed.
         save_out_batch: check-ins that are written in one transaction, at most.
         enrolment_secret_file: holds the secret by which agents of unknown hosts register; without it, none do.
+        sign_of_life_s: between two times that a server, a conductor or a worker says that it is up; it is down after
+            three that are missing.
         token_cache_s: a token that was valid is believed for so many seconds before the database is asked again; one
             that is revoked works no longer than that.
         failed_logins_per_min: requests with a wrong token or none that are answered 401, a minute and address; 429
@@ -94,6 +96,7 @@ class Settings:
     save_out_interval_s: int = 5
     save_out_batch: int = 500
     enrolment_secret_file: str = ""
+    sign_of_life_s: int = 10
     token_cache_s: int = 5
     failed_logins_per_min: int = 60
     requests_per_min: int = 30_000

@@ -21,6 +21,7 @@ from cyborg_reconciler_api.resources import (
     policies,
     root,
     runs,
+    services,
 )
 
 #: What every server tells of itself, whomever it serves.
@@ -61,6 +62,7 @@ ROUTES: Final[Table] = {
     "/v1/policies/{name}": {"GET": policies.show, "PUT": policies.replace, "DELETE": policies.remove},
     "/v1/drivers": {"GET": drivers.list_},
     "/v1/drivers/{name}": {"GET": drivers.show},
+    "/v1/services": {"GET": services.list_},
     "/v1/backends": {"GET": backends.list_},
     "/v1/backends/{uuid}": {"GET": backends.show},
     "/v1/backends/{uuid}/services": {"GET": backends.services_},

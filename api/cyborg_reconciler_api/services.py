@@ -11,6 +11,7 @@ from cyborg_reconciler.conductor.discovery import Discovery
 from cyborg_reconciler.conductor.drivers import Drivers
 from cyborg_reconciler.conductor.plans import Plans
 from cyborg_reconciler.conductor.policies import Policies
+from cyborg_reconciler.conductor.presence import Presence
 from cyborg_reconciler.conductor.refusals import Refusals
 from cyborg_reconciler.conductor.runs import Runs
 from cyborg_reconciler.documents.declared import Located
@@ -57,6 +58,7 @@ class Services:
     streams: Streams
     allocations: Allocations
     allocation_store: AllocationStore
+    presence: Presence
     drivers: Drivers
     check_database: Callable[[], None]
     meter: Meter

@@ -32,6 +32,7 @@ PLACES: Final = {
     "apply": "apply",
     "approve": "apply",
     "attach-instance": "accelerators",
+    "backend-list": "drivers",
     "completion": "completion",
     "conductor": "conductor",
     "demo": "demo",
