@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Literal, Protocol
 
 from cyborg_reconciler.documents.facts import Facts
+from cyborg_reconciler.documents.rest.agent import DriverTold
 from cyborg_reconciler.ports import Event
 
 CommandName = Literal["discover", "send_facts", "rotate_token"]
@@ -79,7 +80,7 @@ class CheckIn:
 
     Attributes:
         facts, document: what it reports, and the JSON of it; None and empty when nothing changed.
-        health: by address, what its drivers say of devices.
+        health: by address, what its drivers say of devices. drivers: those that it has; none where it does not say.
     """
 
     host: str
@@ -92,6 +93,7 @@ class CheckIn:
     facts: Facts | None = None
     document: bytes = b""
     health: Mapping[str, str] = field(default_factory=dict)
+    drivers: Sequence[DriverTold] = ()
 
 
 class AgentStore(Protocol):

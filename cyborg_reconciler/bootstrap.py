@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The only place where adapters meet ports. Called by the CLI and by the loop."""
 
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,10 +24,12 @@ from cyborg_reconciler.agent_stores import AgentStore
 from cyborg_reconciler.conductor.agents import Agents, AgentTerms
 from cyborg_reconciler.conductor.implied import WithImplied
 from cyborg_reconciler.conductor.offering import Offering
+from cyborg_reconciler.conductor.presence import Identity, SignsOfLife
 from cyborg_reconciler.conductor.saving import SaveOut, Saver
 from cyborg_reconciler.conductor.settling import Settling
 from cyborg_reconciler.documents.declared import Located
 from cyborg_reconciler.documents.driver import Driver
+from cyborg_reconciler.fleet_stores import ServiceType
 from cyborg_reconciler.meters import Tallies
 from cyborg_reconciler.ports import Declarations, Journal, Source
 from cyborg_reconciler.settings import Settings
@@ -235,6 +239,18 @@ def open_agents(settings: Settings) -> Iterator[Agents]:
         saver = Saver(stores.agents, SaveOut())
         yield Agents(stores.agents, saver, SystemClock(), AgentTerms(settings.heartbeat_interval_s))
         saver.close()
+
+
+def signs_of_life(settings: Settings, stores: Stores, kind: ServiceType, name: str) -> SignsOfLife:
+    """Return what says that this process is up, as a service of its *kind* on this machine that is called *name*."""
+    clock = SystemClock()
+    return SignsOfLife(
+        store=stores.fleet.services,
+        clock=clock,
+        me=Identity(type=kind, host=socket.gethostname(), name=name, version=version("cyborg-reconciler")),
+        every_s=settings.sign_of_life_s,
+        started_at=clock.now(),
+    )
 
 
 def open_meter(tallies: Tallies) -> "PrometheusMeter":

@@ -65,8 +65,9 @@ def on_starting(server: Any) -> None:  # noqa: ANN401 - gunicorn has no types
     server.metrics_folder = tempfile.mkdtemp(prefix="cyborg-reconciler-metrics-", dir=runtime or None)
 
 
-def post_fork(server: Any, _worker: object) -> None:  # noqa: ANN401 - gunicorn has no types
-    """Tell a new worker of the folder, before it imports the library that counts."""
+def post_fork(server: Any, worker: Any) -> None:  # noqa: ANN401 - gunicorn has no types
+    """Tell a new worker where it serves, and of the folder, before it imports the library that counts."""
+    again.note_place(worker.sockets)
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = server.metrics_folder
 
 

@@ -7,6 +7,7 @@ Takes the settings of the process, opens the stores, and puts the API together.
 import atexit
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
@@ -19,6 +20,7 @@ from cyborg_reconciler.bootstrap import (
     open_stores,
     recorded_declarations,
     shipped_drivers,
+    signs_of_life,
 )
 from cyborg_reconciler.conductor.accelerators import Accelerators
 from cyborg_reconciler.conductor.agents import Agents, AgentTerms
@@ -28,6 +30,7 @@ from cyborg_reconciler.conductor.discovery import Discovery
 from cyborg_reconciler.conductor.drivers import Drivers
 from cyborg_reconciler.conductor.plans import Plans
 from cyborg_reconciler.conductor.policies import Policies
+from cyborg_reconciler.conductor.presence import Presence, SignsOfLife
 from cyborg_reconciler.conductor.refusals import Refusals
 from cyborg_reconciler.conductor.runs import Runs
 from cyborg_reconciler.conductor.saving import SaveOut, Saver
@@ -39,7 +42,7 @@ from cyborg_reconciler_api.access import Scheme, TokenScheme, nobody_is_asked
 from cyborg_reconciler_api.app import create_app
 from cyborg_reconciler_api.proxies import behind
 from cyborg_reconciler_api.rates import Limits
-from cyborg_reconciler_api.reload import current_settings
+from cyborg_reconciler_api.reload import current_settings, place_and_start
 from cyborg_reconciler_api.services import Services
 from cyborg_reconciler_api.streams import Streams
 
@@ -63,6 +66,7 @@ def create() -> WSGIApplication:
     catalogue = {one.document.metadata.name: one.document.spec for one in shipped}
     options = Options(facts_max_age=timedelta(seconds=settings.facts_max_age_s))
     controller = stores.journal.controller()
+    stack.enter_context(_signs_of_life(settings, stores).given())
     app = create_app(
         Services(
             authenticate=SCHEMES[settings.auth](settings, stores, stack),
@@ -92,9 +96,18 @@ def create() -> WSGIApplication:
             streams=Streams(fleet.events, most=settings.threads // 2),
             allocations=Allocations(fleet.allocations, clock),
             allocation_store=fleet.allocations,
+            presence=Presence(fleet.services, clock, settings.heartbeat_interval_s),
+            agents_are=settings.agents,
         )
     )
     return behind(app, settings.trusted_proxies)
+
+
+def _signs_of_life(settings: Settings, stores: Stores) -> SignsOfLife:
+    """Return what says that this server is up: all of its processes say the same."""
+    place, started_at = place_and_start()
+    kind: Final = "conductor" if settings.agents == "only" else "api"
+    return replace(signs_of_life(settings, stores, kind, place), started_at=started_at)
 
 
 def _none(_settings: Settings, _stores: Stores, _stack: ExitStack) -> Scheme:

@@ -225,6 +225,7 @@ class Agents:
             facts=facts,
             document=document,
             health={one.address: one.health for one in given.status},
+            drivers=given.drivers,
         )
 
     def _told(self, agent: Agent, command: Command) -> CommandTold:

@@ -86,6 +86,14 @@ def place(tmp_path_factory):
             yield place
 
 
+def test_the_worker_is_a_service_that_is_up(place):
+    def shown():
+        found = place.server("GET", "/v1/services").json()["services"]
+        return {(one["type"], one["status"], one["message"]) for one in found}
+
+    wait_until(lambda: shown() == {("api", "up", ""), ("worker", "up", "at work")}, LOOKS_S)
+
+
 def test_drift_of_a_host_that_is_enqueued_shows_and_waits_for_consent(place):
     guest = place.console["guest-1"]
     before = place.console.status("guest-1")

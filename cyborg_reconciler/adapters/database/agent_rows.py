@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, delete, or_, select, tuple_, update
 
+from cyborg_reconciler.adapters.database import service_store
 from cyborg_reconciler.adapters.database.engine import portions, upsert
 from cyborg_reconciler.adapters.database.host_rows import claim
 from cyborg_reconciler.adapters.database.schema import agents, commands, enrolments, facts, hosts, identities
@@ -83,7 +84,9 @@ def use_enrolment(connection: Connection, token_hash: str, at: datetime) -> bool
 _awaited: Final = select(commands.c.number).where(commands.c.host == _columns.host).exists().label("awaited")
 
 #: Yields agents, with the uuid and the generation of their hosts, and whether they are to do something.
-AGENTS: Final = select(agents, hosts.c.uuid, hosts.c.generation, _awaited).join(hosts, hosts.c.name == _columns.host)
+AGENTS: Final = select(*(_columns[name] for name in PLAIN), hosts.c.uuid, hosts.c.generation, _awaited).join(
+    hosts, hosts.c.name == _columns.host
+)
 
 #: Yields the agent of the host *wanted*. Made once: making it takes longer than running it.
 AGENT: Final = AGENTS.where(_columns.host == bindparam("wanted"))
@@ -107,6 +110,7 @@ def put_agent(connection: Connection, agent: Agent) -> None:
     claim(connection, [agent.host])
     row = {name: getattr(agent, name) for name in PLAIN}
     upsert(connection, agents, [row], update=["token_hash", "next_token_hash", "approved", "agent_version"])
+    service_store.put_agent(connection, agent.host)
 
 
 def is_known(connection: Connection, host: str) -> bool:
@@ -133,10 +137,11 @@ def change(connection: Connection, host: str, **values: object) -> bool:
     return connection.execute(update(agents).where(_columns.host == host).values(**values)).rowcount == 1
 
 
-#: Yields how far the agents of the hosts *names* have told, the facts that they told last, and whether they are silent.
-PLACES: Final = select(_columns.host, _columns.epoch, _columns.sequence, _columns.fingerprint, _columns.silent).where(
-    _columns.host.in_(bindparam("names", expanding=True))
-)
+#: Yields how far the agents of the hosts *names* have told, the facts and drivers that they told last, and whether they
+#: are silent.
+PLACES: Final = select(
+    *(_columns.host, _columns.epoch, _columns.sequence, _columns.fingerprint, _columns.drivers, _columns.silent)
+).where(_columns.host.in_(bindparam("names", expanding=True)))
 
 #: Enters how far an agent has told, and when it was heard; what is older changes nothing.
 TOLD: Final = (

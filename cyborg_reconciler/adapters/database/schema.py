@@ -27,7 +27,7 @@ from sqlalchemy import (
 )
 
 #: The revision that these tables are. A database of another one is migrated, or refused when it is newer.
-REVISION: Final = "v0006"
+REVISION: Final = "v0007"
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -272,7 +272,8 @@ identities = Table(
     Index(None, "kind", "value"),
 )
 
-#: The agents of hosts. Tokens are hashed; *fingerprint* is that of the facts that the agent last told in full.
+#: The agents of hosts. Tokens are hashed; *fingerprint* is that of the facts that the agent last told in full, and
+#: *drivers*, as JSON, what it last told of its drivers.
 agents = Table(
     "agents",
     metadata,
@@ -288,6 +289,7 @@ agents = Table(
     Column("agent_version", String(255), nullable=False),
     Column("last_seen_at", UtcDateTime, index=True),
     Column("silent", Boolean, nullable=False),
+    Column("drivers", Text, nullable=False, server_default=text("''")),
 )
 
 #: The right to look up one host, once.
@@ -433,6 +435,23 @@ leases = Table(
     Column("holder", String(255), nullable=False),
     Column("token", BigInteger, nullable=False),
     Column("expires_at", UtcDateTime, nullable=False),
+)
+
+#: What serves here: the processes of the control plane, each of which says so itself and counts as down at *due_at*
+#: unless it has said so again; and agents and their drivers, of which the table of agents knows when they were heard.
+services = Table(
+    "services",
+    metadata,
+    Column("uuid", String(36), primary_key=True),
+    Column("host", String(255), nullable=False),
+    Column("type", String(16), nullable=False),
+    Column("name", String(255), nullable=False),
+    Column("version", String(255), nullable=False),
+    Column("message", Text, nullable=False),
+    Column("started_at", UtcDateTime),
+    Column("last_seen_at", UtcDateTime),
+    Column("due_at", UtcDateTime),
+    Index(None, "host", "type", "name", unique=True),
 )
 
 #: What is declared over the API of drivers on hosts, each with the run that was asked for with it, and with what was

@@ -23,6 +23,9 @@ PhaseName = Literal[
     "Failed",
 ]
 
+ServiceKind = Literal["agent", "api", "conductor", "driver", "worker"]
+ServiceStatus = Literal["up", "down"]
+
 
 class ConditionShown(Answer):
     """One thing that is true of a host, is not, or cannot be told."""
@@ -74,6 +77,30 @@ class Backend(Answer):
     health: HealthName = Field(description="That of the worst of its accelerators.", examples=["Healthy"])
     accelerators: int = Field(description="How many it has found.", examples=[4])
     states: dict[str, int] = Field(description="How many of them are in which state.", examples=[{"ready": 4}])
+    links: list[Link]
+
+
+class ServiceShown(Answer):
+    """A process that takes part, or a driver of an agent: and whether it is up."""
+
+    uuid: Uuid = Field(description="Its own; one that is started again keeps it.")
+    type: ServiceKind = Field(description="What it is.", examples=["conductor"])
+    name: str = Field(
+        description="What else it is known by: where it listens, its state folder, or a driver's name.",
+        examples=["http://192.0.2.10:6671"],
+    )
+    host: str = Field(description="The machine that it runs on.", examples=["ctl-1"])
+    status: ServiceStatus = Field(description="Whether it has said so, or was heard, lately.", examples=["up"])
+    message: str = Field(description="What it is at, or why it is not heard, for people.", examples=[""])
+    version: str | None = Field(description="Its release, where it told that.", examples=["0.1.0"])
+    started_at: Time | None = Field(description="Since when it runs; only of the control plane's.")
+    last_seen_at: Time | None = Field(description="When it last said so, or was heard; null: never.")
+
+
+class ServiceList(Answer):
+    """A page of services."""
+
+    services: list[ServiceShown]
     links: list[Link]
 
 
