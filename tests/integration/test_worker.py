@@ -29,12 +29,20 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("worker")]
 QAT = "/sys/bus/pci/devices/0000:6b:00.0/sriov_numvfs"
 NIC = "/sys/bus/pci/devices/0000:01:00.0/sriov_numvfs"
 DAY_S = "86400"
+#: A card whose module and driver have two names.
+CARD = "0000:6b:00.0"
+CARD_DRIVER = """\
+api_version: cyborg/v1
+kind: Driver
+metadata: {name: qat}
+spec: {device_type: CRYPTO, kernel_module: qat_4xxx, match: [{vendor_id: "8086", product_id: ["4940"]}]}
+"""
 #: A look takes seconds, and on a busy machine a minute.
 LOOKS_S = 300.0
 
 
 class Place:
-    """A console with two hosts, and the server over its state. `qat-1` needs nobody's consent, `guest-1` does."""
+    """A console with three hosts, and the server over its state. `guest-1` needs somebody's consent."""
 
     def __init__(self, console, server):
         self.console, self.server = console, server
@@ -71,17 +79,20 @@ class Place:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    with open_console(tmp_path_factory.mktemp("worker"), qat_1(), guest_1()) as console:
-        console.declare("qat", device_selector={"product_id": "4940"}, sriov={"num_vfs": 4})
+    with open_console(tmp_path_factory.mktemp("worker"), qat_1(), guest_1(), qat_1("qat-2")) as console:
+        (console.policies / "drivers.yml").write_text(CARD_DRIVER)
+        console.declare(
+            "qat", host_selector={"names": ["qat-1"]}, device_selector={"product_id": "4940"}, sriov={"num_vfs": 4}
+        )
         console.declare("nic", device_selector={"product_id": "10c9"}, sriov={"num_vfs": 0})
         console.declare("crypto", host_selector={"names": ["guest-1"]}, driver={"name": "virtio-crypto"})
-        console.declare_pool(host_selector={"names": ["qat-1"]}, approval="automatic")
+        console.declare_pool(host_selector={"names": ["qat-*"]}, approval="automatic")
         words = ["--auth", "none", "--workers", "1", "--interval", DAY_S]
         words += ["--inventory", str(console.inventory), "--policies", str(console.policies)]
         with serving(console.state, *words) as server:
             place = Place(console, server)
             assert server("GET", "/v1/accelerators").status == 200  # there is a journal now
-            wait_until(lambda: len(console.memory("status")) == 2, LOOKS_S)
+            wait_until(lambda: len(console.memory("status")) == 3, LOOKS_S)
             place.wait_for("qat-1", "Synced", "Idle")
             yield place
 
@@ -145,6 +156,25 @@ def test_an_accelerator_that_is_set_ready_is_offered_once_verified_and_attached_
     assert (attached.status, attached.json()["attachment"]["status"]) == (200, "pending")
     wait_until(lambda: server("GET", path).json()["attachment"]["status"] == "done", LOOKS_S)
     assert server("DELETE", path).status == 204
+
+
+def test_a_card_is_attached_to_its_host_with_the_driver_of_the_module_whatever_that_is_called(place):
+    host, server = place.console["qat-2"], place.server
+    host.run("modprobe", "vfio-pci")
+    host.write(f"/sys/bus/pci/devices/{CARD}/driver_override", "vfio-pci")
+    host.write("/sys/bus/pci/drivers/4xxx/unbind", CARD)
+    host.write("/sys/bus/pci/drivers_probe", CARD)
+    (card,) = server("GET", "/v1/accelerators?host=qat-2&driver=qat").json()["accelerator"]
+    path = f"/v1/accelerators/{card['uuid']}"
+    assert server("PATCH", path, [{"op": "replace", "path": "/desired_state", "value": "ready"}]).status == 200
+    wait_until(lambda: server("GET", path).json()["state"] == "ready", LOOKS_S)
+    assert host.link_name(f"/sys/bus/pci/devices/{CARD}/driver") == "vfio-pci"
+    assert server("PUT", path, {"host": "qat-2"}).status == 200
+    wait_until(lambda: server("GET", path).json()["attachment"]["status"] == "done", LOOKS_S)
+    assert host.link_name(f"/sys/bus/pci/devices/{CARD}/driver") == "4xxx"
+    place.wait_for("qat-2", "Synced", "Idle")
+    assert server("DELETE", path).status == 204
+    wait_until(lambda: host.link_name(f"/sys/bus/pci/devices/{CARD}/driver") == "vfio-pci", LOOKS_S)
 
 
 def test_a_host_that_only_its_agent_knows_is_looked_at_when_it_checks_in_and_asked_nothing(place):
