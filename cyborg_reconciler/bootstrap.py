@@ -22,6 +22,7 @@ from cyborg_reconciler.agent_stores import AgentStore
 from cyborg_reconciler.conductor.agents import Agents, AgentTerms
 from cyborg_reconciler.conductor.implied import WithImplied
 from cyborg_reconciler.conductor.offering import Offering
+from cyborg_reconciler.conductor.rules import Rules
 from cyborg_reconciler.conductor.saving import SaveOut, Saver
 from cyborg_reconciler.conductor.settling import Settling
 from cyborg_reconciler.documents.declared import Located
@@ -77,8 +78,16 @@ def sources_of(fleet: Fleet) -> tuple[Source, ...]:
 
 def recorded_declarations(stores: "Stores") -> Declarations:
     """Return what is declared, for a process that cannot see the tree: as it was when hosts were last looked at."""
-    recorded = RecordedDeclarations(stores.fleet.declared, sources_of(stores.fleet))
-    return WithImplied(recorded, stores.drivers, stores.accelerators)
+    return WithImplied(_recorded(stores), stores.drivers, stores.accelerators)
+
+
+def rules_of(stores: "Stores") -> Rules:
+    """Return what policies say that somebody wrote, for a process that cannot see the tree."""
+    return Rules(_recorded(stores), stores.fleet.plans)
+
+
+def _recorded(stores: "Stores") -> Declarations:
+    return RecordedDeclarations(stores.fleet.declared, sources_of(stores.fleet))
 
 
 def shipped_drivers() -> Sequence[Located[Driver]]:

@@ -719,12 +719,12 @@ class FakeAccelerators:
         """Return the accelerators that are there on *hosts*, at an address."""
         return [one for one in self.kept.values() if one.host in hosts and one.address is not None and one.present]
 
-    def record(self, seen: Sequence[tuple[Accelerator, Event | None]]) -> None:
+    def record(self, seen: Sequence[tuple[Accelerator, Sequence[Event]]]) -> None:
         """Keep what was observed of accelerators that nobody has changed meanwhile."""
-        for one, event in seen:
+        for one, events in seen:
             if self.kept[one.uuid].version == one.version:
                 self.kept[one.uuid] = replace(one, version=one.version + 1)
-                self.events += [event] if event is not None else []
+                self.events += events
 
     def unsettled(self, hosts: Collection[str]) -> Sequence[Accelerator]:
         """Return the accelerators that are attached to one of *hosts*, which is not done."""
