@@ -252,7 +252,7 @@ class Journal(Protocol):
         """
 
     def record_declarations(self, declared: Declared, at: datetime) -> None:
-        """Keep what was declared, once per digest, and that it is what is declared now."""
+        """Keep that this is what is declared now, and of the tree, for each state that it was in, what had changed."""
 
     def record_inventory(self, hosts: Sequence[Host]) -> None:
         """Keep the groups and labels of *hosts*. One that leaves the inventory is known by its last ones."""

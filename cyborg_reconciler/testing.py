@@ -377,7 +377,7 @@ class FakeJournal:
         }
 
     def record_declarations(self, declared: Declared, at: datetime) -> None:
-        """Keep what was declared, once per digest, and that it is what is declared now."""
+        """Keep what was declared, and that it is what is declared now."""
         self._work().declared.setdefault(declared.digest, (declared, at))
         self.memory.declared_now = declared.digest
 

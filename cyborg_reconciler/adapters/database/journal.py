@@ -308,7 +308,7 @@ class DatabaseJournal:
 
     # ------------------------------------------------------------------------------------------ declarations and events
     def record_declarations(self, declared: Declared, at: datetime) -> None:
-        """Keep what was declared, once per digest, and that it is what is declared now."""
+        """Keep that this is what is declared now, and of the tree, for each state that it was in, what had changed."""
         rows = declaration_rows.rows_of(declared)
         with reading(self._engine) as connection:
             is_known = declaration_rows.read_stamp(connection) == declaration_rows.stamp_of(declared, rows)
