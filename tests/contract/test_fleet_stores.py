@@ -17,6 +17,7 @@ from cyborg_reconciler.errors import ConflictError, OvertakenError
 from cyborg_reconciler.fleet_stores import Proposal, Wanted
 from cyborg_reconciler.ports import Event
 from cyborg_reconciler.stores import Accelerator
+from tests.begun import uuid_of
 from tests.contract.test_journal import make_facts, make_plan, observe, raised
 from tests.scenarios.story import driver_of, policy_of
 
@@ -167,14 +168,14 @@ class TestPlans:
         fleet.plans.approve(Proposal(plan, '{"n":2}'), NOON, CHANGED)
         assert fleet.plans.document(plan.uuid) == '{"n":2}'
         assert all(journal.approved(host, 2, "d") for host in ("a", "b"))
-        run = journal.open_run(make_plan(str(uuid.uuid4()), "a"), NOON)
+        run = uuid_of(journal.open_run(make_plan(str(uuid.uuid4()), "a"), NOON))
         assert fleet.plans.proposal(journal.runs()[0].plan_uuid) is None
         assert fleet.runs.document(run)
 
 
 class TestRuns:
     def test_a_run_can_be_asked_to_end_until_it_has(self, journal, fleet):
-        run = journal.open_run(make_plan(str(uuid.uuid4()), "a"), NOON)
+        run = uuid_of(journal.open_run(make_plan(str(uuid.uuid4()), "a"), NOON))
         assert at_once(4, lambda _: fleet.runs.cancel(run, "me", Event(NOON, "Asked"))) == [True] * 4
         assert fleet.runs.cancel_requested(run)
         journal.close_run(run, "applied", LATER)

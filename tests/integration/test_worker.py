@@ -8,6 +8,7 @@ import json
 import os
 import signal
 from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 import pytest
 
@@ -65,8 +66,8 @@ class Place:
     def run(self, uuid):
         return self.server("GET", f"/v1/runs/{uuid}").json()
 
-    def ask(self, wish, host="qat-1", driver="virtio-crypto"):
-        return self.server("POST", f"/v1/hosts/{host}/drivers/{driver}/{wish}")
+    def ask(self, wish, host="qat-1", driver="virtio-crypto", **headers):
+        return self.server("POST", f"/v1/hosts/{host}/drivers/{driver}/{wish}", **headers)
 
     def children(self):
         """Return the processes of the server's own, by whether they are the worker."""
@@ -119,12 +120,23 @@ def test_drift_of_a_host_that_needs_no_consent_is_corrected_at_once(place):
 
 
 def test_a_driver_is_installed_over_http_and_its_run_comes_out(place):
-    answer = place.ask("install")
+    request = f"req-{uuid4()}"
+    answer = place.ask("install", x_openstack_request_id=request)
     asked = answer.json()
     assert (answer.status, answer.headers["Location"]) == (202, f"/v1/runs/{asked['uuid']}")
     assert (asked["status"], asked["state"], asked["host"]) == ("pending", "present", "qat-1")
-    wait_until(lambda: place.run(asked["uuid"])["status"] != "pending", LOOKS_S)
+    wait_until(lambda: place.run(asked["uuid"])["ended_at"], LOOKS_S)
     run = place.run(asked["uuid"])
+    assert run["request_id"] == request
+    of_host = place.server("GET", "/v1/runs?host=qat-1").json()["runs"]
+    assert [one["uuid"] for one in of_host if one["plan_uuid"] == run["plan_uuid"]] == [asked["uuid"]], (
+        "one run, one row"
+    )
+    told = place.server("GET", f"/v1/runs/{asked['uuid']}/events").json()["events"]
+    assert {one["kind"] for one in told} == {"RunStarted", "ApplyStarted", "ApplyEnded", "RunEnded"}
+    assert {one["data"]["request_id"] for one in told} == {request}
+    lines = [line for line in place.log().splitlines() if f"[{request}]" in line and "cyborg_reconciler.worker" in line]
+    assert any("host=qat-1" in line for line in lines), place.log()
     assert (run["status"], run["message"], [of["status"] for of in run["hosts"]]) == ("applied", "", ["applied"])
     assert (place.console["qat-1"].root / "sys/module/virtio_crypto").exists()
     place.wait_for("qat-1", "Synced", "Idle")

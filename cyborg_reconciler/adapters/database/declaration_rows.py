@@ -70,8 +70,8 @@ def put_declared(connection: Connection, declared: Declared, rows: Sequence[Mapp
             "first_seen_at": at,
         }
         upsert(connection, declarations, [row], update=[])
-    for row in gone:
-        is_it = (declared_documents.c.kind == row.kind, declared_documents.c.name == row.name)
+    for went in gone:
+        is_it = (declared_documents.c.kind == went.kind, declared_documents.c.name == went.name)
         connection.execute(delete(declared_documents).where(*is_it))
     changed = [row for key, row in tree.items() if _told(known.get(key)) != tuple(row[name] for name in TOLD)]
     upsert(connection, declared_documents, changed, update=TOLD)

@@ -140,6 +140,10 @@ class RunListed(Answer):
         examples=["applied"],
     )
     message: str = Field(description="Why one that was asked for waits, or failed.", examples=[""])
+    request_id: str | None = Field(
+        description="In which request it was asked for; its events and log lines have it too.",
+        examples=["req-6a1f0d3e-8c1b-4a57-9d53-0f7c2b9e1a44"],
+    )
     started_at: Time
     ended_at: Time | None = Field(description="When it ended.")
     cancel_requested_at: Time | None = Field(description="Since when somebody wants it to end.")
