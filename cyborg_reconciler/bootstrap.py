@@ -32,7 +32,7 @@ from cyborg_reconciler.ports import Declarations, Journal, Source
 from cyborg_reconciler.settings import Settings
 from cyborg_reconciler.stores import AcceleratorStore, CredentialStore, HardwareStore
 from cyborg_reconciler.survey import Ports, Survey
-from cyborg_reconciler.work_stores import HostDriverStore, Leases, Queue
+from cyborg_reconciler.work_stores import HostDriverStore, Leases, Passes, Queue
 
 if TYPE_CHECKING:
     from cyborg_reconciler.adapters.prometheus import PrometheusMeter
@@ -142,6 +142,7 @@ class Site:
 
     ports: Ports
     queue: Queue
+    passes: Passes
     settle: Callable[[Survey], None]
     listen: Callable[[], object] = tuple
 
@@ -173,7 +174,7 @@ def open_site(settings: Settings, target: Target, interval_s: float) -> Iterator
 
         terms = AgentTerms(settings.heartbeat_interval_s)
         agents = Agents(journal.agents(), Saver(journal.agents(), SaveOut()), ports.clock, terms)
-        yield Site(ports, work, settle, agents.listen)
+        yield Site(ports, work, work, settle, agents.listen)
 
 
 @contextmanager

@@ -60,7 +60,7 @@ from cyborg_reconciler.ports import (
 )
 from cyborg_reconciler.stores import Accelerator, Credential
 from cyborg_reconciler.tracing import REQUEST_ID
-from cyborg_reconciler.work_stores import HostDriver, Lease, QueueItem, RunNews, carried_out
+from cyborg_reconciler.work_stores import HostDriver, Lease, Pass, QueueItem, RunNews, carried_out
 
 #: The id of a FakeJournal that was given none.
 FAKE_CONTROLLER_ID = "00000000-0000-4000-8000-000000000001"
@@ -286,6 +286,7 @@ class _Memory:
     tickets: int = 0
     leases: dict[str, Lease] = field(default_factory=dict)
     host_drivers: dict[tuple[str, str], HostDriver] = field(default_factory=dict)
+    passes: list[Pass] = field(default_factory=list)
 
 
 class FakeJournal:
@@ -662,6 +663,10 @@ class FakeWork:
         """Let others have *lease*."""
         if self._is_ours(lease):
             self._memory().leases[lease.name] = replace(self._memory().leases[lease.name], holder="")
+
+    def passed(self, one: Pass) -> None:
+        """Count a pass."""
+        self._memory().passes.append(one)
 
     def declare(self, one: HostDriver, event: Event) -> HostDriver:
         """Keep *one*, with a pending run, and have its host looked at."""

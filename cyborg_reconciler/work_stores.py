@@ -65,6 +65,27 @@ class Lease:
     expires_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """A pass of the worker that has ended.
+
+    Attributes:
+        kind: over ``all`` hosts, or over those of the ``queue``. seconds: how long it took.
+    """
+
+    kind: Literal["all", "queue"]
+    result: Literal["ok", "failed"]
+    seconds: float
+    ended_at: datetime
+
+
+class Passes(Protocol):
+    """What the worker has done, for the metrics. Every method raises JournalError, as a journal's do."""
+
+    def passed(self, one: Pass) -> None:
+        """Count a pass."""
+
+
 class Leases(Protocol):
     """The leases. Every method raises JournalError, as a journal's do."""
 

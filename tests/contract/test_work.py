@@ -14,9 +14,10 @@ from cyborg_reconciler.documents.base import Metadata
 from cyborg_reconciler.documents.declared import Declared, Located
 from cyborg_reconciler.documents.driver import Driver, DriverDocSpec
 from cyborg_reconciler.documents.plan import HostPlan, Outcome, PlanDocument, RoleSegment
+from cyborg_reconciler.meters import LAST_PASS, LEASE_HELD, PASS_SECONDS, PASSES, QUEUE_AGE
 from cyborg_reconciler.ports import BegunRun, Event, Journal
 from cyborg_reconciler.tracing import of_request
-from cyborg_reconciler.work_stores import HostDriver, HostDriverStore, Lease, Leases, Queue, QueueItem, RunNews
+from cyborg_reconciler.work_stores import HostDriver, HostDriverStore, Lease, Leases, Pass, Queue, QueueItem, RunNews
 from tests.begun import uuid_of
 from tests.contract.test_journal import LATER, NOON, make_plan
 
@@ -190,6 +191,22 @@ def test_a_run_waits_with_its_reason_until_it_comes_out(journal_and_work: tuple[
     assert [kept.is_open for kept in work.declared()] == [False], "it stays declared"
     again = work.declare(replace(QAT, declared_at=LATER), ASKED)
     assert again.run != one.run
+
+
+def test_passes_are_counted(database: str, tmp_path: Path) -> None:
+    with open_journal(tmp_path / "state", database=database) as journal:
+        for seconds, at in ((1.5, NOON), (0.5, LATER)):
+            journal.work().passed(Pass("all", "ok", seconds, at))
+        journal.work().passed(Pass("queue", "failed", 3.0, NOON))
+        journal.work().enqueue(["a"], "CheckedIn", NOON)
+        journal.work().take_lease(Lease("worker", "us", 0, datetime.now(UTC) + timedelta(hours=1)), None)
+        journal.work().take_lease(Lease("other", "us", 0, NOON), None)
+        found = journal.tallies().tallies()
+    assert found[PASSES] == {("all", "ok"): 2, ("queue", "failed"): 1}
+    assert found[PASS_SECONDS] == {("all", "ok"): 2.0, ("queue", "failed"): 3.0}
+    assert found[LAST_PASS] == {("all", "ok"): LATER.timestamp(), ("queue", "failed"): NOON.timestamp()}
+    assert found[LEASE_HELD] == {("worker",): 1, ("other",): 0}
+    assert found[QUEUE_AGE][()] > 0
 
 
 def plan_for(*drivers: str, beside: str = "compute-2") -> PlanDocument:

@@ -110,6 +110,17 @@ def test_drift_of_a_host_that_is_enqueued_shows_and_waits_for_consent(place):
     guest.write(NIC, 0)
 
 
+def test_what_the_worker_does_is_told_by_the_server(place):
+    lines = place.server("GET", "/metrics").data.decode().splitlines()
+    found = dict(line.rsplit(" ", 1) for line in lines if line.startswith("cyborg_reconciler_"))
+    assert float(found['cyborg_reconciler_passes_total{kind="all",result="ok"}']) >= 1
+    assert float(found['cyborg_reconciler_pass_seconds_total{kind="all",result="ok"}']) > 0
+    assert float(found['cyborg_reconciler_last_pass_timestamp_seconds{kind="all",result="ok"}']) > 0
+    assert float(found['cyborg_reconciler_lease_held{name="worker"}']) == 1
+    assert "cyborg_reconciler_queue_age_seconds" in found
+    assert "# TYPE cyborg_reconciler_passes_total counter" in lines
+
+
 def test_drift_of_a_host_that_needs_no_consent_is_corrected_at_once(place):
     host = place.console["qat-1"]
     host.write(QAT, 0)

@@ -14,6 +14,7 @@ from sqlalchemy import (
     Column,
     DateTime,
     Dialect,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -453,6 +454,18 @@ leases = Table(
     Column("holder", String(255), nullable=False),
     Column("token", BigInteger, nullable=False),
     Column("expires_at", UtcDateTime, nullable=False),
+)
+
+#: What the worker has done: how many passes of a kind came out so, how long they took, when the last one ended.
+passes = Table(
+    "passes",
+    metadata,
+    Column("kind", String(16), nullable=False),
+    Column("result", String(16), nullable=False),
+    Column("count", BigInteger, nullable=False),
+    Column("seconds", Float, nullable=False),
+    Column("ended_at", UtcDateTime, nullable=False),
+    PrimaryKeyConstraint("kind", "result"),
 )
 
 #: What is declared over the API of drivers on hosts, each with the run that was asked for with it, and with what was

@@ -43,6 +43,15 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("host", "name", name="pk_agent_drivers"),
         sa.ForeignKeyConstraint(["host"], ["hosts.name"], name="fk_agent_drivers_host", ondelete="CASCADE"),
     )
+    op.create_table(
+        "passes",
+        sa.Column("kind", sa.String(16), nullable=False),
+        sa.Column("result", sa.String(16), nullable=False),
+        sa.Column("count", sa.BigInteger, nullable=False),
+        sa.Column("seconds", sa.Float, nullable=False),
+        sa.Column("ended_at", TIME, nullable=False),
+        sa.PrimaryKeyConstraint("kind", "result", name="pk_passes"),
+    )
     op.add_column("declarations", sa.Column("previous", sa.String(255)))
     op.add_column("declared_stamp", sa.Column("tree", sa.String(64), nullable=False, server_default=sa.text("''")))
     op.add_column("declared_stamp", sa.Column("catalogue", sa.Text, nullable=False, server_default=sa.text("'[]'")))
@@ -74,6 +83,7 @@ def downgrade() -> None:
     for column in ("catalogue", "tree"):
         op.drop_column("declared_stamp", column)
     op.drop_column("declarations", "previous")
+    op.drop_table("passes")
     op.drop_table("agent_drivers")
     op.drop_column("agents", "drivers")
     op.drop_column("runs", "request_id")
