@@ -5,22 +5,32 @@ Called by the store, inside its transactions.
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, delete, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, case, delete, or_, select, tuple_, update
 
+from cyborg_reconciler.adapters.database.backend_store import register
 from cyborg_reconciler.adapters.database.engine import portions, upsert
 from cyborg_reconciler.adapters.database.host_rows import claim
-from cyborg_reconciler.adapters.database.schema import agents, commands, enrolments, facts, hosts, identities
-from cyborg_reconciler.agent_stores import Agent, CheckIn, Command, CommandName, Enrolment, Inventory
+from cyborg_reconciler.adapters.database.schema import (
+    agent_drivers,
+    agents,
+    commands,
+    enrolments,
+    facts,
+    hosts,
+    identities,
+)
+from cyborg_reconciler.agent_stores import Agent, CheckIn, Command, CommandName, Enrolment, Inventory, digest_of
 from cyborg_reconciler.documents.facts import Facts
 
 _columns: Final = agents.c
 #: The columns that hold what an `Agent` has under the same name, as it is.
 PLAIN: Final = (
     *("host", "token_hash", "next_token_hash", "approved", "epoch", "sequence", "fingerprint", "boot_id", "endpoint"),
-    *("agent_version", "last_seen_at", "silent"),
+    *("agent_version", "last_seen_at", "silent", "drivers"),
 )
 SYSTEM_UUID: Final = "system_uuid"
 MAC: Final = "mac"
@@ -134,9 +144,9 @@ def change(connection: Connection, host: str, **values: object) -> bool:
 
 
 #: Yields how far the agents of the hosts *names* have told, the facts that they told last, and whether they are silent.
-PLACES: Final = select(_columns.host, _columns.epoch, _columns.sequence, _columns.fingerprint, _columns.silent).where(
-    _columns.host.in_(bindparam("names", expanding=True))
-)
+PLACES: Final = select(
+    _columns.host, _columns.epoch, _columns.sequence, _columns.fingerprint, _columns.silent, _columns.drivers
+).where(_columns.host.in_(bindparam("names", expanding=True)))
 
 #: Enters how far an agent has told, and when it was heard; what is older changes nothing.
 TOLD: Final = (
@@ -155,6 +165,7 @@ TOLD: Final = (
         agent_version=bindparam("new_version"),
         last_seen_at=bindparam("heard"),
         fingerprint=bindparam("new_fingerprint"),
+        drivers=case((bindparam("new_drivers") == "", _columns.drivers), else_=bindparam("new_drivers")),
         silent=False,
     )
 )
@@ -179,11 +190,29 @@ def put_check_ins(connection: Connection, check_ins: Sequence[CheckIn]) -> None:
             "new_boot": one.boot_id,
             "new_version": one.agent_version,
             "new_fingerprint": one.fingerprint,
+            "new_drivers": digest_of(one.drivers),
             "heard": one.received_at,
         }
         for one in sorted(check_ins, key=lambda one: one.host)
     ]
     connection.execute(TOLD, rows)
+
+
+def put_drivers(connection: Connection, check_ins: Sequence[CheckIn], places: Mapping[str, Row[Any]]) -> None:
+    """Enter the drivers that agents have, where they told others than last; they are backends of their hosts."""
+    changed = [
+        one
+        for one in check_ins
+        if one.drivers and one.host in places and places[one.host].drivers != digest_of(one.drivers)
+    ]
+    if not changed:
+        return
+    for names in portions([one.host for one in changed]):
+        connection.execute(delete(agent_drivers).where(agent_drivers.c.host.in_(names)))
+    told = {(one.host, driver.name): driver for one in changed for driver in one.drivers}
+    rows = [{"host": host, **asdict(driver)} for (host, _), driver in told.items()]
+    upsert(connection, agent_drivers, rows, update=["type", "status", "endpoint"])
+    register(connection, told)
 
 
 def read_reported(connection: Connection, since: datetime, names: Sequence[str] | None = None) -> dict[str, datetime]:

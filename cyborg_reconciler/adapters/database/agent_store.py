@@ -94,6 +94,7 @@ class DatabaseAgentStore:
             if kept:
                 told = list(kept.values())
                 agent_rows.put_check_ins(connection, told)
+                agent_rows.put_drivers(connection, told, places)
                 self._put(connection, told)
                 _tell_heard(connection, told, places)
         return is_newer

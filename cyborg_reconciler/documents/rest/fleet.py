@@ -74,6 +74,14 @@ class Backend(Answer):
     health: HealthName = Field(description="That of the worst of its accelerators.", examples=["Healthy"])
     accelerators: int = Field(description="How many it has found.", examples=[4])
     states: dict[str, int] = Field(description="How many of them are in which state.", examples=[{"ready": 4}])
+    type: str | None = Field(description="For which devices it is, by the host's agent.", examples=["CRYPTO"])
+    status: str | None = Field(
+        description="What the driver last said of itself, READY or IN-PROGRESS, where it is one of the host's agent.",
+        examples=["READY"],
+    )
+    endpoint_known: bool = Field(description="Whether its agent told where it serves.", examples=[True])
+    told_at: Time | None = Field(description="When that agent was last heard.")
+    discovered_at: Time | None = Field(description="When what is on the host was last reported.")
     links: list[Link]
 
 
