@@ -25,6 +25,7 @@ from cyborg_reconciler.conductor.agents import Agents, AgentTerms
 from cyborg_reconciler.conductor.implied import WithImplied
 from cyborg_reconciler.conductor.offering import Offering
 from cyborg_reconciler.conductor.presence import Identity, SignsOfLife
+from cyborg_reconciler.conductor.rules import Rules
 from cyborg_reconciler.conductor.saving import SaveOut, Saver
 from cyborg_reconciler.conductor.settling import Settling
 from cyborg_reconciler.documents.declared import Located
@@ -35,7 +36,7 @@ from cyborg_reconciler.ports import Declarations, Journal, Source
 from cyborg_reconciler.settings import Settings
 from cyborg_reconciler.stores import AcceleratorStore, CredentialStore, HardwareStore
 from cyborg_reconciler.survey import Ports, Survey
-from cyborg_reconciler.work_stores import HostDriverStore, Leases, Queue
+from cyborg_reconciler.work_stores import HostDriverStore, Leases, Passes, Queue
 
 if TYPE_CHECKING:
     from cyborg_reconciler.adapters.prometheus import PrometheusMeter
@@ -81,8 +82,16 @@ def sources_of(fleet: Fleet) -> tuple[Source, ...]:
 
 def recorded_declarations(stores: "Stores") -> Declarations:
     """Return what is declared, for a process that cannot see the tree: as it was when hosts were last looked at."""
-    recorded = RecordedDeclarations(stores.fleet.declared, sources_of(stores.fleet))
-    return WithImplied(recorded, stores.drivers, stores.accelerators)
+    return WithImplied(_recorded(stores), stores.drivers, stores.accelerators)
+
+
+def rules_of(stores: "Stores") -> Rules:
+    """Return what policies say that somebody wrote, for a process that cannot see the tree."""
+    return Rules(_recorded(stores), stores.fleet.plans)
+
+
+def _recorded(stores: "Stores") -> Declarations:
+    return RecordedDeclarations(stores.fleet.declared, sources_of(stores.fleet))
 
 
 def shipped_drivers() -> Sequence[Located[Driver]]:
@@ -137,6 +146,7 @@ class Site:
 
     ports: Ports
     queue: Queue
+    passes: Passes
     settle: Callable[[Survey], None]
     listen: Callable[[], object] = tuple
 
@@ -168,7 +178,7 @@ def open_site(settings: Settings, target: Target, interval_s: float) -> Iterator
 
         terms = AgentTerms(settings.heartbeat_interval_s)
         agents = Agents(journal.agents(), Saver(journal.agents(), SaveOut()), ports.clock, terms)
-        yield Site(ports, work, settle, agents.listen)
+        yield Site(ports, work, work, settle, agents.listen)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Final, Literal, Protocol
 
 from cyborg_reconciler.core.state import History, Host
-from cyborg_reconciler.documents.plan import ActionsSegment, HostPlan, PlanDocument, Segment
+from cyborg_reconciler.documents.plan import HostPlan, PlanDocument, step_ids
 from cyborg_reconciler.ports import Event
 from cyborg_reconciler.stores import Page
 
@@ -204,9 +204,5 @@ def shown_steps(plan: HostPlan) -> dict[str, Any]:
         "generation": plan.generation,
         "digest": plan.digest,
         "fingerprint": plan.fingerprint,
-        "steps": [step for segment in plan.segments for step in _names_of(segment)],
+        "steps": step_ids(plan),
     }
-
-
-def _names_of(segment: Segment) -> Sequence[str]:
-    return [step.id for step in segment.steps] if isinstance(segment, ActionsSegment) else [segment.id]

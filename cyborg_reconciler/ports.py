@@ -190,6 +190,7 @@ class RunRecord:
             asked for: ``pending`` until it came out, or ``cancelled``; ``applied`` when what it is for is so.
         hosts: the status of each host's outcome; that of the run where there is no outcome.
         message: why a run that was asked for waits, or did not come out well.
+        request_id: in which request it was asked for; empty where nobody asked for it.
     """
 
     uuid: str
@@ -199,6 +200,15 @@ class RunRecord:
     ended_at: datetime | None
     hosts: Mapping[str, str]
     message: str = ""
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BegunRun:
+    """A run that has begun on a host, and the request that it was asked for in, if it was."""
+
+    uuid: str
+    request_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +263,7 @@ class Journal(Protocol):
         """
 
     def record_declarations(self, declared: Declared, at: datetime) -> None:
-        """Keep what was declared, once per digest, and that it is what is declared now."""
+        """Keep that this is what is declared now, and of the tree, for each state that it was in, what had changed."""
 
     def record_inventory(self, hosts: Sequence[Host]) -> None:
         """Keep the groups and labels of *hosts*. One that leaves the inventory is known by its last ones."""
@@ -267,10 +277,11 @@ class Journal(Protocol):
     def hosts(self, names: Sequence[str] | None = None) -> Sequence[HostRecord]:
         """Return every host ever seen, by name; of those called *names*, where some are given."""
 
-    def open_run(self, plan: PlanDocument, at: datetime) -> str:
-        """Keep *plan*, begin a run of it, and return the run's uuid; an approval of it is used up.
+    def open_run(self, plan: PlanDocument, at: datetime) -> Mapping[str, BegunRun]:
+        """Keep *plan*, begin a run of it, and return that by host; an approval of it is used up.
 
-        The audit trail tells of it, as it does of each outcome and of the end.
+        A host for which a run was asked for, of a driver that the plan sets up there, has that run, and no other host
+        has it. The audit trail tells of each run, as it does of each outcome and of the end.
         """
 
     def record_reboot(self, host: str, boot_id: str, at: datetime) -> None:
@@ -286,7 +297,10 @@ class Journal(Protocol):
         """
 
     def close_run(self, run: str, status: str, at: datetime) -> None:
-        """End a run with *status*, and with it the outcomes that are still ``running``."""
+        """End a run with *status*, and with it the outcomes that are still ``running``.
+
+        One that was asked for is ``pending`` again: whether what it is for is so shows when its host is looked at.
+        """
 
     def cancel_requested(self, run: str) -> bool:
         """Return whether somebody wants *run* to be the last of its pass."""
@@ -313,9 +327,9 @@ class Journal(Protocol):
         """Return the newest events, newest first; of one host when *host* is given."""
 
 
-def run_started(run: str, plan: PlanDocument, at: datetime) -> Event:
-    """Return what the journal tells of a run that begins."""
-    return Event(at, "RunStarted", message=f"plan {plan.uuid}", data={"hosts": len(plan.hosts)}, run=run)
+def run_started(run: str, plan: PlanDocument, hosts: int, at: datetime) -> Event:
+    """Return what the journal tells of a run that begins, on so many *hosts*."""
+    return Event(at, "RunStarted", message=f"plan {plan.uuid}", data={"hosts": hosts}, run=run)
 
 
 def run_ended(run: str, status: str, at: datetime) -> Event:

@@ -19,6 +19,7 @@ from cyborg_reconciler.bootstrap import (
     open_meter,
     open_stores,
     recorded_declarations,
+    rules_of,
     shipped_drivers,
     signs_of_life,
 )
@@ -64,6 +65,7 @@ def create() -> WSGIApplication:
     stack.callback(refusals.close)
     fleet, shipped = stores.fleet, shipped_drivers()
     catalogue = {one.document.metadata.name: one.document.spec for one in shipped}
+    rules = rules_of(stores)
     options = Options(facts_max_age=timedelta(seconds=settings.facts_max_age_s))
     controller = stores.journal.controller()
     stack.enter_context(_signs_of_life(settings, stores).given())
@@ -72,11 +74,11 @@ def create() -> WSGIApplication:
             authenticate=SCHEMES[settings.auth](settings, stores, stack),
             limits=Limits(settings.failed_logins_per_min, settings.requests_per_min),
             refusals=refusals,
-            accelerators=Accelerators(stores.accelerators, clock),
+            accelerators=Accelerators(stores.accelerators, rules, clock),
             accelerator_store=stores.accelerators,
             hardware=stores.hardware,
             discovery=Discovery(stores.agents, clock),
-            drivers=Drivers(stores.drivers, stores.journal, catalogue, clock),
+            drivers=Drivers(stores.drivers, stores.journal, rules, catalogue, clock),
             agents=Agents(stores.agents, saver, clock, agent_terms(settings), refusals),
             check_database=stores.tallies.check,
             meter=meter,

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
@@ -24,6 +24,12 @@ FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
 
 #: For how long what was read from the database is told again: several may ask, and often.
 KEPT_S: Final = 5.0
+
+
+Family = CounterMetricFamily | GaugeMetricFamily
+
+#: What the library calls a metric whose numbers it did not count itself, by the metric's kind.
+FAMILIES: Final[Mapping[str, type[Family]]] = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily}
 
 
 class PrometheusMeter:
@@ -87,11 +93,11 @@ class _Tallied(Collector):
         self._read_at_s = -kept_s
         self._found: Mapping[Metric, Tally] = {}
 
-    def describe(self) -> list[GaugeMetricFamily]:
+    def describe(self) -> list[Family]:
         """Return nothing: the registry is not to ask the database when this is put into it."""
         return []
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
+    def collect(self) -> Iterator[Family]:
         """Yield a family for each metric."""
         with self._lock:
             if time.monotonic() - self._read_at_s >= self._kept_s:
@@ -99,7 +105,7 @@ class _Tallied(Collector):
                 self._read_at_s = time.monotonic()
             found = self._found
         for metric, tally in found.items():
-            family = GaugeMetricFamily(metric.name, metric.help, labels=metric.labels)
+            family = FAMILIES[metric.kind](metric.name, metric.help, labels=metric.labels)
             for labels, value in tally.items():
                 family.add_metric(labels, value)
             yield family

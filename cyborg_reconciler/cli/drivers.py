@@ -47,7 +47,8 @@ def driver_list(*, remote: Remote, output: str) -> int:
     """
     hosts: dict[str, set[str]] = {}
     for backend in remote.pages(BACKENDS, "backends", {"limit": 1000}):
-        hosts.setdefault(backend["driver"], set()).add(backend["host"])
+        if backend["accelerators"]:
+            hosts.setdefault(backend["driver"], set()).add(backend["host"])
     rows = [
         {
             "driver": one["name"],
@@ -163,7 +164,8 @@ def _asking(wish: str, done: str, *, versions: bool) -> Callable[[Callable[..., 
 
 def _hosts_of(remote: Remote, driver: str) -> list[str]:
     """Return the hosts that have devices of *driver*."""
-    return sorted({one["host"] for one in remote.pages(BACKENDS, "backends", {"driver": driver, "limit": 1000})})
+    found = remote.pages(BACKENDS, "backends", {"driver": driver, "limit": 1000})
+    return sorted({one["host"] for one in found if one["accelerators"]})
 
 
 @_asking("install", "installed", versions=True)

@@ -9,7 +9,17 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
 
-from cyborg_reconciler.agent_stores import Agent, AgentStore, CheckIn, Command, CommandName, Enrolment, Inventory
+from cyborg_reconciler.agent_stores import (
+    Agent,
+    AgentDriver,
+    AgentStore,
+    CheckIn,
+    Command,
+    CommandName,
+    Enrolment,
+    Inventory,
+    digest_of,
+)
 from cyborg_reconciler.conductor.callers import Caller
 from cyborg_reconciler.conductor.refusals import Refusals
 from cyborg_reconciler.conductor.saving import Saver
@@ -167,7 +177,8 @@ class Agents:
         """
         agent = self._speaker(host, token)
         check_in = self._parsed(host, given)
-        durable = check_in.facts is not None or bool(check_in.health)
+        others = bool(check_in.drivers) and digest_of(check_in.drivers) != agent.drivers
+        durable = check_in.facts is not None or bool(check_in.health) or others
         if check_in.facts is None and given.fingerprint != agent.fingerprint:
             raise UnknownFingerprintError(wanted="the facts of this fingerprint", found="others are kept")
         if (given.epoch, given.sequence) <= (agent.epoch, agent.sequence):
@@ -225,7 +236,7 @@ class Agents:
             facts=facts,
             document=document,
             health={one.address: one.health for one in given.status},
-            drivers=given.drivers,
+            drivers=[AgentDriver(one.name, one.type, one.status, one.endpoint) for one in given.drivers],
         )
 
     def _told(self, agent: Agent, command: Command) -> CommandTold:

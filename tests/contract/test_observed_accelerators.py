@@ -69,10 +69,10 @@ def test_accelerators_are_found_by_host_and_by_what_is_asked_of_them(store: Fake
 
 def test_what_was_observed_is_kept_where_nobody_has_changed_anything_meanwhile(store: FakeAccelerators) -> None:
     one, other = (found for found in store.found_on(["a"]) if UUID(found.uuid).int < 2)
-    store.record([(replace(one, state="ready"), event(one))])
+    store.record([(replace(one, state="ready"), [event(one)])])
     assert {found.name: (found.state, found.version) for found in store.found_on(["a"])}[one.name] == ("ready", 2)
     late = replace(one, state="maintenance", updated_at=LATER)
-    store.record([(late, event(one)), (replace(other, state="ready"), None)])
+    store.record([(late, [event(one)]), (replace(other, state="ready"), [])])
     states = {found.name: found.state for found in store.found_on(["a"])}
     assert (states[one.name], states[other.name]) == ("ready", "ready")
 
@@ -89,7 +89,7 @@ def test_who_adds_or_updates_an_accelerator_has_its_hosts_looked_at_and_who_obse
         (item,) = work.take(9, LATER)
         assert (item.host, item.reason) == ("a", "Told")
         work.done([item])
-        store.record([(replace(here, state="ready"), event(here))])
+        store.record([(replace(here, state="ready"), [event(here)])])
         assert work.take(9, LATER) == []
         attached = replace(nowhere, attachment=Attachment("pending", NOON, host="b"))
         store.update(attached, 1, event(nowhere))

@@ -4,13 +4,11 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-import msgspec
 import pytest
 
 from cyborg_reconciler.adapters.database import open_journal
-from cyborg_reconciler.agent_stores import Agent, CheckIn, Enrolment, Inventory
+from cyborg_reconciler.agent_stores import Agent, AgentDriver, CheckIn, Enrolment, Inventory
 from cyborg_reconciler.conductor.presence import FORGOTTEN_AFTER, Identity, Presence, SignsOfLife
-from cyborg_reconciler.documents.rest.agent import DriverTold
 from cyborg_reconciler.documents.rest.fleet import ServiceList
 from cyborg_reconciler.errors import RequestInvalidError
 from cyborg_reconciler.fleet_stores import Wanted
@@ -19,7 +17,7 @@ from cyborg_reconciler.testing import FixedClock
 from tests.integration.api_support import until
 
 NOON = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
-PCI, DUMMY = DriverTold("pci", "GENERIC", "READY"), DriverTold("dummy", "CRYPTO", "UNREACHABLE")
+PCI, DUMMY = AgentDriver("pci", "GENERIC", "READY"), AgentDriver("dummy", "CRYPTO", "UNREACHABLE")
 
 
 class Place:
@@ -108,7 +106,7 @@ def test_drivers_are_those_that_their_agent_told_last_and_up_where_both_work(pla
     assert kept["dummy"].message == "UNREACHABLE"
     place.check_in("compute-1", 2, drivers=(), changed=changed)
     assert len(place.page(equal={"type": "driver"})) == 2, "an agent that does not say has them still"
-    place.check_in("compute-1", 3, drivers=(msgspec.structs.replace(PCI, status="IN-PROGRESS"),), changed=changed)
+    place.check_in("compute-1", 3, drivers=(replace(PCI, status="IN-PROGRESS"),), changed=changed)
     (pci,) = place.page(equal={"type": "driver"})
     assert (pci.uuid, pci.status) == (kept["pci"].uuid, "up")
     place.clock.move(181)
@@ -117,7 +115,7 @@ def test_drivers_are_those_that_their_agent_told_last_and_up_where_both_work(pla
 
 def test_names_that_a_database_cannot_tell_apart_are_one_driver(place):
     place.enrol("compute-1")
-    twins = [DriverTold(name, "CRYPTO", "READY") for name in ("a\x00", r"a\x00", "a\x00", "", "\u202e" * 255)]
+    twins = [AgentDriver(name, "CRYPTO", "READY") for name in ("a\x00", r"a\x00", "a\x00", "", "\u202e" * 255)]
     place.check_in("compute-1", drivers=twins)
     assert len(place.page(equal={"type": "driver"})) == 3
 

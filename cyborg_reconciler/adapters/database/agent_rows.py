@@ -5,23 +5,33 @@ Called by the store, inside its transactions.
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, delete, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, case, delete, or_, select, tuple_, update
 
 from cyborg_reconciler.adapters.database import service_store
+from cyborg_reconciler.adapters.database.backend_store import register
 from cyborg_reconciler.adapters.database.engine import portions, upsert
 from cyborg_reconciler.adapters.database.host_rows import claim
-from cyborg_reconciler.adapters.database.schema import agents, commands, enrolments, facts, hosts, identities
-from cyborg_reconciler.agent_stores import Agent, CheckIn, Command, CommandName, Enrolment, Inventory
+from cyborg_reconciler.adapters.database.schema import (
+    agent_drivers,
+    agents,
+    commands,
+    enrolments,
+    facts,
+    hosts,
+    identities,
+)
+from cyborg_reconciler.agent_stores import Agent, CheckIn, Command, CommandName, Enrolment, Inventory, digest_of
 from cyborg_reconciler.documents.facts import Facts
 
 _columns: Final = agents.c
 #: The columns that hold what an `Agent` has under the same name, as it is.
 PLAIN: Final = (
     *("host", "token_hash", "next_token_hash", "approved", "epoch", "sequence", "fingerprint", "boot_id", "endpoint"),
-    *("agent_version", "last_seen_at", "silent"),
+    *("agent_version", "last_seen_at", "silent", "drivers"),
 )
 SYSTEM_UUID: Final = "system_uuid"
 MAC: Final = "mac"
@@ -160,6 +170,7 @@ TOLD: Final = (
         agent_version=bindparam("new_version"),
         last_seen_at=bindparam("heard"),
         fingerprint=bindparam("new_fingerprint"),
+        drivers=case((bindparam("new_drivers") == "", _columns.drivers), else_=bindparam("new_drivers")),
         silent=False,
     )
 )
@@ -184,11 +195,31 @@ def put_check_ins(connection: Connection, check_ins: Sequence[CheckIn]) -> None:
             "new_boot": one.boot_id,
             "new_version": one.agent_version,
             "new_fingerprint": one.fingerprint,
+            "new_drivers": digest_of(one.drivers),
             "heard": one.received_at,
         }
         for one in sorted(check_ins, key=lambda one: one.host)
     ]
     connection.execute(TOLD, rows)
+
+
+def put_drivers(connection: Connection, check_ins: Sequence[CheckIn], places: Mapping[str, Row[Any]]) -> None:
+    """Enter the drivers of agents that told others than last; they are backends, and services, of their hosts."""
+    changed = [
+        one
+        for one in check_ins
+        if one.drivers and one.host in places and places[one.host].drivers != digest_of(one.drivers)
+    ]
+    if not changed:
+        return
+    for names in portions([one.host for one in changed]):
+        connection.execute(delete(agent_drivers).where(agent_drivers.c.host.in_(names)))
+    # Two that PostgreSQL cannot tell apart must not spoil a transaction in which others have told something.
+    told = {(one.host, driver.name.replace("\x00", r"\x00")): driver for one in changed for driver in one.drivers}
+    rows = [{**asdict(driver), "host": host, "name": name} for (host, name), driver in told.items()]
+    upsert(connection, agent_drivers, rows, update=["type", "status", "endpoint"])
+    register(connection, told)
+    service_store.put_drivers(connection, {key: driver.status for key, driver in told.items()})
 
 
 def read_reported(connection: Connection, since: datetime, names: Sequence[str] | None = None) -> dict[str, datetime]:

@@ -19,7 +19,6 @@ from cyborg_reconciler.adapters.database.engine import lock_rows, reading, writi
 from cyborg_reconciler.adapters.database.event_rows import put_event, put_events
 from cyborg_reconciler.adapters.database.queue_rows import enqueue
 from cyborg_reconciler.adapters.database.schema import agents, hosts
-from cyborg_reconciler.adapters.database.service_store import put_drivers
 from cyborg_reconciler.agent_stores import Agent, CheckIn, Command, CommandName, Enrolment, Inventory
 from cyborg_reconciler.ports import Event, Observation
 
@@ -112,7 +111,7 @@ class DatabaseAgentStore:
             if kept:
                 told = list(kept.values())
                 agent_rows.put_check_ins(connection, told)
-                put_drivers(connection, told, places)
+                agent_rows.put_drivers(connection, told, places)
                 _put(connection, told, ahead)
                 _tell_heard(connection, told, places)
         return is_newer
@@ -131,7 +130,7 @@ class DatabaseAgentStore:
             lock_rows(connection, hosts.c.name, names)
             places = agent_rows.read_places(connection, names)
             agent_rows.put_check_ins(connection, check_ins)
-            put_drivers(connection, check_ins, places)
+            agent_rows.put_drivers(connection, check_ins, places)
             _tell_heard(connection, check_ins, places)
 
     def set_token(self, host: str, token_hash: str, next_token_hash: str, event: Event) -> None:

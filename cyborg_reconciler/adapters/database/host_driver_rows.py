@@ -53,8 +53,8 @@ def enqueue_host_of(connection: Connection, run: str, at: datetime) -> None:
 def withdraw(connection: Connection, run: str, at: datetime) -> None:
     """End a *run* that was asked for and that nobody has begun; what was declared before it is declared again."""
     row = connection.execute(select(host_drivers).where(_columns.run == run, _columns.is_open)).first()
-    if row is None:
-        return
+    if row is None or not run_rows.is_pending(connection, run):
+        return  # what has begun comes to its end
     run_rows.cancel_pending(connection, run, at)
     is_it = _columns.run == run
     if row.state_before is None:

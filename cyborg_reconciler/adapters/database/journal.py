@@ -6,6 +6,7 @@ one on a PostgreSQL server.
 """
 
 import uuid
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime
@@ -18,6 +19,7 @@ from cyborg_reconciler.adapters.database import (
     agent_rows,
     declaration_rows,
     event_rows,
+    host_driver_rows,
     host_rows,
     postgresql,
     run_rows,
@@ -40,6 +42,7 @@ from cyborg_reconciler.documents.declared import Declared
 from cyborg_reconciler.documents.plan import Outcome, PlanDocument
 from cyborg_reconciler.errors import JournalError
 from cyborg_reconciler.ports import (
+    BegunRun,
     Controller,
     Event,
     HostRecord,
@@ -50,6 +53,7 @@ from cyborg_reconciler.ports import (
     run_ended,
     run_started,
 )
+from cyborg_reconciler.work_stores import carried_out
 
 #: How long to wait for another connection's lock before JournalLockedError.
 BUSY_TIMEOUT_S: Final = 5.0
@@ -263,13 +267,15 @@ class DatabaseJournal:
             return host_rows.is_approved(connection, host, generation, digest)
 
     # ------------------------------------------------------------------------------------------------------------- runs
-    def open_run(self, plan: PlanDocument, at: datetime) -> str:
-        """Keep *plan*, begin a run of it, and return the run's uuid; approvals of it are used up."""
+    def open_run(self, plan: PlanDocument, at: datetime) -> Mapping[str, BegunRun]:
+        """Keep *plan*, begin a run of it, and return that by host; approvals of it are used up."""
         with writing(self._engine) as connection:
             host_rows.use_up_approvals(connection, plan)
-            run = run_rows.add_run(connection, plan, self._controller.fencing_token, at)
-            event_rows.put_event(connection, run_started(run, plan, at))
-        return run
+            asked = carried_out(host_driver_rows.read_open(connection, plan.hosts), plan)
+            begun = run_rows.add_runs(connection, plan, self._controller.fencing_token, at, asked)
+            for run, hosts in Counter(one.uuid for one in begun.values()).items():
+                event_rows.put_event(connection, run_started(run, plan, hosts, at))
+        return begun
 
     def record_outcome(self, run: str, host: str, outcome: Outcome, at: datetime) -> None:
         """Keep what came out for one host."""
@@ -305,7 +311,7 @@ class DatabaseJournal:
 
     # ------------------------------------------------------------------------------------------ declarations and events
     def record_declarations(self, declared: Declared, at: datetime) -> None:
-        """Keep what was declared, once per digest, and that it is what is declared now."""
+        """Keep that this is what is declared now, and of the tree, for each state that it was in, what had changed."""
         rows = declaration_rows.rows_of(declared)
         with reading(self._engine) as connection:
             is_known = declaration_rows.read_stamp(connection) == declaration_rows.stamp_of(declared, rows)

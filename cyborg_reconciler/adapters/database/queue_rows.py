@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What does the database know of hosts that are to be looked at? The statements about the queue.
+"""What does the database know of hosts that are to be looked at, and of passes? The statements about both.
 
 `enqueue` is called inside the transaction of whoever changes something about a host: both are on disk, or neither is.
 """
@@ -12,9 +12,9 @@ from typing import Final
 from sqlalchemy import Connection, Insert, and_, bindparam, case, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from cyborg_reconciler.adapters.database.engine import POSTGRESQL
-from cyborg_reconciler.adapters.database.schema import queue
-from cyborg_reconciler.work_stores import QueueItem
+from cyborg_reconciler.adapters.database.engine import POSTGRESQL, upsert
+from cyborg_reconciler.adapters.database.schema import passes, queue
+from cyborg_reconciler.work_stores import Pass, QueueItem
 
 MICROSECONDS: Final = 1_000_000
 #: Characters of a reason that are kept.
@@ -79,3 +79,16 @@ def put_off(connection: Connection, item: QueueItem, not_before: datetime, why: 
     same = and_(queue.c.host == item.host, queue.c.ticket == item.ticket)
     values = {"not_before": not_before, "attempts": item.attempts + 1, "reason": why[:REASON_LENGTH]}
     connection.execute(update(queue).where(same).values(values))
+
+
+def count_pass(connection: Connection, one: Pass) -> None:
+    """Enter a pass of the worker."""
+    key = {"kind": one.kind, "result": one.result}
+    upsert(connection, passes, [{**key, "count": 0, "seconds": 0.0, "ended_at": one.ended_at}], update=[])
+    values = {
+        "count": passes.c["count"] + 1,
+        "seconds": passes.c.seconds + one.seconds,
+        "ended_at": one.ended_at,
+    }
+    is_it = (passes.c.kind == one.kind, passes.c.result == one.result)
+    connection.execute(update(passes).where(*is_it).values(values))

@@ -103,6 +103,7 @@ def _run(row: Row[Any]) -> dict[str, Any]:
         "plan_uuid": row.plan_uuid,
         "status": row.status,
         "message": row.message,
+        "request_id": row.request_id or None,
         "started_at": row.started_at,
         "ended_at": row.ended_at,
         "cancel_requested_at": row.requested_at,

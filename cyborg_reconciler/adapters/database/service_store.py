@@ -5,18 +5,15 @@ Opened by `bootstrap`, called by the conductor; `put_agent` and `put_drivers` ar
 """
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
-import msgspec
-from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, case, delete, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, case, delete, or_, select, tuple_
 
 from cyborg_reconciler.adapters.database.engine import reading, upsert, writing
 from cyborg_reconciler.adapters.database.pages import render
 from cyborg_reconciler.adapters.database.schema import agents, hosts, services
-from cyborg_reconciler.agent_stores import CheckIn
-from cyborg_reconciler.documents.rest.agent import DriverTold
 from cyborg_reconciler.errors import FieldError, RequestInvalidError
 from cyborg_reconciler.fleet_stores import Service, Wanted
 from cyborg_reconciler.stores import Page
@@ -33,8 +30,6 @@ KEY: Final = (services.c.host, services.c.type, services.c.name)
 #: What is entered anew when a service says again that it is up.
 TOLD: Final = ("version", "message", "started_at", "last_seen_at", "due_at")
 
-_decoder: Final = msgspec.json.Decoder(list[DriverTold])
-
 
 def put_agent(connection: Connection, host: str) -> None:
     """Enter the agent of *host*, which is known, as a service."""
@@ -42,20 +37,17 @@ def put_agent(connection: Connection, host: str) -> None:
     upsert(connection, services, [_row(host_uuid, host, "agent", "agent")], update=[])
 
 
-def put_drivers(connection: Connection, check_ins: Sequence[CheckIn], places: Mapping[str, Row[Any]]) -> None:
-    """Enter the drivers that agents tell of, where those are not what is told in *places* already."""
-    told = {one.host: msgspec.json.encode(one.drivers).decode() for one in check_ins if one.drivers}
-    for host in sorted(host for host, text in told.items() if host in places and places[host].drivers != text):
-        connection.execute(update(agents).where(agents.c.host == host).values(drivers=told[host]))
-        host_uuid = connection.execute(select(hosts.c.uuid).where(hosts.c.name == host)).scalar_one()
-        connection.execute(delete(services).where(services.c.host == host, services.c.type == "driver"))
-        # Two that PostgreSQL cannot tell apart must not spoil a transaction in which others have told something.
-        named = {one.name.replace("\x00", r"\x00"): one for one in _decoder.decode(told[host])}
-        rows = [
-            _row(str(uuid.uuid5(uuid.UUID(host_uuid), f"service {name}")), host, "driver", name, one.status)
-            for name, one in named.items()
-        ]
-        upsert(connection, services, rows, update=[])
+def put_drivers(connection: Connection, told: Mapping[tuple[str, str], str]) -> None:
+    """Enter what drivers say of themselves, by host and name: all that the agents of these hosts have."""
+    names = sorted({host for host, _ in told})
+    found = connection.execute(select(hosts.c.name, hosts.c.uuid).where(hosts.c.name.in_(names)))
+    host_uuids = {row.name: uuid.UUID(row.uuid) for row in found}
+    connection.execute(delete(services).where(services.c.host.in_(names), services.c.type == "driver"))
+    rows = [
+        _row(str(uuid.uuid5(host_uuids[host], f"service {name}")), host, "driver", name, status)
+        for (host, name), status in told.items()
+    ]
+    upsert(connection, services, rows, update=[])
 
 
 def _row(service: str, host: str, kind: str, name: str, message: str = "") -> dict[str, Any]:

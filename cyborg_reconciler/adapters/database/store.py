@@ -78,13 +78,13 @@ class DatabaseStore:
         with reading(self._engine) as connection:
             return accelerator_rows.read_found(connection, list(hosts))
 
-    def record(self, seen: Sequence[tuple[Accelerator, Event | None]]) -> None:
+    def record(self, seen: Sequence[tuple[Accelerator, Sequence[Event]]]) -> None:
         """Keep what was observed of accelerators that nobody has changed meanwhile."""
         with writing(self._engine) as connection:
             told: list[Event] = []
-            for one, event in sorted(seen, key=lambda pair: pair[0].uuid):  # as everybody: no two wait for each other
+            for one, events in sorted(seen, key=lambda pair: pair[0].uuid):  # as everybody: no two wait for each other
                 kept = accelerator_rows.replace_if(connection, replace(one, version=one.version + 1), one.version)
-                told += [event] if kept and event is not None else []
+                told += events if kept else []
             if told:
                 put_events(connection, told)
 

@@ -77,6 +77,14 @@ class Backend(Answer):
     health: HealthName = Field(description="That of the worst of its accelerators.", examples=["Healthy"])
     accelerators: int = Field(description="How many it has found.", examples=[4])
     states: dict[str, int] = Field(description="How many of them are in which state.", examples=[{"ready": 4}])
+    type: str | None = Field(description="For which devices it is, by the host's agent.", examples=["CRYPTO"])
+    status: str | None = Field(
+        description="What the driver last said of itself, READY or IN-PROGRESS, where it is one of the host's agent.",
+        examples=["READY"],
+    )
+    endpoint_known: bool = Field(description="Whether its agent told where it serves.", examples=[True])
+    told_at: Time | None = Field(description="When that agent was last heard.")
+    discovered_at: Time | None = Field(description="When what is on the host was last reported.")
     links: list[Link]
 
 
@@ -167,6 +175,10 @@ class RunListed(Answer):
         examples=["applied"],
     )
     message: str = Field(description="Why one that was asked for waits, or failed.", examples=[""])
+    request_id: str | None = Field(
+        description="In which request it was asked for; its events and log lines have it too.",
+        examples=["req-6a1f0d3e-8c1b-4a57-9d53-0f7c2b9e1a44"],
+    )
     started_at: Time
     ended_at: Time | None = Field(description="When it ended.")
     cancel_requested_at: Time | None = Field(description="Since when somebody wants it to end.")
