@@ -89,7 +89,7 @@ class _Renewed(BuiltinSSLAdapter):
     def wrap(self, sock: socket.socket) -> tuple[ssl.SSLSocket, dict[str, Any]]:
         """Take in a caller; called in one thread, which sees to one after the other."""
         self.renew()
-        wrapped: tuple[ssl.SSLSocket, dict[str, Any]] = super().wrap(sock)  # type: ignore[no-untyped-call]  # cheroot has no types
+        wrapped: tuple[ssl.SSLSocket, dict[str, Any]] = super().wrap(sock)  # type: ignore[no-untyped-call]  # cheroot has no types here
         return wrapped
 
     def renew(self, *, always: bool = False) -> None:
