@@ -288,6 +288,10 @@ def test_what_has_begun_is_not_withdrawn_when_somebody_wants_it_to_end(database:
         assert journal.fleet().runs.cancel(one.run, "ann", Event(LATER, "RunCancelRequested", "", "ann"))
         assert journal.cancel_requested(one.run)
         assert work.declared() == [one]
+        journal.close_run(one.run, "failed", LATER)
+        work.tell(one, RunNews("pending", "DeviceInUse: by a VM"), LATER)
+        assert [run.status for run in journal.runs() if run.uuid == one.run] == ["cancelled"]
+        assert work.declared() == [], "what was not done by then is not tried again"
 
 
 def test_a_run_that_another_carried_out_gets_its_plan_and_its_outcome(

@@ -85,7 +85,9 @@ def parse(row: Row[Any]) -> HostDriver:
 
 
 def tell(connection: Connection, one: HostDriver, news: RunNews, at: datetime) -> None:
-    """Enter what has become of the run that is awaited."""
+    """Enter what has become of the run that is awaited; one that was to end, and is not done, is not tried again."""
     run_rows.tell(connection, one.run, news, at)
-    if news.status != run_rows.PENDING:
+    if news.status == run_rows.PENDING and run_rows.is_cancelled(connection, one.run):
+        withdraw(connection, one.run, at)
+    elif news.status != run_rows.PENDING:
         connection.execute(update(host_drivers).where(_columns.run == one.run).values(is_open=False))
