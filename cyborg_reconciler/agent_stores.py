@@ -4,11 +4,12 @@
 No I/O in here; the database's adapter fills the Protocols.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, Protocol
 
+from cyborg_reconciler.core.accelerators import Unit
 from cyborg_reconciler.documents.facts import Facts
 from cyborg_reconciler.ports import Event
 
@@ -73,6 +74,27 @@ class Command:
     driver: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the drivers of an agent found that no facts tell of.
+
+    Attributes:
+        drivers: the names of all that there are. devices: of those that were heard, by driver and uuid.
+    """
+
+    drivers: frozenset[str] = frozenset()
+    devices: Mapping[str, Mapping[str, Unit]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A device of a driver that is to be ready."""
+
+    driver: str
+    address: str
+    uuid: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckIn:
     """What an agent said that is to be kept.
@@ -80,6 +102,7 @@ class CheckIn:
     Attributes:
         facts, document: what it reports, and the JSON of it; None and empty when nothing changed.
         health: by address, what its drivers say of devices.
+        hardware: what its drivers found besides; None where nothing is said of it.
     """
 
     host: str
@@ -92,6 +115,7 @@ class CheckIn:
     facts: Facts | None = None
     document: bytes = b""
     health: Mapping[str, str] = field(default_factory=dict)
+    hardware: Told | None = None
 
 
 class AgentStore(Protocol):
@@ -136,7 +160,7 @@ class AgentStore(Protocol):
     def set_token(self, host: str, token_hash: str, next_token_hash: str, event: Event) -> None:
         """Put other tokens in the place of those of *host*; none speaks for it any more where both are empty.
 
-        The audit trail never has them.
+        Without a next one, there is none to be told of any more either. The audit trail never has them.
         """
 
     def approve(self, host: str, event: Event) -> bool:
@@ -151,8 +175,17 @@ class AgentStore(Protocol):
         Return those that are not known; then nothing was asked for.
         """
 
+    def is_news(self, host: str, told: Told, at: datetime) -> bool:
+        """Return whether anything of what its drivers tell of *host* is to be kept."""
+
+    def ready(self, host: str) -> Sequence[Wish]:
+        """Return which devices of the drivers on *host* are to be ready."""
+
     def commands(self, host: str) -> Sequence[Command]:
-        """Return what the agent of *host* is to do, and take it for told."""
+        """Return what the agent of *host* is to do, oldest first."""
+
+    def done(self, host: str, commands: Collection[int]) -> None:
+        """Forget *commands* of *host*: its agent has carried them out."""
 
     def fall_silent(self, before: datetime, at: datetime) -> Sequence[str]:
         """Mark the agents that were last heard before *before* as silent, with an event each; return their hosts."""

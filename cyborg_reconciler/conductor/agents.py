@@ -5,24 +5,29 @@ Called by the API. All I/O goes through the store. A look-up is for one host, on
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from typing import Final
 
-from cyborg_reconciler.agent_stores import Agent, AgentStore, CheckIn, Command, CommandName, Enrolment, Inventory
+from cyborg_reconciler.agent_stores import Agent, AgentStore, CheckIn, Command, CommandName, Enrolment, Inventory, Told
 from cyborg_reconciler.conductor.callers import Caller
 from cyborg_reconciler.conductor.refusals import Refusals
 from cyborg_reconciler.conductor.saving import Saver
 from cyborg_reconciler.conductor.secrets import hash_of, is_same, new_token
+from cyborg_reconciler.core.accelerators import Unit
+from cyborg_reconciler.core.state import Health
 from cyborg_reconciler.documents.facts import decode_facts
 from cyborg_reconciler.documents.rest.agent import (
     AgentHost,
     CheckedIn,
     CheckInGiven,
     CommandTold,
+    DeviceTold,
     HelloGiven,
     LookupGiven,
+    WishTold,
 )
+from cyborg_reconciler.documents.rest.base import is_shallow
 from cyborg_reconciler.errors import (
     ConflictError,
     FactsUnreadableError,
@@ -36,6 +41,8 @@ from cyborg_reconciler.ports import Clock, Event
 
 AGENT_TOKEN: Final = "cya"  # noqa: S105 - what tokens of agents begin with
 ENROLMENT_TOKEN: Final = "cye"  # noqa: S105 - what tokens of enrolments begin with
+
+ROTATE: Final = "rotate_token"
 
 #: Check-ins that may be missed before an agent counts as silent.
 SILENT_AFTER: Final = 3
@@ -167,7 +174,10 @@ class Agents:
         """
         agent = self._speaker(host, token)
         check_in = self._parsed(host, given)
-        durable = check_in.facts is not None or bool(check_in.health)
+        told = check_in.hardware
+        durable = check_in.facts is not None or (
+            told is not None and self.store.is_news(host, told, check_in.received_at)
+        )
         if check_in.facts is None and given.fingerprint != agent.fingerprint:
             raise UnknownFingerprintError(wanted="the facts of this fingerprint", found="others are kept")
         if (given.epoch, given.sequence) <= (agent.epoch, agent.sequence):
@@ -176,13 +186,26 @@ class Agents:
             self.saver.touch(check_in)
         elif not self.saver.keep(check_in):
             self._stale(agent, given)
-        waiting = self.store.commands(host) if agent.awaited else ()
         return CheckedIn(
             heartbeat_interval=self.terms.interval_s,
             generation=agent.generation,
             durable=durable,
-            commands=[self._told(agent, command) for command in waiting],
+            commands=self._commands(agent, given.done) if agent.awaited else [],
+            ready=None if told is None else [WishTold(**asdict(one)) for one in self.store.ready(host)],
         )
+
+    def _commands(self, agent: Agent, done: Sequence[int] | None) -> list[CommandTold]:
+        """Return what the agent is to do: all that it has not *done* yet, again and again, for an answer may be lost.
+
+        One that says nothing of that is of a release that does not, and is told once.
+        """
+        if done:
+            self.store.done(agent.host, done)
+        waiting = self.store.commands(agent.host)
+        told = [self._told(agent, command) for command in waiting]
+        if done is None and waiting:
+            self.store.done(agent.host, [one.id for one in waiting])
+        return told
 
     def _speaker(self, host: str, token: str) -> Agent:
         """Return the agent of *host*, for which *token* speaks."""
@@ -225,12 +248,13 @@ class Agents:
             facts=facts,
             document=document,
             health={one.address: one.health for one in given.status},
+            hardware=_told_in(given),
         )
 
     def _told(self, agent: Agent, command: Command) -> CommandTold:
         """Return a command as it is told; a token to use from now on is made at that moment."""
         token = None
-        if command.command == "rotate_token":
+        if command.command == ROTATE:
             token = new_token(AGENT_TOKEN)
             event = Event(self.clock.now(), "AgentTokenTold", agent.host, "its agent was told a new token")
             self.store.set_token(agent.host, agent.token_hash, hash_of(token), event)
@@ -298,6 +322,45 @@ class Agents:
         """Mark the agents that were not heard for too long; return their hosts. Called by whoever has that duty."""
         now = self.clock.now()
         return self.store.fall_silent(now - timedelta(seconds=SILENT_AFTER * self.terms.interval_s), now)
+
+
+def _told_in(given: CheckInGiven) -> Told | None:
+    """Return what drivers found that no facts tell of.
+
+    Raises:
+        RequestInvalidError: what a device can do is nested too deep.
+    """
+    if given.hardware is None:
+        return None
+    devices: dict[str, dict[str, Unit]] = {}
+    for place, one in enumerate(given.hardware):
+        devices[one.driver] = {}
+        for number, device in enumerate(one.devices):
+            try:
+                devices[one.driver][device.uuid] = _unit(one.driver, device)
+            except ValueError as exc:
+                path = f"$.hardware[{place}].devices[{number}].acc_specs.acc_capability"
+                raise RequestInvalidError("the check-in", [FieldError(path, str(exc))]) from exc
+    return Told(frozenset((*devices, *(one.name for one in given.drivers))), devices)
+
+
+def _unit(driver: str, device: DeviceTold) -> Unit:
+    specs, status = device.acc_specs, device.acc_status
+    return Unit(
+        address=device.address,
+        identity=(),
+        vendor_id=specs.vendor_id,
+        product_id=specs.product_id,
+        device_type=specs.device_type,
+        acc_type=specs.acc_type,
+        is_accelerator=True,
+        num=specs.num,
+        capability=is_shallow(specs.acc_capability),
+        driver=driver,
+        setup_required=status.setup_required,
+        reboot_required=status.reboot_required,
+        health=Health(status.health),
+    )
 
 
 def _speaks(agent: Agent, hashed: str) -> bool:

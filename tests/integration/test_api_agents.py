@@ -22,7 +22,15 @@ from cyborg_reconciler.bootstrap import open_agents
 from cyborg_reconciler.conductor.agents import Agents
 from cyborg_reconciler.conductor.callers import Caller, Role
 from cyborg_reconciler.conductor.saving import SaveOut, Saver
-from cyborg_reconciler.documents.rest.agent import CheckInGiven, InventoryGiven, LookupGiven, StatusTold
+from cyborg_reconciler.documents.rest.agent import (
+    CheckInGiven,
+    DeviceTold,
+    HardwareTold,
+    InventoryGiven,
+    LookupGiven,
+    SetupTold,
+    SpecsTold,
+)
 from cyborg_reconciler.documents.rest.hardware import HardwareList
 from cyborg_reconciler.settings import Settings
 from cyborg_reconciler.simulation import samples
@@ -273,14 +281,15 @@ class TestSilence:
             service = Agents(journal.agents(), saver, clock)
             given = LookupGiven(agent_version="1", inventory=InventoryGiven(hostname="quiet-1"))
             host, _ = service.look_up(service.enrol(OPERATOR, "quiet-1", timedelta(hours=1)), given)
-            said = CheckInGiven("1", "boot-1", 1, 1, "", status=[StatusTold("0000:3b:00.0", "Healthy")])
+            device = DeviceTold(str(uuid.uuid4()), "dummy:0", SpecsTold("GENERIC"), SetupTold(setup_required=True))
+            said = CheckInGiven("1", "boot-1", 1, 1, "", hardware=[HardwareTold("dummy", [device])])
             service.check_in("quiet-1", host.token, said)
             assert service.listen() == []
             clock.move(181)
             assert service.listen() == ["quiet-1"]
             assert service.listen() == []
             assert service.store.agent("quiet-1").silent
-            service.check_in("quiet-1", host.token, msgspec.structs.replace(said, sequence=2))
+            service.check_in("quiet-1", host.token, msgspec.structs.replace(said, sequence=2, hardware=[]))
             assert not service.store.agent("quiet-1").silent
             kinds = [event.kind for event in journal.events("quiet-1")]
             assert (kinds.count("AgentSilent"), kinds.count("AgentHeard")) == (1, 1)

@@ -27,7 +27,7 @@ from sqlalchemy import (
 )
 
 #: The revision that these tables are. A database of another one is migrated, or refused when it is newer.
-REVISION: Final = "v0006"
+REVISION: Final = "v0008"
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -300,7 +300,8 @@ enrolments = Table(
     Column("used_at", UtcDateTime),
 )
 
-#: What agents are to do; a row goes when its agent was told.
+#: What agents are to do; a row goes when its agent has said that it is done. No number is ever given twice: agents
+#: know by it what they have carried out.
 commands = Table(
     "commands",
     metadata,
@@ -309,6 +310,7 @@ commands = Table(
     Column("command", String(32), nullable=False),
     Column("driver", String(255)),
     Column("asked_at", UtcDateTime, nullable=False),
+    sqlite_autoincrement=True,
 )
 
 #: The hosts of the inventory, as the last look at it found them. Groups and labels are JSON.
@@ -381,7 +383,8 @@ backends = Table(
     Index(None, "host", "driver", unique=True),
 )
 
-#: Every physical device that was ever found on a host. *document* is what the API gives of it.
+#: Every physical device that was ever found on a host. *document* is what the API gives of it; *driver* has found it,
+#: where no facts tell of it.
 hardware = Table(
     "hardware",
     metadata,
@@ -394,6 +397,7 @@ hardware = Table(
     Column("is_accelerator", Boolean, nullable=False),
     Column("document", Text, nullable=False),
     Column("first_seen_at", UtcDateTime, nullable=False),
+    Column("driver", String(64)),
     Index(None, "host", "address"),
 )
 

@@ -5,7 +5,7 @@ Reads what the kernel counts and measures by itself, and asks no vendor's tool.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from cyborg_reconciler.agent.drivers.base import DEGRADED, GENERIC, HEALTHY, MISSING, UNKNOWN, Device
@@ -54,6 +54,7 @@ class PciDriver:
 
     name: Final = "generic-pci"
     type: Final = GENERIC
+    is_of_facts: Final = True
 
     def __init__(self, host: Host) -> None:
         self._host = host
@@ -68,6 +69,9 @@ class PciDriver:
             for function in functions.values()
             if not str(function.get("class_id")).startswith(BRIDGES)
         ]
+
+    def set_up(self, ready: Collection[str]) -> None:
+        """Do nothing: what PCI functions need is installed by the collection's roles."""
 
     # ---------------------------------------------------------------------------------------------------------- status
     def status(self, device: Device) -> str:
