@@ -7,7 +7,7 @@ No I/O in here; the database's adapter fills the Protocols.
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from cyborg_reconciler.core.accelerators import Unit
 from cyborg_reconciler.documents.facts import Facts
@@ -118,6 +118,24 @@ class CheckIn:
     hardware: Told | None = None
 
 
+class AgentPort(Protocol):
+    """What agents answer at their own port. Whoever calls it has the endpoint from the inventory."""
+
+    def discover(self, endpoint: str, driver: str | None, ready: Sequence[Wish]) -> None:
+        """Have the agent look again, and set up what is to be *ready*.
+
+        Raises:
+            ConflictError: it is at it already. NotFoundError: it has no such driver. AgentUnreachableError.
+        """
+
+    def hardware(self, endpoint: str, driver: str | None = None) -> Mapping[str, Any]:
+        """Return what it says of its hardware: ``hardware`` and ``unread``.
+
+        Raises:
+            NotFoundError: it has no such driver. AgentUnreachableError.
+        """
+
+
 class AgentStore(Protocol):
     """The agents. Every method raises JournalError (or a subclass) when the database cannot be used."""
 
@@ -177,6 +195,9 @@ class AgentStore(Protocol):
 
     def is_news(self, host: str, told: Told, at: datetime) -> bool:
         """Return whether anything of what its drivers tell of *host* is to be kept."""
+
+    def endpoint(self, host: str) -> str:
+        """Return where the inventory has the agent of *host* called; empty where it does not say."""
 
     def ready(self, host: str) -> Sequence[Wish]:
         """Return which devices of the drivers on *host* are to be ready."""

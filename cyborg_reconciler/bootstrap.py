@@ -18,14 +18,16 @@ from cyborg_reconciler.adapters.declarations.stored import RecordedDeclarations,
 from cyborg_reconciler.adapters.declarations.yaml import YamlDeclarations
 from cyborg_reconciler.adapters.stored.inventory import KnownHosts
 from cyborg_reconciler.adapters.stored.observer import FreshestObserver, StoredObserver
-from cyborg_reconciler.agent_stores import AgentStore
+from cyborg_reconciler.agent_stores import AgentPort, AgentStore
 from cyborg_reconciler.conductor.agents import Agents, AgentTerms
+from cyborg_reconciler.conductor.discovery import Discovery
 from cyborg_reconciler.conductor.implied import WithImplied
 from cyborg_reconciler.conductor.offering import Offering
 from cyborg_reconciler.conductor.saving import SaveOut, Saver
 from cyborg_reconciler.conductor.settling import Settling
 from cyborg_reconciler.documents.declared import Located
 from cyborg_reconciler.documents.driver import Driver
+from cyborg_reconciler.errors import SettingsInvalidError
 from cyborg_reconciler.meters import Tallies
 from cyborg_reconciler.ports import Declarations, Journal, Source
 from cyborg_reconciler.settings import Settings
@@ -222,6 +224,36 @@ def open_stores(settings: Settings, *, writes: bool = True) -> Iterator[Stores]:
             drivers=journal.work(),
             leases=journal.work(),
         )
+
+
+def agent_port(settings: Settings) -> AgentPort | None:
+    """Return how agents are called at their own port; None where there is no credential for that.
+
+    Raises:
+        SettingsInvalidError: the credential or a certificate cannot be read.
+    """
+    if not settings.agent_credential_file:
+        return None
+    from cyborg_reconciler.adapters.agent_port import HttpAgentPort, Terms, read_credential  # noqa: PLC0415 - slow to import; most commands call none
+
+    given = (settings.agent_ca, settings.agent_cert, settings.agent_key)
+    for name in filter(None, given):
+        if not Path(name).is_file():
+            raise SettingsInvalidError(wanted=f"the file {name}", found="it is not there")
+    credential = Path(settings.agent_credential_file)
+    read_credential(credential)
+    return HttpAgentPort(Terms(credential, *(Path(name) if name else None for name in given)))
+
+
+@contextmanager
+def open_discovery(settings: Settings) -> Iterator[Discovery]:
+    """Yield what operators ask agents at their own ports.
+
+    Raises:
+        JournalError: the database cannot be opened. SettingsInvalidError: the credential cannot be read.
+    """
+    with open_stores(settings, writes=False) as stores:
+        yield Discovery(stores.agents, SystemClock(), agent_port(settings))
 
 
 @contextmanager

@@ -19,7 +19,10 @@ from cyborg_reconciler.errors import SettingsInvalidError
 PREFIX: Final = "CYBORG_RECONCILER_"
 
 #: The settings that are any text.
-TEXTS: Final = {"policies", "enrolment_secret_file", "tls_cert", "tls_key", "tls_client_ca"}
+TEXTS: Final = {
+    *("policies", "enrolment_secret_file", "tls_cert", "tls_key", "tls_client_ca"),
+    *("agent_credential_file", "agent_ca", "agent_cert", "agent_key"),
+}
 
 #: What the settings may be that are one of a few words.
 CHOICES: Final = {
@@ -60,6 +63,11 @@ class Settings:
         save_out_interval_s: between two writes of check-ins in which nothing had changed.
         save_out_batch: check-ins that are written in one transaction, at most.
         enrolment_secret_file: holds the secret by which agents of unknown hosts register; without it, none do.
+        agent_credential_file: holds what the conductor shows to agents at their own port, where the inventory says
+            where that is (`cyborg_agent_endpoint`); without it agents are told all in the answers to their check-ins.
+        agent_ca: the file (PEM) of the CAs of the agents' certificates; the system's without it.
+        agent_cert: the file (PEM) of the certificate that the conductor shows to agents which ask for one.
+        agent_key: the file (PEM) of that certificate's key, where it is a file of its own.
         token_cache_s: a token that was valid is believed for so many seconds before the database is asked again; one
             that is revoked works no longer than that.
         failed_logins_per_min: requests with a wrong token or none that are answered 401, a minute and address; 429
@@ -90,6 +98,10 @@ class Settings:
     save_out_interval_s: int = 5
     save_out_batch: int = 500
     enrolment_secret_file: str = ""
+    agent_credential_file: str = ""
+    agent_ca: str = ""
+    agent_cert: str = ""
+    agent_key: str = ""
     token_cache_s: int = 5
     failed_logins_per_min: int = 60
     requests_per_min: int = 30_000

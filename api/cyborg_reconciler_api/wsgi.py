@@ -15,6 +15,7 @@ from wsgiref.types import WSGIApplication
 from cyborg_reconciler.bootstrap import (
     Stores,
     SystemClock,
+    agent_port,
     open_meter,
     open_stores,
     recorded_declarations,
@@ -71,7 +72,7 @@ def create() -> WSGIApplication:
             accelerators=Accelerators(stores.accelerators, clock),
             accelerator_store=stores.accelerators,
             hardware=stores.hardware,
-            discovery=Discovery(stores.agents, clock),
+            discovery=Discovery(stores.agents, clock, agent_port(settings)),
             drivers=Drivers(stores.drivers, stores.journal, catalogue, clock),
             agents=Agents(stores.agents, saver, clock, agent_terms(settings), refusals),
             check_database=stores.tallies.check,

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row
+from sqlalchemy import Connection, Engine, Row, select
 
 from cyborg_reconciler.adapters.database import agent_rows, found_rows, host_rows, schema
 from cyborg_reconciler.adapters.database.declaration_rows import read_catalogue
@@ -165,6 +165,13 @@ class DatabaseAgentStore:
         """Return whether anything of what its drivers tell of *host* is to be kept."""
         with reading(self._engine) as connection:
             return bool(found_rows.read_step(connection, host, told, at))
+
+    def endpoint(self, host: str) -> str:
+        """Return where the inventory has the agent of *host* called; empty where it does not say."""
+        inventory = schema.inventory
+        with reading(self._engine) as connection:
+            row = connection.execute(select(inventory.c.agent_endpoint).where(inventory.c.host == host)).first()
+        return "" if row is None else row.agent_endpoint or ""
 
     def ready(self, host: str) -> Sequence[Wish]:
         """Return which devices of the drivers on *host* are to be ready."""

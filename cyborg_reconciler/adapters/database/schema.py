@@ -313,13 +313,15 @@ commands = Table(
     sqlite_autoincrement=True,
 )
 
-#: The hosts of the inventory, as the last look at it found them. Groups and labels are JSON.
+#: The hosts of the inventory, as the last look at it found them. Groups and labels are JSON; *agent_endpoint* is where
+#: the conductor may call the agent.
 inventory = Table(
     "inventory",
     metadata,
     Column("host", String(255), primary_key=True),
     Column("groups", Text, nullable=False),
     Column("labels", Text, nullable=False),
+    Column("agent_endpoint", Text),
 )
 
 #: The policies that the API was given, as JSON. *version* is the number of the event that tells of the last change.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hardware that drivers of an agent found, which no facts tell of; and commands whose numbers are never given twice."""
+"""How far agents are reached: hardware that their drivers found, where they are called, commands counted once."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -9,8 +9,9 @@ down_revision = "v0006"
 
 
 def upgrade() -> None:
-    """Say of hardware which driver found it, and have SQLite count commands as PostgreSQL does."""
+    """Say which driver found hardware and where an agent is called; have SQLite count commands as PostgreSQL does."""
     op.add_column("hardware", sa.Column("driver", sa.String(64)))
+    op.add_column("inventory", sa.Column("agent_endpoint", sa.Text))
     if op.get_bind().dialect.name == "sqlite":
         renumber(is_once=True)
 
@@ -35,8 +36,10 @@ def renumber(*, is_once: bool) -> None:
 
 
 def downgrade() -> None:
-    """Take both back."""
+    """Take it all back."""
     if op.get_bind().dialect.name == "sqlite":
         renumber(is_once=False)
     with op.batch_alter_table("hardware") as hardware:
         hardware.drop_column("driver")
+    with op.batch_alter_table("inventory") as inventory:
+        inventory.drop_column("agent_endpoint")
