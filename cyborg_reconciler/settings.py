@@ -35,7 +35,7 @@ CHOICES: Final = {
 LISTS: Final = {"inventory": ":", "trusted_proxies": ","}
 
 #: What may be 0, which turns it off.
-MAY_BE_OFF: Final = {"failed_logins_per_min", "requests_per_min"}
+MAY_BE_OFF: Final = {"failed_logins_per_min", "requests_per_min", "lookups_per_min"}
 
 #: Of these an empty variable says something; of others it is as good as none.
 MAY_BE_EMPTY: Final = {"database"}
@@ -72,8 +72,10 @@ class Settings:
             that is revoked works no longer than that.
         failed_logins_per_min: requests with a wrong token or none that are answered 401, a minute and address; 429
             beyond that. For each serving process on its own; 0: as many as come.
-        requests_per_min: requests a minute and token, and 429 beyond that. For each serving process on its own; 0: as
-            many as come.
+        requests_per_min: requests a minute and token, a user's or an agent's, and 429 beyond that. For each serving
+            process on its own; 0: as many as come.
+        lookups_per_min: look-ups of agents a minute and address, and 429 beyond that. For each serving process on its
+            own; 0: as many as come.
         trusted_proxies: addresses and networks whose `X-Forwarded-For` says where a request came from; separated by
             commas in the environment.
         tls_cert: the file (PEM) of the API's certificate, with those between it and its CA; with it the API speaks TLS
@@ -105,6 +107,7 @@ class Settings:
     token_cache_s: int = 5
     failed_logins_per_min: int = 60
     requests_per_min: int = 30_000
+    lookups_per_min: int = 600
     trusted_proxies: tuple[str, ...] = ()
     tls_cert: str = ""
     tls_key: str = ""

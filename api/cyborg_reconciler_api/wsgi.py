@@ -67,7 +67,7 @@ def create() -> WSGIApplication:
     app = create_app(
         Services(
             authenticate=SCHEMES[settings.auth](settings, stores, stack),
-            limits=Limits(settings.failed_logins_per_min, settings.requests_per_min),
+            limits=Limits(settings.failed_logins_per_min, settings.requests_per_min, settings.lookups_per_min),
             refusals=refusals,
             accelerators=Accelerators(stores.accelerators, clock),
             accelerator_store=stores.accelerators,
