@@ -22,6 +22,7 @@ from cyborg_reconciler.agent_stores import AgentPort, AgentStore
 from cyborg_reconciler.conductor.agents import Agents, AgentTerms
 from cyborg_reconciler.conductor.discovery import Discovery
 from cyborg_reconciler.conductor.implied import WithImplied
+from cyborg_reconciler.conductor.modules import Modules
 from cyborg_reconciler.conductor.offering import Offering
 from cyborg_reconciler.conductor.saving import SaveOut, Saver
 from cyborg_reconciler.conductor.settling import Settling
@@ -81,6 +82,11 @@ def recorded_declarations(stores: "Stores") -> Declarations:
     """Return what is declared, for a process that cannot see the tree: as it was when hosts were last looked at."""
     recorded = RecordedDeclarations(stores.fleet.declared, sources_of(stores.fleet))
     return WithImplied(recorded, stores.drivers, stores.accelerators)
+
+
+def wanted_modules(stores: "Stores") -> Modules:
+    """Return what tells of which modules facts are to speak."""
+    return Modules(RecordedDeclarations(stores.fleet.declared, sources_of(stores.fleet)))
 
 
 def shipped_drivers() -> Sequence[Located[Driver]]:

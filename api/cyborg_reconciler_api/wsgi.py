@@ -20,6 +20,7 @@ from cyborg_reconciler.bootstrap import (
     open_stores,
     recorded_declarations,
     shipped_drivers,
+    wanted_modules,
 )
 from cyborg_reconciler.conductor.accelerators import Accelerators
 from cyborg_reconciler.conductor.agents import Agents, AgentTerms
@@ -74,7 +75,7 @@ def create() -> WSGIApplication:
             hardware=stores.hardware,
             discovery=Discovery(stores.agents, clock, agent_port(settings)),
             drivers=Drivers(stores.drivers, stores.journal, catalogue, clock),
-            agents=Agents(stores.agents, saver, clock, agent_terms(settings), refusals),
+            agents=Agents(stores.agents, saver, clock, agent_terms(settings), refusals, wanted_modules(stores).names),
             check_database=stores.tallies.check,
             meter=meter,
             exposition=meter.exposition,

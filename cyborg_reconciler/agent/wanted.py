@@ -19,7 +19,7 @@ LOG: Final = logging.getLogger(__name__)
 FILE: Final = "wanted.json"
 #: More devices than all drivers of a host together have, and more modules than anybody declares.
 DEVICES: Final = 2048
-MODULES: Final = 256
+MODULES: Final = 1024
 #: One word that a driver has for a device.
 ADDRESS: Final = re.compile(r"[^\s\x00-\x1f\x7f]{1,64}")
 #: As the controller has it (a test compares them).

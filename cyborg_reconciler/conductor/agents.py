@@ -4,7 +4,7 @@
 Called by the API. All I/O goes through the store. A look-up is for one host, once; its token speaks for that one alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from typing import Final
@@ -76,13 +76,18 @@ class Enroller:
 
 @dataclass(frozen=True, slots=True)
 class Agents:
-    """What agents ask, and what operators ask of agents; *refusals* tells of what no agent may."""
+    """What agents ask, and what operators ask of agents.
+
+    Attributes:
+        refusals: tells of what no agent may. modules: returns of which modules facts are to tell, None: as before.
+    """
 
     store: AgentStore
     saver: Saver
     clock: Clock
     terms: AgentTerms = field(default_factory=AgentTerms)
     refusals: Refusals | None = None
+    modules: Callable[[], Sequence[str] | None] = lambda: None
 
     # --------------------------------------------------------------------------------------------------- from agents
     def enroller(self, token: str) -> Enroller:
@@ -217,11 +222,13 @@ class Agents:
             self.saver.touch(check_in)
         elif not self.saver.keep(check_in):
             self._stale(agent, given)
+        modules = self.modules()
         return CheckedIn(
             heartbeat_interval=self.terms.interval_s,
             generation=agent.generation,
             durable=durable,
             commands=self._commands(agent, given.done) if agent.awaited else [],
+            modules=None if modules is None else list(modules),
             ready=None if told is None else [WishTold(**asdict(one)) for one in self.store.ready(host)],
         )
 

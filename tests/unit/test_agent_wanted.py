@@ -6,6 +6,7 @@ import pytest
 from cyborg_reconciler.agent import wanted
 from cyborg_reconciler.agent.state import StateFolder
 from cyborg_reconciler.agent.wanted import DEVICES, MODULES, Wanted, Wish, parse_modules, parse_ready
+from cyborg_reconciler.conductor import modules as conductor
 from cyborg_reconciler.documents import base
 
 UUID = "6d1c3a52-0df8-4c3d-9f6e-0a4b7f3d8a11"
@@ -37,4 +38,5 @@ def test_what_is_no_list_of_modules_says_nothing(said):
 
 def test_modules_are_called_as_the_controller_calls_them():
     assert f"^{wanted.MODULE.pattern}$" in str(base.ModuleName)
+    assert conductor.MOST == MODULES
     assert parse_modules(["vfio-pci", "i915", "i915"]) == ("i915", "vfio-pci")

@@ -89,6 +89,11 @@ class CheckedIn(Answer):
     commands: list[CommandTold] = Field(
         description="What the agent is to do, until it says that it is done.", examples=[[]]
     )
+    modules: list[str] | None = Field(
+        None,
+        description="Kernel modules that facts are to tell of, besides those of devices; null: as before.",
+        examples=[["vfio_pci"]],
+    )
     ready: list[WishTold] | None = Field(
         None, description="Which of the devices that its drivers found are to be ready; null where nothing is said."
     )
