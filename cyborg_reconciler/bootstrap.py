@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The only place where adapters meet ports. Called by the CLI and by the loop."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cyborg_reconciler.adapters.ansible.executor import AnsibleExecutor
 from cyborg_reconciler.adapters.ansible.inventory import AnsibleInventory
@@ -16,20 +17,22 @@ from cyborg_reconciler.adapters.database import DatabaseJournal, Fleet, open_jou
 from cyborg_reconciler.adapters.declarations.catalogue import read_catalogue
 from cyborg_reconciler.adapters.declarations.stored import RecordedDeclarations, StoredPolicies
 from cyborg_reconciler.adapters.declarations.yaml import YamlDeclarations
+from cyborg_reconciler.adapters.relay import Relay
 from cyborg_reconciler.adapters.stored.inventory import KnownHosts
 from cyborg_reconciler.adapters.stored.observer import FreshestObserver, StoredObserver
 from cyborg_reconciler.agent_stores import AgentPort, AgentStore
-from cyborg_reconciler.conductor.agents import Agents, AgentTerms
+from cyborg_reconciler.conductor.agents import SILENT_AFTER, Agents, AgentTerms
 from cyborg_reconciler.conductor.discovery import Discovery
 from cyborg_reconciler.conductor.implied import WithImplied
 from cyborg_reconciler.conductor.modules import Modules
 from cyborg_reconciler.conductor.offering import Offering
 from cyborg_reconciler.conductor.saving import SaveOut, Saver
 from cyborg_reconciler.conductor.settling import Settling
+from cyborg_reconciler.conductor.usage import Usage
 from cyborg_reconciler.documents.declared import Located
 from cyborg_reconciler.documents.driver import Driver
 from cyborg_reconciler.errors import SettingsInvalidError
-from cyborg_reconciler.meters import Tallies
+from cyborg_reconciler.meters import DEVICE_USAGE, Tallies
 from cyborg_reconciler.ports import Declarations, Journal, Source
 from cyborg_reconciler.settings import Settings
 from cyborg_reconciler.stores import AcceleratorStore, CredentialStore, HardwareStore
@@ -38,6 +41,8 @@ from cyborg_reconciler.work_stores import HostDriverStore, Leases, Queue
 
 if TYPE_CHECKING:
     from cyborg_reconciler.adapters.prometheus import PrometheusMeter
+
+log: Final = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,8 +280,26 @@ def open_agents(settings: Settings) -> Iterator[Agents]:
         saver.close()
 
 
-def open_meter(tallies: Tallies) -> "PrometheusMeter":
-    """Return what counts in this process, and tells that together with what there is by *tallies*."""
+@contextmanager
+def open_usage(settings: Settings, folder: str | None) -> Iterator[Usage]:
+    """Yield what is told of devices' usage; processes that share *folder* tell each other."""
+    usage = Usage(SILENT_AFTER * settings.heartbeat_interval_s, settings.usage_devices)
+    try:
+        relay = Relay(Path(folder), usage.take) if folder else None
+    except OSError as exc:
+        log.warning("the processes of this server cannot tell each other of devices' usage: %s", exc)
+        relay = None
+    if relay is not None:
+        usage.relay = relay.tell
+    try:
+        yield usage
+    finally:
+        if relay is not None:
+            relay.close()
+
+
+def open_meter(tallies: Tallies, usage: Usage) -> "PrometheusMeter":
+    """Return what counts in this process, and tells that together with what there is by *tallies*, and *usage*."""
     from cyborg_reconciler.adapters.prometheus import PrometheusMeter  # noqa: PLC0415 - slow to import; servers alone count
 
-    return PrometheusMeter(tallies)
+    return PrometheusMeter(tallies, heard={DEVICE_USAGE: usage.tally})

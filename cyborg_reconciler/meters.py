@@ -2,7 +2,8 @@
 """What is counted of an installation? Every metric, and the port through which those who do the work count it.
 
 Numbers of what was done are counted where it is done (`COUNTED`, through `Meter`). Numbers of what there is are read
-from the database when somebody asks (`TALLIED`): they are then the same whichever server answers. Pure.
+from the database when somebody asks (`TALLIED`): they are then the same whichever server answers. What agents measure
+is kept nowhere, and told as it was heard last (`HEARD`). Pure.
 """
 
 from collections.abc import Mapping
@@ -67,8 +68,16 @@ DATABASE_UP: Final = Metric(
     "cyborg_reconciler_database_up", "gauge", "Whether the database answered when it was asked for the numbers: 1 or 0."
 )
 
+DEVICE_USAGE: Final = Metric(
+    "cyborg_reconciler_device_usage",
+    "gauge",
+    "What drivers measure of devices, as their host's agent told it last; the unit is in the metric's name.",
+    ("host", "address", "metric"),
+)
+
 COUNTED: Final = (REQUEST_SECONDS, REQUESTS_IN_FLIGHT, CHECK_INS, WRITTEN_TOGETHER)
 TALLIED: Final = (HOSTS, AGENTS_SILENT, ACCELERATORS, RUNS, QUEUE_LENGTH, DATABASE_UP)
+HEARD: Final = (DEVICE_USAGE,)
 
 #: How many there are of each combination of a metric's labels, in their order.
 Tally = Mapping[tuple[str, ...], float]

@@ -35,7 +35,7 @@ CHOICES: Final = {
 LISTS: Final = {"inventory": ":", "trusted_proxies": ","}
 
 #: What may be 0, which turns it off.
-MAY_BE_OFF: Final = {"failed_logins_per_min", "requests_per_min", "lookups_per_min"}
+MAY_BE_OFF: Final = {"failed_logins_per_min", "requests_per_min", "lookups_per_min", "usage_devices"}
 
 #: Of these an empty variable says something; of others it is as good as none.
 MAY_BE_EMPTY: Final = {"database"}
@@ -58,6 +58,7 @@ class Settings:
         auth: how users of the REST API say who they are: `token`, or `none` on loopback alone.
         log_format: how servers write their logs, to standard error: `text` for people, `json` for programs.
         metrics_access: who may read `/metrics`: a user who is `reader` at least, or `anybody` who reaches the server.
+        usage_devices: devices whose usage `/metrics` tells, at most: each has some ten numbers. 0: none.
         threads: of each process that serves the REST API; event streams take half of them at most.
         heartbeat_interval_s: between two check-ins of an agent; one that misses three is silent.
         save_out_interval_s: between two writes of check-ins in which nothing had changed.
@@ -95,6 +96,7 @@ class Settings:
     auth: str = "token"
     log_format: str = "text"
     metrics_access: str = "reader"
+    usage_devices: int = 10_000
     threads: int = 4
     heartbeat_interval_s: int = 60
     save_out_interval_s: int = 5

@@ -5,6 +5,7 @@ Takes the settings of the process, opens the stores, and puts the API together.
 """
 
 import atexit
+import os
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from datetime import timedelta
@@ -18,6 +19,7 @@ from cyborg_reconciler.bootstrap import (
     agent_port,
     open_meter,
     open_stores,
+    open_usage,
     recorded_declarations,
     shipped_drivers,
     wanted_modules,
@@ -45,6 +47,9 @@ from cyborg_reconciler_api.reload import current_settings
 from cyborg_reconciler_api.services import Services
 from cyborg_reconciler_api.streams import Streams
 
+#: Names the folder that the processes of this server share. Source: prometheus-client, which has one for itself.
+SHARED_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
+
 
 def create() -> WSGIApplication:
     """Return the API over the stores of this process's settings; they are closed when the process ends.
@@ -56,7 +61,8 @@ def create() -> WSGIApplication:
     stack = ExitStack()
     atexit.register(stack.close)
     stores = stack.enter_context(open_stores(settings))
-    clock, meter = SystemClock(), open_meter(stores.tallies)
+    usage = stack.enter_context(open_usage(settings, os.environ.get(SHARED_FOLDER)))
+    clock, meter = SystemClock(), open_meter(stores.tallies, usage)
     saver = Saver(stores.agents, SaveOut(settings.save_out_interval_s, settings.save_out_batch), meter)
     stack.callback(saver.close)
     refusals = Refusals(stores.journal, clock)
@@ -65,6 +71,9 @@ def create() -> WSGIApplication:
     catalogue = {one.document.metadata.name: one.document.spec for one in shipped}
     options = Options(facts_max_age=timedelta(seconds=settings.facts_max_age_s))
     controller = stores.journal.controller()
+    agents = Agents(
+        stores.agents, saver, clock, agent_terms(settings), refusals, wanted_modules(stores).names, usage.note
+    )
     app = create_app(
         Services(
             authenticate=SCHEMES[settings.auth](settings, stores, stack),
@@ -75,7 +84,7 @@ def create() -> WSGIApplication:
             hardware=stores.hardware,
             discovery=Discovery(stores.agents, clock, agent_port(settings)),
             drivers=Drivers(stores.drivers, stores.journal, catalogue, clock),
-            agents=Agents(stores.agents, saver, clock, agent_terms(settings), refusals, wanted_modules(stores).names),
+            agents=agents,
             check_database=stores.tallies.check,
             meter=meter,
             exposition=meter.exposition,
@@ -91,7 +100,7 @@ def create() -> WSGIApplication:
             runs=Runs(fleet.runs, clock),
             run_store=fleet.runs,
             events=fleet.events,
-            streams=Streams(fleet.events, most=settings.threads // 2),
+            streams=Streams(fleet.events, most=settings.threads // 2, usage=usage),
             allocations=Allocations(fleet.allocations, clock),
             allocation_store=fleet.allocations,
         )

@@ -22,6 +22,7 @@ from cyborg_reconciler.documents.rest.agent import (
     CommandTold,
     HelloGiven,
     LookupGiven,
+    UsageTold,
     WishTold,
 )
 from cyborg_reconciler.errors import (
@@ -80,6 +81,7 @@ class Agents:
 
     Attributes:
         refusals: tells of what no agent may. modules: returns of which modules facts are to tell, None: as before.
+        usage: takes what each check-in says of how devices are used, which is kept nowhere.
     """
 
     store: AgentStore
@@ -88,6 +90,7 @@ class Agents:
     terms: AgentTerms = field(default_factory=AgentTerms)
     refusals: Refusals | None = None
     modules: Callable[[], Sequence[str] | None] = lambda: None
+    usage: Callable[[str, Sequence[UsageTold]], object] = lambda _host, _usage: None
 
     # --------------------------------------------------------------------------------------------------- from agents
     def enroller(self, token: str) -> Enroller:
@@ -222,6 +225,7 @@ class Agents:
             self.saver.touch(check_in)
         elif not self.saver.keep(check_in):
             self._stale(agent, given)
+        self.usage(host, given.usage)
         modules = self.modules()
         return CheckedIn(
             heartbeat_interval=self.terms.interval_s,
