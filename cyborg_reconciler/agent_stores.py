@@ -6,11 +6,12 @@ No I/O in here; the database's adapter fills the Protocols.
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
+from cyborg_reconciler.core.accelerators import Unit
 from cyborg_reconciler.documents.facts import Facts
 from cyborg_reconciler.ports import Event
 
@@ -98,6 +99,27 @@ def digest_of(drivers: Iterable[AgentDriver]) -> str:
     return hashlib.sha256(json.dumps(told).encode()).hexdigest() if told else ""
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the drivers of an agent found that no facts tell of.
+
+    Attributes:
+        drivers: the names of all that there are. devices: of those that were heard, by driver and uuid.
+    """
+
+    drivers: frozenset[str] = frozenset()
+    devices: Mapping[str, Mapping[str, Unit]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A device of a driver that is to be ready."""
+
+    driver: str
+    address: str
+    uuid: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckIn:
     """What an agent said that is to be kept.
@@ -105,6 +127,7 @@ class CheckIn:
     Attributes:
         facts, document: what it reports, and the JSON of it; None and empty when nothing changed.
         health: by address, what its drivers say of devices. drivers: those that it has; none where it does not say.
+        hardware: what its drivers found besides; None where nothing is said of it.
     """
 
     host: str
@@ -118,6 +141,25 @@ class CheckIn:
     document: bytes = b""
     health: Mapping[str, str] = field(default_factory=dict)
     drivers: Sequence[AgentDriver] = ()
+    hardware: Told | None = None
+
+
+class AgentPort(Protocol):
+    """What agents answer at their own port. Whoever calls it has the endpoint from the inventory."""
+
+    def discover(self, endpoint: str, driver: str | None, ready: Sequence[Wish]) -> None:
+        """Have the agent look again, and set up what is to be *ready*.
+
+        Raises:
+            ConflictError: it is at it already. NotFoundError: it has no such driver. AgentUnreachableError.
+        """
+
+    def hardware(self, endpoint: str, driver: str | None = None) -> Mapping[str, Any]:
+        """Return what it says of its hardware: ``hardware`` and ``unread``.
+
+        Raises:
+            NotFoundError: it has no such driver. AgentUnreachableError.
+        """
 
 
 class AgentStore(Protocol):
@@ -162,7 +204,7 @@ class AgentStore(Protocol):
     def set_token(self, host: str, token_hash: str, next_token_hash: str, event: Event) -> None:
         """Put other tokens in the place of those of *host*; none speaks for it any more where both are empty.
 
-        The audit trail never has them.
+        Without a next one, there is none to be told of any more either. The audit trail never has them.
         """
 
     def approve(self, host: str, event: Event) -> bool:
@@ -177,8 +219,20 @@ class AgentStore(Protocol):
         Return those that are not known; then nothing was asked for.
         """
 
+    def is_news(self, host: str, told: Told, at: datetime) -> bool:
+        """Return whether anything of what its drivers tell of *host* is to be kept."""
+
+    def endpoint(self, host: str) -> str:
+        """Return where the inventory has the agent of *host* called; empty where it does not say."""
+
+    def ready(self, host: str) -> Sequence[Wish]:
+        """Return which devices of the drivers on *host* are to be ready."""
+
     def commands(self, host: str) -> Sequence[Command]:
-        """Return what the agent of *host* is to do, and take it for told."""
+        """Return what the agent of *host* is to do, oldest first."""
+
+    def done(self, host: str, commands: Collection[int]) -> None:
+        """Forget *commands* of *host*: its agent has carried them out."""
 
     def fall_silent(self, before: datetime, at: datetime) -> Sequence[str]:
         """Mark the agents that were last heard before *before* as silent, with an event each; return their hosts."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The only place where adapters meet ports. Called by the CLI and by the loop."""
 
+import logging
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -8,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cyborg_reconciler.adapters.ansible.executor import AnsibleExecutor
 from cyborg_reconciler.adapters.ansible.inventory import AnsibleInventory
@@ -18,20 +19,25 @@ from cyborg_reconciler.adapters.database import DatabaseJournal, Fleet, open_jou
 from cyborg_reconciler.adapters.declarations.catalogue import read_catalogue
 from cyborg_reconciler.adapters.declarations.stored import RecordedDeclarations, StoredPolicies
 from cyborg_reconciler.adapters.declarations.yaml import YamlDeclarations
+from cyborg_reconciler.adapters.relay import Relay
 from cyborg_reconciler.adapters.stored.inventory import KnownHosts
 from cyborg_reconciler.adapters.stored.observer import FreshestObserver, StoredObserver
-from cyborg_reconciler.agent_stores import AgentStore
-from cyborg_reconciler.conductor.agents import Agents, AgentTerms
+from cyborg_reconciler.agent_stores import AgentPort, AgentStore
+from cyborg_reconciler.conductor.agents import SILENT_AFTER, Agents, AgentTerms
+from cyborg_reconciler.conductor.discovery import Discovery
 from cyborg_reconciler.conductor.implied import WithImplied
+from cyborg_reconciler.conductor.modules import Modules
 from cyborg_reconciler.conductor.offering import Offering
 from cyborg_reconciler.conductor.presence import Identity, SignsOfLife
 from cyborg_reconciler.conductor.rules import Rules
 from cyborg_reconciler.conductor.saving import SaveOut, Saver
 from cyborg_reconciler.conductor.settling import Settling
+from cyborg_reconciler.conductor.usage import Usage
 from cyborg_reconciler.documents.declared import Located
 from cyborg_reconciler.documents.driver import Driver
+from cyborg_reconciler.errors import SettingsInvalidError
 from cyborg_reconciler.fleet_stores import ServiceType
-from cyborg_reconciler.meters import Tallies
+from cyborg_reconciler.meters import DEVICE_USAGE, Tallies
 from cyborg_reconciler.ports import Declarations, Journal, Source
 from cyborg_reconciler.settings import Settings
 from cyborg_reconciler.stores import AcceleratorStore, CredentialStore, HardwareStore
@@ -40,6 +46,8 @@ from cyborg_reconciler.work_stores import HostDriverStore, Leases, Passes, Queue
 
 if TYPE_CHECKING:
     from cyborg_reconciler.adapters.prometheus import PrometheusMeter
+
+log: Final = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +100,11 @@ def rules_of(stores: "Stores") -> Rules:
 
 def _recorded(stores: "Stores") -> Declarations:
     return RecordedDeclarations(stores.fleet.declared, sources_of(stores.fleet))
+
+
+def wanted_modules(stores: "Stores") -> Modules:
+    """Return what tells of which modules facts are to speak."""
+    return Modules(_recorded(stores))
 
 
 def shipped_drivers() -> Sequence[Located[Driver]]:
@@ -238,6 +251,36 @@ def open_stores(settings: Settings, *, writes: bool = True) -> Iterator[Stores]:
         )
 
 
+def agent_port(settings: Settings) -> AgentPort | None:
+    """Return how agents are called at their own port; None where there is no credential for that.
+
+    Raises:
+        SettingsInvalidError: the credential or a certificate cannot be read.
+    """
+    if not settings.agent_credential_file:
+        return None
+    from cyborg_reconciler.adapters.agent_port import HttpAgentPort, Terms, read_credential  # noqa: PLC0415 - slow to import; most commands call none
+
+    given = (settings.agent_ca, settings.agent_cert, settings.agent_key)
+    for name in filter(None, given):
+        if not Path(name).is_file():
+            raise SettingsInvalidError(wanted=f"the file {name}", found="it is not there")
+    credential = Path(settings.agent_credential_file)
+    read_credential(credential)
+    return HttpAgentPort(Terms(credential, *(Path(name) if name else None for name in given)))
+
+
+@contextmanager
+def open_discovery(settings: Settings) -> Iterator[Discovery]:
+    """Yield what operators ask agents at their own ports.
+
+    Raises:
+        JournalError: the database cannot be opened. SettingsInvalidError: the credential cannot be read.
+    """
+    with open_stores(settings, writes=False) as stores:
+        yield Discovery(stores.agents, SystemClock(), agent_port(settings))
+
+
 @contextmanager
 def open_agents(settings: Settings) -> Iterator[Agents]:
     """Yield what operators ask of agents.
@@ -263,8 +306,26 @@ def signs_of_life(settings: Settings, stores: Stores, kind: ServiceType, name: s
     )
 
 
-def open_meter(tallies: Tallies) -> "PrometheusMeter":
-    """Return what counts in this process, and tells that together with what there is by *tallies*."""
+@contextmanager
+def open_usage(settings: Settings, folder: str | None) -> Iterator[Usage]:
+    """Yield what is told of devices' usage; processes that share *folder* tell each other."""
+    usage = Usage(SILENT_AFTER * settings.heartbeat_interval_s, settings.usage_devices)
+    try:
+        relay = Relay(Path(folder), usage.take) if folder else None
+    except OSError as exc:
+        log.warning("the processes of this server cannot tell each other of devices' usage: %s", exc)
+        relay = None
+    if relay is not None:
+        usage.relay = relay.tell
+    try:
+        yield usage
+    finally:
+        if relay is not None:
+            relay.close()
+
+
+def open_meter(tallies: Tallies, usage: Usage) -> "PrometheusMeter":
+    """Return what counts in this process, and tells that together with what there is by *tallies*, and *usage*."""
     from cyborg_reconciler.adapters.prometheus import PrometheusMeter  # noqa: PLC0415 - slow to import; servers alone count
 
-    return PrometheusMeter(tallies)
+    return PrometheusMeter(tallies, heard={DEVICE_USAGE: usage.tally})

@@ -197,6 +197,13 @@ class ConductorError(ReconcilerError):
         super().__init__(wanted=wanted, found=found)
 
 
+class AgentUnreachableError(ReconcilerError):
+    """An agent does not answer at its own port, or not as it should."""
+
+    next_step = NextStep.RETRY
+    remedy = "see that it runs, that its port is open to the conductor, and that both have one credential"
+
+
 class RequestError(ReconcilerError):
     """A request cannot be met as it is."""
 

@@ -3,7 +3,8 @@
 
 Numbers of what was done are counted where it is done (`COUNTED`, through `Meter`). Numbers of what there is are read
 from the database when somebody asks (`TALLIED`): they are then the same whichever server answers. What the worker has
-done is among those: it has no server of its own, and enters its passes where its work is. Pure.
+done is among those: it has no server of its own, and enters its passes where its work is. What agents measure is kept
+nowhere, and told as it was heard last (`HEARD`). Pure.
 """
 
 from collections.abc import Mapping
@@ -91,11 +92,19 @@ DATABASE_UP: Final = Metric(
     "cyborg_reconciler_database_up", "gauge", "Whether the database answered when it was asked for the numbers: 1 or 0."
 )
 
+DEVICE_USAGE: Final = Metric(
+    "cyborg_reconciler_device_usage",
+    "gauge",
+    "What drivers measure of devices, as their host's agent told it last; the unit is in the metric's name.",
+    ("host", "address", "metric"),
+)
+
 COUNTED: Final = (REQUEST_SECONDS, REQUESTS_IN_FLIGHT, CHECK_INS, WRITTEN_TOGETHER)
 TALLIED: Final = (
     *(HOSTS, AGENTS_SILENT, ACCELERATORS, RUNS, QUEUE_LENGTH, QUEUE_AGE, PASSES, PASS_SECONDS, LAST_PASS, LEASE_HELD),
     DATABASE_UP,
 )
+HEARD: Final = (DEVICE_USAGE,)
 
 #: How many there are of each combination of a metric's labels, in their order.
 Tally = Mapping[tuple[str, ...], float]

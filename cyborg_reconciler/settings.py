@@ -19,7 +19,10 @@ from cyborg_reconciler.errors import SettingsInvalidError
 PREFIX: Final = "CYBORG_RECONCILER_"
 
 #: The settings that are any text.
-TEXTS: Final = {"policies", "enrolment_secret_file", "tls_cert", "tls_key", "tls_client_ca"}
+TEXTS: Final = {
+    *("policies", "enrolment_secret_file", "tls_cert", "tls_key", "tls_client_ca"),
+    *("agent_credential_file", "agent_ca", "agent_cert", "agent_key"),
+}
 
 #: What the settings may be that are one of a few words.
 CHOICES: Final = {
@@ -33,7 +36,7 @@ CHOICES: Final = {
 LISTS: Final = {"inventory": ":", "trusted_proxies": ","}
 
 #: What may be 0, which turns it off.
-MAY_BE_OFF: Final = {"failed_logins_per_min", "requests_per_min"}
+MAY_BE_OFF: Final = {"failed_logins_per_min", "requests_per_min", "lookups_per_min", "usage_devices"}
 
 #: Of these an empty variable says something; of others it is as good as none.
 MAY_BE_EMPTY: Final = {"database"}
@@ -58,6 +61,7 @@ class Settings:
         auth: how users of the REST API say who they are: `token`, or `none` on loopback alone.
         log_format: how servers write their logs, to standard error: `text` for people, `json` for programs.
         metrics_access: who may read `/metrics`: a user who is `reader` at least, or `anybody` who reaches the server.
+        usage_devices: devices whose usage `/metrics` tells, at most: each has some ten numbers. 0: none.
         threads: of each process that serves the REST API; event streams take half of them at most.
         heartbeat_interval_s: between two check-ins of an agent; one that misses three is silent.
         save_out_interval_s: between two writes of check-ins in which nothing had changed.
@@ -65,12 +69,19 @@ class Settings:
         enrolment_secret_file: holds the secret by which agents of unknown hosts register; without it, none do.
         sign_of_life_s: between two times that a server, a conductor or a worker says that it is up; it is down after
             three that are missing.
+        agent_credential_file: holds what the conductor shows to agents at their own port, where the inventory says
+            where that is (`cyborg_agent_endpoint`); without it agents are told all in the answers to their check-ins.
+        agent_ca: the file (PEM) of the CAs of the agents' certificates; the system's without it.
+        agent_cert: the file (PEM) of the certificate that the conductor shows to agents which ask for one.
+        agent_key: the file (PEM) of that certificate's key, where it is a file of its own.
         token_cache_s: a token that was valid is believed for so many seconds before the database is asked again; one
             that is revoked works no longer than that.
         failed_logins_per_min: requests with a wrong token or none that are answered 401, a minute and address; 429
             beyond that. For each serving process on its own; 0: as many as come.
-        requests_per_min: requests a minute and token, and 429 beyond that. For each serving process on its own; 0: as
-            many as come.
+        requests_per_min: requests a minute and token, a user's or an agent's, and 429 beyond that. For each serving
+            process on its own; 0: as many as come.
+        lookups_per_min: look-ups of agents a minute and address, and 429 beyond that. For each serving process on its
+            own; 0: as many as come.
         trusted_proxies: addresses and networks whose `X-Forwarded-For` says where a request came from; separated by
             commas in the environment.
         tls_cert: the file (PEM) of the API's certificate, with those between it and its CA; with it the API speaks TLS
@@ -91,15 +102,21 @@ class Settings:
     auth: str = "token"
     log_format: str = "text"
     metrics_access: str = "reader"
+    usage_devices: int = 10_000
     threads: int = 8
     heartbeat_interval_s: int = 60
     save_out_interval_s: int = 5
     save_out_batch: int = 500
     enrolment_secret_file: str = ""
     sign_of_life_s: int = 10
+    agent_credential_file: str = ""
+    agent_ca: str = ""
+    agent_cert: str = ""
+    agent_key: str = ""
     token_cache_s: int = 5
     failed_logins_per_min: int = 60
     requests_per_min: int = 30_000
+    lookups_per_min: int = 600
     trusted_proxies: tuple[str, ...] = ()
     tls_cert: str = ""
     tls_key: str = ""

@@ -45,7 +45,8 @@ class Accelerator:
         name: unique among all.
         host, address: where it was found; None without hardware.
         parent: the uuid of the PF, of a VF.
-        origin: ``discovery`` found it; ``api``: an operator told of it, and owns its specification.
+        origin: ``discovery`` found it in the facts, or a ``driver`` of the host's agent where no facts tell of it;
+            ``api``: an operator told of it, and owns its specification.
         claimed: an operator has named it.
         acc_capability: the tree as discovery or its owner gave it. overlay: what an operator laid over it since.
         state: as it was observed and verified. desired_state: as it is declared.
@@ -61,7 +62,7 @@ class Accelerator:
     host: str | None = None
     address: str | None = None
     parent: str | None = None
-    origin: Literal["discovery", "api"] = "discovery"
+    origin: Literal["discovery", "driver", "api"] = "discovery"
     claimed: bool = False
     description: str = ""
     device_type: str = "GENERIC"

@@ -121,7 +121,7 @@ def _responder(operation: Operation, services: Services, method: str) -> Callabl
 
     def respond(_self: object, request: falcon.Request, response: falcon.Response, **ids: str) -> None:
         caller = _admitted(operation, services, request)
-        token = parsing.parse_bearer(request) if operation.access == "agent" else ""
+        judged = _judged(operation, services, request)
         parsing.check_ids(ids, creates=method == "POST")
         call = Call(
             caller=caller,
@@ -131,7 +131,7 @@ def _responder(operation: Operation, services: Services, method: str) -> Callabl
             query=parsing.parse_query(request, operation.query),
             body=parsing.read_body(request, operation),
             seen=parsing.parse_seen(request) if heeds_tags else None,
-            token=token,
+            judged=judged,
             stream_after=parsing.parse_stream(request) if operation.is_stream else None,
         )
         _send(operation.run(services, call), operation, request, response)
@@ -149,7 +149,7 @@ def _admitted(operation: Operation, services: Services, request: falcon.Request)
     if operation.access == "anybody":
         return ANYBODY
     if operation.access == "agent":
-        # The operation compares the token itself. People may have thought up the secret that one of them takes, so who
+        # `_judged` compares the token. People may have thought up the secret that one of them takes, so who
         # has failed too often is not heard. Users' tokens nobody guesses: a valid one is let in whatever others try.
         services.limits.check_failures(peer)
         return ANYBODY
@@ -165,6 +165,17 @@ def _admitted(operation: Operation, services: Services, request: falcon.Request)
             remedy=f"ask somebody who is {operation.access}",
         )
     return caller
+
+
+def _judged(operation: Operation, services: Services, request: falcon.Request) -> object:
+    """Return what an agent's token says of it, before anything that it sends is parsed; None where users call.
+
+    Raises:
+        UnauthenticatedError, TooManyRequestsError.
+    """
+    if operation.judge is None:
+        return None
+    return operation.judge(services, parsing.parse_bearer(request), request.remote_addr or "")
 
 
 def _send(reply: Reply, operation: Operation, request: falcon.Request, response: falcon.Response) -> None:

@@ -11,6 +11,7 @@ import shutil
 import ssl
 import sys
 import tempfile
+from pathlib import Path
 from typing import Any
 
 from cyborg_reconciler.errors import SettingsInvalidError
@@ -76,6 +77,7 @@ def child_exit(server: Any, worker: Any) -> None:  # noqa: ANN401 - gunicorn has
     from prometheus_client.multiprocess import mark_process_dead  # noqa: PLC0415 - gunicorn's own process counts nothing
 
     mark_process_dead(worker.pid, server.metrics_folder)  # type: ignore[no-untyped-call]  # the library's own
+    Path(server.metrics_folder, f"relay-{worker.pid}.sock").unlink(missing_ok=True)  # of one that was killed
 
 
 def on_exit(server: Any) -> None:  # noqa: ANN401 - gunicorn has no types

@@ -24,6 +24,9 @@ JSON_PATCH: Final = "application/json-patch+json"
 #: Source: HTML Living Standard, 9.2 Server-sent events.
 EVENT_STREAM: Final = "text/event-stream"
 
+#: Returns who speaks with a token, from an address. Raises: UnauthenticatedError, TooManyRequestsError.
+Judge = Callable[[Services, str, str], object]
+
 #: The methods that change what is there, if it still is what the caller has read.
 CHANGING: Final = frozenset({"PUT", "PATCH", "DELETE"})
 
@@ -36,7 +39,7 @@ class Call:
         ids: what the path names. query: the parameters, as the operation's document has them. body: the same of the
             body; None where the operation takes none.
         seen: the version that the caller has read (``If-Match``).
-        token: what an agent speaks with; empty where users call.
+        judged: what `Operation.judge` made of the token that an agent speaks with; None where users call.
         stream_after: the number of the event after which a stream is to begin; -1: with what happens from now on; None:
             no stream is asked for.
         instance: the path that was asked for.
@@ -49,7 +52,7 @@ class Call:
     query: Any = None
     body: Any = None
     seen: int | None = None
-    token: str = ""
+    judged: Any = None
     stream_after: int | None = None
 
 
@@ -106,6 +109,8 @@ class Operation:
         produces: the content type of the answer; one that is not JSON has no document.
         is_single: the answer is one resource, with an ETag; where something is changed, If-Match is heeded.
         is_stream: it answers with a stream of events to those who accept one.
+        judge: returns who an agent is by its token, and the address that it calls from, or raises; called before the
+            body is read.
     """
 
     run: Callable[[Services, Call], Reply]
@@ -123,6 +128,7 @@ class Operation:
     produces: str
     is_single: bool
     is_stream: bool
+    judge: Judge | None
 
 
 #: Path → method → operation.
@@ -151,6 +157,7 @@ def operation(  # noqa: PLR0913 - what an operation says of itself
     produces: str = JSON,
     is_single: bool = False,
     is_stream: bool = False,
+    judge: Judge | None = None,
 ) -> Callable[[Callable[[Services, Call], Reply]], Operation]:
     """Make an operation of a function, whose docstring is its description."""
 
@@ -171,6 +178,7 @@ def operation(  # noqa: PLR0913 - what an operation says of itself
             produces=produces,
             is_single=is_single,
             is_stream=is_stream,
+            judge=judge,
         )
 
     return declare

@@ -67,13 +67,20 @@ class Buckets:
 class Limits:
     """How often requests may fail to say who sends them, by address, and how often each caller may call, by name.
 
+    Agents are callers like users; of look-ups there may be so many by address besides.
+
     Every method raises TooManyRequestsError beyond that. With 0 a minute there is no limit.
     """
 
     def __init__(
-        self, failures_per_min: int, requests_per_min: int, clock_s: Callable[[], float] = time.monotonic
+        self,
+        failures_per_min: int,
+        requests_per_min: int,
+        lookups_per_min: int = 0,
+        clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._failures, self._requests, self._clock_s = Buckets(failures_per_min), Buckets(requests_per_min), clock_s
+        self._lookups = Buckets(lookups_per_min)
 
     def fail(self, peer: str) -> None:
         """Count a request from *peer* with which nobody knows who sent it."""
@@ -88,6 +95,12 @@ class Limits:
         wait_s = self._requests.take(name, self._clock_s())
         if wait_s:
             raise TooManyRequestsError(f"too many requests of {name}", wait_s)
+
+    def look_up(self, peer: str) -> None:
+        """Count a look-up from *peer*, whatever token it shows."""
+        wait_s = self._lookups.take(site_of(peer), self._clock_s())
+        if wait_s:
+            raise TooManyRequestsError("too many look-ups from one address", wait_s)
 
     def _refuse_after(self, wait_s: float) -> None:
         if wait_s:

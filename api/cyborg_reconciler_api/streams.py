@@ -15,6 +15,7 @@ from typing import Final
 
 import msgspec
 
+from cyborg_reconciler.conductor.usage import Usage
 from cyborg_reconciler.errors import JournalError
 from cyborg_reconciler.fleet_stores import EventStore, Wanted
 
@@ -40,15 +41,24 @@ class Streams:
     """The streams of this process, and the thread that looks for new events on their behalf."""
 
     def __init__(
-        self, store: EventStore, *, most: int, lifetime_s: float = LIFETIME_S, heartbeat_s: float = HEARTBEAT_S
+        self,
+        store: EventStore,
+        *,
+        most: int,
+        lifetime_s: float = LIFETIME_S,
+        heartbeat_s: float = HEARTBEAT_S,
+        usage: Usage | None = None,
     ) -> None:
+        self.usage = usage
         self.store, self.lifetime_s, self.heartbeat_s = store, lifetime_s, heartbeat_s
         self._most, self._open, self._looks = most, 0, False
         self._newest = 0
         self._news = threading.Condition()
 
-    def open(self, wanted: Wanted, after: int) -> "Stream":
+    def open(self, wanted: Wanted, after: int, *, tells_usage: bool = False) -> "Stream":
         """Return a stream of the events that are *wanted*, after the one with the number *after*; -1: from now on.
+
+        One that *tells_usage* has, between the events, how much devices are used.
 
         Raises:
             BusyError: there are too many.
@@ -62,7 +72,7 @@ class Streams:
             if not self._looks:
                 self._looks = True
                 threading.Thread(target=self._look, name="events", daemon=True).start()
-        return Stream(self, wanted, start)
+        return Stream(self, wanted, start, self.usage if tells_usage else None)
 
     def close_one(self) -> None:
         """Note that a stream has ended."""
@@ -99,6 +109,8 @@ class Stream:
     streams: Streams
     wanted: Wanted
     after: int
+    usage: Usage | None = None
+    _told_usage: int = 0
     _pieces: Generator[bytes] = field(init=False)
     _closed: bool = False
 
@@ -125,11 +137,19 @@ class Stream:
         with suppress(JournalError):
             while True:
                 yield from self._told()
+                yield from self._used()
                 left_s = ends_s - time.monotonic()
                 if left_s <= 0:
                     return
                 if not self.streams.wait_beyond(self.after, min(self.streams.heartbeat_s, left_s)):
                     yield HEARTBEAT
+
+    def _used(self) -> Generator[bytes]:
+        """Yield what was told of devices' usage since the last time: first what is known, then what is new."""
+        if self.usage is not None:
+            for number, document in self.usage.since(self._told_usage, self.wanted.equal.get("host")):
+                self._told_usage = number
+                yield b"event: usage\ndata: " + document + b"\n\n"
 
     def _told(self) -> Generator[bytes]:
         """Yield what is new. Of what is not wanted, the numbers are passed over."""

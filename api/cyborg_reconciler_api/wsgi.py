@@ -5,6 +5,7 @@ Takes the settings of the process, opens the stores, and puts the API together.
 """
 
 import atexit
+import os
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
@@ -16,12 +17,15 @@ from wsgiref.types import WSGIApplication
 from cyborg_reconciler.bootstrap import (
     Stores,
     SystemClock,
+    agent_port,
     open_meter,
     open_stores,
+    open_usage,
     recorded_declarations,
     rules_of,
     shipped_drivers,
     signs_of_life,
+    wanted_modules,
 )
 from cyborg_reconciler.conductor.accelerators import Accelerators
 from cyborg_reconciler.conductor.agents import Agents, AgentTerms
@@ -47,8 +51,11 @@ from cyborg_reconciler_api.reload import current_settings, place_and_start
 from cyborg_reconciler_api.services import Services
 from cyborg_reconciler_api.streams import Streams
 
+#: Names the folder that the processes of this server share. Source: prometheus-client, which has one for itself.
+SHARED_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
 
-def create() -> WSGIApplication:
+
+def create() -> WSGIApplication:  # long: one line for each service that the API has
     """Return the API over the stores of this process's settings; they are closed when the process ends.
 
     Raises:
@@ -58,9 +65,8 @@ def create() -> WSGIApplication:
     stack = ExitStack()
     atexit.register(stack.close)
     stores = stack.enter_context(open_stores(settings))
-    clock, meter = SystemClock(), open_meter(stores.tallies)
-    saver = Saver(stores.agents, SaveOut(settings.save_out_interval_s, settings.save_out_batch), meter)
-    stack.callback(saver.close)
+    usage = stack.enter_context(open_usage(settings, os.environ.get(SHARED_FOLDER)))
+    clock, meter = SystemClock(), open_meter(stores.tallies, usage)
     refusals = Refusals(stores.journal, clock)
     stack.callback(refusals.close)
     fleet, shipped = stores.fleet, shipped_drivers()
@@ -69,17 +75,22 @@ def create() -> WSGIApplication:
     options = Options(facts_max_age=timedelta(seconds=settings.facts_max_age_s))
     controller = stores.journal.controller()
     stack.enter_context(_signs_of_life(settings, stores).given())
+    saver = Saver(stores.agents, SaveOut(settings.save_out_interval_s, settings.save_out_batch), meter)
+    stack.callback(saver.close)
+    agents = Agents(
+        stores.agents, saver, clock, agent_terms(settings), refusals, wanted_modules(stores).names, usage.note
+    )
     app = create_app(
         Services(
             authenticate=SCHEMES[settings.auth](settings, stores, stack),
-            limits=Limits(settings.failed_logins_per_min, settings.requests_per_min),
+            limits=Limits(settings.failed_logins_per_min, settings.requests_per_min, settings.lookups_per_min),
             refusals=refusals,
             accelerators=Accelerators(stores.accelerators, rules, clock),
             accelerator_store=stores.accelerators,
             hardware=stores.hardware,
-            discovery=Discovery(stores.agents, clock),
+            discovery=Discovery(stores.agents, clock, agent_port(settings)),
             drivers=Drivers(stores.drivers, stores.journal, rules, catalogue, clock),
-            agents=Agents(stores.agents, saver, clock, agent_terms(settings), refusals),
+            agents=agents,
             check_database=stores.tallies.check,
             meter=meter,
             exposition=meter.exposition,
@@ -95,7 +106,7 @@ def create() -> WSGIApplication:
             runs=Runs(fleet.runs, clock),
             run_store=fleet.runs,
             events=fleet.events,
-            streams=Streams(fleet.events, most=settings.threads // 2),
+            streams=Streams(fleet.events, most=settings.threads // 2, usage=usage),
             allocations=Allocations(fleet.allocations, clock),
             allocation_store=fleet.allocations,
             presence=Presence(fleet.services, clock, settings.heartbeat_interval_s),

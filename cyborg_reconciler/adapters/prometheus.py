@@ -8,7 +8,8 @@ environment names (`FOLDER`); otherwise in memory. Reads and writes those files.
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -33,9 +34,14 @@ FAMILIES: Final[Mapping[str, type[Family]]] = {"counter": CounterMetricFamily, "
 
 
 class PrometheusMeter:
-    """Counts, and tells all that was counted together with what there is by *tallies*."""
+    """Counts, and tells all that was counted together with what there is by *tallies*, and what was *heard*."""
 
-    def __init__(self, tallies: Tallies, kept_s: float = KEPT_S) -> None:
+    def __init__(
+        self,
+        tallies: Tallies,
+        kept_s: float = KEPT_S,
+        heard: Mapping[Metric, Callable[[], Tally]] = MappingProxyType({}),
+    ) -> None:
         shared = os.environ.get(FOLDER)
         self._registry = CollectorRegistry()
         registry = None if shared else self._registry
@@ -48,6 +54,7 @@ class PrometheusMeter:
         if shared:
             MultiProcessCollector(self._registry, shared)  # type: ignore[no-untyped-call]  # the library's own
         self._registry.register(_Tallied(tallies, kept_s))
+        self._registry.register(_Heard(heard))
 
     def add(self, metric: Metric, amount: float = 1, **labels: str) -> None:
         """Count *amount* more."""
@@ -84,6 +91,24 @@ def _histogram(metric: Metric, registry: CollectorRegistry | None) -> Histogram:
     return Histogram(metric.name, metric.help, metric.labels, registry=registry, buckets=metric.buckets)
 
 
+class _Heard(Collector):
+    """What was heard last, told anew each time."""
+
+    def __init__(self, heard: Mapping[Metric, Callable[[], Tally]]) -> None:
+        self._heard = heard
+
+    def collect(self) -> Iterator[Family]:
+        """Yield a family for each metric."""
+        yield from (_family(metric, tally()) for metric, tally in self._heard.items())
+
+
+def _family(metric: Metric, tally: Tally) -> Family:
+    family = FAMILIES[metric.kind](metric.name, metric.help, labels=metric.labels)
+    for labels, value in tally.items():
+        family.add_metric(labels, value)
+    return family
+
+
 class _Tallied(Collector):
     """What there is, read when somebody asks, and kept for some seconds."""
 
@@ -104,11 +129,7 @@ class _Tallied(Collector):
                 self._found = self._read()
                 self._read_at_s = time.monotonic()
             found = self._found
-        for metric, tally in found.items():
-            family = FAMILIES[metric.kind](metric.name, metric.help, labels=metric.labels)
-            for labels, value in tally.items():
-                family.add_metric(labels, value)
-            yield family
+        yield from (_family(metric, tally) for metric, tally in found.items())
 
     def _read(self) -> Mapping[Metric, Tally]:
         """Return what there is; where the database does not answer, that alone."""

@@ -14,6 +14,8 @@ from cyborg_reconciler.agent.http import Answer, Caller, Certificates, NoAnswerE
 from cyborg_reconciler.agent.readers import shown
 from cyborg_reconciler.agent.schedule import parse_retry_after
 from cyborg_reconciler.agent.settings import AgentSettings
+from cyborg_reconciler.agent.state import is_uuid
+from cyborg_reconciler.agent.wanted import Wish, parse_modules, parse_ready
 from cyborg_reconciler.errors import ConductorError
 
 CONNECT_S: Final = 5.0
@@ -52,10 +54,16 @@ class Welcome:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """The answer to a check-in that was taken."""
+    """The answer to a check-in that was taken.
+
+    Attributes:
+        ready, modules: what is wanted of this host, see `wanted`; None where nothing is said of it.
+    """
 
     interval_s: int
     commands: tuple[Command, ...] = ()
+    ready: tuple[Wish, ...] | None = None
+    modules: tuple[str, ...] | None = None
 
 
 class Conductor(Protocol):
@@ -93,7 +101,12 @@ class HttpConductor:
         answer = self._ask("the check-in", f"/v1/heartbeat/{quote(host, safe='')}", token, body)
         commands = answer.body.get("commands")
         found = map(_command, commands[:COMMANDS] if isinstance(commands, list) else ())
-        return Receipt(_interval(answer.body), tuple(command for command in found if command))
+        return Receipt(
+            _interval(answer.body),
+            tuple(command for command in found if command),
+            parse_ready(answer.body.get("ready")),
+            parse_modules(answer.body.get("modules")),
+        )
 
     def _ask(self, what: str, path: str, token: str, body: Mapping[str, Any]) -> Answer:
         try:
@@ -114,9 +127,9 @@ class HttpConductor:
 
 def _welcome(answer: Answer) -> Welcome:
     host, uuid, token = (answer.body.get(name) for name in ("host", "uuid", "token"))
-    if not (isinstance(host, str) and host and isinstance(uuid, str) and uuid) or not isinstance(token, str | None):
+    if not (isinstance(host, str) and host and is_uuid(uuid)) or not isinstance(token, str | None):
         raise ConductorError(wanted="the name and the uuid of this host", found="an answer without them")
-    return Welcome(host, uuid, _interval(answer.body), token)
+    return Welcome(host, str(uuid), _interval(answer.body), token)
 
 
 def _interval(body: Mapping[str, Any]) -> int:

@@ -28,12 +28,13 @@ from cyborg_reconciler.agent.drivers.remote import (
 from cyborg_reconciler.agent.observer import ALL, Observer
 from cyborg_reconciler.agent.readers import shown
 from cyborg_reconciler.agent.settings import is_loopback, read_secret
+from cyborg_reconciler.agent.wanted import Wish, parse_ready
 from cyborg_reconciler.errors import SettingsInvalidError
 
 LOG: Final = logging.getLogger(__name__)
 
-#: A hello has a hundred bytes, and nothing else has a body.
-BODY_BYTES: Final = 64 * 1024
+#: A hello has a hundred bytes; a request to discover names the devices that are to be ready.
+BODY_BYTES: Final = 512 * 1024
 #: What all registered drivers together may take to answer one request.
 DRIVERS_S: Final = 20.0
 #: Until there is something to tell.
@@ -44,6 +45,8 @@ HELLO: Final = "/hello"
 #: What a hello says; the name may be left out, and is then the type in small letters.
 HELLO_KEYS: Final = frozenset(("status", "endpoint", "type"))
 NAME_KEY: Final = "name"
+#: What a request to discover may say.
+READY_KEY: Final = "ready"
 
 
 class Problems(falcon.HTTPBadRequest):
@@ -125,7 +128,7 @@ class Resources:
     def on_post_discovery(self, req: falcon.Request, resp: falcon.Response, name: str = ALL) -> None:
         """Have one driver discover, or all of them."""
         self._require(name)
-        _refuse_body(req)
+        self._observer.want(_parse_discovery(req))
         if not self._observer.ask(name):
             raise falcon.HTTPConflict(description="a discovery is under way already")
         resp.status = falcon.HTTP_202
@@ -192,7 +195,12 @@ HELLO_CAUSES: Final = {
     415: "the body is not JSON by its type",
     503: f"{REMOTE_LIMIT} drivers are registered, or the credential cannot be read",
 }
-DISCOVERY_CAUSES: Final = {400: "there is a body", **UNASKED, 409: "a discovery is under way already"}
+DISCOVERY_CAUSES: Final = {
+    400: "the body is not as it should be",
+    **UNASKED,
+    409: "a discovery is under way already",
+    413: "the body is too long",
+}
 HARDWARE_CAUSES: Final = {
     400: "there is a body",
     **UNASKED,
@@ -250,6 +258,26 @@ def _refuse_body(req: falcon.Request) -> None:
     """Refuse what is more than nothing: there is nothing to be said. Raises: an HTTP error."""
     if _read_bounded(req).strip() not in {b"", b"{}"}:
         raise falcon.HTTPBadRequest(description="there is nothing to be said in a body here")
+
+
+def _parse_discovery(req: falcon.Request) -> tuple[Wish, ...] | None:
+    """Return which devices are to be ready; None where the body says nothing. Raises: an HTTP error."""
+    data = _read_bounded(req)
+    if data.strip() in {b"", b"{}"}:
+        return None
+    try:
+        body = json.loads(data)
+    except (ValueError, RecursionError) as exc:
+        raise falcon.HTTPBadRequest(description="the body is no JSON") from exc
+    if not isinstance(body, dict):
+        raise Problems([("$", "must be an object")])
+    problems = [(f"$.{shown(key)}", "is not known") for key in sorted(body.keys() - {READY_KEY})]
+    ready = parse_ready(body.get(READY_KEY))
+    if READY_KEY in body and ready is None:
+        problems.append((f"$.{READY_KEY}", "must be a list of devices, each with its driver, address and uuid"))
+    if problems:
+        raise Problems(problems)
+    return ready
 
 
 def _parse_hello(body: object) -> dict[str, str]:

@@ -8,16 +8,17 @@ API, commands and signals wake it; `reporter` and `server` take the last observa
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
 from typing import Any, Final
 
 from cyborg_reconciler.agent.drivers.base import Device
 from cyborg_reconciler.agent.drivers.registry import Registry
-from cyborg_reconciler.agent.drivers.remote import DriverSilentError, RemoteDriver
+from cyborg_reconciler.agent.drivers.remote import DriverSilentError, RemoteDriver, told
 from cyborg_reconciler.agent.readers import Facts, Host, unread_in
 from cyborg_reconciler.agent.schedule import Debounce
 from cyborg_reconciler.agent.settings import AgentSettings
+from cyborg_reconciler.agent.wanted import Wish, described
 from cyborg_reconciler.errors import HostUnreadableError
 
 LOG: Final = logging.getLogger(__name__)
@@ -40,11 +41,13 @@ class Observation:
     Attributes:
         devices: by driver in this process.
         unread: why parts of it are not known.
+        remote: by registered driver that was heard, as a check-in says them.
     """
 
     facts: Facts
     devices: dict[str, tuple[Device, ...]] = field(default_factory=dict)
     unread: tuple[str, ...] = ()
+    remote: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
     @property
     def fingerprint(self) -> str:
@@ -56,6 +59,10 @@ class Observation:
         """Return which boot of the host this is; empty where that could not be read."""
         boot_id = self.facts["kernel"]["boot_id"]
         return boot_id if isinstance(boot_id, str) else ""
+
+    def is_alike(self, other: "Observation") -> bool:
+        """Return whether *other* says the same of what is stable."""
+        return (self.fingerprint, self.devices, self.remote) == (other.fingerprint, other.devices, other.remote)
 
     def inventory(self) -> dict[str, Any]:
         """Return by what the conductor may know this host: its name, its system's uuid, the MACs of its own ports."""
@@ -95,6 +102,14 @@ class Observer:
     def note_event(self) -> None:
         """Take in that the kernel told of a change."""
         self._inbox.put(EVENT)
+
+    def want(self, ready: tuple[Wish, ...] | None = None, modules: tuple[str, ...] | None = None) -> None:
+        """Take in what the conductor wants of this host, where it says so; what is new has us look at once."""
+        if self._registry.wanted.take(ready, modules):
+            LOG.info("the conductor wants ready: %s", described(self._registry.wanted.ready or ()))
+            for driver in self._registry.remote():
+                driver.is_told = False
+            self.wake()
 
     def wake(self) -> None:
         """Look at once. Safe in a handler of signals."""
@@ -152,6 +167,7 @@ class Observer:
             if stamp != self._stamp:
                 self._stamp = stamp
                 self._debounce.note(now)
+            self._hear_drivers()
         due = self._debounce.due
         if self._asked or now >= self._read_at or (due is not None and now >= due):
             self._debounce.clear()
@@ -168,6 +184,7 @@ class Observer:
             for driver in self._registry.remote():
                 if self._busy & {ALL, driver.registration.name}:
                     self._have_discover(driver)
+            self._hear_drivers()
         finally:
             with self._lock:
                 self._busy = set()
@@ -176,20 +193,39 @@ class Observer:
     def _observe(self) -> bool:
         """Read the host, and tell of it where it is news; return whether it could be read."""
         try:
-            facts = self._host.read_facts()
+            facts = self._host.read_facts(self._registry.wanted.modules or ())
         except HostUnreadableError as exc:
             LOG.error("the host cannot be observed: %s", exc)  # noqa: TRY400 - what is wrong is the host, not the program
             self.failure = str(exc)
             return False
-        before, self.latest = self.latest, Observation(facts, self._registry.discover(facts), unread_in(facts))
+        before, remote = self.latest, self.latest.remote if self.latest else {}
+        self.latest = Observation(facts, self._registry.discover(facts), unread_in(facts), remote)
         was_blind, self.failure = self.failure, None
-        if was_blind or before is None or before.fingerprint != self.latest.fingerprint:
+        if was_blind or before is None or not before.is_alike(self.latest):
             self._on_news()
         return True
 
-    @staticmethod
-    def _have_discover(driver: RemoteDriver) -> None:
+    def _hear_drivers(self) -> None:
+        """Ask registered drivers what they have, and tell of it where it is news; of the silent ones nothing is known.
+
+        One that did not hear yet what is to be ready is told first.
+        """
+        if self.latest is None:
+            return
+        heard: dict[str, list[dict[str, Any]]] = {}
+        for driver in self._registry.remote():
+            if not driver.is_told:
+                self._have_discover(driver)
+            try:
+                heard[driver.registration.name] = [told(item) for item in driver.hardware()]
+            except DriverSilentError as exc:
+                LOG.debug("%s", exc)
+        if heard != self.latest.remote:
+            self.latest = replace(self.latest, remote=heard)
+            self._on_news()
+
+    def _have_discover(self, driver: RemoteDriver) -> None:
         try:
-            driver.discover()
+            driver.discover(self._registry.wanted.uuids(driver.registration.name))
         except DriverSilentError as exc:
             LOG.warning("%s", exc)

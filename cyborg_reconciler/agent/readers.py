@@ -5,7 +5,7 @@
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,11 +41,14 @@ class Host:
         """Say whether this is the system that the agent runs on, and no simulated one."""
         return bool(self._tree.is_live)
 
-    def read_facts(self) -> Facts:
-        """Return the facts document. Raises: HostUnreadableError where not even the devices can be listed."""
+    def read_facts(self, modules: Sequence[str] = ()) -> Facts:
+        """Return the facts document, which speaks of *modules* too.
+
+        Raises: HostUnreadableError where not even the devices can be listed.
+        """
         try:
             # Each look has a tree of its own: what it remembers of links is true for one look.
-            facts: Facts = gather(Tree(str(self.root)), connection="local")
+            facts: Facts = gather(Tree(str(self.root)), modules=modules, connection="local")
         except (Unreadable, OSError) as exc:
             raise HostUnreadableError(wanted="the host's devices", found=str(exc)) from exc
         return facts

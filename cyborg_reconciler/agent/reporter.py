@@ -7,12 +7,12 @@ newest state. Runs in the main thread; all that it asks for is passed in, the cl
 """
 
 import logging
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
+from uuid import UUID
 
 from cyborg_reconciler.agent.conductor import (
     CONFLICT,
@@ -36,8 +36,10 @@ from cyborg_reconciler.errors import ConductorError, SettingsInvalidError
 LOG: Final = logging.getLogger(__name__)
 Said = TypeVar("Said")
 
-#: Commands that were carried out; one that comes again, since an answer was lost, is not carried out again.
-REMEMBERED: Final = 256
+#: Holds the numbers of the commands that were carried out, and that the conductor may not know of yet.
+DONE: Final = "done.json"
+#: Of more the conductor hears later.
+DONE_AT_ONCE: Final = 256
 #: While nothing has been observed yet, and nothing can be said.
 NOTHING_SEEN_S: Final = 3600.0
 #: What a conductor will take no more for being asked again.
@@ -88,7 +90,8 @@ class Reporter:
         self._accepted: str | None = None  # the fingerprint that the conductor has
         self._spooled: str | None = None  # the fingerprint of the newest entry in the spool
         self._interval_s = INTERVAL_S
-        self._done: deque[int] = deque(maxlen=REMEMBERED)
+        self._told: list[dict[str, Any]] | None = None  # the devices of drivers that the conductor has
+        self._done = _read_done(means.folder)
 
     # ------------------------------------------------------------------------------------------------------- the steps
     def step(self, now: float) -> float:
@@ -112,7 +115,9 @@ class Reporter:
         return 0.0 if not self._is_known(seen) else self._due - now
 
     def _is_known(self, seen: Observation) -> bool:
-        return self._accepted == seen.fingerprint and not len(self._spool)
+        return (
+            self._accepted == seen.fingerprint and not len(self._spool) and (self._told or []) == self._hardware(seen)
+        )
 
     def _report(self, seen: Observation) -> None:
         """Bring the conductor up to date. Raises: ConductorError."""
@@ -142,6 +147,7 @@ class Reporter:
         self._sequence += 1
         means = self._means
         watched = means.registry.watch(seen.devices)
+        hardware = self._hardware(seen)
         return {
             "agent_version": means.version,
             "boot_id": seen.boot_id,
@@ -153,7 +159,16 @@ class Reporter:
             "status": watched.status,
             "usage": watched.usage,
             "unread": [*seen.unread, *means.folder.troubles],
+            # Most hosts have none that the facts do not tell of; that there is none is said once.
+            **({"hardware": hardware} if hardware or self._told is None else {}),
         }
+
+    def _hardware(self, seen: Observation) -> list[dict[str, Any]]:
+        """Return the devices of drivers that no facts tell of."""
+        if self.identity is None:
+            return []
+        own = self._means.registry.hardware(seen.devices, UUID(self.identity.uuid))
+        return own + [{"driver": name, "devices": devices} for name, devices in seen.remote.items()]
 
     # -------------------------------------------------------------------------------------------------------- check-ins
     def _deliver(self) -> None:
@@ -170,7 +185,10 @@ class Reporter:
             self._take(receipt)
 
     def _send(self, body: dict[str, Any]) -> Receipt:
-        return self._say(lambda me: self._means.conductor.check_in(me.token, me.host, body))
+        said = {**body, "done": self._done[:DONE_AT_ONCE]}
+        receipt = self._say(lambda me: self._means.conductor.check_in(me.token, me.host, said))
+        self._told = body.get("hardware", self._told)
+        return receipt
 
     def _give_up(self, entry: Entry, exc: ConductorError) -> None:
         """Take *entry* out of the spool if it will never be taken. Raises: *exc* where the attempts pause."""
@@ -206,7 +224,7 @@ class Reporter:
         self._refused += 1
         self._epoch = epoch_after_refusal(self._epoch, self._clocks.wall(), self._refused)
         self._sequence = 0
-        self._accepted = self._spooled = None
+        self._accepted = self._spooled = self._told = None
         self._means.folder.keep_epoch(self._epoch)
         LOG.warning("the conductor knows later check-ins: this disk was rolled back, or a second agent has this name")
 
@@ -265,18 +283,32 @@ class Reporter:
         """Take in the answer to a check-in, and do what it asks for."""
         self._refused = 0
         self._interval_s = receipt.interval_s
+        self._means.observer.want(receipt.ready, receipt.modules)
+        asked = {command.id for command in receipt.commands}
+        done = [number for number in self._done if number in asked]  # the rest it has heard of
         for command in receipt.commands:
-            if command.id not in self._done:
-                self._done.append(command.id)
-                self._obey(command)
+            if command.id not in done and self._obey(command):
+                done.append(command.id)
+        if done != self._done:
+            self._done = done
+            self._means.folder.write_json(DONE, {"done": done})
 
-    def _obey(self, command: Command) -> None:
+    def _obey(self, command: Command) -> bool:
+        """Do what *command* asks for; return whether that is to be said. A new token is known of when it is used."""
+        if command.name == "rotate_token" and command.token and self.identity and is_secret(command.token):
+            self._become(rotated(self.identity, command.token))
+            LOG.info("there is a new token")
+            return False
         if command.name == "discover" and command.driver in {None, *self._means.registry.names()}:
             self._means.observer.ask(command.driver or ALL)
         elif command.name == "send_facts":
             self._accepted = self._spooled = None
-        elif command.name == "rotate_token" and command.token and self.identity and is_secret(command.token):
-            self._become(rotated(self.identity, command.token))
-            LOG.info("there is a new token")
         else:
             LOG.warning("command %d (%s) is none that this agent knows", command.id, shown(command.name))
+        return True
+
+
+def _read_done(folder: StateFolder) -> list[int]:
+    """Return the commands that were carried out, and that the conductor may ask for again."""
+    found = (folder.read_json(DONE) or {}).get("done")
+    return [number for number in found if isinstance(number, int)] if isinstance(found, list) else []

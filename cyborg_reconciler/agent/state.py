@@ -14,6 +14,7 @@ import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
+from uuid import UUID
 
 from cyborg_reconciler.agent.schedule import next_epoch
 from cyborg_reconciler.errors import AlreadyRunningError, SettingsInvalidError
@@ -184,6 +185,14 @@ class Identity:
 IDENTITY: Final = "identity.json"
 
 
+def is_uuid(text: object) -> bool:
+    """Say whether *text* is a uuid as we write them."""
+    try:
+        return isinstance(text, str) and str(UUID(text)) == text
+    except ValueError:
+        return False
+
+
 def read_identity(folder: StateFolder) -> Identity | None:
     """Return who this host is, None where no look-up has said so yet."""
     found = folder.read_json(IDENTITY)
@@ -191,7 +200,8 @@ def read_identity(folder: StateFolder) -> Identity | None:
         return None
     words = {name: found.get(name) for name in ("host", "uuid", "token")}
     previous = found.get("previous")
-    if all(isinstance(word, str) and word for word in words.values()) and isinstance(previous, str | None):
+    is_one = all(isinstance(word, str) and word for word in words.values()) and is_uuid(words["uuid"])
+    if is_one and isinstance(previous, str | None):
         return Identity(str(words["host"]), str(words["uuid"]), str(words["token"]), previous)
     folder.set_aside(IDENTITY, "does not say who this host is")
     return None

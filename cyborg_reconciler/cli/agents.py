@@ -9,7 +9,7 @@ import click
 from rich.text import Text
 
 from cyborg_reconciler.agent_stores import Agent
-from cyborg_reconciler.bootstrap import open_agents
+from cyborg_reconciler.bootstrap import open_agents, open_discovery
 from cyborg_reconciler.cli.common import DONE, console, put_json, with_output, with_state
 from cyborg_reconciler.cli.operators import Duration, operator
 from cyborg_reconciler.cli.tables import ago, plain, plain_table
@@ -80,6 +80,42 @@ def _status(one: Agent) -> str:
     if not one.approved:
         return "waits for approval"
     return "silent" if one.silent else "heard" if one.last_seen_at else "enrolled"
+
+
+@agents.command(short_help="What an agent says of its hardware just now.")
+@click.argument("host")
+@click.option("--driver", metavar="NAME", help="Only what this driver of the agent found.")
+@with_output
+@with_state
+def hardware(*, host: str, driver: str | None, output: str, settings: Settings) -> int:
+    """Ask the agent of HOST at its own port what hardware there is.
+
+    It is called where the inventory says (cyborg_agent_endpoint), with the credential that the settings name
+    (agent_credential_file): this shows too whether the conductor reaches it.
+
+    \b
+    Example:
+      cyborg-reconciler agents hardware compute-7
+    """
+    with open_discovery(settings) as service:
+        found = service.hardware(host, driver)
+    if output == "json":
+        put_json(found)
+        return DONE
+    table = plain_table("uuid", "type", "set up", "reboot")
+    for one in found["hardware"]:
+        status = one["acc_status"]
+        cells = (
+            one["uuid"],
+            one["acc_specs"].get("device_type", ""),
+            "required" if status["setup_required"] else "",
+            "required" if status["reboot_required"] else "",
+        )
+        table.add_row(*(Text(str(cell)) for cell in cells))
+    console().print(table)
+    for line in found["unread"]:
+        console().print(Text(f"not read: {line}"))
+    return DONE
 
 
 @agents.command(short_help="Let in an agent that registered itself.")

@@ -97,7 +97,7 @@ class Accelerators:
             found = self.store.accelerator(given.uuid)
         elif given.host is not None and given.address is not None:
             found = self.store.at(given.host, given.address)
-        if found is not None and (found.claimed or found.origin != "discovery"):
+        if found is not None and (found.claimed or found.origin == "api"):
             raise ConflictError(
                 wanted=f"to create {given.name}",
                 found=f"accelerator {found.uuid} is there already, as {found.name}",

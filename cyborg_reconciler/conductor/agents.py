@@ -4,27 +4,17 @@
 Called by the API. All I/O goes through the store. A look-up is for one host, once; its token speaks for that one alone.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from typing import Final
 
-from cyborg_reconciler.agent_stores import (
-    Agent,
-    AgentDriver,
-    AgentStore,
-    CheckIn,
-    Command,
-    CommandName,
-    Enrolment,
-    Inventory,
-    digest_of,
-)
+from cyborg_reconciler.agent_stores import Agent, AgentStore, Command, CommandName, Enrolment, Inventory, digest_of
 from cyborg_reconciler.conductor.callers import Caller
+from cyborg_reconciler.conductor.check_ins import parse_check_in
 from cyborg_reconciler.conductor.refusals import Refusals
 from cyborg_reconciler.conductor.saving import Saver
 from cyborg_reconciler.conductor.secrets import hash_of, is_same, new_token
-from cyborg_reconciler.documents.facts import decode_facts
 from cyborg_reconciler.documents.rest.agent import (
     AgentHost,
     CheckedIn,
@@ -32,20 +22,21 @@ from cyborg_reconciler.documents.rest.agent import (
     CommandTold,
     HelloGiven,
     LookupGiven,
+    UsageTold,
+    WishTold,
 )
 from cyborg_reconciler.errors import (
     ConflictError,
-    FactsUnreadableError,
-    FieldError,
     ForbiddenError,
     NotFoundError,
-    RequestInvalidError,
     UnauthenticatedError,
 )
 from cyborg_reconciler.ports import Clock, Event
 
 AGENT_TOKEN: Final = "cya"  # noqa: S105 - what tokens of agents begin with
 ENROLMENT_TOKEN: Final = "cye"  # noqa: S105 - what tokens of enrolments begin with
+
+ROTATE: Final = "rotate_token"
 
 #: Check-ins that may be missed before an agent counts as silent.
 SILENT_AFTER: Final = 3
@@ -77,42 +68,72 @@ class AgentTerms:
 
 
 @dataclass(frozen=True, slots=True)
+class Enroller:
+    """What lets an agent look itself up: the token of one host, or (without a host) the shared secret."""
+
+    host: str = ""
+    token_hash: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Agents:
-    """What agents ask, and what operators ask of agents; *refusals* tells of what no agent may."""
+    """What agents ask, and what operators ask of agents.
+
+    Attributes:
+        refusals: tells of what no agent may. modules: returns of which modules facts are to tell, None: as before.
+        usage: takes what each check-in says of how devices are used, which is kept nowhere.
+    """
 
     store: AgentStore
     saver: Saver
     clock: Clock
     terms: AgentTerms = field(default_factory=AgentTerms)
     refusals: Refusals | None = None
+    modules: Callable[[], Sequence[str] | None] = lambda: None
+    usage: Callable[[str, Sequence[UsageTold]], object] = lambda _host, _usage: None
 
     # --------------------------------------------------------------------------------------------------- from agents
-    def look_up(self, token: str, given: LookupGiven) -> tuple[AgentHost, bool]:
-        """Return the host that the agent is on, the first time with a token that speaks for it; and whether it is new.
+    def enroller(self, token: str) -> Enroller:
+        """Return what *token* lets an agent look up. Asked before anything else that is sent with it is read.
 
         Raises:
-            UnauthenticatedError: the token enrols nobody (any more). ForbiddenError: it is for another host than the
-            inventory's. NotFoundError: no host is known by the inventory. ConflictError: more than one is.
+            UnauthenticatedError: it enrols nobody (any more).
         """
-        inventory = Inventory(**given.inventory.model_dump())
         hashed = hash_of(token)
         if is_same(hashed, self.terms.secret_hash):
-            return self._register(inventory, self._matching(inventory), given)
+            return Enroller()
         enrolment = self.store.enrolment(hashed)
-        now = self.clock.now()
-        if enrolment is None or enrolment.expires_at <= now:
+        if enrolment is None or enrolment.expires_at <= self.clock.now():
             raise UnauthenticatedError(
                 wanted="a look-up",
                 found="the enrolment token is not known, or has expired",
                 remedy="mint another one: `cyborg-reconciler agents enrol HOST`",
             )
+        return Enroller(enrolment.host, hashed)
+
+    def look_up(self, enroller: Enroller, given: LookupGiven) -> tuple[AgentHost, bool]:
+        """Return the host that the agent is on, the first time with a token that speaks for it; and whether it is new.
+
+        Raises:
+            ForbiddenError: the token is for another host than the inventory's. NotFoundError: no host is known by the
+            inventory. ConflictError: more than one is.
+        """
+        inventory = Inventory(**given.inventory.model_dump())
         hosts = self._matching(inventory)
-        if hosts and hosts[0] != enrolment.host:
-            self._refuse(enrolment.host, f"its enrolment token was sent by {hosts[0]}")
+        if not enroller.host:
+            return self._register(inventory, hosts, given)
+        if hosts and hosts[0] != enroller.host:
+            self._refuse(enroller.host, f"its enrolment token was sent by {hosts[0]}")
             raise ForbiddenError(
                 wanted="a look-up", found="the enrolment token is for another host", remedy="use this host's own"
             )
-        return self._enrolled(enrolment.host, hashed, inventory, given), False
+        if not hosts and not _is_called(inventory.hostname, enroller.host):
+            raise NotFoundError(
+                wanted="a host of this inventory",
+                found="there is none",
+                remedy="mint a token for the name that the host calls itself, or have it looked at first",
+            )
+        return self._enrolled(enroller.host, enroller.token_hash, inventory, given), False
 
     def _matching(self, inventory: Inventory) -> Sequence[str]:
         """Return the one host that *inventory* is of, or none; told only to who has shown a token."""
@@ -155,30 +176,47 @@ class Agents:
             token=token if is_first else None,
         )
 
-    def hello(self, token: str, given: HelloGiven) -> AgentHost:
-        """Note that an agent is ready; where it says that it is, it is not called for that.
+    def speaker(self, token: str) -> Agent:
+        """Return the agent that *token* speaks for. Asked before anything else that is sent with it is read.
 
         Raises:
-            UnauthenticatedError.
+            UnauthenticatedError: it is nobody's.
         """
         hashed = hash_of(token)
         agent = self.store.agent_of(hashed)
-        if agent is None or not _speaks(agent, hashed):
-            raise _unknown_token()
+        if agent is None or not (is_same(hashed, agent.token_hash) or is_same(hashed, agent.next_token_hash)):
+            raise UnauthenticatedError(
+                wanted="an agent's token", found="it is not known, or was revoked", remedy="enrol the agent anew"
+            )
+        if is_same(hashed, agent.next_token_hash):
+            event = Event(self.clock.now(), "AgentTokenRotated", agent.host, "its agent uses its new token")
+            self.store.set_token(agent.host, agent.next_token_hash, "", event)
+            return replace(agent, token_hash=hashed, next_token_hash="")
+        return agent
+
+    def hello(self, agent: Agent, given: HelloGiven) -> AgentHost:
+        """Note that an agent is ready; where it says that it is, it is not called for that.
+
+        Raises:
+            ForbiddenError: it waits for approval.
+        """
+        _require_approval(agent)
         self.store.greet(agent.host, given.endpoint, self.clock.now())
         return AgentHost(host=agent.host, uuid=agent.uuid, heartbeat_interval=self.terms.interval_s)
 
-    def check_in(self, host: str, token: str, given: CheckInGiven) -> CheckedIn:
-        """Take in how a host is; what changed is on disk when this returns.
+    def check_in(self, agent: Agent, host: str, given: CheckInGiven) -> CheckedIn:
+        """Take in how *host* is, by the agent that speaks; what changed is on disk when this returns.
 
         Raises:
-            UnauthenticatedError: the token is nobody's. ForbiddenError: it is another host's, or not approved yet.
+            NotFoundError: there is no such host. ForbiddenError: it is another's, or not approved yet.
             UnknownFingerprintError, StaleCheckInError. RequestInvalidError: its facts cannot be read.
         """
-        agent = self._speaker(host, token)
-        check_in = self._parsed(host, given)
+        self._require_own(agent, host)
+        check_in = parse_check_in(host, given, self.clock.now())
+        told = check_in.hardware
         others = bool(check_in.drivers) and digest_of(check_in.drivers) != agent.drivers
-        durable = check_in.facts is not None or bool(check_in.health) or others
+        is_news = told is not None and self.store.is_news(host, told, check_in.received_at)
+        durable = check_in.facts is not None or others or is_news
         if check_in.facts is None and given.fingerprint != agent.fingerprint:
             raise UnknownFingerprintError(wanted="the facts of this fingerprint", found="others are kept")
         if (given.epoch, given.sequence) <= (agent.epoch, agent.sequence):
@@ -187,62 +225,43 @@ class Agents:
             self.saver.touch(check_in)
         elif not self.saver.keep(check_in):
             self._stale(agent, given)
-        waiting = self.store.commands(host) if agent.awaited else ()
+        self.usage(host, given.usage)
+        modules = self.modules()
         return CheckedIn(
             heartbeat_interval=self.terms.interval_s,
             generation=agent.generation,
             durable=durable,
-            commands=[self._told(agent, command) for command in waiting],
+            commands=self._commands(agent, given.done) if agent.awaited else [],
+            modules=None if modules is None else list(modules),
+            ready=None if told is None else [WishTold(**asdict(one)) for one in self.store.ready(host)],
         )
 
-    def _speaker(self, host: str, token: str) -> Agent:
-        """Return the agent of *host*, for which *token* speaks."""
-        hashed = hash_of(token)
-        agent = self.store.agent(host)
-        if agent is None or not _speaks(agent, hashed):
-            other = self.store.agent_of(hashed)
-            if other is None or not _speaks(other, hashed):
-                raise _unknown_token()
-            self._refuse(other.host, f"its agent spoke for {host}")
+    def _commands(self, agent: Agent, done: Sequence[int] | None) -> list[CommandTold]:
+        """Return what the agent is to do: all that it has not *done* yet, again and again, for an answer may be lost.
+
+        One that says nothing of that is of a release that does not, and is told once.
+        """
+        if done:
+            self.store.done(agent.host, done)
+        waiting = self.store.commands(agent.host)
+        told = [self._told(agent, command) for command in waiting]
+        if done is None and waiting:
+            self.store.done(agent.host, [one.id for one in waiting])
+        return told
+
+    def _require_own(self, agent: Agent, host: str) -> None:
+        """Raise where *agent* does not speak for *host*."""
+        if agent.host != host:
+            self._refuse(agent.host, f"its agent spoke for {host}")
+            if self.store.agent(host) is None:
+                raise NotFoundError(wanted=f"a check-in of {host}", found="there is no such host")
             raise ForbiddenError(wanted=f"a check-in of {host}", found="the token is another host's")
-        if not agent.approved:
-            raise ForbiddenError(
-                wanted=f"a check-in of {host}",
-                found="it registered itself, and waits for approval",
-                remedy=f"`cyborg-reconciler agents approve {host}`",
-            )
-        if is_same(hashed, agent.next_token_hash):
-            event = Event(self.clock.now(), "AgentTokenRotated", host, "its agent uses its new token")
-            self.store.set_token(host, agent.next_token_hash, "", event)
-        return agent
-
-    def _parsed(self, host: str, given: CheckInGiven) -> CheckIn:
-        document = bytes(given.facts)
-        try:
-            facts = decode_facts(document) if document else None
-        except FactsUnreadableError as exc:
-            raise RequestInvalidError("the facts", [FieldError("$.facts", str(exc))]) from exc
-        if facts is not None and facts.fingerprint != given.fingerprint:
-            wrong = FieldError("$.fingerprint", "is another than that of the facts")
-            raise RequestInvalidError("the check-in", [wrong])
-        return CheckIn(
-            host=host,
-            epoch=given.epoch,
-            sequence=given.sequence,
-            boot_id=given.boot_id,
-            fingerprint=given.fingerprint,
-            agent_version=given.agent_version,
-            received_at=self.clock.now(),
-            facts=facts,
-            document=document,
-            health={one.address: one.health for one in given.status},
-            drivers=[AgentDriver(one.name, one.type, one.status, one.endpoint) for one in given.drivers],
-        )
+        _require_approval(agent)
 
     def _told(self, agent: Agent, command: Command) -> CommandTold:
         """Return a command as it is told; a token to use from now on is made at that moment."""
         token = None
-        if command.command == "rotate_token":
+        if command.command == ROTATE:
             token = new_token(AGENT_TOKEN)
             event = Event(self.clock.now(), "AgentTokenTold", agent.host, "its agent was told a new token")
             self.store.set_token(agent.host, agent.token_hash, hash_of(token), event)
@@ -312,11 +331,19 @@ class Agents:
         return self.store.fall_silent(now - timedelta(seconds=SILENT_AFTER * self.terms.interval_s), now)
 
 
-def _speaks(agent: Agent, hashed: str) -> bool:
-    return is_same(hashed, agent.token_hash) or is_same(hashed, agent.next_token_hash)
+def _require_approval(agent: Agent) -> None:
+    if not agent.approved:
+        raise ForbiddenError(
+            wanted=f"to hear the agent of {agent.host}",
+            found="it registered itself, and waits for approval",
+            remedy=f"`cyborg-reconciler agents approve {agent.host}`",
+        )
 
 
-def _unknown_token() -> UnauthenticatedError:
-    return UnauthenticatedError(
-        wanted="an agent's token", found="it is not known, or was revoked", remedy="enrol the agent anew"
-    )
+def _is_called(hostname: str, host: str) -> bool:
+    """Say whether a machine that calls itself *hostname* may be *host*: one of the names may have a domain.
+
+    >>> _is_called("Compute-7", "compute-7.example.com"), _is_called("compute-8", "compute-7")
+    (True, False)
+    """
+    return hostname.lower().partition(".")[0] == host.lower().partition(".")[0]

@@ -1,35 +1,79 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who looks at hosts again when somebody asks for it? Their agents, or Ansible where they have none; the result is one.
 
-Called by the API. An agent is told in the answer to its next check-in; a host without one is looked at by the worker.
+Called by the API and by the CLI. One agent is asked at its own port, where the inventory says where that is and it
+answers there; others are told in the answers to their next check-ins. A host without one is looked at by the worker.
 """
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Final
 
-from cyborg_reconciler.agent_stores import AgentStore
+from cyborg_reconciler.agent_stores import AgentPort, AgentStore
 from cyborg_reconciler.conductor.callers import Caller
-from cyborg_reconciler.errors import NotFoundError
+from cyborg_reconciler.errors import AgentUnreachableError, NotFoundError
 from cyborg_reconciler.ports import Clock, Event
+
+log: Final = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Discovery:
-    """What callers ask to be looked at again."""
+    """What callers ask to be looked at again; *port*: how agents are called, None: none is."""
 
     store: AgentStore
     clock: Clock
+    port: AgentPort | None = None
 
     def discover(self, caller: Caller, hosts: Sequence[str] = (), driver: str | None = None) -> None:
         """Have hosts looked at again, or all of them; of *driver*'s devices alone where one is given.
 
         Raises:
-            NotFoundError: there is no such host.
+            NotFoundError: there is no such host; or its agent answers, and has no such driver.
+            ConflictError: the agent of the one host answers, and is looking already.
         """
-        unknown = self.store.ask_for_discovery(hosts, driver, self.clock.now())
-        if unknown:
-            raise NotFoundError(wanted=f"host {unknown[0]}", found="there is none")
+        if not (len(hosts) == 1 and self._is_asked(hosts[0], driver)):
+            unknown = self.store.ask_for_discovery(hosts, driver, self.clock.now())
+            if unknown:
+                raise NotFoundError(wanted=f"host {unknown[0]}", found="there is none")
         words = f"{caller.name}: {', '.join(hosts) or 'all hosts'}{f', {driver}' if driver else ''}"
         data = {**caller.trace(), "hosts": list(hosts), "driver": driver}
         host = hosts[0] if len(hosts) == 1 else ""
         self.store.tell(Event(self.clock.now(), "DiscoveryAsked", host, words, data))
+
+    def _is_asked(self, host: str, driver: str | None) -> bool:
+        """Return whether the agent of *host* could be asked at its own port, and has begun."""
+        endpoint = self._endpoint(host)
+        if self.port is None or not endpoint:
+            return False
+        try:
+            self.port.discover(endpoint, driver, self.store.ready(host))
+        except AgentUnreachableError as exc:
+            log.warning("%s: %s; it is told when it checks in", host, exc)
+            return False
+        return True
+
+    def _endpoint(self, host: str) -> str:
+        """Return where the agent of *host* may be called: where the inventory says, if an agent speaks for the host."""
+        agent = self.store.agent(host)
+        return self.store.endpoint(host) if agent is not None and agent.approved else ""
+
+    def hardware(self, host: str, driver: str | None = None) -> Mapping[str, Any]:
+        """Return what the agent of *host* says of its hardware just now, asked at its own port.
+
+        Raises:
+            NotFoundError: it has no agent, no endpoint, or the agent no such driver. AgentUnreachableError.
+        """
+        endpoint = self._endpoint(host)
+        if not endpoint:
+            raise NotFoundError(
+                wanted=f"the endpoint of the agent of {host}",
+                found="the inventory gives none, or no agent speaks for it",
+                remedy="set cyborg_agent_endpoint for the host in the inventory",
+            )
+        if self.port is None:
+            raise NotFoundError(
+                wanted="the credential that agents know", found="there is none", remedy="set agent_credential_file"
+            )
+        return self.port.hardware(endpoint, driver)

@@ -232,6 +232,8 @@ class Host:
         labels: from the inventory variable ``cyborg_labels``. Never from the host itself.
         root: the tree that its modules work on; ``/`` but for simulated hosts.
         connection: it can be changed. False for a host that only its agent knows: that is observed, and no more.
+        agent_endpoint: where its agent can be called, from the inventory variable ``cyborg_agent_endpoint``; empty: it
+            is called nowhere. Never from the agent itself.
     """
 
     name: str
@@ -239,6 +241,7 @@ class Host:
     labels: Mapping[str, str] = field(default_factory=dict)
     root: str = "/"
     connection: bool = True
+    agent_endpoint: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 
 from collections.abc import Iterable
 
-from cyborg_reconciler.meters import COUNTED, TALLIED, Metric
+from cyborg_reconciler.meters import COUNTED, HEARD, TALLIED, Metric
 from docs.pages.markdown import code, page, table
 
 INTRODUCTION = """
@@ -23,6 +23,14 @@ answers, so take the greatest of several servers, and not their sum. Where the d
 too. What the worker has done is among them: it has no server of its own, and counts in the database, over restarts.
 """
 
+BY_AGENTS = """
+What agents told with their last check-ins, kept in memory and nowhere else. Each process of a server has all that any
+of them was told. A server knows of the hosts that check in with it: of several behind one address, a host may be told
+by each, as old as three check-ins at most, so take the average (`avg without (instance)`) or follow
+`/v1/events?usage=true`. A host that was not heard for three intervals is missing, and so is what its drivers measure
+no more. `metric` is what the driver calls it, with its unit; there are `usage_devices` devices at most.
+"""
+
 
 def render() -> str:
     """Return the page."""
@@ -35,6 +43,9 @@ def render() -> str:
         "## Of the fleet",
         BY_DATABASE,
         rows(TALLIED),
+        "## Of devices",
+        BY_AGENTS,
+        rows(HEARD),
     )
 
 

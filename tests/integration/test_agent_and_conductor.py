@@ -7,10 +7,16 @@ from datetime import timedelta
 
 import pytest
 
-from cyborg_reconciler.bootstrap import open_agents
+from cyborg_reconciler.adapters.declarations.yaml import YamlDeclarations
+from cyborg_reconciler.adapters.stored.observer import FreshestObserver, StoredObserver
+from cyborg_reconciler.bootstrap import SystemClock, open_agents, open_stores
 from cyborg_reconciler.conductor.callers import Caller, Role
+from cyborg_reconciler.core.state import Host
+from cyborg_reconciler.ports import Observation, Unobserved
 from cyborg_reconciler.settings import Settings
 from cyborg_reconciler.simulation import nic_1, write_tree
+from cyborg_reconciler.survey import modules_of
+from cyborg_reconciler.testing import ignore_progress
 from tests.integration.agent_support import AgentProcess
 from tests.integration.api_support import serving, until
 
@@ -41,6 +47,57 @@ def set_vfs(root, count):
     path = root / f"sys/bus/pci/devices/{PORT}/sriov_numvfs"
     path.chmod(0o644)
     path.write_text(f"{count}\n")
+
+
+class Asked:
+    """Who would ask hosts over SSH, and notes whom."""
+
+    def __init__(self):
+        self.hosts = []
+
+    def observe(self, hosts, modules, on_progress):
+        del modules, on_progress
+        self.hosts += [host.name for host in hosts]
+        return {host.name: Unobserved("Unreachable", "nobody is to ask it") for host in hosts}
+
+
+POLICY = """\
+api_version: cyborg/v1
+kind: AcceleratorPolicy
+metadata: {name: no-device-has-it}
+spec:
+  host_selector: {names: [nic-1]}
+  kernel_modules: {blacklist: [nouveau]}
+"""
+
+
+def test_a_host_whose_policies_name_modules_that_no_device_has_need_not_be_asked_either(tmp_path, root):
+    state, tree = tmp_path / "state", tmp_path / "policies"
+    tree.mkdir()
+    (tree / "site.yml").write_text(POLICY)
+    declared, clock, asked = YamlDeclarations([tree]).read(), SystemClock(), Asked()
+    assert "nouveau" in modules_of(declared)
+    with serving(state, "--auth", "none", heartbeat_interval_s=1) as server, open_stores(Settings(state)) as stores:
+        stored = StoredObserver(stores.journal, clock, timedelta(minutes=5))
+        observer = FreshestObserver(stored, asked, stores.journal)
+
+        def observed():
+            seen = observer.observe([Host("nic-1")], modules_of(declared), ignore_progress)["nic-1"]
+            return isinstance(seen, Observation)
+
+        with open_agents(Settings(state)) as operators:
+            enrolment = operators.enrol(OPERATOR, "nic-1", timedelta(hours=1))
+        agent = AgentProcess.make(tmp_path / "agent", server, root)
+        agent.secret("enrolment", enrolment)
+        with agent:
+            until(lambda: server("GET", "/v1/accelerators?host=nic-1").json()["accelerator"])
+            assert not observed()
+            assert asked.hosts == ["nic-1"]
+            stores.journal.record_declarations(declared, clock.now())
+            until(observed)  # the next check-ins were answered with the module, and told of it
+            asked.hosts.clear()
+            assert observed()
+            assert asked.hosts == []
 
 
 def test_what_an_agent_sees_is_offered_and_no_outage_or_kill_loses_it(tmp_path, root):

@@ -48,9 +48,9 @@ class Place:
 
     def _agent(self, host):
         with open_agents(Settings(state_dir=self.state)) as agents:
-            enrolment = agents.enrol(OPERATOR, host, timedelta(hours=1))
+            enroller = agents.enroller(agents.enrol(OPERATOR, host, timedelta(hours=1)))
             found, _ = agents.look_up(
-                enrolment, LookupGiven(agent_version="1", inventory=InventoryGiven(hostname=host, macs=()))
+                enroller, LookupGiven(agent_version="1", inventory=InventoryGiven(hostname=host, macs=()))
             )
         return found.token
 

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# long: all that agents say, to one server that is started once
 """Agents over real HTTP: look-up, hello, check-in, as the wire has them; the facts are those of simulated hosts."""
 
 import json
@@ -22,7 +23,15 @@ from cyborg_reconciler.bootstrap import open_agents
 from cyborg_reconciler.conductor.agents import Agents
 from cyborg_reconciler.conductor.callers import Caller, Role
 from cyborg_reconciler.conductor.saving import SaveOut, Saver
-from cyborg_reconciler.documents.rest.agent import CheckInGiven, InventoryGiven, LookupGiven, StatusTold
+from cyborg_reconciler.documents.rest.agent import (
+    CheckInGiven,
+    DeviceTold,
+    HardwareTold,
+    InventoryGiven,
+    LookupGiven,
+    SetupTold,
+    SpecsTold,
+)
 from cyborg_reconciler.documents.rest.hardware import HardwareList
 from cyborg_reconciler.settings import Settings
 from cyborg_reconciler.simulation import samples
@@ -106,7 +115,7 @@ def enrolled(site):
 
     def enrol(host="", **inventory):
         host = host or f"compute-{uuid.uuid4().hex[:8]}"
-        answer = look_up(site, site.minted(host), **inventory)
+        answer = look_up(site, site.minted(host), hostname=host, **inventory)
         assert answer.status == 200, answer.data
         return Speaker(site, host, answer.json()["token"], inventory=inventory)
 
@@ -126,16 +135,16 @@ def other_facts(facts, **changes):
 class TestLookUp:
     def test_an_enrolment_token_gets_its_hosts_own_token_once(self, site):
         minted = site.minted("once-1")
-        first = look_up(site, minted).json()
+        first = look_up(site, minted, hostname="once-1").json()
         assert (first["host"], first["heartbeat_interval"]) == ("once-1", 60)
         assert first["token"].startswith("cya_")
-        again = look_up(site, minted)
+        again = look_up(site, minted, hostname="once-1.example.com")
         assert (again.status, "token" in again.json()) == (200, False)
 
     def test_of_many_who_look_up_at_once_one_gets_the_token(self, site):
         minted = site.minted("many-1")
         with ThreadPoolExecutor(16) as pool:
-            answers = list(pool.map(lambda _: look_up(site, minted).json(), range(16)))
+            answers = list(pool.map(lambda _: look_up(site, minted, hostname="many-1").json(), range(16)))
         assert sum("token" in answer for answer in answers) == 1
 
     def test_tokens_are_kept_nowhere_in_the_clear(self, site, agent):
@@ -151,7 +160,7 @@ class TestLookUp:
         for inventory in ({"system_uuid": "4c4c4544-0042-3510-8052-b4c04f564433"}, {"macs": [mac]}):
             other = site.minted(f"other-{uuid.uuid4().hex[:6]}")
             problem(look_up(site, other, **inventory), 403)
-            assert look_up(site, site.minted(known.host), **inventory).json()["host"] == known.host
+            assert look_up(site, site.minted(known.host), hostname=known.host, **inventory).json()["host"] == known.host
 
     def test_an_inventory_of_two_hosts_is_a_conflict(self, site, enrolled):
         for number in (1, 2):
@@ -218,7 +227,7 @@ class TestCheckIn:
     def test_a_token_speaks_for_its_own_host_alone(self, site, enrolled):
         one, other = enrolled(), enrolled()
         problem(one.check_in(path=f"/v1/heartbeat/{other.host}"), 403)
-        problem(one.check_in(path="/v1/heartbeat/nowhere"), 403)
+        problem(one.check_in(path="/v1/heartbeat/nowhere"), 404)
         assert site.rows("select host from facts where host = ?", other.host) == []
         (told,) = site.rows("select message from events where host = ? and kind = 'AgentRefused' limit 1", one.host)
         assert other.host in told[0]
@@ -264,7 +273,7 @@ class TestCheckIn:
 class TestCommands:
     def test_agents_are_enrolled_listed_and_shut_out_by_command(self, site):
         minted = site.cli("agents", "enrol", "typed-1")
-        agent = Speaker(site, "typed-1", look_up(site, minted).json()["token"])
+        agent = Speaker(site, "typed-1", look_up(site, minted, hostname="typed-1").json()["token"])
         assert agent.check_in().status == 202
         listed = {one["host"]: one for one in json.loads(site.cli("agents", "list", "--output", "json"))}
         assert listed["typed-1"]["last_seen_at"]
@@ -280,15 +289,19 @@ class TestSilence:
             saver = Saver(journal.agents(), SaveOut())
             service = Agents(journal.agents(), saver, clock)
             given = LookupGiven(agent_version="1", inventory=InventoryGiven(hostname="quiet-1"))
-            host, _ = service.look_up(service.enrol(OPERATOR, "quiet-1", timedelta(hours=1)), given)
-            said = CheckInGiven("1", "boot-1", 1, 1, "", status=[StatusTold("0000:3b:00.0", "Healthy")])
-            service.check_in("quiet-1", host.token, said)
+            enroller = service.enroller(service.enrol(OPERATOR, "quiet-1", timedelta(hours=1)))
+            host, _ = service.look_up(enroller, given)
+            device = DeviceTold(str(uuid.uuid4()), "dummy:0", SpecsTold("GENERIC"), SetupTold(setup_required=True))
+            said = CheckInGiven("1", "boot-1", 1, 1, "", hardware=[HardwareTold("dummy", [device])])
+            service.check_in(service.speaker(host.token), "quiet-1", said)
             assert service.listen() == []
             clock.move(181)
             assert service.listen() == ["quiet-1"]
             assert service.listen() == []
             assert service.store.agent("quiet-1").silent
-            service.check_in("quiet-1", host.token, msgspec.structs.replace(said, sequence=2))
+            service.check_in(
+                service.speaker(host.token), "quiet-1", msgspec.structs.replace(said, sequence=2, hardware=[])
+            )
             assert not service.store.agent("quiet-1").silent
             kinds = [event.kind for event in journal.events("quiet-1")]
             assert (kinds.count("AgentSilent"), kinds.count("AgentHeard")) == (1, 1)

@@ -27,7 +27,7 @@ class Plane:
 
     def __init__(self, api, site, database):
         self.api, self.conductor, self.database = api, site.server, database
-        self.agent = Speaker(site, HOST, look_up(site, site.minted(HOST)).json()["token"])
+        self.agent = Speaker(site, HOST, look_up(site, site.minted(HOST), hostname=HOST).json()["token"])
 
     def log(self, name):
         """What a server has said so far."""

@@ -111,7 +111,7 @@ def test_a_tree_or_a_file_without_documents_declares_nothing_and_says_so(tree):
     declared = YamlDeclarations([tree]).read()
     assert (declared.policies, declared.digest) == ((), "")
     assert [warning.message for warning in declared.warnings] == ["declares nothing"]
-    assert [located.document.metadata.name for located in declared.drivers] == ["generic-pci", "virtio-crypto"]
+    assert [located.document.metadata.name for located in declared.drivers] == ["dummy", "generic-pci", "virtio-crypto"]
 
 
 def test_without_any_path_there_are_the_shipped_drivers_alone():
@@ -265,7 +265,7 @@ def test_where_the_source_of_a_driver_lies_does_not_change_the_digest(tree):
 
 def test_the_catalogue_holds_the_shipped_drivers():
     shipped = {located.document.metadata.name: located.document.spec for located in read_catalogue()}
-    assert set(shipped) == {"generic-pci", "virtio-crypto"}
+    assert set(shipped) == {"dummy", "generic-pci", "virtio-crypto"}
     assert (shipped["generic-pci"].match, shipped["generic-pci"].roles) == ((), None)
     crypto = shipped["virtio-crypto"]
     assert (crypto.match[0].vendor_id, crypto.match[0].product_id) == ("1af4", ("1054",))

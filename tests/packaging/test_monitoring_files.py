@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from cyborg_reconciler.core.state import Health, Phase, Sync
-from cyborg_reconciler.meters import COUNTED, TALLIED
+from cyborg_reconciler.meters import COUNTED, HEARD, TALLIED
 
 OPERATIONS = Path(__file__).parents[2] / "docs/operations"
 RULES = [
@@ -25,7 +25,7 @@ EXPRESSIONS = {
     **{f"panel {panel['title']}": target["expr"] for panel in PANELS for target in panel["targets"]},
 }
 
-METRICS = {metric.name: metric for metric in (*COUNTED, *TALLIED)}
+METRICS = {metric.name: metric for metric in (*COUNTED, *TALLIED, *HEARD)}
 #: What Prometheus makes of a histogram, beside its name.
 SERIES = ("_bucket", "_count", "_sum")
 #: Labels that Prometheus gives.

@@ -112,6 +112,22 @@ def test_a_discovery_is_begun_once_at_a_time(world):
     refused(world.ask("POST", "/discovery", body=b'{"all": true}'), 400)
 
 
+def test_a_request_to_discover_may_say_what_is_to_be_ready(world):
+    world.observer.step(0.0)
+    assert world.observer.latest.devices["dummy"][0].setup_required
+    wish = {"driver": "dummy", "address": "dummy:0", "uuid": UUID}
+    assert world.ask("POST", "/discovery", body=json.dumps({"ready": [wish]}).encode()).status_code == 202
+    world.observer.step(1.0)
+    assert not world.observer.latest.devices["dummy"][0].setup_required
+    for bad in ("all", [1], [{**wish, "uuid": "x"}], [{**wish, "address": "a b"}], [wish] * 3000):
+        body = json.dumps({"ready": bad}).encode()
+        assert refused(world.ask("POST", "/discovery", body=body), 400)["errors"][0]["path"] == "$.ready"
+    assert world.registry.wanted.addresses("dummy") == {"dummy:0"}
+    assert world.ask("POST", "/discovery", body=b'{"ready": []}').status_code == 202
+    world.observer.step(2.0)
+    assert world.observer.latest.devices["dummy"][0].setup_required
+
+
 def test_hardware_is_told_with_what_could_not_be_read(world):
     assert int(world.ask("GET", "/hardware").headers["retry-after"]) > 0
     refused(world.ask("GET", "/hardware"), 503)

@@ -91,6 +91,10 @@ class Watch:
     failure: str | None = None
     busy: frozenset[str] = frozenset()
     asked: list[str] = field(default_factory=list)
+    wanted: list[Any] = field(default_factory=list)
+
+    def want(self, *said: Any) -> None:
+        self.wanted.append(said)
 
     def ask(self, driver: str = ALL) -> bool:
         self.asked.append(driver)
@@ -359,22 +363,3 @@ def test_without_an_enrolment_token_it_waits_for_one(world):
     (world.path / "enrolment").chmod(0o600)
     world.step(10)
     assert len(world.conductor.taken) == 1
-
-
-# ------------------------------------------------------------------------------------------------------------ commands
-def test_commands_are_carried_out_once(world):
-    discover = Command(1, "discover")
-    world.conductor.commands = [discover, Command(2, "discover", "dummy"), Command(3, "discover", "nobody")]
-    world.settle()
-    world.conductor.commands = [discover, Command(4, "explode"), Command(5, "rotate_token", token="two words")]
-    world.step(INTERVAL_S)
-    assert world.watch.asked == [ALL, "dummy"]
-    assert world.reporter.identity.token == "first"
-
-
-def test_facts_that_are_asked_for_are_sent_at_once(world):
-    world.settle()
-    world.conductor.commands = [Command(1, "send_facts")]
-    assert world.step(INTERVAL_S) == 0
-    world.settle()
-    assert world.conductor.places() == [(0, 1, True), (0, 2, False), (0, 3, True)]

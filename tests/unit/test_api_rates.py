@@ -61,7 +61,7 @@ def test_whoever_asks_whenever_never_gets_more_than_a_full_bucket_and_what_ran_i
 @pytest.fixture
 def limits():
     clock = FixedClock()
-    return Limits(2, 3, lambda: clock.now().timestamp()), clock
+    return Limits(2, 3, 4, lambda: clock.now().timestamp()), clock
 
 
 def test_an_address_may_fail_so_often_a_minute_and_others_have_their_own_count(limits):

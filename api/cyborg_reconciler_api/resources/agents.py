@@ -3,6 +3,8 @@
 
 from typing import Final
 
+from cyborg_reconciler.agent_stores import Agent
+from cyborg_reconciler.conductor.agents import Enroller
 from cyborg_reconciler.documents.rest.agent import AgentHost, CheckedIn, CheckInBody, HelloGiven, LookupGiven
 from cyborg_reconciler_api.operation import Call, Reply, Sample, operation
 from cyborg_reconciler_api.services import Services
@@ -12,9 +14,22 @@ UNKNOWN: Final = "the token is not known, or was revoked"
 HOST: Final = {"host": "compute-7", "uuid": "5d2b64a0-6a3e-4d0f-9c1b-2f6f4a2d9d11", "heartbeat_interval": 60}
 
 
+def _by_enrolment(services: Services, token: str, peer: str) -> Enroller:
+    services.limits.look_up(peer)
+    return services.agents.enroller(token)
+
+
+def _by_token(services: Services, token: str, peer: str) -> Agent:
+    del peer
+    agent = services.agents.speaker(token)
+    services.limits.call(f"the agent of {agent.host}")
+    return agent
+
+
 @operation(
     "Look up the host that an agent is on",
     access="agent",
+    judge=_by_enrolment,
     request=LookupGiven,
     answer=AgentHost,
     further={201: "the host is a new one, registered by the shared secret"},
@@ -22,6 +37,7 @@ HOST: Final = {"host": "compute-7", "uuid": "5d2b64a0-6a3e-4d0f-9c1b-2f6f4a2d9d1
         400: BAD_BODY,
         401: "the enrolment token is not known, or has expired",
         403: "the enrolment token is for another host; or the shared secret came from a host that is known already",
+        404: "no host is known by the inventory, and the shared secret was not shown",
         409: "the inventory is that of two hosts",
     },
     sample=Sample(
@@ -35,26 +51,28 @@ def look_up(services: Services, call: Call) -> Reply:
     The first time, the answer has the token that speaks for this host from now on. An enrolment token is for one host;
     the shared secret, where there is one, registers unknown hosts, which wait for approval.
     """
-    found, is_new = services.agents.look_up(call.token, call.body)
+    found, is_new = services.agents.look_up(call.judged, call.body)
     return Reply(found.model_dump_json(exclude_none=True), status=201 if is_new else 200)
 
 
 @operation(
     "Say that an agent is ready",
     access="agent",
+    judge=_by_token,
     request=HelloGiven,
     answer=AgentHost,
-    errors={400: BAD_BODY, 401: UNKNOWN},
+    errors={400: BAD_BODY, 401: UNKNOWN, 403: "the host registered itself and waits for approval"},
     sample=Sample(request={"status": "READY", "endpoint": "compute-7:1337"}, answer=HOST),
 )
 def hello(services: Services, call: Call) -> Reply:
     """Say that the agent is installed and ready. Its endpoint is noted; only configured ones are called."""
-    return Reply(services.agents.hello(call.token, call.body).model_dump_json(exclude_none=True))
+    return Reply(services.agents.hello(call.judged, call.body).model_dump_json(exclude_none=True))
 
 
 @operation(
     "Check in",
     access="agent",
+    judge=_by_token,
     success=202,
     request=CheckInBody(),
     answer=CheckedIn,
@@ -62,6 +80,7 @@ def hello(services: Services, call: Call) -> Reply:
         400: f"{BAD_BODY}; or its facts cannot be read",
         401: UNKNOWN,
         403: "the token is another host's; or the host registered itself and waits for approval",
+        404: "there is no such host",
         409: "no facts of this fingerprint are kept: send them in full; or it is older than what is kept",
     },
     sample=Sample(
@@ -81,5 +100,5 @@ def check_in(services: Services, call: Call) -> Reply:
     Facts are on disk before this is answered; that nothing changed is written with many others, and says
     `durable: false`.
     """
-    taken = services.agents.check_in(call.ids["host"], call.token, call.body)
+    taken = services.agents.check_in(call.judged, call.ids["host"], call.body)
     return Reply(taken.model_dump_json())

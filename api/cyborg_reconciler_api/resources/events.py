@@ -2,7 +2,7 @@
 """The operations on the audit trail: as a list, and as a stream of what happens."""
 
 from dataclasses import replace
-from typing import Annotated, Final
+from typing import Annotated, ClassVar, Final
 
 from pydantic import AwareDatetime, BeforeValidator, Field
 
@@ -60,7 +60,12 @@ class RunEventQuery(ListQuery):
 class EventQuery(RunEventQuery):
     """Which events a list has, and how."""
 
+    OTHERS: ClassVar[frozenset[str]] = ListQuery.OTHERS | {"usage"}
+
     run: Uuid | None = Field(None, description="The run that they are of.")
+    usage: bool = Field(
+        default=False, description="In a stream, tell between the events how much devices are used.", examples=[True]
+    )
 
 
 @operation(
@@ -77,9 +82,13 @@ def list_(services: Services, call: Call) -> Reply:
 
     With `Accept: text/event-stream` events come as they happen, each with its number as id, filtered alike. A stream
     ends after half a minute; a client goes on where it was with `Last-Event-ID`, as browsers do by themselves.
+
+    With `usage=true` it also has events of the type `usage`, without an id, since they are kept nowhere: of each host
+    what its agent told last, `{"host", "at", "usage": [{"address", "metrics"}]}`, at first and whenever it tells anew.
+    Of the filters `host` holds for them.
     """
     if call.stream_after is not None:
-        return _stream(services, call.query.wanted(), call.stream_after)
+        return _stream(services, call.query.wanted(), call.stream_after, tells_usage=call.query.usage)
     return listed(call, "events", services.events.page(call.query.wanted()))
 
 
@@ -104,6 +113,6 @@ def of_run(services: Services, call: Call) -> Reply:
     return listed(call, "events", services.events.page(wanted))
 
 
-def _stream(services: Services, wanted: Wanted, after: int) -> Reply:
-    stream = services.streams.open(replace(wanted, descending=False), after)
+def _stream(services: Services, wanted: Wanted, after: int, *, tells_usage: bool = False) -> Reply:
+    stream = services.streams.open(replace(wanted, descending=False), after, tells_usage=tells_usage)
     return Reply(stream=stream, content_type=EVENT_STREAM, headers={"Cache-Control": "no-store"})

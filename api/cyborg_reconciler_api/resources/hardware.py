@@ -14,6 +14,7 @@ from cyborg_reconciler_api.resources.accelerators import SPECS, UUID
 from cyborg_reconciler_api.services import Services
 
 NO_HOST: Final = "there is no such host"
+AT_IT: Final = "its agent was asked at its own port, and is looking already"
 FOUND: Final = {
     "uuid": UUID,
     "host": "compute-1",
@@ -67,7 +68,7 @@ def discover(services: Services, call: Call) -> Reply:
     access=Role.MANAGER,
     success=202,
     answer=Underway,
-    errors={404: NO_HOST},
+    errors={404: NO_HOST, 409: AT_IT},
     sample=UNDERWAY,
 )
 def discover_host(services: Services, call: Call) -> Reply:
@@ -81,7 +82,7 @@ def discover_host(services: Services, call: Call) -> Reply:
     access=Role.MANAGER,
     success=202,
     answer=Underway,
-    errors={404: NO_HOST},
+    errors={404: f"{NO_HOST}; or its agent was asked at its own port, and has no such driver", 409: AT_IT},
     sample=UNDERWAY,
 )
 def discover_driver(services: Services, call: Call) -> Reply:

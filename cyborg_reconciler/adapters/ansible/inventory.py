@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -23,6 +24,10 @@ from cyborg_reconciler.errors import InventoryUnreadableError
 
 LABELS_VARIABLE: Final = "cyborg_labels"
 ROOT_VARIABLE: Final = "cyborg_root"
+ENDPOINT_VARIABLE: Final = "cyborg_agent_endpoint"
+#: Where an agent listens unless it is told otherwise.
+AGENT_PORT: Final = 1337
+LOOPBACK: Final = frozenset(("localhost", "127.0.0.1", "::1"))
 
 #: The last word of ansible-core on what is wrong. "[ERROR]: …" since 2.19, "ERROR! …" before.
 ERROR_LINE: Final = re.compile(r"^(?:\[ERROR\]:|ERROR!) (.+)$", re.MULTILINE)
@@ -140,6 +145,7 @@ def parse_inventory(document: bytes) -> tuple[Host, ...]:
             name=name,
             groups=frozenset(groups_of[name]),
             labels=parse_labels(name, meta.hostvars.get(name, {})),
+            agent_endpoint=parse_endpoint(name, meta.hostvars.get(name, {})),
             root=str(meta.hostvars.get(name, {}).get(ROOT_VARIABLE, "/")),
         )
         for name in dict.fromkeys(walk_hosts(groups))
@@ -173,6 +179,32 @@ def find_groups(groups: Mapping[str, Group]) -> dict[str, set[str]]:
         for host in group.hosts:
             found[host] |= above
     return found
+
+
+def parse_endpoint(host: str, variables: Mapping[str, Any]) -> str:
+    """Return the URL at which the agent of *host* can be called; empty where the inventory gives none.
+
+    Raises:
+        InventoryUnreadableError: it is none, or the credential would travel in the clear.
+    """
+    given = variables.get(ENDPOINT_VARIABLE, "")
+    if not given:
+        return ""
+    text = given if isinstance(given, str) else ""
+    url = text if "://" in text else f"https://{text}"
+    try:
+        parts = urlsplit(url)
+        is_one = parts.scheme in {"https", "http"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_one = False
+    bare = is_one and not (parts.username or parts.query or parts.fragment or parts.path.strip("/"))
+    if not bare or not text.isprintable() or any(sign in text for sign in " {}"):
+        wanted = f"{ENDPOINT_VARIABLE} as NAME:PORT or https://NAME:PORT"
+        raise InventoryUnreadableError(host=host, wanted=wanted, found=repr(given))
+    if parts.scheme == "http" and parts.hostname not in LOOPBACK:
+        found = f"{text}: the credential would travel in the clear"
+        raise InventoryUnreadableError(host=host, wanted=f"{ENDPOINT_VARIABLE} with https", found=found)
+    return f"{parts.scheme}://{parts.netloc if parts.port else f'{parts.netloc}:{AGENT_PORT}'}"
 
 
 def parse_labels(host: str, variables: Mapping[str, Any]) -> dict[str, str]:

@@ -268,6 +268,6 @@ def read_commands(connection: Connection, host: str) -> list[Command]:
     return [Command(row.number, row.command, row.driver) for row in rows]
 
 
-def forget_commands(connection: Connection, told: Sequence[Command]) -> None:
-    """Forget what agents were told."""
-    connection.execute(delete(commands).where(commands.c.number.in_([one.id for one in told])))
+def forget_commands(connection: Connection, host: str, *where: ColumnElement[bool]) -> None:
+    """Forget what the agent of *host* was to do, for which *where* holds."""
+    connection.execute(delete(commands).where(commands.c.host == host, *where))

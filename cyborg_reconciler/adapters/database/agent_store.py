@@ -4,14 +4,14 @@
 Opened by `bootstrap`, called by the conductor. Works in the journal's database.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row
+from sqlalchemy import Connection, Engine, Row, select
 
-from cyborg_reconciler.adapters.database import agent_rows, host_rows
+from cyborg_reconciler.adapters.database import agent_rows, found_rows, host_rows, schema
 from cyborg_reconciler.adapters.database.asking import ask
 from cyborg_reconciler.adapters.database.declaration_rows import read_catalogue
 from cyborg_reconciler.adapters.database.discovery_rows import Catalogue, Found, found_by, put_found
@@ -19,7 +19,7 @@ from cyborg_reconciler.adapters.database.engine import lock_rows, reading, writi
 from cyborg_reconciler.adapters.database.event_rows import put_event, put_events
 from cyborg_reconciler.adapters.database.queue_rows import enqueue
 from cyborg_reconciler.adapters.database.schema import agents, hosts
-from cyborg_reconciler.agent_stores import Agent, CheckIn, Command, CommandName, Enrolment, Inventory
+from cyborg_reconciler.agent_stores import Agent, CheckIn, Command, CommandName, Enrolment, Inventory, Told, Wish
 from cyborg_reconciler.ports import Event, Observation
 
 
@@ -137,6 +137,8 @@ class DatabaseAgentStore:
         """Put other tokens in the place of those of *host*."""
         with writing(self._engine) as connection:
             agent_rows.change(connection, host, token_hash=token_hash, next_token_hash=next_token_hash)
+            if not next_token_hash:  # it is in use, or there is none any more
+                agent_rows.forget_commands(connection, host, schema.commands.c.command == "rotate_token")
             put_event(connection, event)
 
     def approve(self, host: str, event: Event) -> bool:
@@ -164,13 +166,31 @@ class DatabaseAgentStore:
         return unknown
 
     def commands(self, host: str) -> Sequence[Command]:
-        """Return what the agent of *host* is to do, and take it for told."""
+        """Return what the agent of *host* is to do, oldest first."""
         with reading(self._engine) as connection:
-            waiting = agent_rows.read_commands(connection, host)
-        if waiting:
-            with writing(self._engine) as connection:
-                agent_rows.forget_commands(connection, waiting)
-        return waiting
+            return agent_rows.read_commands(connection, host)
+
+    def done(self, host: str, commands: Collection[int]) -> None:
+        """Forget *commands* of *host*."""
+        with writing(self._engine) as connection:
+            agent_rows.forget_commands(connection, host, schema.commands.c.number.in_(commands))
+
+    def is_news(self, host: str, told: Told, at: datetime) -> bool:
+        """Return whether anything of what its drivers tell of *host* is to be kept."""
+        with reading(self._engine) as connection:
+            return bool(found_rows.read_step(connection, host, told, at))
+
+    def endpoint(self, host: str) -> str:
+        """Return where the inventory has the agent of *host* called; empty where it does not say."""
+        inventory = schema.inventory
+        with reading(self._engine) as connection:
+            row = connection.execute(select(inventory.c.agent_endpoint).where(inventory.c.host == host)).first()
+        return "" if row is None else row.agent_endpoint or ""
+
+    def ready(self, host: str) -> Sequence[Wish]:
+        """Return which devices of the drivers on *host* are to be ready."""
+        with reading(self._engine) as connection:
+            return found_rows.read_ready(connection, host)
 
     def fall_silent(self, before: datetime, at: datetime) -> Sequence[str]:
         """Mark the agents that were last heard before *before* as silent."""
@@ -195,6 +215,9 @@ def _put(connection: Connection, kept: Sequence[CheckIn], ahead: Ahead) -> None:
         found = ahead.found_by(observed, read_catalogue(connection))
         put_found(connection, found, max(one.received_at for one in kept))
         enqueue(connection, observed.keys(), "CheckedIn", max(one.received_at for one in kept))
+    for one in sorted(kept, key=lambda one: one.host):
+        if one.hardware is not None:
+            found_rows.put_told(connection, one.host, one.hardware, one.received_at)
 
 
 def _tell_heard(connection: Connection, check_ins: Sequence[CheckIn], places: Mapping[str, Row[Any]]) -> None:

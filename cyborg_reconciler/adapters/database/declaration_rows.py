@@ -109,24 +109,38 @@ def _text(value: object) -> str:
 
 
 def find_changed(connection: Connection, hosts: Sequence[Host]) -> list[Host]:
-    """Return those of *hosts* whose groups or labels are others than are known."""
+    """Return those of *hosts* of which the inventory says something else than is known."""
     known = read_inventory(connection, [host.name for host in hosts])
-    told = {name: (host.groups, host.labels) for name, host in known.items()}
-    return [host for host in hosts if told.get(host.name) != (host.groups, host.labels)]
+    return [host for host in hosts if host.name not in known or _said(known[host.name]) != _said(host)]
+
+
+def _said(host: Host) -> tuple[object, ...]:
+    return host.groups, host.labels, host.agent_endpoint
 
 
 def put_inventory(connection: Connection, hosts: Sequence[Host]) -> None:
-    """Enter the groups and labels of *hosts*."""
+    """Enter what the inventory says of *hosts*."""
     rows = [
-        {"host": host.name, "groups": _text(sorted(host.groups)), "labels": _text(dict(host.labels))} for host in hosts
+        {
+            "host": host.name,
+            "groups": _text(sorted(host.groups)),
+            "labels": _text(dict(host.labels)),
+            "agent_endpoint": host.agent_endpoint or None,
+        }
+        for host in hosts
     ]
-    upsert(connection, inventory, rows, update=["groups", "labels"])
+    upsert(connection, inventory, rows, update=["groups", "labels", "agent_endpoint"])
 
 
 def read_inventory(connection: Connection, names: Sequence[str]) -> dict[str, Host]:
     """Return those of the hosts called *names* that were ever in the inventory."""
     return {
-        row.host: Host(row.host, frozenset(msgspec.json.decode(row.groups)), msgspec.json.decode(row.labels))
+        row.host: Host(
+            row.host,
+            frozenset(msgspec.json.decode(row.groups)),
+            msgspec.json.decode(row.labels),
+            agent_endpoint=row.agent_endpoint or "",
+        )
         for portion in portions(names)
         for row in connection.execute(select(inventory).where(inventory.c.host.in_(portion)))
     }

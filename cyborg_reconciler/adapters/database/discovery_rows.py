@@ -92,7 +92,7 @@ def _put_units(connection: Connection, found: Mapping[str, Sequence[Unit]], at: 
             address: str(uuid) for address, uuid in settle(of_host, host_uuids[host], _as_known(known[host])).items()
         }
         there = [(uuids[unit.address], unit) for unit in of_host if unit.address in uuids]
-        rows += [_hardware_row(host, uuid, unit, at) for uuid, unit in there]
+        rows += [hardware_row(host, uuid, unit, at) for uuid, unit in there]
         offers |= {uuid: (host, unit, uuids.get(unit.parent or "")) for uuid, unit in there if unit.is_accelerator}
         gone += [row.uuid for row in known[host] if row.present and row.uuid not in uuids.values()]
     upsert(connection, hardware, rows, update=LOOKED_AT)
@@ -102,10 +102,11 @@ def _put_units(connection: Connection, found: Mapping[str, Sequence[Unit]], at: 
 
 
 def _read_hardware(connection: Connection, names: Sequence[str]) -> dict[str, list[Row[Any]]]:
-    """Return what is kept of the hardware of hosts; what is there comes last."""
+    """Return what is kept of the hardware of hosts that facts tell of; what is there comes last."""
     columns = [hardware.c[name] for name in ("uuid", "host", "address", "ids", "serial", "present")]
     read: dict[str, list[Row[Any]]] = {name: [] for name in names}
-    query = select(*columns).where(hardware.c.host.in_(names)).order_by(hardware.c.present, hardware.c.uuid)
+    of_facts = hardware.c.driver.is_(None)
+    query = select(*columns).where(hardware.c.host.in_(names), of_facts).order_by(hardware.c.present, hardware.c.uuid)
     for row in connection.execute(query):
         read[row.host].append(row)
     return read
@@ -115,7 +116,7 @@ def _as_known(rows: Iterable[Row[Any]]) -> list[Known]:
     return [Known(UUID(row.uuid), row.address, row.ids, row.serial) for row in rows if not row.ids.startswith("vf ")]
 
 
-def _hardware_row(host: str, uuid: str, unit: Unit, at: datetime) -> dict[str, Any]:
+def hardware_row(host: str, uuid: str, unit: Unit, at: datetime) -> dict[str, Any]:
     """Return a unit as a row, with the document that the API gives of it."""
     specs = {
         "remote": 0,
@@ -164,7 +165,7 @@ def _put_accelerators(
     events: list[Event] = []
     for uuid, (host, unit, parent) in offers.items():
         old = known.get(uuid)
-        one = _in_step(old or _inactive(uuid, host, unit, at), host, unit, parent)
+        one = in_step(old or _inactive(uuid, host, unit, at), host, unit, parent)
         if old is None:
             new.append(one)
             events.append(_event(at, "AcceleratorDiscovered", one, "was found"))
@@ -179,7 +180,7 @@ def _put_accelerators(
         elif one.present:  # the device is: a PF that got VFs, which are offered in its place
             changed.append(replace(one, present=False, state="inactive"))
             events.append(_event(at, "AcceleratorWithdrawn", one, "is offered by its VFs"))
-    accelerator_rows.insert(connection, _with_free_names(connection, new))
+    accelerator_rows.insert(connection, with_free_names(connection, new))
     accelerator_rows.write(connection, [replace(one, version=one.version + 1, updated_at=at) for one in changed])
     put_events(connection, events)
 
@@ -189,7 +190,7 @@ def _event(at: datetime, kind: str, one: Accelerator, words: str) -> Event:
     return Event(at, kind, one.host or "", f"{one.address} {words}", data)
 
 
-def _with_free_names(connection: Connection, new: Sequence[Accelerator]) -> list[Accelerator]:
+def with_free_names(connection: Connection, new: Sequence[Accelerator]) -> list[Accelerator]:
     """Return *new* ones with their names: where they stand, unless another that stood there has that name still."""
     taken = accelerator_rows.read_taken(connection, [one.name for one in new])
     return [replace(one, name=f"{one.name} {one.uuid[:8]}") if one.name in taken else one for one in new]
@@ -199,7 +200,7 @@ def _inactive(uuid: str, host: str, unit: Unit, at: datetime) -> Accelerator:
     return Accelerator(uuid=uuid, name=f"{host} {unit.address}", created_at=at, updated_at=at)
 
 
-def _in_step(one: Accelerator, host: str, unit: Unit, parent: str | None) -> Accelerator:
+def in_step(one: Accelerator, host: str, unit: Unit, parent: str | None) -> Accelerator:
     """Return *one* with what discovery says; the rest is its operator's."""
     return replace(
         one,

@@ -318,7 +318,8 @@ enrolments = Table(
     Column("used_at", UtcDateTime),
 )
 
-#: What agents are to do; a row goes when its agent was told.
+#: What agents are to do; a row goes when its agent has said that it is done. No number is ever given twice: agents
+#: know by it what they have carried out.
 commands = Table(
     "commands",
     metadata,
@@ -327,15 +328,18 @@ commands = Table(
     Column("command", String(32), nullable=False),
     Column("driver", String(255)),
     Column("asked_at", UtcDateTime, nullable=False),
+    sqlite_autoincrement=True,
 )
 
-#: The hosts of the inventory, as the last look at it found them. Groups and labels are JSON.
+#: The hosts of the inventory, as the last look at it found them. Groups and labels are JSON; *agent_endpoint* is where
+#: the conductor may call the agent.
 inventory = Table(
     "inventory",
     metadata,
     Column("host", String(255), primary_key=True),
     Column("groups", Text, nullable=False),
     Column("labels", Text, nullable=False),
+    Column("agent_endpoint", Text),
 )
 
 #: The policies that the API was given, as JSON. *version* is the number of the event that tells of the last change.
@@ -402,7 +406,8 @@ backends = Table(
     Index(None, "host", "driver", unique=True),
 )
 
-#: Every physical device that was ever found on a host. *document* is what the API gives of it.
+#: Every physical device that was ever found on a host. *document* is what the API gives of it; *driver* has found it,
+#: where no facts tell of it.
 hardware = Table(
     "hardware",
     metadata,
@@ -415,6 +420,7 @@ hardware = Table(
     Column("is_accelerator", Boolean, nullable=False),
     Column("document", Text, nullable=False),
     Column("first_seen_at", UtcDateTime, nullable=False),
+    Column("driver", String(64)),
     Index(None, "host", "address"),
 )
 

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is a driver to the agent, and what is a device that it finds? Pure.
 
-A driver here detects and watches; what installs kernel drivers on hosts are the roles of the collection.
+A driver here detects, watches, and sets up what it alone knows; what installs kernel drivers on hosts are the roles of
+the collection.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 from uuid import UUID
@@ -17,6 +18,7 @@ HEALTHY: Final = "Healthy"
 DEGRADED: Final = "Degraded"
 MISSING: Final = "Missing"
 UNKNOWN: Final = "Unknown"
+HEALTHS: Final = (HEALTHY, DEGRADED, MISSING, UNKNOWN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,8 +72,15 @@ class Driver(Protocol):
     def type(self) -> str:
         """Return the type of its devices, ``GENERIC`` for several."""
 
+    @property
+    def is_of_facts(self) -> bool:
+        """Return whether the facts tell of its devices, so that the conductor knows them by those."""
+
     def discover(self, facts: Facts) -> Sequence[Device]:
         """Return the devices that it is for."""
+
+    def set_up(self, ready: Collection[str]) -> None:
+        """Make the devices at the addresses *ready* be so, and let go of those that it had set up and are not there."""
 
     def status(self, device: Device) -> str:
         """Return how *device* fares: ``Healthy``, ``Degraded``, ``Missing`` or ``Unknown``."""

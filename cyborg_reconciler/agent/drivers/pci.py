@@ -5,7 +5,7 @@ Reads what the kernel counts and measures by itself, and asks no vendor's tool.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from cyborg_reconciler.agent.drivers.base import DEGRADED, HEALTHY, MISSING, UNKNOWN, Device
@@ -43,6 +43,7 @@ class PciDriver:
 
     name: Final = "generic-pci"
     type: Final = GENERIC
+    is_of_facts: Final = True
 
     def __init__(self, host: Host) -> None:
         self._host = host
@@ -57,6 +58,9 @@ class PciDriver:
             _device(function, functions, named[address], reboot_required=reboot)
             for address, function in functions.items()
         ]
+
+    def set_up(self, ready: Collection[str]) -> None:
+        """Do nothing: what PCI functions need is installed by the collection's roles."""
 
     # ---------------------------------------------------------------------------------------------------------- status
     def status(self, device: Device) -> str:

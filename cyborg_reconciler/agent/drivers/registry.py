@@ -6,16 +6,26 @@
 
 import logging
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
+from uuid import UUID
 
 from cyborg_reconciler.agent.drivers.base import UNKNOWN, Device, Driver, Fleeting
-from cyborg_reconciler.agent.drivers.remote import NAME, READY, TYPE, Registration, RemoteDriver, parse_endpoint
+from cyborg_reconciler.agent.drivers.remote import (
+    NAME,
+    READY,
+    TYPE,
+    Registration,
+    RemoteDriver,
+    parse_endpoint,
+    told,
+)
 from cyborg_reconciler.agent.readers import Facts
 from cyborg_reconciler.agent.settings import read_secret
 from cyborg_reconciler.agent.state import StateFolder
+from cyborg_reconciler.agent.wanted import Wanted
 from cyborg_reconciler.errors import SettingsInvalidError
 
 LOG: Final = logging.getLogger(__name__)
@@ -30,13 +40,19 @@ class TooManyDriversError(Exception):
 
 
 class Registry:
-    """The drivers by name."""
+    """The drivers by name.
+
+    Attributes:
+        wanted: what the conductor wants of their devices.
+    """
 
     def __init__(self, own: Sequence[Driver], folder: StateFolder, credential_file: Path | None = None) -> None:
         self._own = {driver.name: driver for driver in own}
         self._folder, self._credential_file = folder, credential_file
         self._lock = threading.Lock()
         self._remote: dict[str, RemoteDriver] = {}
+        self.wanted = Wanted(folder)
+        self._failed: set[str] = set()  # those whose last discovery did not succeed
         known = (folder.read_json(FILE) or {}).get("drivers")
         for item in known if isinstance(known, list) else ():
             try:
@@ -105,15 +121,46 @@ class Registry:
 
     # --------------------------------------------------------------------------------------------- drivers in process
     def discover(self, facts: Facts) -> dict[str, tuple[Device, ...]]:
-        """Return what each driver of this process finds; one that fails finds nothing, and says so in the log."""
+        """Return what each driver of this process finds, when what is wanted ready was set up.
+
+        One that fails finds nothing, and says so in the log.
+        """
         found: dict[str, tuple[Device, ...]] = {}
         for name, driver in self._own.items():
             try:
+                driver.set_up(self.wanted.addresses(name))
                 found[name] = tuple(driver.discover(facts))
             except Exception:  # one driver's mistake must not silence the host
                 LOG.exception("driver %s: its discovery failed", name)
                 found[name] = ()
+                self._failed.add(name)
+            else:
+                self._failed.discard(name)
         return found
+
+    def hardware(self, seen: Mapping[str, Sequence[Device]], host: UUID) -> list[dict[str, Any]]:
+        """Return the devices of the drivers of this process that no facts tell of, as a check-in says them.
+
+        Where one fails at its discovery, nothing is said of its devices.
+        """
+        found = []
+        for name, driver in self._own.items():
+            if driver.is_of_facts or name in self._failed:
+                continue
+            devices = []
+            for one in seen.get(name, ()):
+                document = one.document(host) | {"address": one.address}
+                document["acc_status"]["health"] = self._health(driver, one)
+                devices.append(told(document))
+            found.append({"driver": name, "devices": devices})
+        return found
+
+    def _health(self, driver: Driver, device: Device) -> str:
+        try:
+            return driver.status(device)
+        except Exception:  # one driver's mistake must not silence the host
+            LOG.exception("driver %s: %s cannot be watched", driver.name, device.address)
+            return UNKNOWN
 
     def watch(self, devices: dict[str, tuple[Device, ...]]) -> Fleeting:
         """Return how *devices*, by driver, fare and how they are used."""
@@ -122,10 +169,11 @@ class Registry:
             driver = self._own[name]
             for device in found:
                 try:
-                    health, usage = driver.status(device), dict(driver.usage(device))
+                    usage = dict(driver.usage(device))
                 except Exception:  # the same: what is not known of one device is known of others
-                    LOG.exception("driver %s: %s cannot be watched", name, device.address)
-                    health, usage = UNKNOWN, {}
+                    LOG.exception("driver %s: %s cannot be measured", name, device.address)
+                    usage = {}
+                health = self._health(driver, device)
                 seen.status.append({"address": device.address, "health": health, "driver": name})
                 if usage:
                     seen.usage.append({"address": device.address, "metrics": usage})

@@ -6,13 +6,15 @@ share. What it says is bounded, and checked like everything that comes from outs
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
-from uuid import UUID
 
-from cyborg_reconciler.agent.http import Caller, NoAnswerError
+from cyborg_reconciler.agent.drivers.base import HEALTHS, HEALTHY
+from cyborg_reconciler.agent.http import Answer, Caller, NoAnswerError
 from cyborg_reconciler.agent.settings import is_loopback, parse_address
+from cyborg_reconciler.agent.state import is_uuid
+from cyborg_reconciler.agent.wanted import ADDRESS
 from cyborg_reconciler.errors import SettingsInvalidError
 
 #: A driver answers from the same host; one that needs longer has hung.
@@ -20,8 +22,10 @@ CONNECT_S: Final = 2.0
 ANSWER_S: Final = 10.0
 #: No driver has more devices on one host.
 DEVICES: Final = 1024
+CONFLICT: Final = 409
 #: How drivers may be called, and what their devices may be of: one word.
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+PCI_ID: Final = re.compile(r"[0-9a-f]{4}")
 TYPE: Final = re.compile(r"[A-Z][A-Z0-9_]{0,31}")
 
 READY: Final = "READY"
@@ -63,33 +67,40 @@ class RemoteDriver:
 
     Attributes:
         status: ``READY``, or ``UNREACHABLE`` since the last call.
+        is_told: it has taken the last request to discover, and what that said of devices that are to be ready.
     """
 
     def __init__(self, registration: Registration, credential: str | None) -> None:
         self.registration, self._credential = registration, credential
-        self.status = READY
+        self.status, self.is_told = READY, False
         self._caller = Caller(f"http://{registration.endpoint}", connect_s=CONNECT_S, answer_s=ANSWER_S)
 
-    def discover(self) -> None:
-        """Have it discover and set up. Raises: DriverSilentError."""
-        self._ask("POST", "/discovery", {202, 409})  # 409: it is at it already
+    def discover(self, ready: Sequence[str] | None = None) -> None:
+        """Have it discover, and set up the devices with the uuids *ready*. Raises: DriverSilentError.
+
+        Where nothing is said of what is to be ready, nothing is said to the driver either.
+        """
+        self.is_told = False
+        body = None if ready is None else {"ready": list(ready)}
+        status = self._ask("POST", "/discovery", {202, 409}, body).status
+        self.is_told = status != CONFLICT or body is None  # what is at it already has not heard of this
 
     def hardware(self) -> list[dict[str, Any]]:
         """Return its devices, as ``GET /hardware`` says them. Raises: DriverSilentError."""
-        found = self._ask("GET", "/hardware", {200}).get("hardware")
+        found = self._ask("GET", "/hardware", {200}).body.get("hardware")
         if not isinstance(found, list) or len(found) > DEVICES or not all(map(is_hardware, found)):
             raise self._silent("its hardware is not as the internal API says it")
         return found
 
-    def _ask(self, method: str, path: str, fine: set[int]) -> Mapping[str, Any]:
+    def _ask(self, method: str, path: str, fine: set[int], body: object = None) -> Answer:
         try:
-            answer = self._caller.ask(method, path, token=self._credential)
+            answer = self._caller.ask(method, path, token=self._credential, body=body)
         except NoAnswerError as exc:
             raise self._silent(str(exc)) from exc
         if answer.status not in fine:
             raise self._silent(f"{method} {path} was answered with {answer.status}")
         self.status = READY
-        return answer.body
+        return answer
 
     def _silent(self, why: str) -> DriverSilentError:
         self.status = UNREACHABLE
@@ -102,17 +113,49 @@ def is_hardware(item: object) -> bool:
         return False
     specs, status = item.get("acc_specs"), item.get("acc_status")
     return (
-        _is_uuid(item.get("uuid"))
+        is_uuid(item.get("uuid"))
         and isinstance(specs, dict)
         and isinstance(specs.get("device_type"), str)
+        and TYPE.fullmatch(specs["device_type"]) is not None
         and isinstance(specs.get("acc_capability", {}), dict)
         and isinstance(status, dict)
         and all(isinstance(status.get(key, False), bool) for key in ("setup_required", "reboot_required"))
     )
 
 
-def _is_uuid(text: object) -> bool:
-    try:
-        return isinstance(text, str) and str(UUID(text)) == text
-    except ValueError:
-        return False
+def told(item: dict[str, Any]) -> dict[str, Any]:
+    """Return *item*, which `is_hardware`, as a check-in tells of it: what it knows, and no more."""
+    specs, status = item["acc_specs"], item["acc_status"]
+    address = item.get("address")
+    health = status.get("health")
+    return {
+        "uuid": item["uuid"],
+        "address": address if isinstance(address, str) and ADDRESS.fullmatch(address) else item["uuid"],
+        "acc_specs": {
+            "remote": int(specs.get("remote") == 1),
+            "num": _count(specs.get("num")),
+            "device_type": specs["device_type"],
+            "acc_type": _word(specs.get("acc_type")) or "",
+            "vendor_id": _pci_id(specs.get("vendor_id")),
+            "product_id": _pci_id(specs.get("product_id")),
+            "acc_capability": specs.get("acc_capability", {}),
+        },
+        "acc_status": {
+            "setup_required": status.get("setup_required", False),
+            "reboot_required": status.get("reboot_required", False),
+            # Who speaks of a device and not of how it fares has nothing to say against it.
+            "health": health if health in HEALTHS else HEALTHY,
+        },
+    }
+
+
+def _word(said: object) -> str | None:
+    return said if isinstance(said, str) and ADDRESS.fullmatch(said) else None
+
+
+def _pci_id(said: object) -> str | None:
+    return said if isinstance(said, str) and PCI_ID.fullmatch(said) else None
+
+
+def _count(said: object) -> int:
+    return said if isinstance(said, int) and not isinstance(said, bool) and 0 < said <= DEVICES else 1

@@ -14,6 +14,11 @@ Mac = Annotated[str, Field(pattern=r"^([0-9a-f]{2}:){5,19}[0-9a-f]{2}$", example
 
 #: The longest that a check-in's words may be.
 Word = Annotated[str, msgspec.Meta(max_length=255)]
+#: How a device is doing.
+HealthTold = Literal["Healthy", "Degraded", "Missing", "Unknown"]
+#: Of vendors and products, as the database has room for.
+Id = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{4}$")]
+UUID_FORM: Final = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
 #: What the database's integers hold.
 Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
@@ -67,13 +72,31 @@ class CommandTold(Answer):
     token: str | None = Field(None, description="The token to use from now on, of rotate_token.")
 
 
+class WishTold(Answer):
+    """A device that is to be ready; others that its driver had set up, it lets go of."""
+
+    driver: str = Field(description="Which driver's.", examples=["dummy"])
+    address: str = Field(description="What its driver calls it.", examples=["dummy:0"])
+    uuid: Uuid = Field(description="Its uuid.")
+
+
 class CheckedIn(Answer):
     """What the conductor says to a check-in."""
 
     heartbeat_interval: int = Field(description="Seconds until the next one.", examples=[60])
     generation: int = Field(description="Of what is desired of the host.", examples=[3])
     durable: bool = Field(description="Whether it is on disk: facts are, that nothing changed is not yet.")
-    commands: list[CommandTold] = Field(description="What the agent is to do.", examples=[[]])
+    commands: list[CommandTold] = Field(
+        description="What the agent is to do, until it says that it is done.", examples=[[]]
+    )
+    modules: list[str] | None = Field(
+        None,
+        description="Kernel modules that facts are to tell of, besides those of devices; null: as before.",
+        examples=[["vfio_pci"]],
+    )
+    ready: list[WishTold] | None = Field(
+        None, description="Which of the devices that its drivers found are to be ready; null where nothing is said."
+    )
 
 
 class DriverTold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -89,7 +112,7 @@ class StatusTold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a device is doing."""
 
     address: Annotated[Word, msgspec.Meta(description="Which device.")]
-    health: Annotated[Literal["Healthy", "Degraded", "Unknown"], msgspec.Meta(description="How it is doing.")]
+    health: Annotated[HealthTold, msgspec.Meta(description="How it is doing.")]
     driver: Annotated[Word | None, msgspec.Meta(description="The driver that says so.")] = None
 
 
@@ -101,6 +124,44 @@ class UsageTold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         dict[Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9_]{0,63}$")], float],
         msgspec.Meta(description="What its driver can read, by name."),
     ]
+
+
+class SpecsTold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a device is."""
+
+    device_type: Annotated[str, msgspec.Meta(pattern="^[A-Z][A-Z0-9_]{0,31}$", description="Its type.")]
+    remote: Annotated[int, msgspec.Meta(ge=0, le=1, description="Whether it is reached over a network.")] = 0
+    num: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1, description="How many there are.")] = 1
+    acc_type: Annotated[str, msgspec.Meta(max_length=64, description="Which kind of function it is.")] = ""
+    vendor_id: Annotated[Id | None, msgspec.Meta(description="Its vendor.")] = None
+    product_id: Annotated[Id | None, msgspec.Meta(description="Its product.")] = None
+    acc_capability: Annotated[dict[str, Any], msgspec.Meta(description="What it can do, as a free tree.")] = {}
+
+
+class SetupTold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where a device stands, by its driver."""
+
+    setup_required: Annotated[bool, msgspec.Meta(description="It is not set up.")] = False
+    reboot_required: Annotated[bool, msgspec.Meta(description="It is set up after the next boot.")] = False
+    health: Annotated[HealthTold, msgspec.Meta(description="How it is doing.")] = "Healthy"
+
+
+class DeviceTold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A device that a driver found, and that no facts tell of."""
+
+    uuid: Annotated[str, msgspec.Meta(pattern=UUID_FORM, description="Its uuid; nobody else's.")]
+    address: Annotated[
+        str, msgspec.Meta(pattern=r"^[^\s\x00-\x1f\x7f]{1,64}$", description="What its driver calls it.")
+    ]
+    acc_specs: Annotated[SpecsTold, msgspec.Meta(description="What it is.")]
+    acc_status: Annotated[SetupTold, msgspec.Meta(description="Where it stands.")]
+
+
+class HardwareTold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All that a driver found that no facts tell of."""
+
+    driver: Annotated[str, msgspec.Meta(pattern="^[a-z0-9][a-z0-9_-]{0,62}$", description="Which driver.")]
+    devices: Annotated[list[DeviceTold], msgspec.Meta(max_length=1024, description="Its devices.")]
 
 
 class CheckInGiven(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -123,6 +184,14 @@ class CheckInGiven(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     unread: Annotated[
         list[Annotated[str, msgspec.Meta(max_length=4096)]], msgspec.Meta(description="What could not be read.")
     ] = []
+    hardware: Annotated[
+        list[HardwareTold] | None,
+        msgspec.Meta(description="What drivers found that no facts tell of; left out where nothing is said of it."),
+    ] = None
+    done: Annotated[
+        list[Number] | None,
+        msgspec.Meta(description="The commands that were carried out; who leaves it out is told each command once."),
+    ] = None
 
 
 _decoder: Final = msgspec.json.Decoder(CheckInGiven)

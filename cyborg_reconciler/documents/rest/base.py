@@ -27,7 +27,8 @@ Title = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\x00-\x1
 HostName = Annotated[str, Field(pattern=r"^[^\s/\x00-\x1f\x7f]{1,255}$", examples=["compute-1"])]
 
 
-def _is_shallow(tree: dict[str, Any]) -> dict[str, Any]:
+def is_shallow(tree: dict[str, Any]) -> dict[str, Any]:
+    """Return *tree* where it is not nested too deep. Raises: ValueError."""
     level: list[Any] = [tree]
     for _ in range(MAX_DEPTH):
         level = [
@@ -42,7 +43,7 @@ def _is_shallow(tree: dict[str, Any]) -> dict[str, Any]:
 
 
 #: A free tree of names and values.
-FreeTree = Annotated[dict[str, JsonValue], AfterValidator(_is_shallow)]
+FreeTree = Annotated[dict[str, JsonValue], AfterValidator(is_shallow)]
 
 
 class Request(BaseModel):

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "v0009"
-down_revision = "v0007"
+down_revision = "v0008"
 
 TIME = sa.DateTime(timezone=True)
 OTHER_PLACES = ("api: ", "(shipped) ")

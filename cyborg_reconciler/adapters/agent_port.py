@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What does the conductor ask of an agent at its own port, and what does it make of the answer? Does I/O: HTTP.
+
+Called by the conductor, with an endpoint that the inventory gives. One request, one answer: nothing is tried twice, and
+no redirect is followed, since who answers is not trusted to say whom else to show the credential to. An answer is JSON
+of bounded length that came in bounded time, or it is none.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final, TypeVar
+from urllib.parse import quote
+
+import msgspec
+import urllib3
+
+from cyborg_reconciler.agent_stores import Wish
+from cyborg_reconciler.errors import AgentUnreachableError, ConflictError, NotFoundError, SettingsInvalidError
+
+CONNECT_S: Final = 2.0
+#: For the whole answer, and for each part of it.
+ANSWER_S: Final = 5.0
+#: No host has so much hardware.
+ANSWER_BYTES: Final = 1024 * 1024
+CHUNK: Final = 64 * 1024
+SECRET_BYTES: Final = 4096
+
+ACCEPTED, OK, NOT_FOUND, CONFLICT = 202, 200, 404, 409
+
+Shape = TypeVar("Shape")
+
+
+class _Underway(msgspec.Struct):
+    status: str
+
+
+class _Status(msgspec.Struct):
+    setup_required: bool = False
+    reboot_required: bool = False
+
+
+class _Device(msgspec.Struct):
+    uuid: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
+    acc_specs: dict[str, Any]
+    acc_status: _Status
+
+
+class _Hardware(msgspec.Struct):
+    hardware: Annotated[list[_Device], msgspec.Meta(max_length=8192)]
+    unread: Annotated[list[str], msgspec.Meta(max_length=1024)] = []
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """By what conductor and agents know each other.
+
+    Attributes:
+        credential: the file that holds what the conductor shows; it is read with each call, for it may be renewed.
+        ca, cert, key: the authorities of agents' certificates (None: the system's), and what the conductor has itself.
+    """
+
+    credential: Path
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+
+
+class HttpAgentPort:
+    """The internal API of agents."""
+
+    def __init__(self, terms: Terms) -> None:
+        self._terms = terms
+        self._pool = urllib3.PoolManager(
+            timeout=urllib3.Timeout(connect=CONNECT_S, read=ANSWER_S),
+            retries=False,
+            cert_reqs="CERT_REQUIRED",
+            ca_certs=str(terms.ca) if terms.ca else None,
+            cert_file=str(terms.cert) if terms.cert else None,
+            key_file=str(terms.key) if terms.key else None,
+        )
+
+    def discover(self, endpoint: str, driver: str | None, ready: Sequence[Wish]) -> None:
+        """Have the agent at *endpoint* look again, and set up what is to be *ready*.
+
+        Raises:
+            ConflictError: it is at it already. NotFoundError: it has no such driver. AgentUnreachableError.
+        """
+        wishes = [{"driver": one.driver, "address": one.address, "uuid": one.uuid} for one in ready]
+        status, text = self._ask("POST", endpoint, _path("discovery", driver), {"ready": wishes})
+        self._refuse(status, endpoint, driver)
+        if status != ACCEPTED or self._parsed(text, _Underway, endpoint).status != "IN-PROGRESS":
+            raise _unreachable(endpoint, f"it answers {status}, and not that it is at it")
+
+    def hardware(self, endpoint: str, driver: str | None = None) -> Mapping[str, Any]:
+        """Return what the agent at *endpoint* says of its hardware: ``hardware`` and ``unread``, checked.
+
+        Raises:
+            NotFoundError: it has no such driver. AgentUnreachableError.
+        """
+        status, text = self._ask("GET", endpoint, _path("hardware", driver))
+        self._refuse(status, endpoint, driver)
+        if status != OK:
+            raise _unreachable(endpoint, f"it answers {status}")
+        found: Mapping[str, Any] = msgspec.to_builtins(self._parsed(text, _Hardware, endpoint))
+        return found
+
+    @staticmethod
+    def _refuse(status: int, endpoint: str, driver: str | None) -> None:
+        if status == CONFLICT:
+            raise ConflictError(
+                wanted="a discovery", found=f"{endpoint} is at one already", remedy="wait until it is over"
+            )
+        if status == NOT_FOUND and driver is not None:
+            raise NotFoundError(wanted=f"driver {driver}", found=f"the agent at {endpoint} has none")
+
+    def _ask(self, method: str, endpoint: str, path: str, body: object = None) -> tuple[int, bytes]:
+        """Return status and body of what is answered. Raises: AgentUnreachableError."""
+        try:
+            headers = {
+                "Authorization": f"Bearer {read_credential(self._terms.credential)}",
+                "Accept": "application/json",
+                "Accept-Encoding": "identity",
+                "User-Agent": "cyborg-reconciler-conductor",
+            }
+        except SettingsInvalidError as exc:
+            raise _unreachable(endpoint, str(exc)) from exc
+        data = None
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+            data = msgspec.json.encode(body)
+        until_s = time.monotonic() + CONNECT_S + ANSWER_S
+        try:
+            answer = self._pool.request(
+                method, endpoint + path, body=data, headers=headers, redirect=False, preload_content=False
+            )
+            try:
+                return answer.status, _read(answer, until_s)
+            finally:
+                answer.close()  # agents are asked seldom: no connection is kept
+        except (urllib3.exceptions.HTTPError, OSError, ValueError) as exc:
+            raise _unreachable(endpoint, _reason(exc)) from exc
+
+    @staticmethod
+    def _parsed(text: bytes, shape: type[Shape], endpoint: str) -> Shape:
+        try:
+            return msgspec.json.decode(text, type=shape)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+            raise _unreachable(endpoint, f"its answer is not as it should be: {exc}") from exc
+
+
+def read_credential(path: Path) -> str:
+    """Return what the conductor shows to agents. Raises: SettingsInvalidError."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(SECRET_BYTES + 1)
+        mode = path.stat().st_mode
+    except OSError as exc:
+        raise SettingsInvalidError(wanted=f"the agents' credential in {path}", found=exc.strerror or str(exc)) from exc
+    if mode & 0o077:
+        raise SettingsInvalidError(
+            wanted=f"the agents' credential in {path}", found="others may read it", remedy=f"chmod 600 {path}"
+        )
+    text = data.decode("latin-1").strip()
+    if not text or len(data) > SECRET_BYTES or not text.isascii() or not text.isprintable() or " " in text:
+        raise SettingsInvalidError(wanted=f"the agents' credential in {path}", found="not one printable word")
+    return text
+
+
+def _path(noun: str, driver: str | None) -> str:
+    return f"/{noun}" if driver is None else f"/drivers/{quote(driver, safe='')}/{noun}"
+
+
+def _read(answer: urllib3.BaseHTTPResponse, until_s: float) -> bytes:
+    """Return the body, which is bounded in length and in time. Raises: ValueError, and what urllib3 raises."""
+    found = b""
+    while len(found) <= ANSWER_BYTES:
+        more = answer.read1(CHUNK, decode_content=False)
+        if not more:
+            return found
+        found += more
+        if time.monotonic() > until_s:
+            raise ValueError("its answer takes too long")
+    raise ValueError(f"its answer is longer than {ANSWER_BYTES} bytes")
+
+
+def _reason(exc: Exception) -> str:
+    """Return what went wrong below urllib3's wrapping."""
+    inner = getattr(exc, "reason", None)
+    return str(inner if isinstance(inner, Exception) else exc)
+
+
+def _unreachable(endpoint: str, found: str) -> AgentUnreachableError:
+    return AgentUnreachableError(wanted=f"the agent at {endpoint}", found=found)

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What did the drivers of an agent find that no facts tell of, and which of it is ready? The statements about those.
+
+Called by the store of agents, inside its transactions. What a driver says of its devices is what was observed: one that
+is desired ready is offered so when its driver has set it up and says that it is well.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import Connection, Row, bindparam, select, update
+
+from cyborg_reconciler.adapters.database import accelerator_rows
+from cyborg_reconciler.adapters.database.discovery_rows import LOOKED_AT, hardware_row, in_step, with_free_names
+from cyborg_reconciler.adapters.database.engine import portions, upsert
+from cyborg_reconciler.adapters.database.event_rows import put_events
+from cyborg_reconciler.adapters.database.schema import accelerators, hardware, host_drivers
+from cyborg_reconciler.agent_stores import Told, Wish
+from cyborg_reconciler.core.accelerators import Unit
+from cyborg_reconciler.core.state import Health
+from cyborg_reconciler.ports import Event
+from cyborg_reconciler.stores import Accelerator, State
+
+#: The origin of what a driver found.
+ORIGIN: Final = "driver"
+
+_uninstalled: Final = select(host_drivers.c.driver).where(
+    host_drivers.c.host == bindparam("wanted"), host_drivers.c.state == "absent"
+)
+
+#: Yields the devices of the drivers on the host *wanted* that are to be ready; none of drivers that are to go.
+READY: Final = (
+    select(accelerators.c.driver, accelerators.c.address, accelerators.c.uuid)
+    .where(
+        accelerators.c.host == bindparam("wanted"),
+        accelerators.c.origin == ORIGIN,
+        accelerators.c.present,
+        accelerators.c.desired_state == "ready",
+        accelerators.c.driver.not_in(_uninstalled),
+    )
+    .order_by(accelerators.c.uuid)
+)
+
+
+def read_ready(connection: Connection, host: str) -> list[Wish]:
+    """Return which devices of the drivers on *host* are to be ready."""
+    return [Wish(row.driver, row.address, row.uuid) for row in connection.execute(READY, {"wanted": host})]
+
+
+@dataclass(slots=True)
+class Step:
+    """What is to be written, so that what is kept of a host is what its drivers tell."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
+    new: list[Accelerator] = field(default_factory=list)
+    changed: list[Accelerator] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.rows or self.gone or self.new or self.changed)
+
+
+def put_told(connection: Connection, host: str, told: Told, at: datetime) -> None:
+    """Bring what is kept of *host*, whose row is ours, in step with what its drivers tell."""
+    step = read_step(connection, host, told, at)
+    if not step:
+        return
+    upsert(connection, hardware, step.rows, update=(*LOOKED_AT, "driver"))
+    for portion in portions(step.gone):
+        connection.execute(update(hardware).where(hardware.c.uuid.in_(portion)).values(present=False))
+    accelerator_rows.insert(connection, with_free_names(connection, step.new))
+    for one in sorted(step.changed, key=lambda one: one.uuid):  # what somebody changes just now is told again
+        as_now = replace(one, version=one.version + 1, updated_at=at)
+        kept = accelerator_rows.replace_if(connection, as_now, one.version)
+        step.events = step.events if kept else [event for event in step.events if not _is_about(event, one)]
+    put_events(connection, step.events)
+
+
+def _is_about(event: Event, one: Accelerator) -> bool:
+    return (event.data or {}).get("accelerator") == one.uuid
+
+
+def read_step(connection: Connection, host: str, told: Told, at: datetime) -> Step:
+    """Return what is to be written. Of drivers that tell nothing nothing is known; those that are gone have nothing."""
+    found = {uuid: unit for units in told.devices.values() for uuid, unit in units.items()}
+    kept = _read_kept(connection, host, found)
+    known = {one.uuid: one for one in accelerator_rows.read_of(connection, [host], list(found))}
+    ours = {uuid: unit for uuid, unit in found.items() if _is_ours(host, unit, kept.get(uuid), known.get(uuid))}
+    uninstalled = frozenset(connection.execute(_uninstalled, {"wanted": host}).scalars())
+    step = Step()
+    for uuid, unit in ours.items():
+        row = {**hardware_row(host, uuid, unit, at), "driver": unit.driver, "ids": ORIGIN}
+        was = kept.get(uuid)
+        if was is None or not was.present or was.document != row["document"]:
+            step.rows.append(row)
+        old = known.get(uuid)
+        first = Accelerator(uuid=uuid, name=f"{host} {unit.address}", created_at=at, updated_at=at, origin=ORIGIN)
+        _take(step, old, _judged(in_step(old or first, host, unit, None), uninstalled), at)
+    step.gone = [
+        row.uuid
+        for row in kept.values()
+        if row.host == host and row.driver and row.present and row.uuid not in ours and _is_told(row.driver, told)
+    ]
+    for uuid in step.gone:
+        if uuid in known:
+            _take(step, known[uuid], replace(known[uuid], present=False, health=Health.MISSING, state="inactive"), at)
+    return step
+
+
+def _read_kept(connection: Connection, host: str, uuids: Iterable[str]) -> Mapping[str, Row[Any]]:
+    """Return what is kept of hardware that drivers found on *host*, and of whatever has one of *uuids*, anywhere."""
+    columns = [hardware.c[name] for name in ("uuid", "host", "driver", "present", "document")]
+    is_of_host = (hardware.c.host == host) & hardware.c.driver.is_not(None)
+    found: dict[str, Row[Any]] = {}
+    for where in (is_of_host, *(hardware.c.uuid.in_(portion) for portion in portions(list(uuids)))):
+        found.update((row.uuid, row) for row in connection.execute(select(*columns).where(where)))
+    return found
+
+
+def _is_ours(host: str, unit: Unit, kept: Row[Any] | None, known: Accelerator | None) -> bool:
+    """Return whether a uuid is free, or this driver's on this host: nobody speaks for what is another's."""
+    if kept is not None and (kept.host, kept.driver) != (host, unit.driver):
+        return False
+    return known is None or (known.origin == ORIGIN and known.host == host and known.driver == unit.driver)
+
+
+def _is_told(driver: str, told: Told) -> bool:
+    """Return whether *driver* has told what it has, or is there no more."""
+    return driver in told.devices or driver not in told.drivers
+
+
+def _judged(one: Accelerator, uninstalled: frozenset[str]) -> Accelerator:
+    """Return *one* in the state that was verified."""
+    is_well = one.health is Health.HEALTHY and not one.setup_required and not one.reboot_required
+    is_verified = one.desired_state == "ready" and is_well and one.driver not in uninstalled
+    state: State = "ready" if is_verified else "maintenance" if one.desired_state == "maintenance" else "inactive"
+    return replace(one, state=state)
+
+
+def _take(step: Step, old: Accelerator | None, one: Accelerator, at: datetime) -> None:
+    """Take into *step* that *one* is in the place of *old*, and what there is to tell of it."""
+    if one == old:
+        return
+    (step.new if old is None else step.changed).append(one)
+    kind, words = f"Accelerator{one.state.title()}", f"{one.address} is {one.state}"
+    if old is None:
+        kind, words = "AcceleratorDiscovered", f"{one.address} was found"
+    elif old.present and not one.present:
+        kind, words = "AcceleratorMissing", f"{one.address} is not there any more"
+    elif old.state == one.state:
+        return
+    data = {
+        "accelerator": one.uuid,
+        "device_type": one.device_type,
+        "driver": one.driver,
+        "after": {"state": one.state},
+    }
+    if old is not None:
+        data["before"] = {"state": old.state}
+    step.events.append(Event(at, kind, one.host or "", words, data))

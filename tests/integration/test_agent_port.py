@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The conductor calls agents at their own port: only where the inventory says, and whatever is answered there."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from cyborg_reconciler.adapters.agent_port import ANSWER_BYTES, HttpAgentPort, Terms
+from cyborg_reconciler.adapters.ansible.inventory import parse_inventory
+from cyborg_reconciler.agent_stores import Wish
+from cyborg_reconciler.bootstrap import open_agents, open_stores
+from cyborg_reconciler.conductor.callers import Caller, Role
+from cyborg_reconciler.core.state import Host
+from cyborg_reconciler.errors import (
+    AgentUnreachableError,
+    ConflictError,
+    InventoryUnreadableError,
+    NotFoundError,
+    SettingsInvalidError,
+)
+from cyborg_reconciler.settings import PREFIX, Settings
+from cyborg_reconciler.simulation import nic_1, write_tree
+from tests.integration.agent_support import CREDENTIAL, ITEM, OBEDIENT, AgentProcess, FakeDriver
+from tests.integration.api_support import problem, serving, until
+from tests.integration.certificates import Authority
+from tests.integration.fake_conductor import FakeConductor
+from tests.integration.http_driver import HttpDriver
+
+pytestmark = pytest.mark.xdist_group("agent_port")
+
+HOST = "nic-1"
+DISCOVERY, HARDWARE = ("POST", "/discovery"), ("GET", "/hardware")
+WISH = Wish("dummy", "dummy:0", ITEM["uuid"])
+
+
+@pytest.fixture(scope="module")
+def credential(tmp_path_factory):
+    path = tmp_path_factory.mktemp("credential") / "credential"
+    path.write_text(f"{CREDENTIAL}\n")
+    path.chmod(0o600)
+    return path
+
+
+@pytest.fixture(scope="module")
+def port(credential):
+    return HttpAgentPort(Terms(credential))
+
+
+# ------------------------------------------------------------------------------------------- whatever is answered there
+def test_who_answers_as_an_agent_does_is_asked_once_with_the_credential(port):
+    with FakeDriver(OBEDIENT) as agent:
+        url = f"http://{agent.endpoint}"
+        port.discover(url, None, [WISH])
+        assert port.hardware(url)["hardware"][0]["uuid"] == ITEM["uuid"]
+        assert agent.asked == [(*DISCOVERY, f"Bearer {CREDENTIAL}"), (*HARDWARE, f"Bearer {CREDENTIAL}")]
+
+
+def test_a_redirect_is_followed_nowhere(port):
+    with FakeDriver(OBEDIENT) as other:
+        headers = {"Location": f"http://{other.endpoint}/hardware"}
+        for status in (301, 302, 303, 307, 308):
+            with FakeDriver({DISCOVERY: (status, headers, b""), HARDWARE: (status, headers, b"")}) as agent:
+                with pytest.raises(AgentUnreachableError, match=str(status)):
+                    port.discover(f"http://{agent.endpoint}", None, [])
+                with pytest.raises(AgentUnreachableError, match=str(status)):
+                    port.hardware(f"http://{agent.endpoint}")
+        assert other.asked == []
+
+
+LIES = {
+    "no JSON": b"<html>",
+    "no object": b"[]",
+    "something else": b'{"status": "DONE", "hardware": "none"}',
+    "nothing": b"",
+    "no text": b"\xff\xfe",
+    "nested without end": b'{"hardware": ' + b"[" * 100_000,
+    "no uuid": json.dumps({"hardware": [ITEM | {"uuid": "../x"}]}).encode(),
+    "too many": json.dumps({"hardware": [], "unread": ["x"] * 2000}).encode(),
+    "too long": b'{"hardware": [], "more": "' + b"x" * ANSWER_BYTES + b'"}',
+}
+
+
+@pytest.mark.parametrize("lie", LIES.values(), ids=LIES.keys())
+def test_an_answer_that_is_none_is_as_if_nobody_had_answered(port, lie):
+    with FakeDriver({DISCOVERY: (202, {}, lie), HARDWARE: (200, {}, lie)}) as agent:
+        with pytest.raises(AgentUnreachableError):
+            port.discover(f"http://{agent.endpoint}", None, [])
+        with pytest.raises(AgentUnreachableError):
+            port.hardware(f"http://{agent.endpoint}")
+
+
+def test_what_an_agent_refuses_has_its_cause(port):
+    paths = {("POST", "/drivers/a%2Fb/discovery"): (404, {}, b""), DISCOVERY: (409, {}, b"")}
+    with FakeDriver(paths) as agent:
+        with pytest.raises(NotFoundError, match="a/b"):
+            port.discover(f"http://{agent.endpoint}", "a/b", [])
+        with pytest.raises(ConflictError, match="at one already"):
+            port.discover(f"http://{agent.endpoint}", None, [])
+        url = f"http://{agent.endpoint}"
+    with pytest.raises(AgentUnreachableError):
+        port.hardware(url)  # it has gone
+
+
+def test_a_credential_that_others_may_read_is_shown_to_nobody(tmp_path):
+    file = tmp_path / "credential"
+    file.write_text("secret")
+    file.chmod(0o644)
+    with FakeDriver(OBEDIENT) as agent:
+        with pytest.raises(AgentUnreachableError, match="others may read it"):
+            HttpAgentPort(Terms(file)).hardware(f"http://{agent.endpoint}")
+        assert agent.asked == []
+
+
+def test_with_certificates_each_side_knows_the_other(tmp_path, credential):
+    ours, strangers = Authority(tmp_path, "ours"), Authority(tmp_path, "strangers")
+    own, key, _ = ours.issue("agent")
+    write_tree(nic_1(), tmp_path / "host")
+    files = {"tls_cert_file": own, "tls_key_file": key, "tls_client_ca_file": ours.file, "dummy_devices": 1}
+    with FakeConductor(host=HOST, interval_s=3600) as conductor:
+        agent = AgentProcess.make(tmp_path / "agent", conductor, tmp_path / "host", **files)
+        with agent:
+            conductor.wait_for(conductor.check_ins)
+            url = f"https://127.0.0.1:{agent.port}"
+            cert, cert_key, _ = ours.issue("conductor")
+            found = HttpAgentPort(Terms(credential, ours.file, cert, cert_key)).hardware(url, "dummy")
+            assert [one["acc_specs"]["acc_type"] for one in found["hardware"]] == ["VIRTUAL"]
+            for terms in (
+                Terms(credential, ours.file),
+                Terms(credential, strangers.file, cert, cert_key),
+                Terms(credential, ours.file, *strangers.issue("stranger")[:2]),
+            ):
+                with pytest.raises(AgentUnreachableError):
+                    HttpAgentPort(terms).hardware(url)
+
+
+# --------------------------------------------------------------------------------------------- where the inventory says
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        ("", ""),
+        ("compute-7:1338", "https://compute-7:1338"),
+        ("https://compute-7", "https://compute-7:1337"),
+        ("http://127.0.0.1:4711", "http://127.0.0.1:4711"),
+        ("http://compute-7:1337", None),
+        ("https://user@compute-7", None),
+        ("https://compute-7/elsewhere", None),
+        ("ftp://compute-7", None),
+        ("{{ ansible_host }}:1337", None),
+        ("compute-7:port", None),
+        (4711, None),
+    ],
+)
+def test_an_endpoint_is_a_name_and_a_port_and_the_credential_does_not_travel_in_the_clear(given, url):
+    inventory = {
+        "_meta": {"hostvars": {HOST: {"cyborg_agent_endpoint": given}}},
+        "all": {"children": ["ungrouped"]},
+        "ungrouped": {"hosts": [HOST]},
+    }
+    if url is None:
+        with pytest.raises(InventoryUnreadableError, match="cyborg_agent_endpoint"):
+            parse_inventory(json.dumps(inventory).encode())
+    else:
+        (host,) = parse_inventory(json.dumps(inventory).encode())
+        assert host.agent_endpoint == url
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory, credential):
+    """A server whose agent checks in once an hour: what happens sooner, the conductor has asked for."""
+    folder = tmp_path_factory.mktemp("agent_port")
+    write_tree(nic_1(), folder / "host")
+    state = folder / "state"
+    settings = {"heartbeat_interval_s": 3600, "agent_credential_file": credential}
+    with serving(state, "--auth", "none", **settings) as server, open_agents(Settings(state)) as operators:
+        enrolment = operators.enrol(Caller("operator", Role.ADMIN), HOST, timedelta(hours=1))
+        agent = AgentProcess.make(folder / "agent", server, folder / "host", dummy_devices=1)
+        agent.secret("enrolment", enrolment)
+        with agent:
+            server.agent, server.state, server.operators = agent, state, operators
+            until(lambda: server("GET", f"/v1/accelerators?host={HOST}&driver=dummy").json()["accelerator"])
+            yield server
+
+
+def put_endpoint(site, host, endpoint):
+    """What the worker does with what the inventory says."""
+    with open_stores(Settings(site.state)) as stores:
+        stores.journal.record_inventory([Host(host, agent_endpoint=endpoint)])
+
+
+def waiting(site, host):
+    return site.operators.store.commands(host)
+
+
+def test_a_host_without_an_endpoint_is_not_called_whatever_its_hello_said(site):
+    assert site("POST", f"/v1/hosts/{HOST}/discovery").json() == {"status": "IN-PROGRESS"}
+    assert [one.command for one in waiting(site, HOST)] == ["discover"]  # it would have been asked at its hello's
+    site.operators.store.done(HOST, [one.id for one in waiting(site, HOST)])
+
+
+def test_the_agent_is_asked_at_its_own_port_and_has_its_driver_set_up_what_is_wanted(site):
+    put_endpoint(site, HOST, f"http://127.0.0.1:{site.agent.port}")
+    (one,) = site("GET", f"/v1/accelerators?host={HOST}&driver=dummy").json()["accelerator"]
+    step = {"op": "replace", "path": "/state", "value": "ready"}
+    path = f"/v1/accelerators/{one['uuid']}"
+    assert site("PATCH", path, [step], content_type="application/json-patch+json").status == 200
+    until(lambda: site("POST", f"/v1/hosts/{HOST}/discovery").status == 202)
+    until(lambda: site("GET", path).json()["state"] == "ready")
+    assert waiting(site, HOST) == []
+    assert problem(site("POST", f"/v1/hosts/{HOST}/drivers/nobody/discovery"), 404)
+
+    environ = {**os.environ, f"{PREFIX}AGENT_CREDENTIAL_FILE": str(site.agent.folder / "credential")}
+    program = Path(sys.executable).parent / "cyborg-reconciler"
+    words = [program, "agents", "hardware", HOST, "--driver", "dummy", "--state", site.state, "--output", "json"]
+    done = subprocess.run(words, env=environ, capture_output=True, text=True, check=True)
+    assert [each["uuid"] for each in json.loads(done.stdout)["hardware"]] == [one["uuid"]]
+
+
+def test_an_agent_that_is_looking_already_is_a_conflict(site):
+    put_endpoint(site, HOST, f"http://127.0.0.1:{site.agent.port}")
+    begun, go_on = threading.Event(), threading.Event()
+
+    class Slow(HttpDriver):
+        def discover(self, body):
+            super().discover(body)
+            begun.set()
+            go_on.wait(60)
+
+    with Slow() as driver:
+        headers = {"Content-Type": "application/json"}
+        site.agent.ask("POST", "/hello", credential=None, body=json.dumps(driver.hello), headers=headers)
+        assert begun.wait(60)
+        try:
+            told = problem(site("POST", f"/v1/hosts/{HOST}/discovery"), 409)
+            assert "at one already" in told.detail
+        finally:
+            go_on.set()
+
+
+def test_where_nobody_answers_it_is_told_when_it_checks_in(site):
+    with FakeDriver({DISCOVERY: (401, {}, b"")}) as stranger:
+        put_endpoint(site, HOST, f"http://{stranger.endpoint}")
+        assert site("POST", f"/v1/hosts/{HOST}/discovery").json() == {"status": "IN-PROGRESS"}
+        assert [one.command for one in waiting(site, HOST)] == ["discover"]
+        assert len(stranger.asked) == 1
+
+
+def test_a_credential_that_is_none_ends_the_server_at_once(tmp_path):
+    from cyborg_reconciler.bootstrap import agent_port  # noqa: PLC0415 - beside what it is about
+
+    with pytest.raises(SettingsInvalidError, match="credential"):
+        agent_port(Settings(tmp_path, agent_credential_file=str(tmp_path / "nowhere")))
