@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The commands that are about a server: how they find it, what they show, and what they say when it refuses."""
 
+import json
+import os
+import subprocess
+import sys
 import uuid
+from pathlib import Path
 
 import pytest
 
@@ -76,6 +81,32 @@ class TestServer:
         assert answer.code == 1
         assert "the server http://127.0.0.1:9: " in answer.last_error
         assert "object at 0x" not in answer.last_error
+
+    @pytest.mark.parametrize("way", ["option", "environment", "cloud", "named cloud", "only cloud"])
+    def test_a_command_finds_it_by_each_way_before_those_that_come_after(self, server, tmp_path, way):
+        """What comes before is not given; what comes after leads nowhere."""
+        nowhere, words, prefix = "http://127.0.0.1:9", [], "CYBORG_RECONCILER_"
+        both = f"clouds: {{here: {{server: '{server.url}'}}, there: {{server: '{nowhere}'}}}}"
+        clouds = both if "named" in way or way == "cloud" else f"clouds: {{here: {{server: '{server.url}'}}}}"
+        environ = {name: text for name, text in os.environ.items() if not name.startswith(prefix)}
+        environ["XDG_CONFIG_HOME"] = str(tmp_path)
+        match way:
+            case "option":
+                words, clouds = ["--server", server.url], clouds.replace(server.url, nowhere)
+                environ[f"{prefix}SERVER"] = nowhere
+            case "environment":
+                environ[f"{prefix}SERVER"], clouds = server.url, clouds.replace(server.url, nowhere)
+            case "cloud":
+                words, environ[f"{prefix}SERVER"] = ["--cloud", "here"], nowhere
+            case "named cloud":
+                environ[f"{prefix}CLOUD"] = "here"
+        (tmp_path / "cyborg-reconciler").mkdir()
+        (tmp_path / "cyborg-reconciler/clouds.yaml").write_text(clouds)
+        program = Path(sys.executable).parent / "cyborg-reconciler"
+        command = [program, "accelerator", "list", *words, "--output", "json"]
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert isinstance(json.loads(done.stdout), list)
 
     def test_it_is_the_one_that_is_given_then_the_environments_then_the_files(self, tmp_path):
         folder = tmp_path / "cyborg-reconciler"

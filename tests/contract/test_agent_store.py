@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What both databases keep of agents: commands until they are done, where agents are called, what drivers found."""
+
+import uuid
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from cyborg_reconciler.adapters.database import open_journal
+from cyborg_reconciler.agent_stores import Agent, CheckIn, Enrolment, Inventory, Told
+from cyborg_reconciler.core.accelerators import Unit
+from cyborg_reconciler.core.state import Health, Host
+from cyborg_reconciler.ports import Event
+from cyborg_reconciler.work_stores import HostDriver
+
+NOW = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
+HOST = "compute-7"
+
+
+@pytest.fixture
+def journal(tmp_path, database):
+    with open_journal(tmp_path / "state", database=database) as journal:
+        store, event = journal.agents(), Event(NOW, "AgentEnrolled", HOST)
+        store.mint("hash", Enrolment(HOST, NOW + timedelta(hours=1)), event)
+        assert store.enrol(Agent(host=HOST, uuid=""), "hash", Inventory(HOST), event)
+        yield journal
+
+
+@pytest.fixture
+def store(journal):
+    return journal.agents()
+
+
+def unit(address="dummy:0", **more):
+    return Unit(address=address, identity=(), is_accelerator=True, driver="dummy", **{"setup_required": True, **more})
+
+
+def told(found, *drivers):
+    return Told(frozenset(drivers or ("dummy",)), {"dummy": found})
+
+
+def keep(store, said, sequence):
+    terms = {"boot_id": "b", "fingerprint": "", "agent_version": "1", "received_at": NOW}
+    assert store.keep([CheckIn(host=HOST, epoch=1, sequence=sequence, hardware=said, **terms)]) == [True]
+
+
+def test_a_command_is_there_until_it_is_done_and_its_number_is_never_given_again(store):
+    store.command([HOST], "discover", None, NOW)
+    store.command([HOST], "discover", None, NOW)
+    (first,) = store.commands(HOST)
+    assert store.commands(HOST) == [first]
+    store.done("compute-8", [first.id])
+    assert store.commands(HOST) == [first]
+    store.done(HOST, [first.id, 2**62])
+    assert store.commands(HOST) == []
+    store.command([HOST], "send_facts", None, NOW)
+    assert store.commands(HOST)[0].id > first.id
+
+
+def test_a_new_token_is_no_command_any_more_once_it_is_in_use(store):
+    store.command([HOST], "rotate_token", None, NOW)
+    store.command([HOST], "discover", "dummy", NOW)
+    store.set_token(HOST, "old", "new", Event(NOW, "AgentTokenTold", HOST))
+    assert [one.command for one in store.commands(HOST)] == ["rotate_token", "discover"]
+    store.set_token(HOST, "new", "", Event(NOW, "AgentTokenRotated", HOST))
+    assert [one.command for one in store.commands(HOST)] == ["discover"]
+
+
+def test_an_agent_is_called_where_the_inventory_last_said(journal, store):
+    assert store.endpoint(HOST) == ""
+    for endpoint in ("https://compute-7:1337", "https://compute-7:1338", ""):
+        journal.record_inventory([Host(HOST, agent_endpoint=endpoint)])
+        assert store.endpoint(HOST) == endpoint
+
+
+def test_what_a_driver_found_is_kept_judged_by_what_is_desired_and_missing_when_it_is_gone(journal, store):
+    one, accelerators = str(uuid.uuid4()), journal.accelerators()
+    assert store.is_news(HOST, told({one: unit()}), NOW)
+    keep(store, told({one: unit()}), 1)
+    assert not store.is_news(HOST, told({one: unit()}), NOW)
+    assert not store.is_news(HOST, Told(frozenset({"dummy"})), NOW)  # it was not heard
+    assert store.ready(HOST) == []
+
+    kept = accelerators.accelerator(one)
+    assert (kept.origin, kept.state, kept.driver, kept.name) == ("driver", "inactive", "dummy", f"{HOST} dummy:0")
+    wanted = accelerators.update(
+        replace(kept, desired_state="ready"), kept.version, Event(NOW, "AcceleratorPatched", HOST)
+    )
+    assert [(wish.driver, wish.address, wish.uuid) for wish in store.ready(HOST)] == [("dummy", "dummy:0", one)]
+    keep(store, told({one: unit(setup_required=False)}), 2)
+    assert accelerators.accelerator(one).state == "ready"
+    assert accelerators.accelerator(one).version == wanted.version + 1
+
+    absent = HostDriver(host=HOST, driver="dummy", state="absent", declared_by="operator", declared_at=NOW)
+    journal.work().declare(absent, Event(NOW, "DriverUninstallAsked", HOST))
+    assert store.ready(HOST) == []
+    assert store.is_news(HOST, told({one: unit(setup_required=False)}), NOW)
+    keep(store, told({}), 3)
+    gone = accelerators.accelerator(one)
+    assert (gone.present, gone.health, gone.state) == (False, Health.MISSING, "inactive")
+    keep(store, told({one: unit()}), 4)
+    assert accelerators.accelerator(one).present
+    assert store.is_news(HOST, Told(), NOW)  # there is no such driver any more
