@@ -25,6 +25,7 @@ from cyborg_reconciler.agent.conductor import (
     Receipt,
 )
 from cyborg_reconciler.agent.drivers.registry import Registry
+from cyborg_reconciler.agent.http import encode
 from cyborg_reconciler.agent.observer import ALL, Observation, Observer
 from cyborg_reconciler.agent.readers import shown
 from cyborg_reconciler.agent.schedule import Backoff, epoch_after_refusal, jittered
@@ -32,6 +33,7 @@ from cyborg_reconciler.agent.settings import is_secret, read_secret
 from cyborg_reconciler.agent.spool import Entry, Spool
 from cyborg_reconciler.agent.state import Identity, StateFolder, read_identity, rotated, write_identity
 from cyborg_reconciler.errors import ConductorError, SettingsInvalidError
+from cyborg_reconciler.limits import MAX_BODY_BYTES
 
 LOG: Final = logging.getLogger(__name__)
 Said = TypeVar("Said")
@@ -42,6 +44,8 @@ DONE: Final = "done.json"
 DONE_AT_ONCE: Final = 256
 #: While nothing has been observed yet, and nothing can be said.
 NOTHING_SEEN_S: Final = 3600.0
+#: What is left free in a check-in for the reasons why hardware is not in it.
+REASONS_BYTES: Final = 8 * 1024
 #: What a conductor will take no more for being asked again.
 NEVER_TAKEN: Final = frozenset((400, 413, 415, 422))
 
@@ -130,7 +134,7 @@ class Reporter:
             welcome = self._say(lambda me: self._means.conductor.hello(me.token, self._means.endpoint()))
             self._interval_s, self._is_greeted = welcome.interval_s, True
         if len(self._spool):
-            self._deliver()
+            self._deliver(seen)
         else:
             self._check_in(seen)
 
@@ -147,7 +151,6 @@ class Reporter:
         self._sequence += 1
         means = self._means
         watched = means.registry.watch(seen.devices)
-        hardware = self._hardware(seen)
         return {
             "agent_version": means.version,
             "boot_id": seen.boot_id,
@@ -159,8 +162,6 @@ class Reporter:
             "status": watched.status,
             "usage": watched.usage,
             "unread": [*seen.unread, *means.folder.troubles],
-            # Most hosts have none that the facts do not tell of; that there is none is said once.
-            **({"hardware": hardware} if hardware or self._told is None else {}),
         }
 
     def _hardware(self, seen: Observation) -> list[dict[str, Any]]:
@@ -171,12 +172,12 @@ class Reporter:
         return own + [{"driver": name, "devices": devices} for name, devices in seen.remote.items()]
 
     # -------------------------------------------------------------------------------------------------------- check-ins
-    def _deliver(self) -> None:
+    def _deliver(self, seen: Observation) -> None:
         """Send what is in the spool, the oldest first. Raises: ConductorError."""
         while entry := self._spool.oldest():
             body = entry.body
             try:
-                receipt = self._send(body)
+                receipt = self._send(body, seen)
             except ConductorError as exc:
                 self._give_up(entry, exc)
                 continue
@@ -184,10 +185,13 @@ class Reporter:
             self._accepted = str(body["fingerprint"])
             self._take(receipt)
 
-    def _send(self, body: dict[str, Any]) -> Receipt:
-        said = {**body, "done": self._done[:DONE_AT_ONCE]}
+    def _send(self, body: dict[str, Any], seen: Observation) -> Receipt:
+        """Send *body*, with the hardware that drivers tell of now. Raises: ConductorError."""
+        hardware, said = self._hardware(seen), body | {"done": self._done[:DONE_AT_ONCE]}
+        if hardware or self._told != hardware:  # most hosts have none that facts do not tell of; that is said once
+            said = _fitting(said | {"hardware": hardware})
         receipt = self._say(lambda me: self._means.conductor.check_in(me.token, me.host, said))
-        self._told = body.get("hardware", self._told)
+        self._told = hardware
         return receipt
 
     def _give_up(self, entry: Entry, exc: ConductorError) -> None:
@@ -206,7 +210,7 @@ class Reporter:
         """Send the fingerprint, and the facts where the conductor does not know it. Raises: ConductorError."""
         body = self._body(seen)
         try:
-            receipt = self._send(body)
+            receipt = self._send(body, seen)
         except ConductorError as exc:
             if exc.status != CONFLICT:
                 raise
@@ -215,7 +219,7 @@ class Reporter:
                 raise
             self._accepted = self._spooled = None
             self._keep(seen)
-            self._deliver()
+            self._deliver(seen)
             return
         self._take(receipt)
 
@@ -306,6 +310,25 @@ class Reporter:
         else:
             LOG.warning("command %d (%s) is none that this agent knows", command.id, shown(command.name))
         return True
+
+
+def _fitting(said: dict[str, Any]) -> dict[str, Any]:
+    """Return *said* as the conductor takes it: without what most-saying drivers found, where all is too much.
+
+    The facts come first: of a driver that is left out nothing is said, as of a silent one.
+    """
+    size = len(encode(said))
+    if size <= MAX_BODY_BYTES - REASONS_BYTES or not said.get("hardware"):
+        return said
+    hardware, unread = list(said["hardware"]), list(said["unread"])
+    for one in sorted(hardware, key=lambda one: len(encode(one)), reverse=True):
+        if size <= MAX_BODY_BYTES - REASONS_BYTES:
+            break
+        size -= len(encode(one))
+        hardware.remove(one)
+        unread.append(f"driver {one['driver']}: its hardware is left out: the check-in would be too long")
+    LOG.warning("%s", "; ".join(unread[len(said["unread"]) :]))
+    return said | {"hardware": hardware, "unread": unread}
 
 
 def _read_done(folder: StateFolder) -> list[int]:
