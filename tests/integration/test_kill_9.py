@@ -29,7 +29,7 @@ from tests.postgresql import find_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("kill_9")]
 
-AGENTS, USERS, KILLS = 4, 2, 3
+AGENTS, USERS, KILLS = 4, 2, 2
 #: Acknowledgements between two kills, at least and at most.
 BETWEEN = (20, 80)
 PATIENCE_S = 120.0
