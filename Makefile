@@ -19,11 +19,13 @@ unexport PYTHONDONTWRITEBYTECODE
 COLLECTION := collections/ansible_collections/openstack/cyborg
 TESTS      := unit scenarios properties contract integration packaging
 TEST_PATHS := $(wildcard $(TESTS:%=tests/%) $(COLLECTION)/tests/unit)
-JOBS       ?= 2
+# One more than the cores that it is meant for: whoever waits, for a process or a clock, leaves his to another.
+JOBS       ?= 3
+LAB_JOBS   ?= 2
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint lab bench docs format constraints setup clean
+.PHONY: help demo test fuzz lint lab bench docs format constraints setup clean
 
 help: ## say what there is to make
 	@grep -E '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):.*## /\1|/' \
@@ -35,12 +37,15 @@ demo: $(STAMPS)/run ## run the main job on three simulated hosts: no root, no ne
 test: $(STAMPS)/dev ## run the tests (PYTEST_ARGS='-k sriov' picks some)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(PYTEST_ARGS) $(TEST_PATHS)
 
+fuzz: $(STAMPS)/dev ## send the API thousands of inputs more than the tests do
+	CYBORG_TESTS_DEEP=1 $(BIN)/python -m pytest $(PYTEST_ARGS) tests/integration/test_api_any_input.py
+
 lint: $(STAMPS)/dev ## run every gate: style, types, layers, sizes, the collection's own
 	$(BIN)/python tools/lint.py
 
 lab: $(STAMPS)/dev ## run the lab: virtual hosts with real PCI devices (needs root and QEMU)
 	$(BIN)/python -m tests.lab.image
-	$(BIN)/python -m pytest tests/lab -m lab -n $(JOBS) -v $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/lab -m lab -n $(LAB_JOBS) -v $(PYTEST_ARGS)
 
 bench: $(STAMPS)/dev ## measure, print a table, write JSON
 	$(BIN)/python -m tests.perf
@@ -72,19 +77,22 @@ $(STAMPS):
 	@test -x $(BIN)/pip || { rm -rf $(VENV) && $(PYTHON) -m venv $(VENV); }
 	@mkdir -p $@
 
-# ansible-core looks for collections in the folders of sys.path; an editable install puts none there, this line does.
-LINK_COLLECTION = echo "$(CURDIR)/collections" >"$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/openstack-cyborg.pth"
+# ansible-core looks for collections in the folders of sys.path: an editable install is nothing but such folders. By its
+# own means pip would have each Python that starts, and a run of Ansible starts a dozen, import a finder of packages first.
+EDITABLE = --config-settings editable_mode=compat --editable
+LINK_FOLDERS = printf '%s\n' "$(CURDIR)/api" "$(CURDIR)/collections" \
+  >"$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/openstack-cyborg.pth"
 
 # What it takes to run; `make demo` on a fresh machine stops here.
 $(STAMPS)/run: pyproject.toml constraints.txt | $(STAMPS)
 	@echo "Setting up $(VENV) to run ..."
-	@PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --editable . --constraint constraints.txt
-	@$(LINK_COLLECTION)
+	@PYTHONWARNINGS=ignore $(BIN)/pip install --quiet $(EDITABLE) . --constraint constraints.txt
+	@$(LINK_FOLDERS)
 	@touch $@
 
 # What it takes to develop and test.
 $(STAMPS)/dev: pyproject.toml constraints.txt | $(STAMPS)
 	@echo "Setting up $(VENV) for development ..."
-	@PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --editable '.[agent,dev]' --constraint constraints.txt
-	@$(LINK_COLLECTION)
+	@PYTHONWARNINGS=ignore $(BIN)/pip install --quiet $(EDITABLE) '.[agent,dev]' --constraint constraints.txt
+	@$(LINK_FOLDERS)
 	@touch $@ $(STAMPS)/run

@@ -4,7 +4,9 @@
 No I/O in here; the database's adapter fills the Protocols.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+import hashlib
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol
@@ -45,6 +47,7 @@ class Agent:
         approved: an operator agreed to it, or minted its enrolment for just this host.
         epoch, sequence: of the newest check-in that is kept. fingerprint: of the facts that are kept.
         boot_id: of the host, when the agent last checked in.
+        drivers: `digest_of` the drivers that it told of last.
         silent: it was not heard for too long. awaited: it is to do something, see `AgentStore.commands`.
     """
 
@@ -62,6 +65,7 @@ class Agent:
     agent_version: str = ""
     last_seen_at: datetime | None = None
     silent: bool = False
+    drivers: str = ""
     awaited: bool = False
 
 
@@ -72,6 +76,27 @@ class Command:
     id: int
     command: CommandName
     driver: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AgentDriver:
+    """A driver that an agent has.
+
+    Attributes:
+        type: of the devices that it is for. status: what it said of itself last, as ``READY``.
+        endpoint: where it serves on its host; empty where that is not known. Nobody calls it there.
+    """
+
+    name: str
+    type: str = ""
+    status: str = ""
+    endpoint: str = ""
+
+
+def digest_of(drivers: Iterable[AgentDriver]) -> str:
+    """Return what is another one when an agent has other *drivers*, or they say something else of themselves."""
+    told = sorted((one.name, one.type, one.status, one.endpoint) for one in drivers)
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest() if told else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +126,7 @@ class CheckIn:
 
     Attributes:
         facts, document: what it reports, and the JSON of it; None and empty when nothing changed.
-        health: by address, what its drivers say of devices.
+        health: by address, what its drivers say of devices. drivers: those that it has; none where it does not say.
         hardware: what its drivers found besides; None where nothing is said of it.
     """
 
@@ -115,6 +140,7 @@ class CheckIn:
     facts: Facts | None = None
     document: bytes = b""
     health: Mapping[str, str] = field(default_factory=dict)
+    drivers: Sequence[AgentDriver] = ()
     hardware: Told | None = None
 
 

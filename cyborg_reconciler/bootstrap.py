@@ -2,10 +2,12 @@
 """The only place where adapters meet ports. Called by the CLI and by the loop."""
 
 import logging
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -26,18 +28,21 @@ from cyborg_reconciler.conductor.discovery import Discovery
 from cyborg_reconciler.conductor.implied import WithImplied
 from cyborg_reconciler.conductor.modules import Modules
 from cyborg_reconciler.conductor.offering import Offering
+from cyborg_reconciler.conductor.presence import Identity, SignsOfLife
+from cyborg_reconciler.conductor.rules import Rules
 from cyborg_reconciler.conductor.saving import SaveOut, Saver
 from cyborg_reconciler.conductor.settling import Settling
 from cyborg_reconciler.conductor.usage import Usage
 from cyborg_reconciler.documents.declared import Located
 from cyborg_reconciler.documents.driver import Driver
 from cyborg_reconciler.errors import SettingsInvalidError
+from cyborg_reconciler.fleet_stores import ServiceType
 from cyborg_reconciler.meters import DEVICE_USAGE, Tallies
 from cyborg_reconciler.ports import Declarations, Journal, Source
 from cyborg_reconciler.settings import Settings
 from cyborg_reconciler.stores import AcceleratorStore, CredentialStore, HardwareStore
 from cyborg_reconciler.survey import Ports, Survey
-from cyborg_reconciler.work_stores import HostDriverStore, Leases, Queue
+from cyborg_reconciler.work_stores import HostDriverStore, Leases, Passes, Queue
 
 if TYPE_CHECKING:
     from cyborg_reconciler.adapters.prometheus import PrometheusMeter
@@ -85,13 +90,21 @@ def sources_of(fleet: Fleet) -> tuple[Source, ...]:
 
 def recorded_declarations(stores: "Stores") -> Declarations:
     """Return what is declared, for a process that cannot see the tree: as it was when hosts were last looked at."""
-    recorded = RecordedDeclarations(stores.fleet.declared, sources_of(stores.fleet))
-    return WithImplied(recorded, stores.drivers, stores.accelerators)
+    return WithImplied(_recorded(stores), stores.drivers, stores.accelerators)
+
+
+def rules_of(stores: "Stores") -> Rules:
+    """Return what policies say that somebody wrote, for a process that cannot see the tree."""
+    return Rules(_recorded(stores), stores.fleet.plans)
+
+
+def _recorded(stores: "Stores") -> Declarations:
+    return RecordedDeclarations(stores.fleet.declared, sources_of(stores.fleet))
 
 
 def wanted_modules(stores: "Stores") -> Modules:
     """Return what tells of which modules facts are to speak."""
-    return Modules(RecordedDeclarations(stores.fleet.declared, sources_of(stores.fleet)))
+    return Modules(_recorded(stores))
 
 
 def shipped_drivers() -> Sequence[Located[Driver]]:
@@ -146,6 +159,7 @@ class Site:
 
     ports: Ports
     queue: Queue
+    passes: Passes
     settle: Callable[[Survey], None]
     listen: Callable[[], object] = tuple
 
@@ -177,7 +191,7 @@ def open_site(settings: Settings, target: Target, interval_s: float) -> Iterator
 
         terms = AgentTerms(settings.heartbeat_interval_s)
         agents = Agents(journal.agents(), Saver(journal.agents(), SaveOut()), ports.clock, terms)
-        yield Site(ports, work, settle, agents.listen)
+        yield Site(ports, work, work, settle, agents.listen)
 
 
 @contextmanager
@@ -278,6 +292,18 @@ def open_agents(settings: Settings) -> Iterator[Agents]:
         saver = Saver(stores.agents, SaveOut())
         yield Agents(stores.agents, saver, SystemClock(), AgentTerms(settings.heartbeat_interval_s))
         saver.close()
+
+
+def signs_of_life(settings: Settings, stores: Stores, kind: ServiceType, name: str) -> SignsOfLife:
+    """Return what says that this process is up, as a service of its *kind* on this machine that is called *name*."""
+    clock = SystemClock()
+    return SignsOfLife(
+        store=stores.fleet.services,
+        clock=clock,
+        me=Identity(type=kind, host=socket.gethostname(), name=name, version=version("cyborg-reconciler")),
+        every_s=settings.sign_of_life_s,
+        started_at=clock.now(),
+    )
 
 
 @contextmanager

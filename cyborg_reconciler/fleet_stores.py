@@ -8,10 +8,10 @@ database cannot be used. What is shown is JSON, as the API gives it.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from cyborg_reconciler.core.state import History, Host
-from cyborg_reconciler.documents.plan import ActionsSegment, HostPlan, PlanDocument, Segment
+from cyborg_reconciler.documents.plan import HostPlan, PlanDocument, step_ids
 from cyborg_reconciler.ports import Event
 from cyborg_reconciler.stores import Page
 
@@ -136,7 +136,50 @@ class PlanStore(Protocol):
         """Return the plan that the API was asked for; None when there is none, or a run made it."""
 
     def approve(self, proposal: Proposal, at: datetime, event: Event) -> None:
-        """Note that a person approved what is planned for each host, at once; the document is the new one."""
+        """Note that a person approved what is planned for each host, and have the hosts looked at; all or nothing.
+
+        The proposal's document is the new one.
+        """
+
+
+ServiceType = Literal["api", "conductor", "worker", "agent", "driver"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """A service of the control plane, as it says itself that it is up.
+
+    Attributes:
+        host: the machine that it runs on. name: what else it is known by: where it listens, or its state folder.
+        message: what it is at, for people.
+        due_at: from when on it counts as down, unless it has said again that it is up.
+    """
+
+    type: ServiceType
+    host: str
+    name: str
+    version: str
+    message: str = ""
+    started_at: datetime
+    last_seen_at: datetime
+    due_at: datetime
+
+
+class ServiceStore(Protocol):
+    """The services: those of the control plane, and agents with their drivers; by host, type and name."""
+
+    def report(self, one: Service) -> None:
+        """Keep that a service of the control plane is up."""
+
+    def forget(self, before: datetime) -> None:
+        """Forget the services of the control plane that have been down since *before* then."""
+
+    def page(self, wanted: Wanted, at: datetime, heard_since: datetime) -> Page:
+        """Return a page of services, as they are *at* that time; agents are up that were heard since.
+
+        Raises:
+            RequestInvalidError: the marker is that of no service.
+        """
 
 
 def shown_plan(plan: PlanDocument, made_at: datetime) -> dict[str, Any]:
@@ -161,9 +204,5 @@ def shown_steps(plan: HostPlan) -> dict[str, Any]:
         "generation": plan.generation,
         "digest": plan.digest,
         "fingerprint": plan.fingerprint,
-        "steps": [step for segment in plan.segments for step in _names_of(segment)],
+        "steps": step_ids(plan),
     }
-
-
-def _names_of(segment: Segment) -> Sequence[str]:
-    return [step.id for step in segment.steps] if isinstance(segment, ActionsSegment) else [segment.id]

@@ -2,8 +2,9 @@
 """What is counted of an installation? Every metric, and the port through which those who do the work count it.
 
 Numbers of what was done are counted where it is done (`COUNTED`, through `Meter`). Numbers of what there is are read
-from the database when somebody asks (`TALLIED`): they are then the same whichever server answers. What agents measure
-is kept nowhere, and told as it was heard last (`HEARD`). Pure.
+from the database when somebody asks (`TALLIED`): they are then the same whichever server answers. What the worker has
+done is among those: it has no server of its own, and enters its passes where its work is. What agents measure is kept
+nowhere, and told as it was heard last (`HEARD`). Pure.
 """
 
 from collections.abc import Mapping
@@ -64,6 +65,29 @@ ACCELERATORS: Final = Metric(
 )
 RUNS: Final = Metric("cyborg_reconciler_runs", "gauge", "Runs that are kept, by their status.", ("status",))
 QUEUE_LENGTH: Final = Metric("cyborg_reconciler_queue_length", "gauge", "Hosts that wait to be looked at.")
+QUEUE_AGE: Final = Metric(
+    "cyborg_reconciler_queue_age_seconds",
+    "gauge",
+    "For how long the host that has waited longest has waited to be looked at, of those that are due.",
+)
+PASSES: Final = Metric(
+    "cyborg_reconciler_passes_total",
+    "counter",
+    "Passes of the worker: over all hosts (all), or over those of the queue (queue); ok or failed.",
+    ("kind", "result"),
+)
+PASS_SECONDS: Final = Metric(
+    "cyborg_reconciler_pass_seconds_total", "counter", "How long they took, together.", ("kind", "result")
+)
+LAST_PASS: Final = Metric(
+    "cyborg_reconciler_last_pass_timestamp_seconds", "gauge", "When the last one ended.", ("kind", "result")
+)
+LEASE_HELD: Final = Metric(
+    "cyborg_reconciler_lease_held",
+    "gauge",
+    "Whether somebody holds the lease for what one process alone may do, and it has not run out: 1 or 0.",
+    ("name",),
+)
 DATABASE_UP: Final = Metric(
     "cyborg_reconciler_database_up", "gauge", "Whether the database answered when it was asked for the numbers: 1 or 0."
 )
@@ -76,7 +100,10 @@ DEVICE_USAGE: Final = Metric(
 )
 
 COUNTED: Final = (REQUEST_SECONDS, REQUESTS_IN_FLIGHT, CHECK_INS, WRITTEN_TOGETHER)
-TALLIED: Final = (HOSTS, AGENTS_SILENT, ACCELERATORS, RUNS, QUEUE_LENGTH, DATABASE_UP)
+TALLIED: Final = (
+    *(HOSTS, AGENTS_SILENT, ACCELERATORS, RUNS, QUEUE_LENGTH, QUEUE_AGE, PASSES, PASS_SECONDS, LAST_PASS, LEASE_HELD),
+    DATABASE_UP,
+)
 HEARD: Final = (DEVICE_USAGE,)
 
 #: How many there are of each combination of a metric's labels, in their order.

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from cyborg_reconciler.core.conditions import Condition
+from cyborg_reconciler.core.modules_wanted import ModulesWanted
 from cyborg_reconciler.core.state import Health, History, Host, Phase, Sync
 from cyborg_reconciler.documents.declared import Declared
 from cyborg_reconciler.documents.facts import Facts
@@ -101,11 +102,11 @@ class Observer(Protocol):
     """Where facts come from."""
 
     def observe(
-        self, hosts: Sequence[Host], modules: Sequence[str], on_progress: OnProgress
+        self, hosts: Sequence[Host], modules: ModulesWanted, on_progress: OnProgress
     ) -> Mapping[str, Observation | Unobserved]:
         """Return an entry for every one of *hosts*. Never raises for a host: `Unobserved` carries the reason.
 
-        *modules*: kernel modules that the facts are to speak of, beside those of the devices.
+        *modules*: what the facts are to speak of beside the modules of the devices.
 
         Raises:
             ExecutionError: no host could be asked at all.
@@ -189,6 +190,7 @@ class RunRecord:
             asked for: ``pending`` until it came out, or ``cancelled``; ``applied`` when what it is for is so.
         hosts: the status of each host's outcome; that of the run where there is no outcome.
         message: why a run that was asked for waits, or did not come out well.
+        request_id: in which request it was asked for; empty where nobody asked for it.
     """
 
     uuid: str
@@ -198,6 +200,15 @@ class RunRecord:
     ended_at: datetime | None
     hosts: Mapping[str, str]
     message: str = ""
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BegunRun:
+    """A run that has begun on a host, and the request that it was asked for in, if it was."""
+
+    uuid: str
+    request_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +263,7 @@ class Journal(Protocol):
         """
 
     def record_declarations(self, declared: Declared, at: datetime) -> None:
-        """Keep what was declared, once per digest, and that it is what is declared now."""
+        """Keep that this is what is declared now, and of the tree, for each state that it was in, what had changed."""
 
     def record_inventory(self, hosts: Sequence[Host]) -> None:
         """Keep the groups and labels of *hosts*. One that leaves the inventory is known by its last ones."""
@@ -266,10 +277,11 @@ class Journal(Protocol):
     def hosts(self, names: Sequence[str] | None = None) -> Sequence[HostRecord]:
         """Return every host ever seen, by name; of those called *names*, where some are given."""
 
-    def open_run(self, plan: PlanDocument, at: datetime) -> str:
-        """Keep *plan*, begin a run of it, and return the run's uuid; an approval of it is used up.
+    def open_run(self, plan: PlanDocument, at: datetime) -> Mapping[str, BegunRun]:
+        """Keep *plan*, begin a run of it, and return that by host; an approval of it is used up.
 
-        The audit trail tells of it, as it does of each outcome and of the end.
+        A host for which a run was asked for, of a driver that the plan sets up there, has that run, and no other host
+        has it. The audit trail tells of each run, as it does of each outcome and of the end.
         """
 
     def record_reboot(self, host: str, boot_id: str, at: datetime) -> None:
@@ -285,7 +297,10 @@ class Journal(Protocol):
         """
 
     def close_run(self, run: str, status: str, at: datetime) -> None:
-        """End a run with *status*, and with it the outcomes that are still ``running``."""
+        """End a run with *status*, and with it the outcomes that are still ``running``.
+
+        One that was asked for is ``pending`` again: whether what it is for is so shows when its host is looked at.
+        """
 
     def cancel_requested(self, run: str) -> bool:
         """Return whether somebody wants *run* to be the last of its pass."""
@@ -312,9 +327,9 @@ class Journal(Protocol):
         """Return the newest events, newest first; of one host when *host* is given."""
 
 
-def run_started(run: str, plan: PlanDocument, at: datetime) -> Event:
-    """Return what the journal tells of a run that begins."""
-    return Event(at, "RunStarted", message=f"plan {plan.uuid}", data={"hosts": len(plan.hosts)}, run=run)
+def run_started(run: str, plan: PlanDocument, hosts: int, at: datetime) -> Event:
+    """Return what the journal tells of a run that begins, on so many *hosts*."""
+    return Event(at, "RunStarted", message=f"plan {plan.uuid}", data={"hosts": hosts}, run=run)
 
 
 def run_ended(run: str, status: str, at: datetime) -> Event:

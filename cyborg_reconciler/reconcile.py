@@ -16,7 +16,7 @@ from cyborg_reconciler.documents.declared import Declared
 from cyborg_reconciler.documents.plan import Outcome, PlanDocument, RebootSegment
 from cyborg_reconciler.errors import ExecutionError, JournalError
 from cyborg_reconciler.phases import WavePhases, put_right
-from cyborg_reconciler.ports import Event, OnProgress
+from cyborg_reconciler.ports import BegunRun, Event, OnProgress, Progress
 from cyborg_reconciler.saved_plans import plan_document
 from cyborg_reconciler.survey import (
     HostView,
@@ -29,6 +29,7 @@ from cyborg_reconciler.survey import (
     shown_changes,
     survey,
 )
+from cyborg_reconciler.tracing import of_request
 
 #: How often one call of `converge` changes a host: what a reboot or a driver makes possible is done in the next pass.
 MAX_PASSES = 4
@@ -57,7 +58,7 @@ class _Rollout:
         plans: host and digest of each plan that was carried out.
         passes: how often each host was changed.
         pools: those in which something went wrong; nothing more is begun there.
-        run: the last one; nothing more is begun when somebody wants it to be the last.
+        runs: the last ones, by host; nothing more is begun when somebody wants one of them to be the last.
     """
 
     ports: Ports
@@ -67,7 +68,7 @@ class _Rollout:
     plans: set[tuple[str, str]] = field(default_factory=set)
     passes: Counter[str] = field(default_factory=Counter)
     pools: set[str] = field(default_factory=set)
-    run: str = ""
+    runs: Mapping[str, BegunRun] = field(default_factory=dict)
 
     def advance(self, seen: Survey) -> tuple[Survey, bool]:
         """Change what may be changed, in waves, and return where the hosts stand then, and whether anything was begun.
@@ -77,12 +78,15 @@ class _Rollout:
         begun = False
         pools = {name: view.pool for name, view in seen.hosts.items() if self._allows(view)}
         for wave in waves(pools, pools, seen.pool_sizes):
-            if self.options.stop() or (self.run and self.ports.journal.cancel_requested(self.run)):
+            if self.options.stop() or any(map(self.ports.journal.cancel_requested, self._uuids())):
                 break
             seen = self._fresh(seen, wave)
             if views := [v for v in map(seen.hosts.__getitem__, wave) if self._allows(v) and self._is_new(v)]:
                 seen, begun = self._change(views, seen), True
         return seen, begun
+
+    def _uuids(self) -> set[str]:
+        return {run.uuid for run in self.runs.values()}
 
     def _allows(self, view: HostView) -> bool:
         """Return whether the host has something to do that may be begun."""
@@ -119,10 +123,11 @@ class _Rollout:
         phases = WavePhases(journal, names)
         ours: list[str] = []
         try:
-            self.run, outcomes = self._apply(views, seen.declared, phases, ours)
+            outcomes = self._apply(views, seen.declared, phases, ours)
             phases.enter(Phase.VALIDATING)
             seen = self._look(seen, names, Phase.VALIDATING)
-            judged = self._judge({name: replace(seen.hosts[name], run=self.run) for name in names}, outcomes)
+            again = {name: replace(seen.hosts[name], run=self.runs[name].uuid) for name in names}
+            judged = self._judge(again, outcomes)
             phases.enter(Phase.UNCORDONING)
         finally:
             with ExitStack() as stack:  # one that cannot be uncordoned keeps no other from it
@@ -140,34 +145,36 @@ class _Rollout:
 
     def _apply(
         self, views: Sequence[HostView], declared: Declared, phases: WavePhases, ours: list[str]
-    ) -> tuple[str, Mapping[str, Outcome]]:
-        """Carry out the plans of a wave in a run of its own, which is closed whatever happens meanwhile.
+    ) -> Mapping[str, Outcome]:
+        """Carry out the plans of a wave in runs of its own, which are closed whatever happens meanwhile.
 
         The names of the hosts that were cordoned are added to *ours*, one by one: some, when one cannot be.
         """
         ports, names = self.ports, [view.host.name for view in views]
         document = plan_document(views, declared, ports, self.options)
         now = ports.clock.now()
-        run = ports.journal.open_run(document, now)
+        self.runs = ports.journal.open_run(document, now)
         try:
             begun = [replace(view, phase=Phase.CORDONING, failed_in=None) for view in views]
             ports.journal.record_hosts([host_record(view, now) for view in begun])
             ours.extend(name for name in names if ports.cordon.cordon(name))
             phases.enter(Phase.APPLYING)
-            outcomes = self._carry_out(run, document, phases)
+            outcomes = self._carry_out(document, phases)
         except BaseException as exc:
             nobody_asked = isinstance(exc, ExecutionError)
             with suppress(JournalError):  # what went wrong first is told; `resume` closes the run at the next start
                 if nobody_asked:
                     ports.journal.record_verdicts(dict.fromkeys(names, False))
                 put_right(ports.journal, ports.clock.now())
-                ports.journal.close_run(run, "failed" if nobody_asked else "interrupted", ports.clock.now())
+                for run in self._uuids():
+                    ports.journal.close_run(run, "failed" if nobody_asked else "interrupted", ports.clock.now())
             raise
-        status = "applied" if all(outcome.status == "applied" for outcome in outcomes.values()) else "failed"
-        ports.journal.close_run(run, status, ports.clock.now())
-        return run, outcomes
+        for run in sorted(self._uuids()):
+            theirs = [outcomes[name].status for name in names if self.runs[name].uuid == run]
+            ports.journal.close_run(run, "applied" if set(theirs) == {"applied"} else "failed", ports.clock.now())
+        return outcomes
 
-    def _carry_out(self, run: str, document: PlanDocument, phases: WavePhases) -> Mapping[str, Outcome]:
+    def _carry_out(self, document: PlanDocument, phases: WavePhases) -> Mapping[str, Outcome]:
         """Have the executor do what *document* says, and note what it begins and what comes out."""
         journal, clock = self.ports.journal, self.ports.clock
         for name, plan in document.hosts.items():
@@ -175,14 +182,21 @@ class _Rollout:
                 if isinstance(segment, RebootSegment):
                     journal.record_reboot(name, segment.boot_id, clock.now())
         for name, plan in document.hosts.items():
+            run = self.runs[name].uuid
             journal.record_event(Event(clock.now(), "ApplyStarted", name, f"run {run}", run=run))
             self.plans.add((name, plan.digest))
             self.passes[name] += 1
-        outcomes = self.ports.executor.apply(document, phases.following(self.on_progress))
+        outcomes = self.ports.executor.apply(document, phases.following(self._tell))
         for name in document.hosts:
-            journal.record_outcome(run, name, outcomes[name], clock.now())
+            journal.record_outcome(self.runs[name].uuid, name, outcomes[name], clock.now())
         phases.fail([n for n in document.hosts if outcomes[n].status != "applied" and not _was_stale(outcomes[n])])
         return {name: outcomes[name] for name in document.hosts}
+
+    def _tell(self, progress: Progress) -> None:
+        """Tell what happens on a host, for the request that asked for it."""
+        run = self.runs.get(progress.host)
+        with of_request(run.request_id if run is not None else ""):
+            self.on_progress(progress)
 
     def _judge(self, views: Mapping[str, HostView], outcomes: Mapping[str, Outcome]) -> Mapping[str, HostView]:
         """Return *views* with their outcomes, and note which were verified, and in which pools something went wrong.

@@ -26,6 +26,7 @@ TEXTS: Final = {
 
 #: What the settings may be that are one of a few words.
 CHOICES: Final = {
+    "agents": ("here", "elsewhere", "only"),
     "auth": ("token", "none"),
     "log_format": ("text", "json"),
     "metrics_access": ("reader", "anybody"),
@@ -55,6 +56,8 @@ class Settings:
         run_timeout_s: a run of Ansible that takes longer is ended; reboots in it are given their own time on top.
         interval_s: between two looks of the loop at a host.
         facts_max_age_s: facts older than this never authorise a change.
+        agents: where agents look up and check in: `here`, at each server of the API; `elsewhere`, which leaves that to
+            servers that `conductor` starts; `only` is what those are told: they serve nobody else.
         auth: how users of the REST API say who they are: `token`, or `none` on loopback alone.
         log_format: how servers write their logs, to standard error: `text` for people, `json` for programs.
         metrics_access: who may read `/metrics`: a user who is `reader` at least, or `anybody` who reaches the server.
@@ -64,6 +67,8 @@ class Settings:
         save_out_interval_s: between two writes of check-ins in which nothing had changed.
         save_out_batch: check-ins that are written in one transaction, at most.
         enrolment_secret_file: holds the secret by which agents of unknown hosts register; without it, none do.
+        sign_of_life_s: between two times that a server, a conductor or a worker says that it is up; it is down after
+            three that are missing.
         agent_credential_file: holds what the conductor shows to agents at their own port, where the inventory says
             where that is (`cyborg_agent_endpoint`); without it agents are told all in the answers to their check-ins.
         agent_ca: the file (PEM) of the CAs of the agents' certificates; the system's without it.
@@ -93,15 +98,17 @@ class Settings:
     run_timeout_s: int = 3600
     interval_s: int = 300
     facts_max_age_s: int = 900
+    agents: str = "here"
     auth: str = "token"
     log_format: str = "text"
     metrics_access: str = "reader"
     usage_devices: int = 10_000
-    threads: int = 4
+    threads: int = 8
     heartbeat_interval_s: int = 60
     save_out_interval_s: int = 5
     save_out_batch: int = 500
     enrolment_secret_file: str = ""
+    sign_of_life_s: int = 10
     agent_credential_file: str = ""
     agent_ca: str = ""
     agent_cert: str = ""

@@ -188,7 +188,7 @@ class ObservedAccelerators(Protocol):
     def found_on(self, hosts: Collection[str]) -> Sequence[Accelerator]:
         """Return the accelerators that are there on *hosts*, at an address."""
 
-    def record(self, seen: Sequence[tuple[Accelerator, Event | None]]) -> None:
+    def record(self, seen: Sequence[tuple[Accelerator, Sequence[Event]]]) -> None:
         """Keep what was observed of accelerators, and what is to be told of each, in one transaction.
 
         No host is looked at for that. What has another version than was *seen* by now stays as it is.

@@ -12,13 +12,13 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from cyborg_reconciler.core.conditions import Condition, Standing, conditions_of
-from cyborg_reconciler.core.features import driver as drivers
+from cyborg_reconciler.core.modules_wanted import modules_of
 from cyborg_reconciler.core.plan import Terms, make_plan
 from cyborg_reconciler.core.resolve import Desired, compile_policies, resolve
 from cyborg_reconciler.core.rollout import DEFAULT_POOL, TwoPoolsError, pool_of
+from cyborg_reconciler.core.rules import HostRules
 from cyborg_reconciler.core.select import selects_host
 from cyborg_reconciler.core.state import (
-    HOST,
     UNDER_WAY,
     Action,
     Disruption,
@@ -33,7 +33,7 @@ from cyborg_reconciler.core.state import (
 )
 from cyborg_reconciler.core.subject import Subject, lay_out
 from cyborg_reconciler.core.verdict import Verdict, judge, unobserved
-from cyborg_reconciler.documents.declared import Declared, is_of_tree
+from cyborg_reconciler.documents.declared import Declared
 from cyborg_reconciler.documents.plan import Outcome
 from cyborg_reconciler.documents.pool import Reboot, RolloutPool
 from cyborg_reconciler.ports import (
@@ -156,12 +156,12 @@ def survey(
         ReconcilerError: the declarations, the inventory or the journal cannot be used; nothing was changed.
     """
     declared = ports.declarations.read()
+    ports.journal.record_declarations(declared, ports.clock.now())  # first: the API judges by what is recorded
     if hosts is None:
         hosts = ports.inventory.hosts()
         ports.journal.record_inventory(hosts)
     observed = ports.observer.observe(hosts, modules_of(declared), on_progress)
     now = ports.clock.now()
-    ports.journal.record_declarations(declared, now)
     ports.journal.record_observations(observed)
     views = compare(Basis(declared, ports.journal, ports.controller.id, options), hosts, observed)
     views = _recorded(views, ports, now, amid)
@@ -270,18 +270,6 @@ def _stuck(host: Host, pool: RolloutPool, wait: Wait) -> HostView:
     return HostView(host, pool, Plan(host.name, 0, "", waits=(wait,)), unobserved(wait))
 
 
-def modules_of(declared: Declared) -> tuple[str, ...]:
-    """Return the kernel modules that the declarations speak of: facts must tell of them even where no device does."""
-    names = {located.document.spec.kernel_module for located in declared.drivers} - {None}
-    for driver in declared.drivers:
-        names.update(driver.document.spec.conflicts)
-    for policy in declared.policies:
-        modules = policy.document.spec.kernel_modules
-        if modules is not None:
-            names.update((*modules.load, *modules.blacklist, *modules.options))
-    return tuple(sorted(name for name in names if name))
-
-
 def reboot_terms(pool: RolloutPool, options: Options) -> Reboot:
     """Return whether and how hosts of *pool* may be rebooted; the caller may allow what the pool does not."""
     return pool.spec.reboot.model_copy(update={"allowed": pool.spec.reboot.allowed or options.allow_reboot})
@@ -385,16 +373,5 @@ def host_record(view: HostView, now: datetime) -> HostRecord:
         observed_at=view.observed_at,
         failed_in=view.failed_in,
         conditions=() if conditions == view.conditions else conditions,
-        drivers=None if view.desired is None else _declared_drivers(view.desired),
+        drivers=HostRules(view.desired, view.subject).drivers() if view.desired and view.subject else None,
     )
-
-
-def _declared_drivers(desired: Desired) -> dict[str, str]:
-    """Return which policies of the tree declare drivers on a host, by the driver's name."""
-    template = desired.templates.get(HOST)
-    origins = template.origins.items() if template else ()
-    return {
-        tail[1]: origin.place
-        for tail, origin in origins
-        if tail[0] == drivers.NAME and tail[2] == "state" and is_of_tree(origin.file)
-    }

@@ -13,6 +13,7 @@ The fakes keep the ports' promises (`tests/contract` runs one suite over the rea
 """
 
 import uuid
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -20,6 +21,7 @@ from typing import Any
 
 import msgspec
 
+from cyborg_reconciler.core.modules_wanted import ModulesWanted
 from cyborg_reconciler.core.state import Health, History, Host, Phase, Sync
 from cyborg_reconciler.documents.declared import Declared
 from cyborg_reconciler.documents.driver import DriverDocSpec
@@ -43,6 +45,7 @@ from cyborg_reconciler.errors import (
 )
 from cyborg_reconciler.meters import Metric, Tally
 from cyborg_reconciler.ports import (
+    BegunRun,
     Clock,
     Controller,
     Event,
@@ -57,7 +60,8 @@ from cyborg_reconciler.ports import (
     run_started,
 )
 from cyborg_reconciler.stores import Accelerator, Credential
-from cyborg_reconciler.work_stores import HostDriver, Lease, QueueItem, RunNews
+from cyborg_reconciler.tracing import REQUEST_ID
+from cyborg_reconciler.work_stores import HostDriver, Lease, Pass, QueueItem, RunNews, carried_out
 
 #: The id of a FakeJournal that was given none.
 FAKE_CONTROLLER_ID = "00000000-0000-4000-8000-000000000001"
@@ -134,7 +138,7 @@ class RecordedObserver:
     def observe(
         self,
         hosts: Sequence[Host],
-        modules: Sequence[str],  # noqa: ARG002 - what was recorded speaks of what it speaks of
+        modules: ModulesWanted,  # noqa: ARG002 - what was recorded speaks of what it speaks of
         on_progress: OnProgress,
     ) -> Mapping[str, Observation | Unobserved]:
         """Return the facts of each host, or why there are none."""
@@ -283,6 +287,7 @@ class _Memory:
     tickets: int = 0
     leases: dict[str, Lease] = field(default_factory=dict)
     host_drivers: dict[tuple[str, str], HostDriver] = field(default_factory=dict)
+    passes: list[Pass] = field(default_factory=list)
 
 
 class FakeJournal:
@@ -377,7 +382,7 @@ class FakeJournal:
         }
 
     def record_declarations(self, declared: Declared, at: datetime) -> None:
-        """Keep what was declared, once per digest, and that it is what is declared now."""
+        """Keep what was declared, and that it is what is declared now."""
         self._work().declared.setdefault(declared.digest, (declared, at))
         self.memory.declared_now = declared.digest
 
@@ -417,15 +422,20 @@ class FakeJournal:
         found = [record for name, record in self._work().records.items() if names is None or name in names]
         return sorted(found, key=lambda record: (record.name.lower(), record.name))
 
-    def open_run(self, plan: PlanDocument, at: datetime) -> str:
-        """Keep *plan*, begin a run of it, and return the run's uuid; an approval of it is used up."""
-        run, memory = str(uuid.uuid4()), self._work()
+    def open_run(self, plan: PlanDocument, at: datetime) -> Mapping[str, BegunRun]:
+        """Keep *plan*, begin a run of it, and return that by host; an approval of it is used up."""
+        new, memory = str(uuid.uuid4()), self._work()
         memory.approvals -= {(host, of_host.generation, of_host.digest) for host, of_host in plan.hosts.items()}
         memory.plans.setdefault(plan.uuid, plan)
-        record = RunRecord(run, plan.uuid, "running", at, None, dict.fromkeys(sorted(plan.hosts), "running"))
-        memory.runs[run] = _Run(record, self._controller.fencing_token)
-        memory.events.append(run_started(run, plan, at))
-        return run
+        asked = carried_out((one for one in memory.host_drivers.values() if one.is_open), plan)
+        by_host = {host: asked.get(host, new) for host in sorted(plan.hosts)}
+        for run, count in Counter(by_host.values()).items():
+            hosts = {host: "running" for host, of in by_host.items() if of == run}
+            request = memory.runs[run].record.request_id if run in memory.runs else ""
+            record = RunRecord(run, plan.uuid, "running", at, None, hosts, request_id=request)
+            memory.runs[run] = _Run(record, self._controller.fencing_token)
+            memory.events.append(run_started(run, plan, count, at))
+        return {host: BegunRun(run, memory.runs[run].record.request_id) for host, run in by_host.items()}
 
     def record_reboot(self, host: str, boot_id: str, at: datetime) -> None:  # noqa: ARG002  the port has it
         """Note that *host* will be rebooted from *boot_id*."""
@@ -456,7 +466,10 @@ class FakeJournal:
         """End a run, and the outcomes that are still running."""
         found = self._run(run)
         hosts = {host: status if known == "running" else known for host, known in found.record.hosts.items()}
-        found.record = replace(found.record, status=status, ended_at=at, hosts=hosts)
+        if any(one.is_open and one.run == run for one in self.memory.host_drivers.values()):
+            found.record = replace(found.record, status="pending", hosts=hosts)
+        else:
+            found.record = replace(found.record, status=status, ended_at=at, hosts=hosts)
         self.memory.events.append(run_ended(run, status, at))
 
     def cancel_requested(self, run: str) -> bool:
@@ -652,6 +665,10 @@ class FakeWork:
         if self._is_ours(lease):
             self._memory().leases[lease.name] = replace(self._memory().leases[lease.name], holder="")
 
+    def passed(self, one: Pass) -> None:
+        """Count a pass."""
+        self._memory().passes.append(one)
+
     def declare(self, one: HostDriver, event: Event) -> HostDriver:
         """Keep *one*, with a pending run, and have its host looked at."""
         memory, key = self._memory(), (one.host, one.driver)
@@ -664,7 +681,8 @@ class FakeWork:
             self._end(known.run, "cancelled", one.declared_at)
         run = str(uuid.uuid4())
         memory.plans.setdefault(NO_PLAN.uuid, NO_PLAN)
-        record = RunRecord(run, NO_PLAN.uuid, "pending", one.declared_at, None, {one.host: "pending"})
+        hosts = {one.host: "pending"}
+        record = RunRecord(run, NO_PLAN.uuid, "pending", one.declared_at, None, hosts, request_id=REQUEST_ID.get())
         memory.runs[run] = _Run(record, 0)
         memory.host_drivers[key] = replace(one, run=run, is_open=True)
         return memory.host_drivers[key]
@@ -687,12 +705,13 @@ class FakeWork:
         memory = self._memory()
         if memory.runs[one.run].record.status != "pending":
             return
+        kept = {} if (one.run, one.host) not in memory.outcomes else {"hosts": memory.runs[one.run].record.hosts}
         if news.status == "pending":
-            self._end(one.run, "pending", at, ended_at=None, message=news.message)
+            self._end(one.run, "pending", at, ended_at=None, message=news.message, **kept)
             return
         memory.host_drivers[one.host, one.driver] = replace(one, is_open=False)
-        more: dict[str, Any] = {"message": news.message}
-        if news.by:
+        more: dict[str, Any] = {"message": news.message, **kept}
+        if news.by not in {"", one.run}:
             by = memory.runs[news.by].record
             more |= {"plan_uuid": by.plan_uuid, "started_at": by.started_at, "hosts": {one.host: by.hosts[one.host]}}
             memory.outcomes[one.run, one.host] = memory.outcomes[news.by, one.host]
@@ -719,12 +738,12 @@ class FakeAccelerators:
         """Return the accelerators that are there on *hosts*, at an address."""
         return [one for one in self.kept.values() if one.host in hosts and one.address is not None and one.present]
 
-    def record(self, seen: Sequence[tuple[Accelerator, Event | None]]) -> None:
+    def record(self, seen: Sequence[tuple[Accelerator, Sequence[Event]]]) -> None:
         """Keep what was observed of accelerators that nobody has changed meanwhile."""
-        for one, event in seen:
+        for one, events in seen:
             if self.kept[one.uuid].version == one.version:
                 self.kept[one.uuid] = replace(one, version=one.version + 1)
-                self.events += [event] if event is not None else []
+                self.events += events
 
     def unsettled(self, hosts: Collection[str]) -> Sequence[Accelerator]:
         """Return the accelerators that are attached to one of *hosts*, which is not done."""

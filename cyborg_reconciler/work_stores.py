@@ -4,12 +4,14 @@
 Asked by the worker and the conductor; the database's adapter fills the Protocols. No I/O in here.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol
 
+from cyborg_reconciler.core.features import driver
 from cyborg_reconciler.documents.driver import DriverDocSpec
+from cyborg_reconciler.documents.plan import PlanDocument, step_ids
 from cyborg_reconciler.ports import Event
 
 
@@ -63,6 +65,27 @@ class Lease:
     expires_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """A pass of the worker that has ended.
+
+    Attributes:
+        kind: over ``all`` hosts, or over those of the ``queue``. seconds: how long it took.
+    """
+
+    kind: Literal["all", "queue"]
+    result: Literal["ok", "failed"]
+    seconds: float
+    ended_at: datetime
+
+
+class Passes(Protocol):
+    """What the worker has done, for the metrics. Every method raises JournalError, as a journal's do."""
+
+    def passed(self, one: Pass) -> None:
+        """Count a pass."""
+
+
 class Leases(Protocol):
     """The leases. Every method raises JournalError, as a journal's do."""
 
@@ -98,13 +121,24 @@ class HostDriver:
     declared_at: datetime
 
 
+def carried_out(asked: Iterable[HostDriver], plan: PlanDocument) -> Mapping[str, str]:
+    """Return the runs that *plan* carries out of those that were *asked* for, by host: of each the first."""
+    found: dict[str, str] = {}
+    for one in sorted(asked, key=lambda one: one.declared_at):
+        on_host = plan.hosts.get(one.host)
+        if on_host is not None and f"{driver.NAME} {one.driver}" in step_ids(on_host):
+            found.setdefault(one.host, one.run)
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class RunNews:
     """What has become of a run that was asked for.
 
     Attributes:
         status: ``pending``: it waits, and *message* says for what; ``applied`` or ``failed``: it came out.
-        by: the run in which it was carried out, whose plan and outcome it gets; empty where nothing was to be done.
+        by: the run in which it was carried out: itself, or another, whose plan and outcome it gets; empty where nothing
+            was to be done.
     """
 
     status: Literal["pending", "applied", "failed"]

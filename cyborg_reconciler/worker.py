@@ -7,10 +7,10 @@ on from what is declared, observed and enqueued then. All I/O goes through ports
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 from cyborg_reconciler.bootstrap import Site
 from cyborg_reconciler.core.state import Host
@@ -19,7 +19,7 @@ from cyborg_reconciler.phases import put_right
 from cyborg_reconciler.ports import OnProgress
 from cyborg_reconciler.reconcile import converge
 from cyborg_reconciler.survey import HostView, Options, Survey, pool_sizes, survey
-from cyborg_reconciler.work_stores import QueueItem
+from cyborg_reconciler.work_stores import Pass, QueueItem
 
 #: How often the queue and the policies are looked at.
 POLL_S: Final = 0.5
@@ -102,13 +102,14 @@ class Loop:
 
     def look_at_all(self) -> Survey | None:
         """Look at all hosts and correct what may be; return where they stand then, or None when nobody can say."""
-        self._stamp = self._read_stamp()
+        self._stamp, began_at_s = self._read_stamp(), self.now_s()
         try:
             self._mend()
             after = self._correct(self._survey_all())
         except AlreadyRunningError:
             raise
         except ReconcilerError as exc:
+            self._count("all", "failed", began_at_s)
             # Also STALL: a person mends policies or inventory while the loop goes on, and nothing was changed.
             self._is_broken = True
             self._pass_at_s = self.now_s() + self._delay_s(self._failed_passes, exc)
@@ -116,6 +117,7 @@ class Loop:
             tried = "tried again" if exc.next_step is NextStep.RETRY else "looked at again"
             self.audience.say(f"{exc.line()} ({tried} at the next turn)")
             return None
+        self._count("all", "ok", began_at_s)
         self._failed_passes = self._failed_serves = 0
         self._serve_at_s = float("-inf")
         self._pass_at_s = self.now_s() + self.interval_s
@@ -128,14 +130,17 @@ class Loop:
         """
         if self.now_s() < self._serve_at_s:
             return False
+        began_at_s = self.now_s()
         try:
             items = self.site.queue.take(MOST_AT_ONCE, self.site.ports.clock.now())
             if items:
                 self._mend()
                 self._serve(items)
+                self._count("queue", "ok", began_at_s)
         except AlreadyRunningError:
             raise
         except ReconcilerError as exc:
+            self._count("queue", "failed", began_at_s)
             self._is_broken = True
             self._serve_at_s = self.now_s() + self._delay_s(self._failed_serves, exc)
             self._failed_serves += 1
@@ -143,6 +148,11 @@ class Loop:
             return False
         self._failed_serves = 0
         return bool(items)
+
+    def _count(self, kind: Literal["all", "queue"], result: Literal["ok", "failed"], began_at_s: float) -> None:
+        """Count a pass for the metrics; one that cannot be counted is no reason to do anything else."""
+        with suppress(JournalError):
+            self.site.passes.passed(Pass(kind, result, self.now_s() - began_at_s, self.site.ports.clock.now()))
 
     def _delay_s(self, failures: int, exc: ReconcilerError) -> float:
         """Return how long to wait after *exc*; what waits for a person is looked at every interval."""

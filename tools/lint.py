@@ -67,6 +67,7 @@ GATES = (
     Gate(
         "units", tool("pip_bootstrap.py", "units", "--venv", "--python", PYTHON, "--color", "no"), COLLECTION, QUIET_PIP
     ),
+    Gate("targets", tool("targets.py")),
     Gate("importer", tool("galaxy.py", "import")),
 )
 

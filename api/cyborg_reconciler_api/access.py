@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who calls? The schemes by which the API's users say that; `wsgi` chooses one. No I/O but that of the store."""
 
+import functools
 import threading
 import time
 from collections import OrderedDict
@@ -30,13 +31,19 @@ def nobody_is_asked(_authorization: str | None, peer: str) -> Caller:
     Raises:
         ForbiddenError: the request came from elsewhere.
     """
-    if peer and not ip_address(peer).is_loopback:
+    if peer and not is_loopback(peer):
         raise ForbiddenError(
             wanted="a request from this machine",
             found=f"it came from {peer}, and `auth` is none",
             remedy="set auth to token",
         )
     return LOCAL
+
+
+@functools.lru_cache(maxsize=256)
+def is_loopback(address: str) -> bool:
+    """Return whether *address* is this machine's own; asked with each request, and of few addresses."""
+    return ip_address(address).is_loopback
 
 
 class TokenScheme:

@@ -19,7 +19,7 @@ from cyborg_reconciler.errors import ForbiddenError, TooManyRequestsError, Unaut
 from cyborg_reconciler_api import errors, parsing, traffic
 from cyborg_reconciler_api.access import LOCAL
 from cyborg_reconciler_api.operation import CHANGING, Call, Operation, Reply, operations_of
-from cyborg_reconciler_api.routes import ROUTES, UNVERSIONED
+from cyborg_reconciler_api.routes import ROUTES, UNVERSIONED, served
 from cyborg_reconciler_api.services import Services
 
 ANYBODY: Final = Caller("anybody", Role.READER)
@@ -47,6 +47,7 @@ def create_app(services: Services) -> falcon.App[falcon.Request, falcon.Response
     app.req_options.strip_url_path_trailing_slash = True
 
     def on_error(request: falcon.Request, response: falcon.Response, exc: Exception, _params: object) -> None:
+        parsing.discard_body(request)
         exc = _limited(services, request, exc)
         errors.answer(request, response, exc)
         if isinstance(exc, UnauthenticatedError | ForbiddenError | TooManyRequestsError):
@@ -54,7 +55,7 @@ def create_app(services: Services) -> falcon.App[falcon.Request, falcon.Response
 
     for kind in (Exception, falcon.HTTPError):  # Falcon has a handler of its own for the latter
         app.add_error_handler(kind, on_error)
-    for path, operations in ROUTES.items():
+    for path, operations in served(services.agents_are).items():
         opened = {method: replace(one, access="anybody") for method, one in operations.items()}
         app.add_route(path, _resource(opened if path in services.open_paths else operations, services))
     return app

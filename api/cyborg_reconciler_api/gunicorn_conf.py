@@ -5,6 +5,7 @@ Everything can be said otherwise on gunicorn's command line, or with ``GUNICORN_
 new workers with new settings and certificates, while the old ones finish what they have begun.
 """
 
+import gc
 import os
 import shutil
 import ssl
@@ -35,7 +36,7 @@ keepalive = 5
 # What a client may send before its body, which the API limits itself.
 limit_request_line = 8190
 limit_request_fields = 64
-# Each worker opens its own connections to the database.
+# Each worker opens its own connections to the database; what it imports is there already: see `on_starting`.
 preload_app = False
 # No file and no socket but what is asked for.
 control_socket_disable = True
@@ -54,14 +55,20 @@ def on_starting(server: Any) -> None:  # noqa: ANN401 - gunicorn has no types
     """Read what is read anew with SIGHUP for the first time, and make the folder in which the workers count together.
 
     That is not in the state folder: its files are mapped into memory, and a disk that is full would end the workers.
+
+    What the workers import is imported here once for all of them, who share its memory; nothing of it runs here.
     """
     again.read_first(server)
+    import cyborg_reconciler_api.wsgi  # noqa: F401, PLC0415 - slow to import: what cannot be used is said before
+
+    gc.freeze()
     runtime = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]  # systemd's, where the unit asks for one
     server.metrics_folder = tempfile.mkdtemp(prefix="cyborg-reconciler-metrics-", dir=runtime or None)
 
 
-def post_fork(server: Any, _worker: object) -> None:  # noqa: ANN401 - gunicorn has no types
-    """Tell a new worker of the folder, before it imports the library that counts."""
+def post_fork(server: Any, worker: Any) -> None:  # noqa: ANN401 - gunicorn has no types
+    """Tell a new worker where it serves, and of the folder, before it imports the library that counts."""
+    again.note_place(worker.sockets)
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = server.metrics_folder
 
 

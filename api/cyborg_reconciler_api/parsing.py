@@ -3,9 +3,11 @@
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 import falcon
+from falcon.typing import ReadableIO
 from pydantic import BaseModel, ValidationError
 
 from cyborg_reconciler.errors import (
@@ -19,6 +21,9 @@ from cyborg_reconciler_api.operation import EVENT_STREAM, JSON, Operation
 
 #: The most that a body may have.
 MAX_BODY_BYTES: Final = 1024 * 1024
+#: What is read of a body that is refused, so that whoever sends it comes to hear why; and how much at a time.
+DISCARDED_BYTES: Final = 8 * MAX_BODY_BYTES
+PIECE_BYTES: Final = 64 * 1024
 
 UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
@@ -50,13 +55,32 @@ def read_body(request: falcon.Request, operation: Operation) -> Any:  # noqa: AN
         raise MediaTypeError(" or ".join(operation.content_types))
     if (request.content_length or 0) > MAX_BODY_BYTES:
         raise TooLargeError
-    text = request.bounded_stream.read(MAX_BODY_BYTES + 1)
+    try:
+        text = _stream_of(request).read(MAX_BODY_BYTES + 1)
+    except Exception as exc:  # each server has errors of its own for what it cannot read
+        raise RequestInvalidError("the body", [FieldError("$", f"cannot be read: {type(exc).__name__}")]) from exc
     if len(text) > MAX_BODY_BYTES:
         raise TooLargeError
     try:
         return operation.request.validate_json(text)
     except ValidationError as exc:
         raise RequestInvalidError("the body is not what is asked for", field_errors(exc)) from exc
+
+
+def discard_body(request: falcon.Request) -> None:
+    """Read what is left of a body that nobody wants, up to a limit: who is still sending it hears no answer.
+
+    Beyond that the server closes the connection, as it does where it cannot tell where the body ends.
+    """
+    stream, rest = _stream_of(request), DISCARDED_BYTES
+    with suppress(Exception):  # as above; the server then closes the connection
+        while rest > 0 and (piece := stream.read(min(rest, PIECE_BYTES))):
+            rest -= len(piece)
+
+
+def _stream_of(request: falcon.Request) -> ReadableIO:
+    """Return the body: to its end where the server knows that (it may come in pieces), else as long as is said."""
+    return request.stream if request.env.get("wsgi.input_terminated") else request.bounded_stream
 
 
 def field_errors(exc: ValidationError) -> list[FieldError]:

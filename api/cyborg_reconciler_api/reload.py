@@ -6,7 +6,9 @@ Reads the configuration file and the certificates' files.
 """
 
 import ssl
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
 from cyborg_reconciler.errors import ReconcilerError, SettingsInvalidError
@@ -26,9 +28,11 @@ class Configuration(Protocol):
 
 @dataclass(slots=True)
 class _Read:
-    """What was read last, and could be used."""
+    """What was read last, and could be used; where it serves, and since when."""
 
     settings: Settings | None = None
+    place: str = ""
+    started_at: datetime | None = None
     context: ssl.SSLContext | None = None
 
 
@@ -43,6 +47,16 @@ def current_settings() -> Settings:
         SettingsInvalidError.
     """
     return _read.settings or read_settings()
+
+
+def note_place(sockets: Iterable[object]) -> None:
+    """Note where this process serves: gunicorn's *sockets* tell that as texts."""
+    _read.place = ", ".join(map(str, sockets))
+
+
+def place_and_start() -> tuple[str, datetime]:
+    """Return where this process serves, which another server than gunicorn does not tell, and since when."""
+    return _read.place or "elsewhere", _read.started_at or datetime.now(UTC)
 
 
 def read(configuration: Configuration) -> None:
@@ -94,6 +108,7 @@ class Arbiter(Protocol):
 
 def read_first(server: Arbiter) -> None:
     """Read all at the start; gunicorn ends with one line where that cannot be."""
+    _read.started_at = datetime.now(UTC)
     try:
         read(server.cfg)
     except ReconcilerError as exc:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which operation answers which method of which path? The whole API as one table; read by `app` and `openapi`."""
 
+import functools
 from typing import Final
 
-from cyborg_reconciler_api.operation import Table
+from cyborg_reconciler_api.operation import Table, operations_of
 from cyborg_reconciler_api.resources import (
     accelerators,
     agents,
@@ -20,10 +21,29 @@ from cyborg_reconciler_api.resources import (
     policies,
     root,
     runs,
+    services,
 )
+
+#: What every server tells of itself, whomever it serves.
+COMMON: Final = frozenset({"/", "/v1", "/healthz", "/readyz", "/metrics"})
 
 #: Paths that carry no version.
 UNVERSIONED: Final = frozenset({"/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"})
+
+
+@functools.cache
+def served(agents_are: str) -> Table:
+    """Return what a server answers by the setting `agents`: all of the table, or what is for users or for agents.
+
+    >>> "/v1/lookup" in served("elsewhere"), "/v1/hosts" in served("only"), "/metrics" in served("only")
+    (False, False, True)
+    """
+    if agents_are == "here":
+        return ROUTES
+    for_agents = {path for path, _, one in operations_of(ROUTES) if one.access == "agent"}
+    answered = for_agents | COMMON if agents_are == "only" else ROUTES.keys() - for_agents
+    return {path: methods for path, methods in ROUTES.items() if path in answered}
+
 
 ROUTES: Final[Table] = {
     "/v1/accelerators": {"GET": accelerators.list_, "POST": accelerators.create},
@@ -42,6 +62,7 @@ ROUTES: Final[Table] = {
     "/v1/policies/{name}": {"GET": policies.show, "PUT": policies.replace, "DELETE": policies.remove},
     "/v1/drivers": {"GET": drivers.list_},
     "/v1/drivers/{name}": {"GET": drivers.show},
+    "/v1/services": {"GET": services.list_},
     "/v1/backends": {"GET": backends.list_},
     "/v1/backends/{uuid}": {"GET": backends.show},
     "/v1/backends/{uuid}/services": {"GET": backends.services_},
@@ -68,8 +89,8 @@ ROUTES: Final[Table] = {
     # What the server tells of itself.
     "/": {"GET": root.versions},
     "/v1": {"GET": root.version_1},
-    "/openapi.json": {"GET": description.openapi_of(lambda: ROUTES)},
-    "/docs": {"GET": description.page_of(lambda: ROUTES)},
+    "/openapi.json": {"GET": description.openapi_of(served)},
+    "/docs": {"GET": description.page_of(served)},
     "/healthz": {"GET": monitoring.health},
     "/readyz": {"GET": monitoring.readiness},
     "/metrics": {"GET": monitoring.metrics},

@@ -11,6 +11,7 @@ from cyborg_reconciler.conductor.discovery import Discovery
 from cyborg_reconciler.conductor.drivers import Drivers
 from cyborg_reconciler.conductor.plans import Plans
 from cyborg_reconciler.conductor.policies import Policies
+from cyborg_reconciler.conductor.presence import Presence
 from cyborg_reconciler.conductor.refusals import Refusals
 from cyborg_reconciler.conductor.runs import Runs
 from cyborg_reconciler.documents.declared import Located
@@ -32,6 +33,7 @@ class Services:
         check_database: returns when it answers, and raises JournalError otherwise.
         meter: counts requests. exposition: gives what was counted, in Prometheus's format.
         open_paths: those that anybody may call, whatever their operations say.
+        agents_are: where agents are served, see the setting `agents`.
     """
 
     authenticate: Scheme
@@ -56,8 +58,10 @@ class Services:
     streams: Streams
     allocations: Allocations
     allocation_store: AllocationStore
+    presence: Presence
     drivers: Drivers
     check_database: Callable[[], None]
     meter: Meter
     exposition: Callable[[], bytes]
     open_paths: frozenset[str] = frozenset()
+    agents_are: str = "here"

@@ -8,6 +8,7 @@ import atexit
 import os
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
@@ -21,7 +22,9 @@ from cyborg_reconciler.bootstrap import (
     open_stores,
     open_usage,
     recorded_declarations,
+    rules_of,
     shipped_drivers,
+    signs_of_life,
     wanted_modules,
 )
 from cyborg_reconciler.conductor.accelerators import Accelerators
@@ -32,6 +35,7 @@ from cyborg_reconciler.conductor.discovery import Discovery
 from cyborg_reconciler.conductor.drivers import Drivers
 from cyborg_reconciler.conductor.plans import Plans
 from cyborg_reconciler.conductor.policies import Policies
+from cyborg_reconciler.conductor.presence import Presence, SignsOfLife
 from cyborg_reconciler.conductor.refusals import Refusals
 from cyborg_reconciler.conductor.runs import Runs
 from cyborg_reconciler.conductor.saving import SaveOut, Saver
@@ -43,7 +47,7 @@ from cyborg_reconciler_api.access import Scheme, TokenScheme, nobody_is_asked
 from cyborg_reconciler_api.app import create_app
 from cyborg_reconciler_api.proxies import behind
 from cyborg_reconciler_api.rates import Limits
-from cyborg_reconciler_api.reload import current_settings
+from cyborg_reconciler_api.reload import current_settings, place_and_start
 from cyborg_reconciler_api.services import Services
 from cyborg_reconciler_api.streams import Streams
 
@@ -51,7 +55,7 @@ from cyborg_reconciler_api.streams import Streams
 SHARED_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
 
 
-def create() -> WSGIApplication:
+def create() -> WSGIApplication:  # long: one line for each service that the API has
     """Return the API over the stores of this process's settings; they are closed when the process ends.
 
     Raises:
@@ -63,14 +67,16 @@ def create() -> WSGIApplication:
     stores = stack.enter_context(open_stores(settings))
     usage = stack.enter_context(open_usage(settings, os.environ.get(SHARED_FOLDER)))
     clock, meter = SystemClock(), open_meter(stores.tallies, usage)
-    saver = Saver(stores.agents, SaveOut(settings.save_out_interval_s, settings.save_out_batch), meter)
-    stack.callback(saver.close)
     refusals = Refusals(stores.journal, clock)
     stack.callback(refusals.close)
     fleet, shipped = stores.fleet, shipped_drivers()
     catalogue = {one.document.metadata.name: one.document.spec for one in shipped}
+    rules = rules_of(stores)
     options = Options(facts_max_age=timedelta(seconds=settings.facts_max_age_s))
     controller = stores.journal.controller()
+    stack.enter_context(_signs_of_life(settings, stores).given())
+    saver = Saver(stores.agents, SaveOut(settings.save_out_interval_s, settings.save_out_batch), meter)
+    stack.callback(saver.close)
     agents = Agents(
         stores.agents, saver, clock, agent_terms(settings), refusals, wanted_modules(stores).names, usage.note
     )
@@ -79,11 +85,11 @@ def create() -> WSGIApplication:
             authenticate=SCHEMES[settings.auth](settings, stores, stack),
             limits=Limits(settings.failed_logins_per_min, settings.requests_per_min, settings.lookups_per_min),
             refusals=refusals,
-            accelerators=Accelerators(stores.accelerators, clock),
+            accelerators=Accelerators(stores.accelerators, rules, clock),
             accelerator_store=stores.accelerators,
             hardware=stores.hardware,
             discovery=Discovery(stores.agents, clock, agent_port(settings)),
-            drivers=Drivers(stores.drivers, stores.journal, catalogue, clock),
+            drivers=Drivers(stores.drivers, stores.journal, rules, catalogue, clock),
             agents=agents,
             check_database=stores.tallies.check,
             meter=meter,
@@ -103,9 +109,18 @@ def create() -> WSGIApplication:
             streams=Streams(fleet.events, most=settings.threads // 2, usage=usage),
             allocations=Allocations(fleet.allocations, clock),
             allocation_store=fleet.allocations,
+            presence=Presence(fleet.services, clock, settings.heartbeat_interval_s),
+            agents_are=settings.agents,
         )
     )
     return behind(app, settings.trusted_proxies)
+
+
+def _signs_of_life(settings: Settings, stores: Stores) -> SignsOfLife:
+    """Return what says that this server is up: all of its processes say the same."""
+    place, started_at = place_and_start()
+    kind: Final = "conductor" if settings.agents == "only" else "api"
+    return replace(signs_of_life(settings, stores, kind, place), started_at=started_at)
 
 
 def _none(_settings: Settings, _stores: Stores, _stack: ExitStack) -> Scheme:

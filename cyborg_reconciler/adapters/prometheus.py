@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
@@ -25,6 +25,12 @@ FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
 
 #: For how long what was read from the database is told again: several may ask, and often.
 KEPT_S: Final = 5.0
+
+
+Family = CounterMetricFamily | GaugeMetricFamily
+
+#: What the library calls a metric whose numbers it did not count itself, by the metric's kind.
+FAMILIES: Final[Mapping[str, type[Family]]] = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily}
 
 
 class PrometheusMeter:
@@ -91,13 +97,13 @@ class _Heard(Collector):
     def __init__(self, heard: Mapping[Metric, Callable[[], Tally]]) -> None:
         self._heard = heard
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
+    def collect(self) -> Iterator[Family]:
         """Yield a family for each metric."""
         yield from (_family(metric, tally()) for metric, tally in self._heard.items())
 
 
-def _family(metric: Metric, tally: Tally) -> GaugeMetricFamily:
-    family = GaugeMetricFamily(metric.name, metric.help, labels=metric.labels)
+def _family(metric: Metric, tally: Tally) -> Family:
+    family = FAMILIES[metric.kind](metric.name, metric.help, labels=metric.labels)
     for labels, value in tally.items():
         family.add_metric(labels, value)
     return family
@@ -112,11 +118,11 @@ class _Tallied(Collector):
         self._read_at_s = -kept_s
         self._found: Mapping[Metric, Tally] = {}
 
-    def describe(self) -> list[GaugeMetricFamily]:
+    def describe(self) -> list[Family]:
         """Return nothing: the registry is not to ask the database when this is put into it."""
         return []
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
+    def collect(self) -> Iterator[Family]:
         """Yield a family for each metric."""
         with self._lock:
             if time.monotonic() - self._read_at_s >= self._kept_s:

@@ -148,6 +148,7 @@ class Resources:
             for driver, devices in seen.devices.items()
             if name in {ALL, driver}
             for device in devices
+            if device.identity  # what could not be read has no uuid; why stands in `unread`
         ]
         for answer in self._of_remote(name):
             if isinstance(answer, str):

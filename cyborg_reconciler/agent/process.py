@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The agent as a process: puts its parts together, starts its threads, and ends when it is told to. Does I/O.
 
-`cli.agent` calls `run`. SIGHUP has it look at the host at once, SIGTERM and SIGINT end it.
+`cli.agent` calls `run`. SIGHUP has it look at the host at once and read its port's certificate anew; SIGTERM and SIGINT
+end it.
 """
 
 import logging
@@ -9,7 +10,7 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from queue import Empty, SimpleQueue
@@ -42,6 +43,7 @@ END_S: Final = 10.0
 
 STOP: Final = "stop"
 NEWS: Final = "news"
+RENEW: Final = "renew"
 
 
 def run(settings: AgentSettings, *, debug: bool = False) -> None:
@@ -77,7 +79,7 @@ def run(settings: AgentSettings, *, debug: bool = False) -> None:
         server.start()
         watcher.start()
         LOG.info("agent %s answers on %s port %d", release, *server.address)
-        _report(reporter, inbox)
+        _report(reporter, inbox, server.renew)
     observer.stop()
     server.stop()
     watcher.join(timeout=END_S)
@@ -100,22 +102,29 @@ def _first_at(settings: AgentSettings) -> float:
     return now + settings.spread_s * random.random() if is_fresh else now  # noqa: S311 - no secret hangs on it
 
 
-def _report(reporter: Reporter, inbox: SimpleQueue[str]) -> None:
-    """Report until told to stop."""
+def _report(reporter: Reporter, inbox: SimpleQueue[str], renew: Callable[[], None]) -> None:
+    """Report until told to stop; call *renew* when told to."""
     while True:
         try:
             delay_s = reporter.step(time.monotonic())
         except Exception:  # whatever it is, the host is reported of again
             LOG.exception("reporting failed")
             delay_s = MISTAKE_S
-        try:
-            if delay_s > 0 and inbox.get(timeout=delay_s) == STOP:
-                return
-            while not inbox.empty():
-                if inbox.get() == STOP:
-                    return
-        except Empty:
-            continue
+        messages = set(_messages(inbox, delay_s))
+        if STOP in messages:
+            return
+        if RENEW in messages:
+            renew()
+
+
+def _messages(inbox: SimpleQueue[str], delay_s: float) -> Iterator[str]:
+    """Yield what is in the inbox, waiting for a first message as long as *delay_s*."""
+    try:
+        yield inbox.get(timeout=delay_s) if delay_s > 0 else inbox.get_nowait()
+        while True:
+            yield inbox.get_nowait()
+    except Empty:
+        return
 
 
 @contextmanager
@@ -129,6 +138,7 @@ def _signals(inbox: SimpleQueue[str], observer: Observer) -> Iterator[None]:
     def look(number: int, frame: FrameType | None) -> None:
         del number, frame
         observer.wake()
+        inbox.put(RENEW)
 
     handlers = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: look}
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}

@@ -121,6 +121,7 @@ class Reporter:
 
     def _report(self, seen: Observation) -> None:
         """Bring the conductor up to date. Raises: ConductorError."""
+        self._keep(seen)  # first of all: nobody knows whether the conductor will hear the rest
         if self.identity is None:
             self._look_up(seen)
         elif self._is_doubted:
@@ -128,7 +129,6 @@ class Reporter:
         if not self._is_greeted:
             welcome = self._say(lambda me: self._means.conductor.hello(me.token, self._means.endpoint()))
             self._interval_s, self._is_greeted = welcome.interval_s, True
-        self._keep(seen)
         if len(self._spool):
             self._deliver()
         else:

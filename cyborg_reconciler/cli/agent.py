@@ -21,7 +21,8 @@ def agent(*, config: Path | None, debug: bool) -> int:
     """Observe the host that this runs on, and report to the conductor. It changes nothing.
 
     Looks itself up at the conductor, then checks in: at once when something changes, else at the interval that the
-    conductor asks for. Answers the internal API on port 1337. SIGHUP makes it look at once, SIGTERM ends it.
+    conductor asks for. Answers the internal API on port 1337. SIGHUP makes it look at once and read its
+    certificate anew, SIGTERM ends it.
 
     \b
     Example:

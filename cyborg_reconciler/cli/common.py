@@ -9,18 +9,19 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-from cyborg_reconciler.bootstrap import Target
 from cyborg_reconciler.cli.plain import CHANGES, DONE, FAILED, INTERRUPTED, printable
-from cyborg_reconciler.cli.progress import shown
-from cyborg_reconciler.ports import OnProgress
 from cyborg_reconciler.settings import Settings, read_settings
-from cyborg_reconciler.survey import Options
+
+if TYPE_CHECKING:
+    from cyborg_reconciler.bootstrap import Target
+    from cyborg_reconciler.ports import OnProgress
+    from cyborg_reconciler.survey import Options
 
 #: The exit codes, which the commands take from here; the rest is defined here.
 __all__ = ["CHANGES", "DONE", "FAILED", "INTERRUPTED"]
@@ -119,18 +120,22 @@ def settings_with(**given: Any) -> Settings:  # noqa: ANN401 - a setting's value
 
 def options_of(
     settings: Settings, limit: str, *, consent: bool = False, saved: bool = False, allow_reboot: bool = False
-) -> Options:
+) -> "Options":
     """Return what the caller allows, how old facts may be, and whether there is a limit."""
+    from cyborg_reconciler.survey import Options  # noqa: PLC0415 - slow to import; `serve` and what asks a server do without
+
     age = timedelta(seconds=settings.facts_max_age_s)
     return Options(consent, saved, allow_reboot, age, limited=bool(limit))
 
 
-def target_of(settings: Settings, inventory: tuple[str, ...], limit: str, policies: str | None) -> Target:
+def target_of(settings: Settings, inventory: tuple[str, ...], limit: str, policies: str | None) -> "Target":
     """Return what the command is about.
 
     Raises:
         click.UsageError: no policies are given.
     """
+    from cyborg_reconciler.bootstrap import Target  # noqa: PLC0415 - the same
+
     chosen = policies if policies is not None else settings.policies
     if policies is not None or settings.policies:
         return Target(inventory or settings.inventory, limit, chosen)
@@ -145,8 +150,10 @@ def put_json(data: object) -> None:
 
 
 @contextmanager
-def timed(words: str, *, quiet: bool = False) -> Iterator[OnProgress]:
+def timed(words: str, *, quiet: bool = False) -> "Iterator[OnProgress]":
     """Show progress, and then say *words* with the seconds that it took."""
+    from cyborg_reconciler.cli.progress import shown  # noqa: PLC0415 - the same
+
     out = errors_console()
     began = time.monotonic()
     with shown(out, quiet=quiet) as on_progress:

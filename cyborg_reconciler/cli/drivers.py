@@ -5,7 +5,7 @@ Source: Cyborg's generic driver proposal of the Pike release.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, get_args
 from urllib.parse import quote
 
 import click
@@ -14,10 +14,13 @@ from rich.text import Text
 from cyborg_reconciler.cli.common import DONE, FAILED, console, errors_console, put_json, with_output
 from cyborg_reconciler.cli.remote import Remote, ServerError, with_server
 from cyborg_reconciler.cli.tables import plain_table
+from cyborg_reconciler.documents.rest.fleet import ServiceKind
 
 Row = Mapping[str, Any]
 
 BACKENDS: Final = "/v1/backends"
+#: The types of services.
+SERVICES: Final = get_args(ServiceKind)
 
 
 def _show(output: str, rows: Sequence[Row], columns: Sequence[str]) -> None:
@@ -44,7 +47,8 @@ def driver_list(*, remote: Remote, output: str) -> int:
     """
     hosts: dict[str, set[str]] = {}
     for backend in remote.pages(BACKENDS, "backends", {"limit": 1000}):
-        hosts.setdefault(backend["driver"], set()).add(backend["host"])
+        if backend["accelerators"]:
+            hosts.setdefault(backend["driver"], set()).add(backend["host"])
     rows = [
         {
             "driver": one["name"],
@@ -58,16 +62,36 @@ def driver_list(*, remote: Remote, output: str) -> int:
     return DONE
 
 
-@click.command("service-list", short_help="What the backends offer: each driver on each host.")
+@click.command("service-list", short_help="Which services there are, and which are up.")
+@click.option("--type", "kind", type=click.Choice(SERVICES), help="Only those of this type.")
+@click.option("--host", help="Only on this machine.")
+@click.option("--status", type=click.Choice(("up", "down")), help="Only those that are up, or down.")
+@with_output
+@with_server
+def service_list(*, remote: Remote, output: str, kind: str | None, host: str | None, status: str | None) -> int:
+    """List the servers of the API, conductors, workers, agents and agents' drivers, and whether each is up.
+
+    \b
+    Examples:
+      cyborg-reconciler service-list --type conductor
+      cyborg-reconciler service-list --status down
+    """
+    wanted = {"type": kind, "host": host, "status": status}
+    rows = list(remote.pages("/v1/services", "services", wanted))
+    _show(output, rows, ("type", "host", "name", "status", "last_seen_at", "message"))
+    return DONE
+
+
+@click.command("backend-list", short_help="What the backends offer: each driver on each host.")
 @click.option("--host", help="Only on this host.")
 @with_output
 @with_server
-def service_list(*, remote: Remote, output: str, host: str | None) -> int:
+def backend_list(*, remote: Remote, output: str, host: str | None) -> int:
     """List what each backend offers; a backend is one driver on one host.
 
     \b
     Example:
-      cyborg-reconciler service-list --host compute-7
+      cyborg-reconciler backend-list --host compute-7
     """
     rows = [
         {"backend": backend["uuid"], "host": backend["host"], "driver": backend["driver"], **service}
@@ -140,7 +164,8 @@ def _asking(wish: str, done: str, *, versions: bool) -> Callable[[Callable[..., 
 
 def _hosts_of(remote: Remote, driver: str) -> list[str]:
     """Return the hosts that have devices of *driver*."""
-    return sorted({one["host"] for one in remote.pages(BACKENDS, "backends", {"driver": driver, "limit": 1000})})
+    found = remote.pages(BACKENDS, "backends", {"driver": driver, "limit": 1000})
+    return sorted({one["host"] for one in found if one["accelerators"]})
 
 
 @_asking("install", "installed", versions=True)

@@ -25,13 +25,13 @@ from cyborg_reconciler.cli.common import (
     with_state,
 )
 from cyborg_reconciler.core.export import describe
+from cyborg_reconciler.core.modules_wanted import modules_of
 from cyborg_reconciler.core.resolve import compile_policies
 from cyborg_reconciler.core.select import device_type
 from cyborg_reconciler.core.subject import Subject, describe_holders, ids_of, lay_out
 from cyborg_reconciler.documents.facts import Device, Unknown
 from cyborg_reconciler.ports import Observation, Unobserved
 from cyborg_reconciler.settings import Settings
-from cyborg_reconciler.survey import modules_of
 
 Observed = Mapping[str, Observation | Unobserved]
 

@@ -8,14 +8,14 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Final
 
 import click
 
-from cyborg_reconciler.bootstrap import Site, SystemClock, Target, open_site, open_stores
+from cyborg_reconciler.bootstrap import Site, SystemClock, Target, open_site, open_stores, signs_of_life
 from cyborg_reconciler.cli.apply import exit_code
 from cyborg_reconciler.cli.common import (
     DONE,
@@ -147,7 +147,11 @@ def run(  # noqa: PLR0913 - the options of a command
         if once:
             after = loop.look_at_all()
             return FAILED if after is None else exit_code(after)
-        loop.run(stop.wait)
+        with (
+            open_stores(settings) as stores,
+            signs_of_life(settings, stores, "worker", str(settings.state_dir.absolute())).given(),
+        ):
+            loop.run(stop.wait)
     return DONE
 
 
@@ -183,10 +187,14 @@ def worker(  # noqa: PLR0913 - the options of a command
     stop, audience = stop_on_signals(), Log()
     options = options_of(settings, limit, allow_reboot=allow_reboot)
     interval_s = interval or settings.interval_s
-    with open_stores(settings) as stores:
+    with ExitStack() as stack:
+        stores = stack.enter_context(open_stores(settings))
         lease = Leaseholder(stores.leases, LEASE, f"{socket.gethostname()}:{os.getpid()}", SystemClock())
         options = replace(options, stop=lambda: stop.is_set() or not lease.holds())
         waiter = Waiter(stop, audience)
+        alive = signs_of_life(settings, stores, "worker", str(settings.state_dir.absolute()))
+        alive = replace(alive, message=lambda: "at work" if lease.holds() else "standing by")
+        stack.enter_context(alive.given())
         while not stop.is_set():
             if not lease.take():
                 waiter.stand_by("another worker is at work")

@@ -6,7 +6,7 @@ import logging
 import logging.config
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from pathlib import Path
@@ -14,9 +14,8 @@ from typing import Any, Final
 
 import click
 
-from cyborg_reconciler.bootstrap import open_stores
 from cyborg_reconciler.cli.common import errors_console, with_inventory, with_policies, with_state
-from cyborg_reconciler.cli.supervision import start, supervise
+from cyborg_reconciler.cli.supervision import Start, start, supervise
 from cyborg_reconciler.logs import configuration
 from cyborg_reconciler.settings import CHOICES, PREFIX, Settings
 
@@ -73,14 +72,31 @@ def with_worker(command: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
+def with_processes(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add how many processes and threads serve; the command gets `processes`: words for gunicorn."""
+
+    @click.option("--workers", type=click.IntRange(1, 64), default=2, show_default=True, help="Processes that serve.")
+    @click.option("--threads", type=click.IntRange(1, 64), help="Threads of each.  [default: 8]")
+    @functools.wraps(command)
+    def wrapped(*args: Any, workers: int, threads: int | None, **kwargs: Any) -> Any:  # noqa: ANN401 - click's own
+        words = ["--workers", str(workers), *(() if threads is None else ("--threads", str(threads)))]
+        return command(*args, processes=words, **kwargs)
+
+    return wrapped
+
+
 @click.command(short_help="Serve the REST API, and keep the hosts as declared.")
 @with_state
 @with_tls
 @with_worker
 @click.option("--bind", metavar="HOST:PORT", default="127.0.0.1:6670", show_default=True, help="Where to listen.")
 @click.option("--auth", type=click.Choice(CHOICES["auth"]), help="How users say who they are.  [default: token]")
-@click.option("--workers", type=click.IntRange(1, 64), default=2, show_default=True, help="Processes that serve.")
-@click.option("--threads", type=click.IntRange(1, 64), help="Threads of each.  [default: 4]")
+@click.option(
+    "--agents",
+    type=click.Choice(CHOICES["agents"][:2]),
+    help="Where agents check in: here too, or at servers that `conductor` starts.  [default: here]",
+)
+@with_processes
 def serve(  # noqa: PLR0913 - the options of a command
     *,
     settings: Settings,
@@ -88,8 +104,8 @@ def serve(  # noqa: PLR0913 - the options of a command
     worker: list[str] | None,
     bind: str,
     auth: str | None,
-    workers: int,
-    threads: int | None,
+    agents: str | None,
+    processes: list[str],
 ) -> int:
     """Serve the REST API, and keep the hosts as declared, until it is told to stop.
 
@@ -110,26 +126,30 @@ def serve(  # noqa: PLR0913 - the options of a command
         raise click.UsageError(msg, click.get_current_context())
     if scheme == "token":
         _say_how_to_begin(settings)
+    given = {**tls, "auth": scheme, "agents": agents or settings.agents}
+    work = [sys.executable, "-m", "cyborg_reconciler", "worker", "--state", str(settings.state_dir), *(worker or ())]
+    # Not the terminal's Ctrl-C as well: a second signal would break off what the worker is at.
+    start_worker = None if worker is None else lambda: start(work, os.environ, alone=True)
+    return serve_with(settings, [*processes, "--bind", bind], given, start_worker)
+
+
+def serve_with(settings: Settings, words: list[str], given: Mapping[str, str], start_worker: Start | None) -> int:
+    """Serve as gunicorn's *words* and the settings *given* say, beside a worker if one is to be started."""
     environ = {
         **os.environ,
         f"{PREFIX}STATE_DIR": str(settings.state_dir.absolute()),
-        f"{PREFIX}AUTH": scheme,
-        **{f"{PREFIX}{name.upper()}": path for name, path in tls.items()},
+        **{f"{PREFIX}{name.upper()}": value for name, value in given.items()},
     }
-    command = [sys.executable, "-m", "gunicorn", "-c", CONFIGURATION, "--bind", bind]
-    command += ["--workers", str(workers), "--threads", str(threads or settings.threads)]
+    command = [sys.executable, "-m", "gunicorn", "-c", CONFIGURATION, *words]
     logging.config.dictConfig(configuration(settings.log_format))
-    work = [sys.executable, "-m", "cyborg_reconciler", "worker", "--state", str(settings.state_dir), *(worker or ())]
-    return supervise(
-        lambda: start(command, environ),
-        # Not the terminal's Ctrl-C as well: a second signal would break off what the worker is at.
-        None if worker is None else lambda: start(work, os.environ, alone=True),
-        logging.getLogger("cyborg_reconciler.serve").warning,
-    )
+    warn = logging.getLogger("cyborg_reconciler.serve").warning
+    return supervise(lambda: start(command, environ), start_worker, warn)
 
 
 def _say_how_to_begin(settings: Settings) -> None:
     """Say how to make the first token where nobody has one that is valid; the API serves on, and heeds it at once."""
+    from cyborg_reconciler.bootstrap import open_stores  # noqa: PLC0415 - slow to import, and this process lives on
+
     now = datetime.now(UTC)
     with open_stores(settings) as stores:
         is_open = any(one.status(now) == "valid" for one in stores.credentials.credentials())

@@ -12,6 +12,10 @@ from datetime import datetime
 from typing import Any, Final, get_args
 
 from cyborg_reconciler.conductor.callers import Caller, Role
+from cyborg_reconciler.conductor.implied import module_of
+from cyborg_reconciler.conductor.rules import Rules
+from cyborg_reconciler.core.rules import HostRules
+from cyborg_reconciler.core.subject import driver_name
 from cyborg_reconciler.documents.rest.accelerator import AcceleratorGiven, AttachmentGiven, PatchStep, SpecsGiven
 from cyborg_reconciler.errors import (
     ConflictError,
@@ -44,6 +48,7 @@ class Accelerators:
     """
 
     store: AcceleratorStore
+    rules: Rules
     clock: Clock
 
     def create(self, caller: Caller, given: AcceleratorGiven) -> Accelerator:
@@ -130,10 +135,10 @@ class Accelerators:
             )
         now = self.clock.now()
         host = given.host or (None if given.instance_uuid else one.host)
-        if host is not None and one.binding_policy:
+        if host is not None and (policy := self._binding_policy(one)):
             raise ConflictError(
                 wanted=f"to attach {one.name} to {host}",
-                found=f"policy {one.binding_policy} declares its binding",
+                found=f"policy {policy} declares its binding",
                 remedy="change the policy",
             )
         if given.instance_uuid is not None:
@@ -180,13 +185,31 @@ class Accelerators:
                     raise ConflictError(wanted=f"{step.path} to be {step.value}", found=f"{getattr(changed, name)}")
                 continue
             changed = replace(changed, **{name: _checked(name, step.value, number)})
-        if changed.desired_state != one.desired_state and one.state_policy:
+        if changed.desired_state != one.desired_state and (policy := self._state_policy(one)):
             raise ConflictError(
                 wanted=f"{one.name} {changed.desired_state}",
-                found=f"policy {one.state_policy} declares its state",
+                found=f"policy {policy} declares its state",
                 remedy="change the policy",
             )
         return self._write(_on_none(changed), one, caller, "AcceleratorPatched") if changed != one else one
+
+    def _rules_of(self, one: Accelerator) -> HostRules | None:
+        return self.rules.of(one.host) if one.host is not None and one.address is not None else None
+
+    def _state_policy(self, one: Accelerator) -> str:
+        """Return the policy that declares the state of *one*; empty where none does."""
+        rules = self._rules_of(one)
+        said = rules.state(one.address or "") if rules is not None else None
+        return one.state_policy if said is None else said
+
+    def _binding_policy(self, one: Accelerator) -> str:
+        """Return the policy that binds *one* to another driver than an attachment to its host would."""
+        rules = self._rules_of(one)
+        if rules is None or rules.state(one.address or "") is None:  # it cannot be told
+            return one.binding_policy
+        said = rules.binding(one.address or "")
+        module = module_of(one, rules.subject.catalogue)
+        return said.policy if said is not None and (module is None or said.value != driver_name(module)) else ""
 
     def _read(self, uuid_: str, seen: int | None) -> Accelerator:
         one = self.store.accelerator(uuid_)

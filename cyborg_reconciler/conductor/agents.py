@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from typing import Final
 
-from cyborg_reconciler.agent_stores import Agent, AgentStore, Command, CommandName, Enrolment, Inventory
+from cyborg_reconciler.agent_stores import Agent, AgentStore, Command, CommandName, Enrolment, Inventory, digest_of
 from cyborg_reconciler.conductor.callers import Caller
 from cyborg_reconciler.conductor.check_ins import parse_check_in
 from cyborg_reconciler.conductor.refusals import Refusals
@@ -214,9 +214,9 @@ class Agents:
         self._require_own(agent, host)
         check_in = parse_check_in(host, given, self.clock.now())
         told = check_in.hardware
-        durable = check_in.facts is not None or (
-            told is not None and self.store.is_news(host, told, check_in.received_at)
-        )
+        others = bool(check_in.drivers) and digest_of(check_in.drivers) != agent.drivers
+        is_news = told is not None and self.store.is_news(host, told, check_in.received_at)
+        durable = check_in.facts is not None or others or is_news
         if check_in.facts is None and given.fingerprint != agent.fingerprint:
             raise UnknownFingerprintError(wanted="the facts of this fingerprint", found="others are kept")
         if (given.epoch, given.sequence) <= (agent.epoch, agent.sequence):

@@ -3,7 +3,7 @@
 
 from datetime import datetime
 
-from cyborg_reconciler.agent_stores import CheckIn, Told
+from cyborg_reconciler.agent_stores import AgentDriver, CheckIn, Told
 from cyborg_reconciler.core.accelerators import Unit
 from cyborg_reconciler.core.state import Health
 from cyborg_reconciler.documents.facts import decode_facts
@@ -37,6 +37,7 @@ def parse_check_in(host: str, given: CheckInGiven, now: datetime) -> CheckIn:
         facts=facts,
         document=document,
         health={one.address: one.health for one in given.status},
+        drivers=[AgentDriver(one.name, one.type, one.status, one.endpoint) for one in given.drivers],
         hardware=_told_in(given),
     )
 

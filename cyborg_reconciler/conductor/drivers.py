@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cyborg_reconciler.conductor.callers import Caller
+from cyborg_reconciler.conductor.rules import Rules
 from cyborg_reconciler.documents.driver import DriverDocSpec
 from cyborg_reconciler.errors import ConflictError, NotFoundError
 from cyborg_reconciler.ports import Clock, Event, Journal
@@ -33,6 +34,7 @@ class Drivers:
 
     store: HostDriverStore
     journal: Journal
+    rules: Rules
     shipped: Mapping[str, DriverDocSpec]
     clock: Clock
 
@@ -43,7 +45,7 @@ class Drivers:
 
         Raises:
             NotFoundError: there is no such host or driver.
-            ConflictError: a policy of the tree declares the driver there, or it has no such version.
+            ConflictError: a policy declares the driver there, or it has no such version.
         """
         record = next(iter(self.journal.hosts([host])), None)
         if record is None:
@@ -51,8 +53,10 @@ class Drivers:
         spec = (self.store.catalogue() or self.shipped).get(driver)
         if spec is None:
             raise NotFoundError(wanted=f"driver {driver}", found="there is none")
-        if driver in (record.drivers or {}):
-            policy = (record.drivers or {})[driver]
+        rules = self.rules.of(host)
+        declared = (record.drivers or {}) if rules is None else rules.drivers()
+        if driver in declared:
+            policy = declared[driver]
             raise ConflictError(
                 wanted=f"to {wish} {driver} on {host}",
                 found=f"policy {policy} declares it there",

@@ -25,8 +25,8 @@ from cyborg_reconciler.work_stores import HostDriver, HostDriverStore
 #: How the names of policies begin that nobody wrote.
 NOBODYS: Final = "api"
 
-#: A policy that somebody wrote always wins.
-PRIORITY: Final = 0
+#: Lower than any that can be written: a policy that somebody wrote always wins.
+PRIORITY: Final = -1
 
 #: The most characters that a policy's name has, and those of the digest where it has to be cut.
 NAME_LENGTH: Final = 63
@@ -102,7 +102,8 @@ def of_accelerator(one: Accelerator, catalogue: Catalogue) -> AcceleratorPolicy 
         return None
     state = one.desired_state if one.desired_state != "inactive" and not one.state_policy else None
     ids = (one.vendor_id, one.product_id)
-    return _of_device(name_of("accelerator", one.uuid), (one.host, one.address), ids, state, binding_of(one, catalogue))
+    bound_to = None if one.binding_policy else binding_of(one, catalogue)
+    return _of_device(name_of("accelerator", one.uuid), (one.host, one.address), ids, state, bound_to)
 
 
 @functools.lru_cache(maxsize=REMEMBERED)
@@ -127,11 +128,16 @@ def _of_device(
 def binding_of(one: Accelerator, catalogue: Catalogue) -> str | None:
     """Return what the device of an accelerator is to be bound to, since it is attached to its host; None: to nothing.
 
-    That is its driver's module; of a driver without one, whatever the kernel binds it to.
+    That is its driver's module; of a driver without one, and of a VF, whatever the kernel binds it to.
     """
-    if one.attachment is None or one.attachment.host is None or one.attachment.host != one.host or one.binding_policy:
+    if one.attachment is None or one.attachment.host is None or one.attachment.host != one.host:
         return None
-    spec = catalogue.get(one.driver or "")
+    return module_of(one, catalogue)
+
+
+def module_of(one: Accelerator, catalogue: Catalogue) -> str | None:
+    """Return the module whose driver an accelerator is for on its own host; None: whatever the kernel binds it to."""
+    spec = None if one.parent is not None else catalogue.get(one.driver or "")
     return spec.kernel_module if spec else None
 
 
@@ -155,5 +161,5 @@ def _policy(name: str, host: str, **said: Any) -> AcceleratorPolicy:  # noqa: AN
     # Just this host, whatever its name: one that people could not write in a policy has one all the same.
     pattern = re.sub(r"([*?[])", r"[\1]", host)
     selector = Selector.model_construct(_fields_set={"names"}, names=(pattern,), groups=(), labels={})
-    spec = PolicySpec(priority=PRIORITY, host_selector=selector, **said)
+    spec = PolicySpec(host_selector=selector, **said).model_copy(update={"priority": PRIORITY})
     return AcceleratorPolicy(api_version=API_VERSION, kind="AcceleratorPolicy", metadata=Metadata(name=name), spec=spec)

@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from cyborg_reconciler.core.modules_wanted import modules_of
 from cyborg_reconciler.core.subject import module_name
 from cyborg_reconciler.errors import ReconcilerError
 from cyborg_reconciler.ports import Declarations
-from cyborg_reconciler.survey import modules_of
 
 log: Final = logging.getLogger(__name__)
 

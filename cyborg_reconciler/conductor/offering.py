@@ -5,14 +5,14 @@ Called by the loop after every pass. Decided from the survey alone: what was ver
 I/O goes through the store; what is as it was is not written.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from cyborg_reconciler.conductor.implied import Catalogue, catalogue_of, name_of
 from cyborg_reconciler.core.accelerators import units
-from cyborg_reconciler.core.features import binding
 from cyborg_reconciler.core.offer import Offer, offers
+from cyborg_reconciler.core.rules import HostRules
 from cyborg_reconciler.core.state import Origin
 from cyborg_reconciler.ports import Clock, Event
 from cyborg_reconciler.stores import Accelerator, ObservedAccelerators
@@ -34,7 +34,7 @@ class Offering:
         """
         catalogue, now = catalogue_of(seen.declared), self.clock.now()
         by_host: dict[str, Mapping[str, Offer]] = {}
-        changed: list[tuple[Accelerator, Event | None]] = []
+        changed: list[tuple[Accelerator, Sequence[Event]]] = []
         for one in self.accelerators.found_on(list(seen.hosts)):
             host, address = one.host or "", one.address or ""
             if host not in by_host:
@@ -43,16 +43,25 @@ class Offering:
                 continue
             as_seen = observed(one, by_host[host][address], seen.hosts[host])
             if as_seen != one:
-                event = _turned(one, as_seen, now) if as_seen.state != one.state else None
-                changed.append((replace(as_seen, updated_at=now), event))
+                changed.append((replace(as_seen, updated_at=now), list(_news(one, as_seen, now))))
         if changed:
             self.accelerators.record(changed)
 
 
-def _turned(one: Accelerator, as_seen: Accelerator, now: datetime) -> Event:
-    """Return what is told of an accelerator that has come into another state."""
-    data = {"accelerator": one.uuid, "before": {"state": one.state}, "after": {"state": as_seen.state}}
-    return Event(now, f"Accelerator{as_seen.state.title()}", one.host or "", one.name, data)
+def _news(one: Accelerator, as_seen: Accelerator, now: datetime) -> Iterator[Event]:
+    """Yield what is told of an accelerator: that it is in another state, and that a policy says what somebody set."""
+    overruled = one.desired_state != as_seen.desired_state and as_seen.state_policy
+    if overruled:
+        yield _event("AcceleratorOverruled", one, as_seen, now, policy=as_seen.state_policy)
+    if as_seen.state != one.state:
+        yield _event(f"Accelerator{as_seen.state.title()}", one, as_seen, now)
+
+
+def _event(kind: str, one: Accelerator, as_seen: Accelerator, now: datetime, **more: str) -> Event:
+    name = "desired_state" if more else "state"
+    data = {"before": {name: getattr(one, name)}, "after": {name: getattr(as_seen, name)}}
+    message = ": ".join((one.name, *(f"policy {policy} declares its state" for policy in more.values())))
+    return Event(now, kind, one.host or "", message, {"accelerator": one.uuid, **data, **more})
 
 
 def offers_of(view: HostView, catalogue: Catalogue) -> Mapping[str, Offer]:
@@ -71,8 +80,8 @@ def observed(one: Accelerator, offer: Offer, view: HostView) -> Accelerator:
         health=offer.health,
         setup_required=offer.setup_required,
         reboot_required=offer.reboot_required,
-        binding_policy=_binding_policy(one, view),
     )
+    changed = _bound(changed, view)
     if offer.desired_state is None:  # it cannot be told
         return changed
     if _is_own(offer.declared_by, one) or (offer.declared_by is None and not one.state_policy):
@@ -87,10 +96,12 @@ def _is_own(origin: Origin | None, one: Accelerator) -> bool:
     return origin is not None and origin.policy == name_of("accelerator", one.uuid)
 
 
-def _binding_policy(one: Accelerator, view: HostView) -> str:
-    """Return the policy that declares the binding of the device, with its place; empty where none does."""
-    if view.desired is None or one.address is None:
-        return ""
-    path = (one.address, binding.NAME, "driver")
-    origin = view.desired.origin(path) if path in view.desired.fields else None
-    return "" if origin is None or not origin.policy or _is_own(origin, one) else origin.place
+def _bound(one: Accelerator, view: HostView) -> Accelerator:
+    """Return *one* with the policy that declares its binding; where that changes, its attachment is settled anew."""
+    rules = HostRules(view.desired, view.subject) if view.desired is not None and view.subject is not None else None
+    said = rules.binding(one.address) if rules is not None and one.address is not None else None
+    policy = said.policy if said is not None else ""
+    held = one.attachment
+    if policy == one.binding_policy or held is None or held.host is None or held.host != one.host:
+        return replace(one, binding_policy=policy)
+    return replace(one, binding_policy=policy, attachment=replace(held, status="pending"))

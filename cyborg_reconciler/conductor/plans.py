@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from cyborg_reconciler.conductor.callers import Caller
+from cyborg_reconciler.core.modules_wanted import modules_of
 from cyborg_reconciler.core.select import selects_host
 from cyborg_reconciler.core.state import History, Host
 from cyborg_reconciler.documents.declared import Declared
@@ -30,7 +31,7 @@ from cyborg_reconciler.errors import (
 from cyborg_reconciler.fleet_stores import PlanStore, Proposal, shown_plan, shown_steps
 from cyborg_reconciler.ports import Clock, Controller, Declarations, Event, Observation, Unobserved
 from cyborg_reconciler.saved_plans import only, plan_document
-from cyborg_reconciler.survey import Basis, HostView, Options, Survey, compare, modules_of
+from cyborg_reconciler.survey import Basis, HostView, Options, Survey, compare
 from cyborg_reconciler.survey_data import host_data, summary
 
 #: Hosts of one plan: more than a person agrees to at once.

@@ -5,15 +5,15 @@ Called by the loop after every pass, before the hosts leave the queue: a pass th
 settles then. Decided from the survey alone, whoever made the change. All I/O goes through the stores.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cyborg_reconciler.conductor.implied import Catalogue, binding_of, catalogue_of, name_of
 from cyborg_reconciler.core.features import binding, driver
 from cyborg_reconciler.core.resolve import Desired
+from cyborg_reconciler.core.rules import HostRules, is_written
 from cyborg_reconciler.core.state import ABSENT, HOST, FieldPath, Phase, Reason, Value, Wait
 from cyborg_reconciler.core.subject import driver_name
-from cyborg_reconciler.documents.declared import is_of_tree
 from cyborg_reconciler.ports import Clock, Event
 from cyborg_reconciler.stores import Accelerator, AttachStatus, ObservedAccelerators
 from cyborg_reconciler.survey import HostView, Survey
@@ -46,16 +46,17 @@ class Settling:
 
     def _settle_attachments(self, seen: Survey, catalogue: Catalogue) -> None:
         now = self.clock.now()
-        changed: list[tuple[Accelerator, Event]] = []
+        changed: list[tuple[Accelerator, Sequence[Event]]] = []
         for one in self.accelerators.unsettled(list(seen.hosts)):
             held = one.attachment
             if held is None or held.host is None:
                 continue
-            status = status_of(one, seen.hosts[held.host], catalogue)
+            status, why = status_of(one, seen.hosts[held.host], catalogue)
             if status != held.status:
                 kind = "AttachmentDone" if status == "done" else "AttachmentFailed"
-                event = Event(now, kind, held.host, one.name, {"accelerator": one.uuid})
-                changed.append((replace(one, attachment=replace(held, status=status), updated_at=now), event))
+                data = {"accelerator": one.uuid, **({"reason": why} if why else {})}
+                event = Event(now, kind, held.host, ": ".join(filter(None, (one.name, why))), data)
+                changed.append((replace(one, attachment=replace(held, status=status), updated_at=now), [event]))
         if changed:
             self.accelerators.record(changed)
 
@@ -89,26 +90,29 @@ def _declared_otherwise(path: FieldPath, desired: Desired) -> RunNews | None:
     if path not in desired.fields:
         return RunNews("pending", "its devices are declared inactive: no driver is set up for them")
     origin = desired.origin(path)
-    if not is_of_tree(origin.file):
+    if not is_written(origin):
         return None  # the look was made for what was asked for before
     return RunNews("failed", f"policy {origin.place} declares it otherwise")
 
 
-def status_of(one: Accelerator, view: HostView, catalogue: Catalogue) -> AttachStatus:
-    """Return where the attachment of *one* to the host of *view* is."""
+def status_of(one: Accelerator, view: HostView, catalogue: Catalogue) -> tuple[AttachStatus, str]:
+    """Return where the attachment of *one* to the host of *view* is, and why it failed, where it did."""
     assert one.attachment is not None  # noqa: S101  that is what is asked about
     as_it_was = one.attachment.status
     if view.desired is None or view.subject is None:
-        return as_it_was
+        return as_it_was, ""
     bound_to = binding_of(one, catalogue)
+    said = HostRules(view.desired, view.subject).binding(one.address or "")
+    if said is not None and said.value != bound_to:
+        return "failed", f"policy {said.policy} binds it to {said.value}"
     if bound_to is None or one.address is None:
-        return "done"  # there is nothing to be bound
+        return "done", ""  # there is nothing to be bound
     path = (one.address, binding.NAME, "driver")
     if one.address not in view.subject.devices or view.desired.fields.get(path) != driver_name(bound_to):
-        return as_it_was  # the look began before it was attached, or its device is gone
+        return as_it_was, ""  # the look began before it was attached, or its device is gone
     news = _news(view, path[:2], f"{binding.NAME} {one.address}")
     statuses: dict[str, AttachStatus] = {"applied": "done", "failed": "failed", "pending": as_it_was}
-    return statuses[news.status]
+    return statuses[news.status], news.message if news.status == "failed" else ""
 
 
 def _news(view: HostView, prefix: FieldPath, step: str) -> RunNews:

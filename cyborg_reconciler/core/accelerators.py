@@ -5,7 +5,6 @@ Called by the conductor with what a host reported, by its agent or by Ansible: t
 which of them are ready. Pure.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
@@ -20,7 +19,6 @@ from cyborg_reconciler.core.subject import (
     BOUND_ON_PURPOSE,
     Subject,
     driver_proper,
-    ids_of,
     lacks_ids,
     lay_out,
     matches,
@@ -28,9 +26,7 @@ from cyborg_reconciler.core.subject import (
 from cyborg_reconciler.documents import facts as reported
 from cyborg_reconciler.documents.driver import DriverDocSpec
 from cyborg_reconciler.documents.facts import Unknown as Unread
-
-#: The type of what is hardware, and no accelerator that a class or a driver knows of.
-GENERIC: Final = "GENERIC"
+from cyborg_reconciler.hardware import GENERIC, Function, identities, uuid_in
 
 #: What holds the machine together. Source: PCI Code and ID Assignment Specification, section 1.
 BRIDGES: Final = "06"
@@ -105,10 +101,10 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class _Host:
-    """What the units of one host have in common: see `_names`, `_installed`, `_reboot_required`; PFs that have VFs."""
+    """What the units of one host have in common: see `identities`, `_installed`, `_reboot_required`; PFs with VFs."""
 
     subject: Subject
-    names: Mapping[str, str]
+    identities: Mapping[str, tuple[str, ...]]
     with_vfs: frozenset[str]
     installed: dict[str, Setup]
     reboot_required: bool
@@ -118,7 +114,7 @@ def units(facts: reported.Facts, catalogue: Mapping[str, DriverDocSpec]) -> tupl
     """Return the hardware of a host, in the order of its facts: every PCI function, supported or not."""
     subject = lay_out(facts, catalogue)
     with_vfs = frozenset(device.physfn for device in facts.devices if isinstance(device.physfn, str))
-    host = _Host(subject, _names(subject), with_vfs, {}, _reboot_required(facts))
+    host = _Host(subject, identities(map(_function, facts.devices)), with_vfs, {}, _reboot_required(facts))
     return tuple(_unit(device, host) for device in facts.devices)
 
 
@@ -132,7 +128,7 @@ def _unit(device: reported.Device, host: _Host) -> Unit:
     doubt = _doubt(device)
     return Unit(
         address=device.address,
-        identity=_identity(device, host.names),
+        identity=host.identities[device.address],
         serial=_known(device.serial),
         parent=_known(device.physfn),
         vendor_id=_known(device.vendor_id),
@@ -155,37 +151,15 @@ def _known(fact: str | Unread | None) -> str | None:
 
 
 # ---------------------------------------------------------------------------------------------------------- which it is
-def _names(subject: Subject) -> dict[str, str]:
-    """Return what the functions' uuids are made of, by address; VFs, and what could not be read, have no name here.
-
-    A serial makes a function known wherever it stands. Some serials are not worth the name (two chips of one card have
-    one, or a vendor left it blank): what would have one name is called by its place.
-    """
-    devices = [one for one in subject.facts.devices if one.physfn is None and not _lacks_name(one)]
-    named = {one.address: _name(one) for one in devices}
-    shared = {name for name, count in Counter(named.values()).items() if count > 1}
-    return {one.address: _placed(one) if named[one.address] in shared else named[one.address] for one in devices}
-
-
-def _lacks_name(device: reported.Device) -> bool:
-    return isinstance(device.vendor_id, Unread) or isinstance(device.product_id, Unread)
-
-
-def _name(device: reported.Device) -> str:
-    if not isinstance(device.serial, str):
-        return _placed(device)
-    return f"{ids_of(device)} {device.serial} .{device.address.rpartition('.')[2]}"
-
-
-def _placed(device: reported.Device) -> str:
-    return f"{ids_of(device)} {device.address}"
-
-
-def _identity(device: reported.Device, names: Mapping[str, str]) -> tuple[str, ...]:
-    if device.physfn is None:
-        return (names[device.address],) if device.address in names else ()
-    known = isinstance(device.physfn, str) and device.physfn in names and device.vf_index is not None
-    return (names[str(device.physfn)], f"vf {device.vf_index}") if known else ()
+def _function(device: reported.Device) -> Function:
+    return Function(
+        address=device.address,
+        vendor_id=_known(device.vendor_id),
+        product_id=_known(device.product_id),
+        serial=_known(device.serial),
+        physfn="" if isinstance(device.physfn, Unread) else device.physfn,
+        vf_index=device.vf_index,
+    )
 
 
 def uuid_of(unit: Unit, host_uuid: UUID) -> UUID | None:
@@ -193,13 +167,7 @@ def uuid_of(unit: Unit, host_uuid: UUID) -> UUID | None:
 
     Each of its names lies in the namespace of the one before, the first in that of the host's uuid.
     """
-    return _made(unit.identity, host_uuid) if unit.identity else None
-
-
-def _made(names: Iterable[str], namespace: UUID) -> UUID:
-    for name in names:
-        namespace = uuid5(namespace, name)
-    return namespace
+    return uuid_in(host_uuid, unit.identity) if unit.identity else None
 
 
 def settle(found: Sequence[Unit], host_uuid: UUID, known: Iterable[Known]) -> dict[str, UUID]:
@@ -233,7 +201,7 @@ def settle(found: Sequence[Unit], host_uuid: UUID, known: Iterable[Known]) -> di
             if uuid is not None and uuid not in settled.values():
                 settled[unit.address] = uuid
     vfs = [unit for unit in found if unit.parent in settled and unit.identity]
-    return settled | {vf.address: _made(vf.identity[1:], settled[str(vf.parent)]) for vf in vfs}
+    return settled | {vf.address: uuid_in(settled[str(vf.parent)], vf.identity[1:]) for vf in vfs}
 
 
 def _ids(unit: Unit) -> str:

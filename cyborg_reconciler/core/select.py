@@ -6,23 +6,12 @@ from collections.abc import Collection, Mapping
 from typing import Final, NamedTuple, Protocol
 
 from cyborg_reconciler.core.state import Host
-from cyborg_reconciler.core.subject import ids_of, lacks_ids, matches
+from cyborg_reconciler.core.subject import lacks_ids, matches
 from cyborg_reconciler.documents.base import Selector
 from cyborg_reconciler.documents.driver import DriverDocSpec
 from cyborg_reconciler.documents.facts import Device, Unknown
 from cyborg_reconciler.documents.policy import DeviceSelector
-
-#: The device type that a class stands for, by its first digits; the longest match counts.
-#: Source: PCI Code and ID Assignment Specification, section 1.
-TYPES_BY_CLASS: Final = {"03": "GPU", "0b40": "CRYPTO", "10": "CRYPTO", "02": "NIC", "0108": "NVME", "12": "PROCESSING"}
-
-#: FPGA cards, whose class is that of what they are programmed to be: by vendor, where it makes nothing else, or by ids.
-#: Source: Linux, drivers/fpga/dfl-pci.c; the PCI ID Repository, vendors 10ee (Xilinx) and 1172 (Altera).
-FPGA_VENDORS: Final = frozenset(("10ee", "1172"))
-FPGA_IDS: Final = frozenset(
-    f"8086:{product}"
-    for product in ("09c4", "09c5", "0b2b", "0b2c", "0b30", "bcbd", "bcbf", "bcc0", "bcc1", "bcce", "bccf")
-)
+from cyborg_reconciler.hardware import type_of
 
 #: The type of a device whose ids could not be read and may stand for several.
 UNKNOWN_TYPE: Final = "UNKNOWN"
@@ -59,11 +48,8 @@ def device_type(device: Device, catalogue: Mapping[str, DriverDocSpec]) -> str:
     for spec in catalogue.values():
         if spec.match and spec.device_type != "GENERIC" and matches(device, spec.match, perhaps=True):
             return spec.device_type if matches(device, spec.match) else UNKNOWN_TYPE
-    if device.vendor_id in FPGA_VENDORS or ids_of(device) in FPGA_IDS:
-        return "FPGA"
-    if lacks_ids(device):
-        return UNKNOWN_TYPE
-    return next((name for digits, name in TYPES_BY_CLASS.items() if str(device.class_id).startswith(digits)), "GENERIC")
+    read = [fact if isinstance(fact, str) else None for fact in (device.vendor_id, device.product_id, device.class_id)]
+    return type_of(*read) or UNKNOWN_TYPE
 
 
 def selects_host(selector: Selector, host: Host) -> bool:

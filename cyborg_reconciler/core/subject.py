@@ -102,6 +102,14 @@ class Subject:
             or name in {module_name(str(device.driver)), module_name(str(device.function_driver))}
         ]
 
+    def named_as(self, desired: Value, driver: str, device: reported.Device) -> str:
+        """Return the *driver* that has *device*, by the name of its module where that is what is *desired*.
+
+        Both name a driver: qat_4xxx is the module whose PCI driver the kernel calls 4xxx.
+        """
+        module = self.module(desired) if isinstance(desired, str) else None
+        return str(desired) if module is not None and device.address in module.devices else driver
+
     def touched(self, target: str) -> Collection[str]:
         """Return the features of *target* of which something is owned."""
         if self._touched is None:

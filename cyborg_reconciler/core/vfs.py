@@ -13,11 +13,12 @@ from cyborg_reconciler.documents import facts as reported
 
 
 def drivers(
-    text: str, subject: Subject, device: reported.Device, *, chosen: bool = False
+    text: str, subject: Subject, device: reported.Device, *, chosen: bool = False, desired: Value = ABSENT
 ) -> Mapping[int, Value] | Unknown:
     """Return what each VF of a range is bound to; ABSENT where there is none.
 
-    With *chosen*, only what was chosen (by ``driver_override``) counts, not what the kernel found by itself.
+    With *chosen*, only what was chosen (by ``driver_override``) counts, not what the kernel found by itself. A driver
+    has the name of its module where that is *desired*.
     """
     if isinstance(device.num_vfs, reported.Unknown):
         return Unknown(device.num_vfs.unknown)
@@ -34,7 +35,8 @@ def drivers(
             return Unknown(vf.driver.unknown)
         if chosen and isinstance(vf.driver_override, reported.Unknown):
             return Unknown(vf.driver_override.unknown)
-        found[index] = ABSENT if chosen and vf.driver_override is None else vf.driver or UNBOUND
+        bound_to = subject.named_as(desired, vf.driver, vf) if vf.driver else UNBOUND
+        found[index] = ABSENT if chosen and vf.driver_override is None else bound_to
     return found
 
 

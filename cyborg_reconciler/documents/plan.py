@@ -87,6 +87,15 @@ class HostPlan(msgspec.Struct, frozen=True, kw_only=True):
     segments: list[Segment]
 
 
+def step_ids(plan: HostPlan) -> list[str]:
+    """Return the ids of what is done on a host, in order."""
+    return [
+        one
+        for segment in plan.segments
+        for one in ([step.id for step in segment.steps] if isinstance(segment, ActionsSegment) else [segment.id])
+    ]
+
+
 class PlanDocument(msgspec.Struct, frozen=True, kw_only=True):
     """A plan for many hosts, as it is saved and as it travels."""
 

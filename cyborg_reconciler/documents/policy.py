@@ -169,7 +169,7 @@ class Sriov(Document):
 class Binding(Document):
     """What a device without VFs is bound to. vfio-pci takes the whole IOMMU group."""
 
-    driver: ModuleName = Field(description="The driver; none: nothing.", examples=["vfio-pci"])
+    driver: ModuleName = Field(description="The driver, or its module; none: nothing.", examples=["vfio-pci"])
 
 
 class PolicySpec(Document):

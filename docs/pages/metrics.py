@@ -20,7 +20,7 @@ BY_DATABASE = """
 What there is, read from the database when somebody asks, and told again for five seconds: the same whichever server
 answers, so take the greatest of several servers, and not their sum. Where the database does not answer,
 `cyborg_reconciler_database_up` is 0 and the others are missing. A combination of labels that no host has is missing
-too.
+too. What the worker has done is among them: it has no server of its own, and counts in the database, over restarts.
 """
 
 BY_AGENTS = """

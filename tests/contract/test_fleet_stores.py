@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the stores of the API's other resources promise, over both databases."""
 
+import json
 import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -11,12 +12,14 @@ from itertools import pairwise
 import pytest
 
 from cyborg_reconciler.adapters.database import open_journal
+from cyborg_reconciler.agent_stores import Agent, AgentDriver, CheckIn, Enrolment, Inventory, digest_of
 from cyborg_reconciler.core.state import Host
 from cyborg_reconciler.documents.declared import Declared
 from cyborg_reconciler.errors import ConflictError, OvertakenError
 from cyborg_reconciler.fleet_stores import Proposal, Wanted
 from cyborg_reconciler.ports import Event
 from cyborg_reconciler.stores import Accelerator
+from tests.begun import uuid_of
 from tests.contract.test_journal import make_facts, make_plan, observe, raised
 from tests.scenarios.story import driver_of, policy_of
 
@@ -167,14 +170,18 @@ class TestPlans:
         fleet.plans.approve(Proposal(plan, '{"n":2}'), NOON, CHANGED)
         assert fleet.plans.document(plan.uuid) == '{"n":2}'
         assert all(journal.approved(host, 2, "d") for host in ("a", "b"))
-        run = journal.open_run(make_plan(str(uuid.uuid4()), "a"), NOON)
+        assert [(item.host, item.reason) for item in journal.work().take(9, NOON)] == [
+            ("a", "Approved"),
+            ("b", "Approved"),
+        ]
+        run = uuid_of(journal.open_run(make_plan(str(uuid.uuid4()), "a"), NOON))
         assert fleet.plans.proposal(journal.runs()[0].plan_uuid) is None
         assert fleet.runs.document(run)
 
 
 class TestRuns:
     def test_a_run_can_be_asked_to_end_until_it_has(self, journal, fleet):
-        run = journal.open_run(make_plan(str(uuid.uuid4()), "a"), NOON)
+        run = uuid_of(journal.open_run(make_plan(str(uuid.uuid4()), "a"), NOON))
         assert at_once(4, lambda _: fleet.runs.cancel(run, "me", Event(NOON, "Asked"))) == [True] * 4
         assert fleet.runs.cancel_requested(run)
         journal.close_run(run, "applied", LATER)
@@ -251,3 +258,33 @@ def test_hosts_are_pages_by_name(journal, fleet):
     assert len(seen) == len(set(seen)) == len(names)
     assert '"sync":"Unknown"' in fleet.hosts.document("ä")
     assert fleet.hosts.document("none") is None
+
+
+class TestBackends:
+    def test_they_say_what_the_agents_drivers_told_last(self, journal, fleet):
+        store, host = journal.agents(), "told-1"
+        asked = Event(NOON, "AgentEnrolled", host)
+        store.mint(host, Enrolment(host, LATER), asked)
+        store.enrol(Agent(host=host, uuid="", token_hash=host), host, Inventory(), asked)
+
+        def tell(sequence, *drivers):
+            said = {"boot_id": "b", "fingerprint": "f", "agent_version": "1", "received_at": LATER}
+            store.keep([CheckIn(host=host, epoch=1, sequence=sequence, drivers=drivers, **said)])
+            page = fleet.backends.page(Wanted({"host": host}))
+            assert [fleet.backends.document(json.loads(one)["uuid"]) for one in page.documents] == page.documents
+            return {one["driver"]: one for one in map(json.loads, page.documents)}
+
+        busy = AgentDriver("pci", "GENERIC", "IN-PROGRESS", "compute-7:1337")
+        other = AgentDriver("vendor-x", "NVME", "READY")
+        found = tell(1, busy, other)
+        told = ("type", "status", "endpoint_known", "health", "accelerators")
+        assert [found["pci"][name] for name in told] == ["GENERIC", "IN-PROGRESS", True, "Progressing", 0]
+        assert [found["vendor-x"][name] for name in told] == ["NVME", "READY", False, "Healthy", 0]
+        assert found["pci"]["told_at"] is not None
+        assert store.agent(host).drivers == digest_of([other, busy])
+        assert tell(2) == found, "who says nothing of them has them still"
+        (kept,) = tell(3, replace(busy, status="READY")).values()
+        assert (kept["driver"], kept["status"], kept["health"]) == ("pci", "READY", "Healthy")
+        store.fall_silent(LATER + timedelta(hours=1), LATER)
+        (silent,) = map(json.loads, fleet.backends.page(Wanted({"host": host})).documents)
+        assert (silent["status"], silent["health"]) == ("READY", "Unknown")

@@ -27,6 +27,7 @@ from cyborg_reconciler.documents.policy import AcceleratorPolicy, PolicySpec
 from cyborg_reconciler.errors import JournalError
 from cyborg_reconciler.ports import Event, HostRecord, Journal, Observation, RunRecord, Unobserved
 from cyborg_reconciler.testing import FakeJournal, FixedClock, RecordedObserver, ignore_progress
+from tests.begun import uuid_of
 
 NOON = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
 LATER = NOON + timedelta(minutes=5)
@@ -288,7 +289,7 @@ def test_phases_of_many_hosts_are_recorded_at_once_and_all_else_stays(opener: Op
 def test_a_run_is_open_until_it_is_closed(opener: Opener) -> None:
     journal = opener()
     plan = make_plan("p1", "compute-2", "compute-1")
-    run = journal.open_run(plan, NOON)
+    run = uuid_of(journal.open_run(plan, NOON))
     both_running = {"compute-1": "running", "compute-2": "running"}
     assert journal.runs() == [RunRecord(run, "p1", "running", NOON, None, both_running)]
     assert journal.open_runs() == [], "our own run was not left by an earlier process"
@@ -302,7 +303,7 @@ def test_a_run_is_open_until_it_is_closed(opener: Opener) -> None:
 
 def test_what_came_out_stays_when_the_run_is_closed(opener: Opener) -> None:
     journal = opener()
-    run = journal.open_run(make_plan("p1", "compute-1", "compute-2"), NOON)
+    run = uuid_of(journal.open_run(make_plan("p1", "compute-1", "compute-2"), NOON))
     journal.record_outcome(run, "compute-1", Outcome(status="applied"), NOON)
     journal.close_run(run, "failed", LATER)
     assert opener().runs()[0].hosts == {"compute-1": "applied", "compute-2": "failed"}
@@ -310,7 +311,7 @@ def test_what_came_out_stays_when_the_run_is_closed(opener: Opener) -> None:
 
 def test_an_outcome_is_its_hosts_alone(opener: Opener) -> None:
     journal = opener()
-    run = journal.open_run(make_plan("p1", "compute-1", "compute-2"), NOON)
+    run = uuid_of(journal.open_run(make_plan("p1", "compute-1", "compute-2"), NOON))
     refused = StepOutcome(id="sriov", status="refused", reason="DeviceInUse", message="{{ not a template }}")
     journal.record_outcome(run, "compute-1", Outcome(status="refused", steps=[refused]), LATER)
     assert opener().runs()[0].hosts == {"compute-1": "refused", "compute-2": "running"}
@@ -325,13 +326,13 @@ def test_an_outcome_of_a_run_that_is_not_there_is_an_error(journal: Journal) -> 
 
 def test_runs_come_newest_first(journal: Journal) -> None:
     plan = make_plan("p1", "compute-1")
-    runs = [journal.open_run(plan, NOON) for _ in range(3)]
+    runs = [uuid_of(journal.open_run(plan, NOON)) for _ in range(3)]
     assert [run.uuid for run in journal.runs()] == runs[::-1]
     assert [run.uuid for run in journal.runs(limit=2)] == runs[:0:-1]
 
 
 def test_the_runs_of_a_host_are_found_whatever_was_run_on_others_since(journal: Journal) -> None:
-    old = [journal.open_run(make_plan(f"p{number}", "compute-1", "compute-2"), NOON) for number in range(3)]
+    old = [uuid_of(journal.open_run(make_plan(f"p{number}", "compute-1", "compute-2"), NOON)) for number in range(3)]
     for number in range(3, 6):
         journal.open_run(make_plan(f"p{number}", "compute-2"), NOON)
     assert [run.uuid for run in journal.runs("compute-1", limit=2)] == old[:0:-1]
@@ -386,7 +387,7 @@ def test_what_was_declared_may_be_recorded_again(journal: Journal) -> None:
 
 
 def test_the_audit_trail_tells_of_a_run_its_outcomes_and_its_end(journal: Journal) -> None:
-    run = journal.open_run(make_plan("p1", "compute-1"), NOON)
+    run = uuid_of(journal.open_run(make_plan("p1", "compute-1"), NOON))
     journal.record_outcome(run, "compute-1", Outcome(status="failed", message="no space left"), NOON)
     journal.close_run(run, "failed", LATER)
     told = [(event.kind, event.host, event.message, event.run) for event in reversed(journal.events())]

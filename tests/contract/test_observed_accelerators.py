@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the worker asks of accelerators, and keeps of them: one suite over both databases and over the fake."""
 
+import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -12,7 +13,7 @@ import pytest
 from cyborg_reconciler.adapters.database import open_journal
 from cyborg_reconciler.meters import QUEUE_LENGTH
 from cyborg_reconciler.ports import Event
-from cyborg_reconciler.stores import Accelerator, Attachment
+from cyborg_reconciler.stores import Accelerator, AcceleratorFilter, AcceleratorStore, Attachment
 from cyborg_reconciler.testing import FakeAccelerators
 from tests.contract.test_journal import LATER, NOON
 
@@ -42,6 +43,10 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FakeAccele
     if request.param == "fake":
         yield FakeAccelerators(*CARDS)
         return
+    yield from stored(request, tmp_path)
+
+
+def stored(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[AcceleratorStore]:
     database = request.getfixturevalue("postgresql") if request.param == "postgresql" else ""
     with ExitStack() as stack:
         opened = stack.enter_context(open_journal(tmp_path / "state", database=database)).accelerators()
@@ -64,10 +69,10 @@ def test_accelerators_are_found_by_host_and_by_what_is_asked_of_them(store: Fake
 
 def test_what_was_observed_is_kept_where_nobody_has_changed_anything_meanwhile(store: FakeAccelerators) -> None:
     one, other = (found for found in store.found_on(["a"]) if UUID(found.uuid).int < 2)
-    store.record([(replace(one, state="ready"), event(one))])
+    store.record([(replace(one, state="ready"), [event(one)])])
     assert {found.name: (found.state, found.version) for found in store.found_on(["a"])}[one.name] == ("ready", 2)
     late = replace(one, state="maintenance", updated_at=LATER)
-    store.record([(late, event(one)), (replace(other, state="ready"), None)])
+    store.record([(late, [event(one)]), (replace(other, state="ready"), [])])
     states = {found.name: found.state for found in store.found_on(["a"])}
     assert (states[one.name], states[other.name]) == ("ready", "ready")
 
@@ -84,7 +89,7 @@ def test_who_adds_or_updates_an_accelerator_has_its_hosts_looked_at_and_who_obse
         (item,) = work.take(9, LATER)
         assert (item.host, item.reason) == ("a", "Told")
         work.done([item])
-        store.record([(replace(here, state="ready"), event(here))])
+        store.record([(replace(here, state="ready"), [event(here)])])
         assert work.take(9, LATER) == []
         attached = replace(nowhere, attachment=Attachment("pending", NOON, host="b"))
         store.update(attached, 1, event(nowhere))
@@ -92,3 +97,35 @@ def test_who_adds_or_updates_an_accelerator_has_its_hosts_looked_at_and_who_obse
         assert [told.name for told in store.unsettled(["b"])] == ["card 6"]
         assert len(journal.events(limit=9)) == 4
         assert journal.tallies().tallies()[QUEUE_LENGTH] == {(): 1}
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def databases(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[AcceleratorStore]:
+    """The store on both databases: the fake has no pages, for which nothing but the API asks."""
+    yield from stored(request, tmp_path)
+
+
+@pytest.mark.parametrize("sort", ["uuid", "name", "host", "created_at"])
+@pytest.mark.parametrize("descending", [False, True])
+def test_pages_have_each_accelerator_once_whatever_they_are_ordered_by(databases, sort, descending) -> None:
+    seen, marker, more = [], "", True
+    while more:
+        page = databases.page(AcceleratorFilter(sort=sort, descending=descending, limit=2, marker=marker))
+        seen += [json.loads(document) for document in page.documents]
+        marker, more = page.last, page.more
+    places = [(one[sort] or "", one["uuid"]) for one in seen]
+    assert places == sorted(places, reverse=descending)
+    assert len({one["uuid"] for one in seen}) == len(seen) == len(CARDS)
+
+
+def test_a_page_has_what_is_asked_for_alone(databases) -> None:
+    def found(**wanted: object) -> list[str]:
+        page = databases.page(AcceleratorFilter(**wanted))
+        assert not page.more
+        return [json.loads(document)["name"] for document in page.documents]
+
+    assert found(equal={"host": "b"}) == ["card 5"]
+    assert found(equal={"host": "a", "desired_state": "ready"}) == ["card 4"]
+    assert found(equal={"host": "a"}, attached=False) == ["card 0"]
+    assert found(attached=True) == ["card 1", "card 2", "card 3", "card 4"]
+    assert found(equal={"host": "'; DROP TABLE accelerators"}) == []

@@ -7,14 +7,18 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from cyborg_reconciler.adapters.database import open_journal
 from cyborg_reconciler.documents.base import Metadata
 from cyborg_reconciler.documents.declared import Declared, Located
 from cyborg_reconciler.documents.driver import Driver, DriverDocSpec
-from cyborg_reconciler.documents.plan import Outcome
-from cyborg_reconciler.ports import Event, Journal
-from cyborg_reconciler.work_stores import HostDriver, HostDriverStore, Lease, Leases, Queue, QueueItem, RunNews
+from cyborg_reconciler.documents.plan import HostPlan, Outcome, PlanDocument, RoleSegment
+from cyborg_reconciler.meters import LAST_PASS, LEASE_HELD, PASS_SECONDS, PASSES, QUEUE_AGE
+from cyborg_reconciler.ports import BegunRun, Event, Journal
+from cyborg_reconciler.tracing import of_request
+from cyborg_reconciler.work_stores import HostDriver, HostDriverStore, Lease, Leases, Pass, Queue, QueueItem, RunNews
+from tests.begun import uuid_of
 from tests.contract.test_journal import LATER, NOON, make_plan
 
 
@@ -189,13 +193,114 @@ def test_a_run_waits_with_its_reason_until_it_comes_out(journal_and_work: tuple[
     assert again.run != one.run
 
 
+def test_passes_are_counted(database: str, tmp_path: Path) -> None:
+    with open_journal(tmp_path / "state", database=database) as journal:
+        for seconds, at in ((1.5, NOON), (0.5, LATER)):
+            journal.work().passed(Pass("all", "ok", seconds, at))
+        journal.work().passed(Pass("queue", "failed", 3.0, NOON))
+        journal.work().enqueue(["a"], "CheckedIn", NOON)
+        journal.work().take_lease(Lease("worker", "us", 0, datetime.now(UTC) + timedelta(hours=1)), None)
+        journal.work().take_lease(Lease("other", "us", 0, NOON), None)
+        found = journal.tallies().tallies()
+    assert found[PASSES] == {("all", "ok"): 2, ("queue", "failed"): 1}
+    assert found[PASS_SECONDS] == {("all", "ok"): 2.0, ("queue", "failed"): 3.0}
+    assert found[LAST_PASS] == {("all", "ok"): LATER.timestamp(), ("queue", "failed"): NOON.timestamp()}
+    assert found[LEASE_HELD] == {("worker",): 1, ("other",): 0}
+    assert found[QUEUE_AGE][()] > 0
+
+
+def plan_for(*drivers: str, beside: str = "compute-2") -> PlanDocument:
+    """A plan that sets up drivers on one host, and something else on another."""
+    plan = make_plan("33333333-3333-4333-8333-333333333333", beside)
+    segments = [RoleSegment(id=f"driver {name}", role="a.b.c", args={}) for name in drivers]
+    mine = HostPlan(generation=1, digest="d", fingerprint="f", segments=segments)
+    return structs.replace(plan, hosts={"compute-1": mine, **plan.hosts})
+
+
+def test_a_run_that_was_asked_for_is_the_run_in_which_it_is_carried_out(
+    journal_and_work: tuple[Journal, Work],
+) -> None:
+    journal, work = journal_and_work
+    with of_request("req-1"):
+        one = work.declare(QAT, ASKED)
+    plan = plan_for("qat")
+    begun = journal.open_run(plan, LATER)
+    assert begun["compute-1"] == BegunRun(one.run, "req-1")
+    beside = begun["compute-2"]
+    assert (beside.uuid != one.run, beside.request_id) == (True, "")
+    runs = {run.uuid: run for run in journal.runs()}
+    assert {uuid: (run.status, run.hosts) for uuid, run in runs.items()} == {
+        one.run: ("running", {"compute-1": "running"}),
+        beside.uuid: ("running", {"compute-2": "running"}),
+    }
+    journal.record_outcome(one.run, "compute-1", Outcome(status="applied"), LATER)
+    journal.close_run(one.run, "applied", LATER)
+    journal.close_run(beside.uuid, "failed", LATER)
+    mine = next(run for run in journal.runs() if run.uuid == one.run)
+    assert (mine.status, mine.ended_at, mine.hosts) == ("pending", None, {"compute-1": "applied"})
+    work.tell(one, RunNews("pending", "RebootRequired"), LATER)
+    mine = next(run for run in journal.runs() if run.uuid == one.run)
+    assert (mine.status, mine.message, mine.hosts) == ("pending", "RebootRequired", {"compute-1": "applied"})
+    work.tell(one, RunNews("applied", by=one.run), LATER)
+    mine = next(run for run in journal.runs() if run.uuid == one.run)
+    assert (mine.status, mine.ended_at, mine.request_id) == ("applied", LATER, "req-1")
+    assert (mine.plan_uuid, mine.started_at, mine.hosts) == (plan.uuid, LATER, {"compute-1": "applied"})
+    assert len(journal.runs()) == 2
+
+
+def test_a_run_that_the_plan_does_not_carry_out_waits_on(journal_and_work: tuple[Journal, Work]) -> None:
+    journal, work = journal_and_work
+    one = work.declare(QAT, ASKED)
+    begun = journal.open_run(plan_for("another"), LATER)
+    assert one.run not in {run.uuid for run in begun.values()}
+    assert next(run for run in journal.runs() if run.uuid == one.run).status == "pending"
+
+
+def test_a_run_that_was_asked_for_and_interrupted_waits_again(open_both) -> None:
+    journal, work = open_both()
+    one = work.declare(QAT, ASKED)
+    journal.open_run(plan_for("qat"), NOON)
+    journal, work = open_both()
+    assert one.run in {run.uuid for run in journal.open_runs()}
+    journal.close_run(one.run, "interrupted", LATER)
+    (mine,) = [run for run in journal.runs() if run.uuid == one.run]
+    assert (mine.status, work.awaited(["compute-1"])) == ("pending", [one])
+    assert journal.open_run(plan_for("qat"), LATER)["compute-1"].uuid == one.run
+
+
+def test_events_of_a_run_have_the_request_that_it_was_asked_for_in(database: str, tmp_path: Path) -> None:
+    with open_journal(tmp_path / "state", database=database) as journal:
+        with of_request("req-1"):
+            one = journal.work().declare(QAT, ASKED)
+        journal.open_run(plan_for("qat"), LATER)
+        journal.close_run(one.run, "applied", LATER)
+        told = {(event.kind, event.run == one.run): event.data for event in journal.events()}
+        assert told["RunEnded", True] == {"request_id": "req-1"}
+        assert told["RunStarted", True] == {"request_id": "req-1", "hosts": 1}
+        assert told["RunStarted", False] == {"hosts": 1}
+
+
+def test_what_has_begun_is_not_withdrawn_when_somebody_wants_it_to_end(database: str, tmp_path: Path) -> None:
+    with open_journal(tmp_path / "state", database=database) as journal:
+        work = journal.work()
+        one = work.declare(QAT, ASKED)
+        journal.open_run(plan_for("qat"), LATER)
+        assert journal.fleet().runs.cancel(one.run, "ann", Event(LATER, "RunCancelRequested", "", "ann"))
+        assert journal.cancel_requested(one.run)
+        assert work.declared() == [one]
+        journal.close_run(one.run, "failed", LATER)
+        work.tell(one, RunNews("pending", "DeviceInUse: by a VM"), LATER)
+        assert [run.status for run in journal.runs() if run.uuid == one.run] == ["cancelled"]
+        assert work.declared() == [], "what was not done by then is not tried again"
+
+
 def test_a_run_that_another_carried_out_gets_its_plan_and_its_outcome(
     journal_and_work: tuple[Journal, Work],
 ) -> None:
     journal, work = journal_and_work
     one = work.declare(QAT, ASKED)
     plan = make_plan("22222222-2222-4222-8222-222222222222", "compute-1", "compute-2")
-    by = journal.open_run(plan, LATER)
+    by = uuid_of(journal.open_run(plan, LATER))
     journal.record_outcome(by, "compute-1", Outcome(status="refused", message="in use"), LATER)
     journal.close_run(by, "failed", LATER)
     work.tell(one, RunNews("failed", "in use", by), LATER)
@@ -227,7 +332,7 @@ def test_a_run_that_nobody_has_begun_is_cancelled_and_what_was_declared_before_i
 
 def test_a_run_of_a_wave_is_cancelled_by_noting_that(database: str, tmp_path: Path) -> None:
     with open_journal(tmp_path / "state", database=database) as journal:
-        run = journal.open_run(make_plan("22222222-2222-4222-8222-222222222222", "compute-1"), NOON)
+        run = uuid_of(journal.open_run(make_plan("22222222-2222-4222-8222-222222222222", "compute-1"), NOON))
         assert not journal.cancel_requested(run)
         assert journal.fleet().runs.cancel(run, "ann", Event(LATER, "RunCancelRequested"))
         assert journal.cancel_requested(run)

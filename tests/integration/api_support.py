@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -145,6 +146,19 @@ def problem(answer, status):
     found = Problem.model_validate(answer.json())
     assert (found.status, found.request_id) == (status, answer.headers["X-Openstack-Request-Id"])
     return found
+
+
+def race(server: Server, path: str) -> list[int]:
+    """The statuses that fifty get who update the accelerator at *path* at once, having all read one version of it."""
+    tag = server("GET", path).headers["ETag"]
+    together = threading.Barrier(50)
+
+    def write(number: int) -> int:
+        together.wait()
+        return server("PUT", f"{path}/num", {"num": number}, if_match=tag).status
+
+    with ThreadPoolExecutor(50) as pool:
+        return sorted(pool.map(write, range(50)))
 
 
 def until(is_so: Callable[[], Any], timeout_s: float = 120.0) -> None:

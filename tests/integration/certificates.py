@@ -36,11 +36,15 @@ class Authority:
         certificate = self._begin(self.name, self.key.public_key()).add_extension(can_sign, critical=True)
         self._write(certificate, self.file)
 
-    def issue(self, name: str) -> tuple[Path, Path, int]:
-        """Write a certificate and its key, for a client and for a server on loopback; return both, and its serial."""
+    def issue(self, name: str, *addresses: str) -> tuple[Path, Path, int]:
+        """Write a certificate and its key, for a client and for a server on loopback and at *addresses*.
+
+        Return both, and its serial.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         file, key_file = self.folder / f"{name}.pem", self.folder / f"{name}.key"
-        local = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))])
+        ips = [x509.IPAddress(ip_address(address)) for address in ("127.0.0.1", *addresses)]
+        local = x509.SubjectAlternativeName([x509.DNSName("localhost"), *ips])
         serial = self._write(self._begin(name, key.public_key()).add_extension(local, critical=False), file)
         text = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         key_file.touch(mode=0o600)

@@ -113,6 +113,8 @@ def test_what_an_agent_sees_is_offered_and_no_outage_or_kill_loses_it(tmp_path, 
             assert {one["state"] for one in found} == {"inactive"}
             assert {one["acc_specs"]["device_type"] for one in found} >= {"NIC", "NVME"}
             assert vfs_told(server, "nic-1") == 0
+            (pci,) = server("GET", "/v1/backends?host=nic-1&driver=generic-pci").json()["backends"]
+            assert (pci["status"], pci["endpoint_known"], pci["discovered_at"] is not None) == ("READY", True, True)
 
             set_vfs(root, 2)
             until(lambda: vfs_told(server, "nic-1") == 2)

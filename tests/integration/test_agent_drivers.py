@@ -6,14 +6,13 @@ from uuid import UUID, uuid5
 
 import pytest
 
-from cyborg_reconciler.agent.drivers.pci import TYPES_BY_CLASS, PciDriver, device_type, needs_reboot
+from cyborg_reconciler.agent.drivers.pci import PciDriver, needs_reboot
 from cyborg_reconciler.agent.drivers.registry import REMOTE_LIMIT, Registry, TooManyDriversError
 from cyborg_reconciler.agent.drivers.remote import DriverSilentError, Registration, RemoteDriver, parse_endpoint
 from cyborg_reconciler.agent.observer import SILENT_REST_S, Observer
 from cyborg_reconciler.agent.readers import Host
 from cyborg_reconciler.agent.settings import AgentSettings
 from cyborg_reconciler.agent.state import StateFolder
-from cyborg_reconciler.core import select
 from cyborg_reconciler.simulation import demo_machines, write_tree
 from tests.integration.agent_support import ITEM, OBEDIENT, FakeDriver
 from tests.unit.test_agent_observer import Host as StillHost
@@ -35,6 +34,11 @@ def put(root, name, text):
     path = root / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
+
+
+def read_facts(root):
+    """The functions in the facts, by address."""
+    return {function["address"]: function for function in Host(root).read_facts()["devices"]}
 
 
 def found(root):
@@ -63,34 +67,14 @@ def test_a_silent_driver_is_left_alone_for_a_while_and_hides_no_other(tmp_path):
 
 
 # ------------------------------------------------------------------------------------------------------ the PCI driver
-def test_types_are_those_of_the_controller():
-    assert TYPES_BY_CLASS == select.TYPES_BY_CLASS
-
-
-@pytest.mark.parametrize(
-    ("ids", "kind"),
-    [
-        (("10de", "20b0", "030200"), "GPU"),
-        (("8086", "4940", "0b4000"), "CRYPTO"),
-        (("8086", "0b2b", "120000"), "FPGA"),
-        (("10ee", "5001", "120000"), "FPGA"),
-        (("8086", "1521", "020000"), "NIC"),
-        (("144d", "a80a", "010802"), "NVME"),
-        (("8086", "a352", "010601"), "GENERIC"),
-        ((None, None, None), "GENERIC"),
-    ],
-)
-def test_ids_and_class_say_what_a_function_is(ids, kind):
-    assert device_type(*ids) == kind
-
-
-def test_every_function_but_bridges_is_hardware(roots):
+def test_every_function_is_hardware(roots):
     driver, devices = found(roots / "gpu-1")
-    assert {address: device.device_type for address, device in devices.items()} == {
+    kinds = {address: device.device_type for address, device in devices.items()}
+    assert set(kinds) == set(read_facts(roots / "gpu-1"))
+    assert {address: kind for address, kind in kinds.items() if kind != "GENERIC"} == {
         "0000:01:00.0": "NIC",
         NVME: "NVME",
         GPU: "GPU",
-        "0000:3b:00.1": "GENERIC",
     }
     assert driver.usage(devices["0000:3b:00.1"]) == {}
 
@@ -118,6 +102,7 @@ def test_a_function_with_a_serial_keeps_its_uuid_in_another_slot(roots):
 def test_a_vf_has_its_uuid_from_its_pf():
     facts = {
         "kernel": {},
+        "drivers": {},
         "devices": [
             {
                 "address": "0000:3b:00.0",
@@ -142,7 +127,7 @@ def test_a_vf_has_its_uuid_from_its_pf():
     assert vf.document(HOST)["uuid"] == str(uuid5(pf_uuid, "vf 0"))
     assert (pf.num, pf.acc_type, vf.num, vf.acc_type) == (2, "PF", 1, "VF")
     assert vf.vendor_id is None
-    assert (pf.setup_required, vf.setup_required) == (True, False)  # what is unknown is not known to lack a driver
+    assert (pf.setup_required, vf.setup_required) == (True, False)  # of what cannot be told what it is, nothing is
 
 
 def test_what_the_kernel_measures_is_told(roots):
@@ -189,16 +174,19 @@ def test_fatal_errors_and_controllers_that_were_given_up_degrade_a_device_and_wh
 
 
 @pytest.mark.parametrize(
-    ("configured", "running", "needed"),
+    ("next_boot", "running", "due", "needed"),
     [
-        (["intel_iommu=on"], ["BOOT_IMAGE=/vmlinuz", "intel_iommu=on"], False),
-        (["intel_iommu=on", "iommu=pt"], ["intel_iommu=on"], True),
-        ({"unknown": "no GRUB"}, ["quiet"], False),
-        (["quiet"], {"unknown": "no /proc"}, False),
+        (["intel_iommu=on"], ["BOOT_IMAGE=/vmlinuz", "intel_iommu=on"], [], False),
+        (["intel_iommu=on", "iommu=pt"], ["intel_iommu=on"], [], True),
+        ({"unknown": "no GRUB"}, ["quiet"], [], False),
+        (["quiet"], {"unknown": "no /proc"}, [], False),
+        ([], [], ["nouveau"], True),
+        ([], [], {"unknown": "I/O error"}, False),
     ],
 )
-def test_a_configured_argument_that_does_not_run_needs_a_reboot(configured, running, needed):
-    assert needs_reboot({"kernel": {"args_configured": configured, "args_running": running}}) is needed
+def test_what_is_configured_and_does_not_run_needs_a_reboot(next_boot, running, due, needed):
+    kernel = {"args_next_boot": next_boot, "args_running": running}
+    assert needs_reboot({"kernel": kernel, "drivers": {"initramfs_due": due}}) is needed
 
 
 # ------------------------------------------------------------------------------------------------------ remote drivers

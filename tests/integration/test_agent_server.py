@@ -9,6 +9,7 @@ import ipaddress
 import json
 import os
 import pwd
+import signal
 import socket
 import ssl
 import subprocess
@@ -25,6 +26,7 @@ from cryptography.x509.oid import NameOID
 
 from cyborg_reconciler.simulation import qat_1, write_tree
 from tests.integration.agent_support import ITEM, AgentProcess, FakeDriver
+from tests.integration.api_support import until
 from tests.integration.fake_conductor import PATIENCE_S, FakeConductor
 
 HELLO = {"status": "READY", "type": "CRYPTO"}
@@ -168,6 +170,35 @@ def test_both_ways_are_kept_by_certificates_of_both_sides(tmp_path, root):
         with AgentProcess.make(tmp_path / "other", conductor, root, **files | {"ca_file": strangers.file}) as misled:
             misled.wait_for_line(r"warning: the look-up: .*CERTIFICATE_VERIFY_FAILED")
         assert [said.path for said in conductor.said].count("/v1/lookup") == 1
+
+
+def shown_to(agent, authority):
+    """The certificate that the agent's port shows to whoever trusts *authority*."""
+    port = agent.wait_for_line(r"answers on 127\.0\.0\.1 port (\d+)")[1]
+    with (
+        socket.create_connection(("127.0.0.1", int(port)), timeout=60) as plain,
+        context(authority).wrap_socket(plain, server_hostname="127.0.0.1") as wrapped,
+    ):
+        return wrapped.getpeercert()["serialNumber"]
+
+
+def test_a_renewed_certificate_is_shown_to_the_next_caller_and_one_that_is_none_to_nobody(tmp_path, root):
+    ours = Authority(tmp_path, "ours")
+    own, key = ours.issue("agent")
+    with FakeConductor(host="qat-1", interval_s=3600) as conductor:
+        files = {"tls_cert_file": own, "tls_key_file": key}
+        with AgentProcess.make(tmp_path / "agent", conductor, root, **files) as agent:
+            first = shown_to(agent, ours)
+            renewed, renewed_key = ours.issue("renewed")
+            renewed.replace(own)  # half of the pair
+            assert shown_to(agent, ours) == first
+            agent.wait_for_line("error: the certificate cannot be used, and the one before serves on: .*")
+            renewed_key.replace(key)
+            second = shown_to(agent, ours)
+            assert second != first
+            agent.signal(signal.SIGHUP)
+            until(lambda: sum(line == "info: the certificate was read anew" for line in agent.lines) == 2)
+            assert shown_to(agent, ours) == second
 
 
 # --------------------------------------------------------------------------------------------- privileges and events

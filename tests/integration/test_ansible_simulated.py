@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The adapter on simulated hosts, through the collection as it is: facts, a plan for each host, and facts again."""
+"""The adapter on simulated hosts, through the collection as it is: a plan for each host, and then facts of all."""
 
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +15,8 @@ from cyborg_reconciler.documents.plan import ActionsSegment, HostPlan, PlanDocum
 from cyborg_reconciler.ports import Observation, Progress, Unobserved
 from cyborg_reconciler.simulation import SimulatedHosts, demo_machines
 from cyborg_reconciler.testing import FixedClock, ignore_progress
+
+QAT, PORT = "0000:6b:00.0", "0000:ca:00.1"
 
 
 @pytest.fixture
@@ -56,45 +58,40 @@ def test_each_host_gets_its_own_plan_one_that_is_off_is_unreachable_and_a_refusa
     hosts: SimulatedHosts, tmp_path: Path
 ) -> None:
     options = make_options(hosts, tmp_path)
-    before = observe(options)
-    assert {name: type(seen) for name, seen in before.items()} == dict.fromkeys(
-        ("gpu-1", "qat-1", "nic-1"), Observation
-    )
-    qat = before["qat-1"]
-    assert isinstance(qat, Observation)
-    pf = next(device for device in qat.facts.devices if device.total_vfs)
-    assert "vfio_pci" in {module.name for module in qat.facts.drivers.modules}
-
     hosts.power_off("gpu-1")
-    step = Step(id="sriov", module="sriov_vfs", args={"address": pf.address, "num_vfs": 4}, observed={"num_vfs": 0})
+    boot_id = hosts["qat-1"].read("/proc/sys/kernel/random/boot_id")
+    step = Step(id="sriov", module="sriov_vfs", args={"address": QAT, "num_vfs": 4}, observed={"num_vfs": 0})
     load = Step(id="load", module="kernel_module", args={"name": "vfio_pci", "boot": True})
-    reboot = RebootSegment(id="reboot", boot_id=qat.facts.kernel.boot_id, timeout_s=60)
+    too_many = Step(id="sriov", module="sriov_vfs", args={"address": PORT, "num_vfs": 5000})
+    reboot = RebootSegment(id="reboot", boot_id=boot_id, timeout_s=60)
     story: list[Progress] = []
     plan = make_plan(
         qat_1=[ActionsSegment(steps=[step]), reboot],
-        nic_1=[ActionsSegment(steps=[load])],
+        nic_1=[ActionsSegment(steps=[load, too_many])],
         gpu_1=[ActionsSegment(steps=[load])],
     )
     outcomes = AnsibleExecutor(options).apply(plan, story.append)
     assert {host: outcome.status for host, outcome in outcomes.items()} == {
         "qat-1": "applied",
-        "nic-1": "applied",
+        "nic-1": "refused",
         "gpu-1": "unreachable",
     }, outcomes
     assert [(done.id, done.status) for done in outcomes["qat-1"].steps] == [("sriov", "changed"), ("reboot", "changed")]
+    assert [(done.status, done.reason) for done in outcomes["nic-1"].steps] == [
+        ("changed", ""),
+        ("refused", "Unsupported"),
+    ]
     told = [(step.step, step.status) for step in story if step.host == "qat-1"]
     assert told[:4] == [("apply", "started"), ("reboot", "started"), ("reboot", "changed"), ("apply", "changed")]
 
     after = observe(options)
-    assert isinstance(after["qat-1"], Observation)
-    device = after["qat-1"].facts.device(pf.address)
+    qat, nic, gpu = (after[name] for name in ("qat-1", "nic-1", "gpu-1"))
+    assert isinstance(qat, Observation)
+    assert isinstance(nic, Observation)
+    device = qat.facts.device(QAT)
     assert device
     assert (device.num_vfs, device.boot_num_vfs) == (4, 4), "they survived the reboot"
-    assert after["qat-1"].facts.kernel.boot_id != qat.facts.kernel.boot_id
-    assert isinstance(after["gpu-1"], Unobserved)
-    assert after["gpu-1"].reason == "Unreachable"
-
-    too_many = Step(id="sriov", module="sriov_vfs", args={"address": pf.address, "num_vfs": 5000})
-    outcomes = AnsibleExecutor(options).apply(make_plan(qat_1=[ActionsSegment(steps=[too_many])]), ignore_progress)
-    assert outcomes["qat-1"].status == "refused"
-    assert outcomes["qat-1"].steps[0].reason == "Unsupported"
+    assert qat.facts.kernel.boot_id != boot_id
+    assert "vfio_pci" in {module.name for module in qat.facts.drivers.modules}
+    assert isinstance(gpu, Unobserved)
+    assert gpu.reason == "Unreachable"

@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Accelerators over real HTTP: every row of the contract that is about them, against gunicorn."""
 
-import threading
 import uuid
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from cyborg_reconciler.documents.rest.accelerator import Accelerator, AcceleratorList
-from tests.integration.api_support import problem, serving
+from tests.integration.api_support import problem, race, serving
 
 pytestmark = pytest.mark.xdist_group("api_accelerators")
 
@@ -194,17 +192,7 @@ class TestSpecs:
         problem(server("PUT", f"{path}/num", {"num": 4}, if_match='"another"'), 409)
 
     def test_of_fifty_who_write_at_once_with_one_tag_one_wins(self, server, made):
-        path = made()
-        tag = server("GET", path).headers["ETag"]
-        together = threading.Barrier(50)
-
-        def write(number):
-            together.wait()
-            return server("PUT", f"{path}/num", {"num": number}, if_match=tag).status
-
-        with ThreadPoolExecutor(50) as pool:
-            statuses = sorted(pool.map(write, range(50)))
-        assert statuses == [200] + [409] * 49
+        assert race(server, made()) == [200] + [409] * 49
 
 
 class TestAttach:

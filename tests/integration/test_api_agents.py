@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# long: all that agents say, to one server that is started once
 """Agents over real HTTP: look-up, hello, check-in, as the wire has them; the facts are those of simulated hosts."""
 
 import json
@@ -195,6 +196,14 @@ class TestCheckIn:
         changed = other_facts(site.facts)
         problem(agent.check_in(full=False, facts=changed), 409)
         assert agent.check_in(facts=changed).json()["durable"] is True
+
+    def test_what_it_says_of_its_drivers_is_kept_where_it_changed(self, site, enrolled):
+        agent, pci = enrolled(), {"name": "pci", "type": "GENERIC", "status": "READY", "endpoint": ""}
+        assert agent.check_in(drivers=[pci]).status == 202
+        for said, durable in (([pci], False), ([{**pci, "status": "IN-PROGRESS"}], True), ([], False)):
+            assert agent.check_in(full=False, drivers=said).json()["durable"] is durable
+        (told,) = site.server("GET", f"/v1/backends?host={agent.host}&driver=pci").json()["backends"]
+        assert (told["status"], told["endpoint_known"], told["health"]) == ("IN-PROGRESS", False, "Progressing")
 
     def test_what_is_older_is_refused_and_changes_nothing(self, site, enrolled):
         agent = enrolled()

@@ -23,6 +23,7 @@ from cyborg_reconciler.documents.rest.fleet import (
 )
 from cyborg_reconciler.ports import Event, Unobserved
 from cyborg_reconciler.stores import Accelerator
+from tests.begun import uuid_of
 from tests.integration.api_support import problem
 from tests.integration.api_world import Follower, open_world, pages
 
@@ -147,7 +148,7 @@ def make_plan(*hosts):
 def ended(world):
     """A run on two hosts that has ended, and its plan."""
     journal, now, plan = world.stores.journal, datetime.now(UTC), make_plan("node-1", "node-2")
-    run = journal.open_run(plan, now)
+    run = uuid_of(journal.open_run(plan, now))
     step = StepOutcome(id="sriov 0000:6b:00.0", status="changed", before={"num_vfs": 0}, after={"num_vfs": 4})
     journal.record_outcome(run, "node-1", Outcome(status="applied", steps=[step]), now)
     journal.record_outcome(run, "node-2", Outcome(status="failed", message="no space left"), now)
@@ -158,7 +159,7 @@ def ended(world):
 @pytest.fixture
 def open_run(world):
     """A run that goes on."""
-    run = world.stores.journal.open_run(make_plan("node-3"), datetime.now(UTC))
+    run = uuid_of(world.stores.journal.open_run(make_plan("node-3"), datetime.now(UTC)))
     yield run
     world.stores.journal.close_run(run, "interrupted", datetime.now(UTC))
 

@@ -105,12 +105,14 @@ class TestLog:
             database.execute("ALTER TABLE accelerators RENAME TO hidden")
             database.commit()
             refused = server("GET", "/v1/accelerators", x_openstack_request_id=ours)
+            assert server("POST", "/v1/accelerators", {"name": HIDDEN}).status == 503
             database.execute("ALTER TABLE hidden RENAME TO accelerators")
             database.commit()
         assert refused.status == 503
         assert "accelerators" not in refused.json()["detail"]
         (line,) = [one for one in lines_of(server, state) if one.get("request_id") == ours and one["level"] == "ERROR"]
         assert "no such table" in line["traceback"]
+        assert HIDDEN not in log_of(server, state)
 
     def test_the_request_stands_in_the_audit_trail_with_what_it_changed(self, server, state):
         ours = f"req-{uuid.uuid4()}"

@@ -195,7 +195,8 @@ class TestStart:
             "no certificate": ("--tls-client-ca", authority.file),
             "no PEM": ("--tls-cert", key, "--tls-key", key),
         }[given]
-        command = [PROGRAM, "serve", "--auth", "none", "--state", tmp_path / "state", "--bind", "127.0.0.1:0", *files]
+        command = [PROGRAM, "serve", "--auth", "none", "--no-worker", "--bind", "127.0.0.1:0", *files]
+        command += ["--state", tmp_path / "state"]
         done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False, env=QUIET)
         assert done.returncode == 1
         said = [line for line in done.stderr.splitlines() if " INFO " not in line]

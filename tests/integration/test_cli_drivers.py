@@ -37,8 +37,15 @@ def test_drivers_are_listed_with_the_hosts_that_have_their_devices(ask, world):
     assert ask("driver-list").output.splitlines()[0].split() == ["driver", "type", "hosts", "from"]
 
 
-def test_services_are_those_of_each_driver_on_each_host(ask):
-    rows = ask("service-list", "--host", "compute-1", "-o", "json").data
+def test_services_are_listed_with_whether_they_are_up(ask, world):
+    rows = ask("service-list", "--type", "api", "-o", "json").data
+    assert [(row["type"], row["status"], row["name"]) for row in rows] == [("api", "up", world.server.url)]
+    assert ask("service-list", "--status", "down").output == "none\n"
+    assert ask("service-list").output.splitlines()[0].split()[:4] == ["type", "host", "name", "status"]
+
+
+def test_backends_are_listed_with_what_each_driver_offers_on_each_host(ask):
+    rows = ask("backend-list", "--host", "compute-1", "-o", "json").data
     assert {row["host"] for row in rows} == {"compute-1"}
     assert all(row["accelerators"] >= 1 for row in rows)
     assert rows

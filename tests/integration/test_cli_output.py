@@ -23,53 +23,67 @@ def shown(*words, **environ):
     return said
 
 
-def test_what_a_host_reports_is_whole_for_people_and_json_for_programs(tmp_path):
-    with open_console(tmp_path, nic_1()) as console:
-        text, data = console.type("observe"), console.type("observe", "--output", "json")
-        assert (text.code, data.code) == (0, 0)
-        rows = {line.split()[0]: line for line in text.output.splitlines()[2:]}
-        assert re.search(r"NIC +8086:1592 +ice +0 of 64 +0 +net ens7f0 .* default route", rows["0000:ca:00.0"])
-        assert "root disk" in rows["0000:02:00.0"]
-        assert "…" not in text.output, "a pipe is as wide as it has to be"
-        assert "\x1b" not in text.output + text.errors
-        facts = data.data["nic-1"]
-        assert (facts["facts_version"], facts["hostname"]) == (1, "nic-1")
-        assert text.errors.splitlines()[0] == "nic-1: observe: ok"
+class Observed:
+    """A host with names of every kind, and what `observe` says of it to people and to programs."""
 
-        console.declare("idle", **NOTHING)
-        plan = console.type("plan")
-        assert plan.code == 0
-        assert plan.output.splitlines()[-1] == "Nothing to do. 1 host is Synced."
-        assert "policy idle selects no host or device here" in plan.output
-        console.undeclare("idle")
-        assert "no policy is declared; nothing is done, and nothing undone" in console.type("plan").output
-
-        (row,) = console.memory("status", "nic-1")
-        assert (row["sync"], row["phase"], row["changed_at"]) == ("Synced", "Idle", None)
-        told = call("status", "--state", console.state)
-        assert told.output.splitlines()[1].split()[:4] == ["nic-1", "Synced", "Healthy", "Idle"]
-        assert call("history", "--state", console.state).output == "nothing yet\n"
-        assert {event["host"] for event in console.memory("history", "--events")} == {"nic-1"}
-
-
-def test_what_a_host_calls_itself_is_shown_as_it_is(tmp_path):
-    with open_console(tmp_path, nic_1()) as console:
-        (console["nic-1"].root / "etc/os-release").write_text('ID=ubuntu\nVERSION_ID="12[/bold] :end:"\n')
-        answer = console.type("observe")
-    assert (answer.code, answer.output.split("   ")[:2]) == (0, ["nic-1", "ubuntu 12[/bold] :end:"])
-
-
-def test_names_that_are_no_utf_8_come_all_the_way_spelled(tmp_path):
-    with open_console(tmp_path, nic_1()) as console:
-        root = console["nic-1"].root
+    def __init__(self, console):
+        self.console, root = console, console["nic-1"].root
+        (root / "etc/os-release").write_text('ID=ubuntu\nVERSION_ID="12[/bold] :end:"\n')
         net = (root / "sys/bus/pci/devices/0000:ca:00.1").resolve() / "net/caf\udce9"
         (net / "upper_\udcff").mkdir(parents=True)
         (root / "sys/class/net/caf\udce9").symlink_to(os.path.relpath(net, root / "sys/class/net"))
         (root / "sys/module/ice/parameters/mode").write_bytes(b"\xff\n")
-        text, data = console.type("observe"), console.type("observe", "--output", "json")
+        self.text, self.data = console.type("observe"), console.type("observe", "--output", "json")
+
+
+@pytest.fixture(scope="module")
+def observed(tmp_path_factory):
+    with open_console(tmp_path_factory.mktemp("observed"), nic_1()) as console:
+        yield Observed(console)
+
+
+@pytest.mark.xdist_group("cli_output")
+def test_what_a_host_reports_is_whole_for_people_and_json_for_programs(observed):
+    text, data = observed.text, observed.data
     assert (text.code, data.code) == (0, 0)
-    assert "net \\xff on caf\\xe9" in text.output
-    (facts,) = data.data.values()
+    rows = {line.split()[0]: line for line in text.output.splitlines()[2:]}
+    assert re.search(r"NIC +8086:1592 +ice +0 of 64 +0 +net ens7f0 .* default route", rows["0000:ca:00.0"])
+    assert "root disk" in rows["0000:02:00.0"]
+    assert "…" not in text.output, "a pipe is as wide as it has to be"
+    assert "\x1b" not in text.output + text.errors
+    facts = data.data["nic-1"]
+    assert (facts["facts_version"], facts["hostname"]) == (1, "nic-1")
+    assert text.errors.splitlines()[0] == "nic-1: observe: ok"
+
+
+@pytest.mark.xdist_group("cli_output")
+def test_what_is_not_to_be_done_is_said_and_remembered(observed):
+    console = observed.console
+    console.declare("idle", **NOTHING)
+    plan = console.type("plan")
+    assert plan.code == 0
+    assert plan.output.splitlines()[-1] == "Nothing to do. 1 host is Synced."
+    assert "policy idle selects no host or device here" in plan.output
+    console.undeclare("idle")
+    assert "no policy is declared; nothing is done, and nothing undone" in console.type("plan").output
+
+    (row,) = console.memory("status", "nic-1")
+    assert (row["sync"], row["phase"], row["changed_at"]) == ("Synced", "Idle", None)
+    told = call("status", "--state", console.state)
+    assert told.output.splitlines()[1].split()[:4] == ["nic-1", "Synced", "Healthy", "Idle"]
+    assert call("history", "--state", console.state).output == "nothing yet\n"
+    assert {event["host"] for event in console.memory("history", "--events")} == {"nic-1"}
+
+
+@pytest.mark.xdist_group("cli_output")
+def test_what_a_host_calls_itself_is_shown_as_it_is(observed):
+    assert observed.text.output.split("   ")[:2] == ["nic-1", "ubuntu 12[/bold] :end:"]
+
+
+@pytest.mark.xdist_group("cli_output")
+def test_names_that_are_no_utf_8_come_all_the_way_spelled(observed):
+    assert "net \\xff on caf\\xe9" in observed.text.output
+    (facts,) = observed.data.data.values()
     (found,) = (one for one in facts["devices"] if one["address"] == "0000:ca:00.1")
     assert "caf\\xe9" in found["net_names"]
     (ice,) = (one for one in facts["drivers"]["modules"] if one["name"] == "ice")

@@ -126,6 +126,17 @@ def test_a_reader_needs_no_more_than_to_read(folder: Path, *, is_writer_at_work:
     assert (done.stdout, done.stderr) == ("here?\n", "")
 
 
+def test_one_process_may_open_it_twice_and_no_reader_that_ends_takes_the_log_away_from_it(folder: Path) -> None:
+    command = [sys.executable, "-c", READER, folder]
+    with open_journal(folder, exclusive=False) as beside, open_journal(folder) as journal:
+        beside.record_event(Event(NOW, "seen", message="first"))
+        subprocess.run(command, check=True)  # as the last one who closes the database it would remove the log
+        journal.record_event(Event(NOW, "seen", message="second"))
+        assert (folder / "journal.db-wal").exists()
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "second first\n"
+
+
 def test_a_reader_needs_a_journal(folder: Path) -> None:
     with pytest.raises(JournalError, match="there is none"):
         open_reader(folder)

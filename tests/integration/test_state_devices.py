@@ -355,6 +355,22 @@ class TestBinding:
             qat.make(binding, address=QAT, driver="picky")
         assert qat.read(binding, address=QAT) == {"driver": "4xxx", "driver_override": None, "boot_driver": None}
 
+    def test_a_driver_is_found_by_the_name_of_its_module_also_before_that_is_loaded(self, qat):
+        assert not qat.make(binding, address=QAT, driver="qat_4xxx", persist=False).changed, "it is with it"
+        own = qat.make(binding, address=QAT, driver="vfio-pci").before
+        qat.host.run("rmmod", "qat_4xxx")
+        made = qat.make(binding, address=QAT, driver="qat_4xxx")
+        assert made.after == {"driver": "4xxx", "driver_override": "4xxx", "boot_driver": "qat_4xxx"}
+        assert not qat.make(binding, address=QAT, driver="qat_4xxx").changed
+        qat.host.reboot()
+        assert qat.read(binding, address=QAT) == made.after
+        assert qat.make(binding, address=QAT, state="absent").after == own
+
+    def test_a_module_with_several_drivers_is_not_guessed_about(self, qat):
+        (qat.host.root / "sys/module/qat_4xxx/drivers/pci:401xx").mkdir()
+        with pytest.raises(Failure, match="qat_4xxx has the drivers 401xx and 4xxx: say which of them"):
+            qat.make(binding, address=QAT, driver="qat_4xxx")
+
     @pytest.mark.parametrize("address", ["6b:00.0", "0000:6B:00.0", "0000:6b:00.0\n", "../../0000:6b:00.0"])
     def test_an_address_is_written_in_one_way(self, qat, address):
         with pytest.raises(ValueError, match="no PCI address"):

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 import pytest
 
@@ -29,12 +30,20 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("worker")]
 QAT = "/sys/bus/pci/devices/0000:6b:00.0/sriov_numvfs"
 NIC = "/sys/bus/pci/devices/0000:01:00.0/sriov_numvfs"
 DAY_S = "86400"
+#: A card whose module and driver have two names.
+CARD = "0000:6b:00.0"
+CARD_DRIVER = """\
+api_version: cyborg/v1
+kind: Driver
+metadata: {name: qat}
+spec: {device_type: CRYPTO, kernel_module: qat_4xxx, match: [{vendor_id: "8086", product_id: ["4940"]}]}
+"""
 #: A look takes seconds, and on a busy machine a minute.
 LOOKS_S = 300.0
 
 
 class Place:
-    """A console with two hosts, and the server over its state. `qat-1` needs nobody's consent, `guest-1` does."""
+    """A console with three hosts, and the server over its state. `guest-1` needs somebody's consent."""
 
     def __init__(self, console, server):
         self.console, self.server = console, server
@@ -57,8 +66,8 @@ class Place:
     def run(self, uuid):
         return self.server("GET", f"/v1/runs/{uuid}").json()
 
-    def ask(self, wish, host="qat-1", driver="virtio-crypto"):
-        return self.server("POST", f"/v1/hosts/{host}/drivers/{driver}/{wish}")
+    def ask(self, wish, host="qat-1", driver="virtio-crypto", **headers):
+        return self.server("POST", f"/v1/hosts/{host}/drivers/{driver}/{wish}", **headers)
 
     def children(self):
         """Return the processes of the server's own, by whether they are the worker."""
@@ -71,19 +80,30 @@ class Place:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    with open_console(tmp_path_factory.mktemp("worker"), qat_1(), guest_1()) as console:
-        console.declare("qat", device_selector={"product_id": "4940"}, sriov={"num_vfs": 4})
+    with open_console(tmp_path_factory.mktemp("worker"), qat_1(), guest_1(), qat_1("qat-2")) as console:
+        (console.policies / "drivers.yml").write_text(CARD_DRIVER)
+        console.declare(
+            "qat", host_selector={"names": ["qat-1"]}, device_selector={"product_id": "4940"}, sriov={"num_vfs": 4}
+        )
         console.declare("nic", device_selector={"product_id": "10c9"}, sriov={"num_vfs": 0})
         console.declare("crypto", host_selector={"names": ["guest-1"]}, driver={"name": "virtio-crypto"})
-        console.declare_pool(host_selector={"names": ["qat-1"]}, approval="automatic")
+        console.declare_pool(host_selector={"names": ["qat-*"]}, approval="automatic")
         words = ["--auth", "none", "--workers", "1", "--interval", DAY_S]
         words += ["--inventory", str(console.inventory), "--policies", str(console.policies)]
         with serving(console.state, *words) as server:
             place = Place(console, server)
             assert server("GET", "/v1/accelerators").status == 200  # there is a journal now
-            wait_until(lambda: len(console.memory("status")) == 2, LOOKS_S)
+            wait_until(lambda: len(console.memory("status")) == 3, LOOKS_S)
             place.wait_for("qat-1", "Synced", "Idle")
             yield place
+
+
+def test_the_worker_is_a_service_that_is_up(place):
+    def shown():
+        found = place.server("GET", "/v1/services").json()["services"]
+        return {(one["type"], one["status"], one["message"]) for one in found}
+
+    wait_until(lambda: shown() == {("api", "up", ""), ("worker", "up", "at work")}, LOOKS_S)
 
 
 def test_drift_of_a_host_that_is_enqueued_shows_and_waits_for_consent(place):
@@ -98,6 +118,17 @@ def test_drift_of_a_host_that_is_enqueued_shows_and_waits_for_consent(place):
     guest.write(NIC, 0)
 
 
+def test_what_the_worker_does_is_told_by_the_server(place):
+    lines = place.server("GET", "/metrics").data.decode().splitlines()
+    found = dict(line.rsplit(" ", 1) for line in lines if line.startswith("cyborg_reconciler_"))
+    assert float(found['cyborg_reconciler_passes_total{kind="all",result="ok"}']) >= 1
+    assert float(found['cyborg_reconciler_pass_seconds_total{kind="all",result="ok"}']) > 0
+    assert float(found['cyborg_reconciler_last_pass_timestamp_seconds{kind="all",result="ok"}']) > 0
+    assert float(found['cyborg_reconciler_lease_held{name="worker"}']) == 1
+    assert "cyborg_reconciler_queue_age_seconds" in found
+    assert "# TYPE cyborg_reconciler_passes_total counter" in lines
+
+
 def test_drift_of_a_host_that_needs_no_consent_is_corrected_at_once(place):
     host = place.console["qat-1"]
     host.write(QAT, 0)
@@ -108,12 +139,23 @@ def test_drift_of_a_host_that_needs_no_consent_is_corrected_at_once(place):
 
 
 def test_a_driver_is_installed_over_http_and_its_run_comes_out(place):
-    answer = place.ask("install")
+    request = f"req-{uuid4()}"
+    answer = place.ask("install", x_openstack_request_id=request)
     asked = answer.json()
     assert (answer.status, answer.headers["Location"]) == (202, f"/v1/runs/{asked['uuid']}")
     assert (asked["status"], asked["state"], asked["host"]) == ("pending", "present", "qat-1")
-    wait_until(lambda: place.run(asked["uuid"])["status"] != "pending", LOOKS_S)
+    wait_until(lambda: place.run(asked["uuid"])["ended_at"], LOOKS_S)
     run = place.run(asked["uuid"])
+    assert run["request_id"] == request
+    of_host = place.server("GET", "/v1/runs?host=qat-1").json()["runs"]
+    assert [one["uuid"] for one in of_host if one["plan_uuid"] == run["plan_uuid"]] == [asked["uuid"]], (
+        "one run, one row"
+    )
+    told = place.server("GET", f"/v1/runs/{asked['uuid']}/events").json()["events"]
+    assert {one["kind"] for one in told} == {"RunStarted", "ApplyStarted", "ApplyEnded", "RunEnded"}
+    assert {one["data"]["request_id"] for one in told} == {request}
+    lines = [line for line in place.log().splitlines() if f"[{request}]" in line and "cyborg_reconciler.worker" in line]
+    assert any("host=qat-1" in line for line in lines), place.log()
     assert (run["status"], run["message"], [of["status"] for of in run["hosts"]]) == ("applied", "", ["applied"])
     assert (place.console["qat-1"].root / "sys/module/virtio_crypto").exists()
     place.wait_for("qat-1", "Synced", "Idle")
@@ -145,6 +187,25 @@ def test_an_accelerator_that_is_set_ready_is_offered_once_verified_and_attached_
     assert (attached.status, attached.json()["attachment"]["status"]) == (200, "pending")
     wait_until(lambda: server("GET", path).json()["attachment"]["status"] == "done", LOOKS_S)
     assert server("DELETE", path).status == 204
+
+
+def test_a_card_is_attached_to_its_host_with_the_driver_of_the_module_whatever_that_is_called(place):
+    host, server = place.console["qat-2"], place.server
+    host.run("modprobe", "vfio-pci")
+    host.write(f"/sys/bus/pci/devices/{CARD}/driver_override", "vfio-pci")
+    host.write("/sys/bus/pci/drivers/4xxx/unbind", CARD)
+    host.write("/sys/bus/pci/drivers_probe", CARD)
+    (card,) = server("GET", "/v1/accelerators?host=qat-2&driver=qat").json()["accelerator"]
+    path = f"/v1/accelerators/{card['uuid']}"
+    assert server("PATCH", path, [{"op": "replace", "path": "/desired_state", "value": "ready"}]).status == 200
+    wait_until(lambda: server("GET", path).json()["state"] == "ready", LOOKS_S)
+    assert host.link_name(f"/sys/bus/pci/devices/{CARD}/driver") == "vfio-pci"
+    assert server("PUT", path, {"host": "qat-2"}).status == 200
+    wait_until(lambda: server("GET", path).json()["attachment"]["status"] == "done", LOOKS_S)
+    assert host.link_name(f"/sys/bus/pci/devices/{CARD}/driver") == "4xxx"
+    place.wait_for("qat-2", "Synced", "Idle")
+    assert server("DELETE", path).status == 204
+    wait_until(lambda: host.link_name(f"/sys/bus/pci/devices/{CARD}/driver") == "vfio-pci", LOOKS_S)
 
 
 def test_a_host_that_only_its_agent_knows_is_looked_at_when_it_checks_in_and_asked_nothing(place):

@@ -58,6 +58,7 @@ class Guest:
         self.disk = self._folder.files / "disk.qcow2"
         self.console = self._folder.files / "console.log"
         self.known_hosts = self._folder.files / "known_hosts"
+        self._conductor = self._folder.files / "conductor"
         self._connection = Connection(image.user_key, self.known_hosts, self._folder.sockets)
         self._host_key = image.host_key
         self._process: subprocess.Popen[bytes] | None = None
@@ -75,7 +76,8 @@ class Guest:
         socket = self._folder.sockets / "qmp"
         socket.unlink(missing_ok=True)
         state = self.origin.state if resume else None
-        machine = Machine(self.name, self.image, self.boot, self.disk, self.console, socket, self.ssh_port, state)
+        places = (self.disk, self.console, socket, self._conductor)
+        machine = Machine(self.name, self.image, self.boot, *places, self.ssh_port, state)
         command = ["setpriv", "--pdeathsig", "KILL", *qemu_command(machine)]
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
         self._qmp = self._connect(socket)
@@ -164,6 +166,10 @@ class Guest:
         self.qmp.command("query-status")  # brings in the events that came before its answer
         times = [event["timestamp"]["seconds"] for event in self.qmp.events if event["event"] == "RESET"]
         return sum(after - before > SAME_RESET_S for before, after in pairwise([-SAME_RESET_S, *times]))
+
+    def lead_to_conductor(self, port: int) -> None:
+        """Have what the guest says to CONDUCTOR go to the loopback *port* from now on, over every boot."""
+        self._conductor.write_text(str(port))
 
     # --- devices ---------------------------------------------------------------------------------------------------
 

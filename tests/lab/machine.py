@@ -5,6 +5,8 @@ Called by `guest`. Pure: values in, QEMU's command line out. A snapshot fits onl
 its name covers this file.
 """
 
+import shlex
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -16,6 +18,9 @@ from tests.lab.image import KERNEL_ARGS, Image
 ROOT_PORT_SLOT = 0x10
 ROOT_PORTS = ("rp1", "rp2", "rp3", "rp4", "rp5", "rp6")
 MEMORY_MIB = 768
+#: Where a guest finds the conductor: an address of QEMU's user network that no machine has, and the API's own port.
+CONDUCTOR = ("10.0.2.100", 6670)
+RELAY = Path(__file__).with_name("relay.py")
 #: A second one takes a third off a boot where the machine has it free.
 CPUS = 2
 
@@ -82,6 +87,7 @@ class Machine:
         disk: its own overlay.
         console: the file that its serial console is written to.
         socket: where QEMU listens for QMP.
+        conductor: the file that names the loopback port to which connections to CONDUCTOR are carried.
         ssh_port: the loopback port that leads to its sshd; 0 lets the system pick a free one.
         state: a saved state to go on from, instead of booting.
     """
@@ -92,6 +98,7 @@ class Machine:
     disk: Path
     console: Path
     socket: Path
+    conductor: Path
     ssh_port: int = 0
     state: Path | None = None
 
@@ -108,8 +115,11 @@ def qemu_command(machine: Machine) -> list[str]:
     command += ["-device", "intel-iommu,intremap=on"]
     command += ["-drive", f"file={machine.disk},if=none,id=disk0,cache=unsafe,discard=unmap"]
     command += ["-device", "virtio-blk-pci,drive=disk0,bus=pcie.0,addr=4,bootindex=1"]
-    # restrict: a guest reaches nobody; the forwarded port is the one way in.
-    command += ["-netdev", f"user,id=management,ipv6=off,restrict=on,hostfwd=tcp:127.0.0.1:{machine.ssh_port}-:22"]
+    # restrict: a guest reaches nobody but the conductor; the forwarded port is the one way in.
+    ways = (
+        f"hostfwd=tcp:127.0.0.1:{machine.ssh_port}-:22,guestfwd=tcp:{CONDUCTOR[0]}:{CONDUCTOR[1]}-cmd:{_relay(machine)}"
+    )
+    command += ["-netdev", f"user,id=management,ipv6=off,restrict=on,{ways}"]
     command += ["-device", "virtio-net-pci,netdev=management,bus=pcie.0,addr=5,romfile="]
     command += ["-device", "virtio-rng-pci,bus=pcie.0,addr=6"]
     for function, port in enumerate(ROOT_PORTS):
@@ -124,6 +134,11 @@ def qemu_command(machine: Machine) -> list[str]:
     if machine.state:
         command += ["-incoming", f"file:{machine.state}"]
     return command
+
+
+def _relay(machine: Machine) -> str:
+    """Return the command that carries one connection, as an option of QEMU holds it: a comma is doubled."""
+    return shlex.join([sys.executable, "-IS", str(RELAY), str(machine.conductor)]).replace(",", ",,")
 
 
 def root_port_address(port: str) -> str:

@@ -53,4 +53,4 @@ def test_an_old_python_is_named(tmp_path, stand_in):
 def test_make_alone_lists_every_target(tmp_path):
     done = make(tmp_path, sys.executable, target="help")
     listed = {line.split()[1] for line in done.stdout.splitlines()}
-    assert {"demo", "test", "lint", "lab", "bench", "docs", "clean"} <= listed
+    assert {"demo", "test", "fuzz", "lint", "lab", "bench", "docs", "clean"} <= listed

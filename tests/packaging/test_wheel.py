@@ -17,11 +17,10 @@ from packaging.utils import canonicalize_name
 from cyborg_reconciler.simulation import gpu_1, write_tree
 from tests.integration.agent_support import AgentProcess
 from tests.integration.fake_conductor import FakeConductor
+from tests.wheels import ROOT, agent_libraries, build_wheel
 from tools import galaxy
 
-ROOT = Path(__file__).resolve().parents[2]
 COLLECTION = Path("ansible_collections/openstack/cyborg")
-SOURCES = ("cyborg_reconciler", "api", "collections", "pyproject.toml", "README.md", "LICENSE")
 
 pytestmark = [pytest.mark.xdist_group("wheel"), pytest.mark.slow]
 
@@ -40,26 +39,7 @@ def files_below(folder, top):
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    """The wheel, built from a copy so that nothing that an earlier build left behind gets into it."""
-    source = tmp_path_factory.mktemp("source")
-    for name in SOURCES:
-        if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("output"))
-        else:
-            shutil.copy(ROOT / name, source)
-    command = [
-        sys.executable,
-        "-m",
-        "build",
-        "--wheel",
-        "--no-isolation",
-        "--outdir",
-        str(source / "dist"),
-        str(source),
-    ]
-    subprocess.run(command, check=True, capture_output=True, text=True)
-    (built,) = (source / "dist").glob("*.whl")
-    return built
+    return build_wheel(tmp_path_factory.mktemp("source"))
 
 
 @pytest.fixture(scope="module")
@@ -139,9 +119,7 @@ def small_install(wheel, tmp_path_factory):
     pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-deps", "--no-index"]
     subprocess.run([*pip, str(wheel)], check=True)
     (site,) = place.glob("lib/python3*/site-packages")
-    libraries = closure(
-        tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["agent"]
-    )
+    libraries = closure(agent_libraries())
     assert len(libraries) < 10, sorted(libraries)  # a small install is small
     for distribution in libraries.values():
         for file in distribution.files or ():

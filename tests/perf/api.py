@@ -31,7 +31,7 @@ from cyborg_reconciler.adapters.database.sqlite import open_engine
 from cyborg_reconciler.conductor.secrets import hash_of
 from cyborg_reconciler.simulation import large, write_tree
 from cyborg_reconciler.stores import Accelerator
-from tests.perf.client import as_request, dealt, send
+from tests.perf.client import CONNECTIONS, as_request, dealt, send
 from tests.perf.options import Options
 from tests.perf.process import ROOT, environment
 from tests.perf.report import Row
@@ -43,7 +43,7 @@ HELLO: Final = "hello world"
 ACCELERATORS: Final = 10_000
 AGENTS: Final = 10_000
 WORKERS: Final = 2
-THREADS: Final = 4
+THREADS: Final = 8
 
 #: Of a row, how many times the CPU of hello it may take, and what that is called.
 AIMS: Final = {"one accelerator": 2.0, "page of 100": 5.0, "check-in, unchanged": 2.0, "check-in, 8 devices": 4.0}
@@ -55,8 +55,9 @@ AIM_P99_MS: Final = 50.0
 #: Devices of the smallest host that can be simulated.
 SMALLEST: Final = 5
 
-#: Agents that have something new to tell. What costs most is a host's first time, and that is not asked about.
-TELLING: Final = 200
+#: Agents that have something new to tell; each speaks through one connection, in order. What costs most is a host's
+#: first time, and that is not asked about.
+TELLING: Final = 7 * CONNECTIONS
 
 #: Check-ins over which memory is to stay.
 MANY: Final = 100_000

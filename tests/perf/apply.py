@@ -15,6 +15,7 @@ import msgspec
 # The collection's own reader: the facts that the plan is made from are those that a pass would bring.
 from ansible_collections.openstack.cyborg.plugins.module_utils.facts import gather
 from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Tree
+from cyborg_reconciler.core.modules_wanted import modules_of
 from cyborg_reconciler.core.state import Host
 from cyborg_reconciler.documents.declared import Declared
 from cyborg_reconciler.documents.facts import decode_facts
@@ -23,7 +24,7 @@ from cyborg_reconciler.documents.plan import PlanDocument, encode
 from cyborg_reconciler.saved_plans import plan_document
 from cyborg_reconciler.simulation import SimulatedHosts, qat_1
 from cyborg_reconciler.survey import Options as Consent
-from cyborg_reconciler.survey import modules_of, survey
+from cyborg_reconciler.survey import survey
 from cyborg_reconciler.testing import RecordedObserver, ignore_progress
 from tests.fake_ports import fake_ports
 from tests.perf.options import Options
@@ -127,7 +128,7 @@ def plan(hosts: SimulatedHosts) -> PlanDocument:
     """Return the plan that the reconciler makes for *hosts*."""
     parsed = parse_documents(POLICY, "wave.yml")
     declared = Declared(policies=parsed.documents, digest="wave")
-    modules = modules_of(declared)
+    modules = tuple(modules_of(declared))
     facts = {
         name: decode_facts(msgspec.json.encode(gather(Tree(str(host.root)), modules=modules, connection="local")))
         for name, host in hosts.items()

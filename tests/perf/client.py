@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-#: Connections that send at the same time: as many as two workers with four threads each can serve.
-CONNECTIONS: Final = 8
+#: Connections that send at the same time: as many as two workers with eight threads each can serve.
+CONNECTIONS: Final = 16
 
 HEAD_END: Final = b"\r\n\r\n"
 LENGTH: Final = b"content-length: "

@@ -15,11 +15,11 @@ from typing import Final
 
 from ansible_collections.openstack.cyborg.plugins.module_utils.facts import gather
 from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Tree
+from cyborg_reconciler.core.modules_wanted import modules_of
 from cyborg_reconciler.core.state import Host
 from cyborg_reconciler.documents.declared import Declared
 from cyborg_reconciler.documents.parse import parse_documents
 from cyborg_reconciler.simulation import Machine, SimulatedHost, SimulatedHosts, gpu_1, nic_1, qat_1
-from cyborg_reconciler.survey import modules_of
 
 POLICIES: Final = Path(__file__).with_name("policies.yml")
 DEVICES: Final = 8
@@ -104,7 +104,7 @@ def bind(host: SimulatedHost, address: str, driver: str) -> None:
 # ------------------------------------------------------------------------------------------------------------ templates
 def write_templates(folder: Path, work: Path) -> None:
     """Write the templates to *folder*; *work* is where the simulated hosts are while this runs."""
-    modules = modules_of(declarations())
+    modules = tuple(modules_of(declarations()))
     with SimulatedHosts(work, machines()) as hosts:
         for name, host in hosts.items():
             make_as_declared(host)

@@ -248,6 +248,20 @@ def test_what_a_killed_agent_could_not_deliver_comes_before_what_is_so_now(world
     assert len(world.conductor.looked_up) == 1
 
 
+def test_what_a_restarted_agent_sees_is_kept_though_not_even_its_hello_is_heard(world):
+    world.settle()
+    for number, state in enumerate(("two", "three")):
+        world.wall += 100
+        world.watch.latest = seen(state)
+        world.restart()
+        world.conductor.answers.append(AWAY)
+        world.step()
+        assert len(world.folder.names("spool")) == number + 1
+    world.restart()
+    world.settle()
+    assert [body["fingerprint"] for body in world.conductor.taken][:3] == ["one", "two", "three"]
+
+
 # ------------------------------------------------------------------------------------------------------------ refusals
 def test_a_conductor_that_forgot_the_fingerprint_gets_the_facts_at_once(world):
     world.settle()

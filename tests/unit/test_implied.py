@@ -127,6 +127,7 @@ def test_an_attachment_to_its_host_binds_the_device_to_its_drivers_module():
         replace(CARD, attachment=Attachment("done", NOON, instance_uuid=UUID)),
         replace(ATTACHED, driver="any"),
         replace(ATTACHED, driver=None),
+        replace(ATTACHED, parent=UUID),
         replace(ATTACHED, present=False),
         replace(ATTACHED, binding_policy="qat (qat.yml:4)"),
         replace(ATTACHED, address=None),

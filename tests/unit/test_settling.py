@@ -91,9 +91,12 @@ def test_a_run_that_was_asked_for_gets_what_the_next_pass_made_of_it():
     place = Place()
     asked = place.ask()
     place.pass_over()
-    carried_out = next(run for run in place.world.journal.runs() if run.uuid != asked.run)
-    mine = place.run(asked)
-    assert (mine.status, mine.hosts, mine.plan_uuid) == ("applied", {"a": "applied"}, carried_out.plan_uuid)
+    (mine,) = place.world.journal.runs()
+    plan = place.world.journal.plan(mine.plan_uuid)
+    assert (mine.uuid, mine.status, mine.hosts) == (asked.run, "applied", {"a": "applied"})
+    assert list(plan.hosts) == ["a"]
+    told = [event.kind for event in reversed(place.world.journal.events()) if event.run == asked.run]
+    assert told == ["RunStarted", "ApplyStarted", "ApplyEnded", "RunEnded"]
     assert place.work.awaited(["a"]) == []
 
 

@@ -9,13 +9,16 @@ import pytest
 
 from cyborg_reconciler.adapters.stored.inventory import KnownHosts
 from cyborg_reconciler.adapters.stored.observer import FreshestObserver, StoredObserver
+from cyborg_reconciler.core.modules_wanted import modules_of
 from cyborg_reconciler.core.state import Health, Host, Phase, Sync
+from cyborg_reconciler.documents.declared import Declared
+from cyborg_reconciler.documents.driver import Match
 from cyborg_reconciler.errors import InventoryUnreadableError
 from cyborg_reconciler.ports import HostRecord, Observation, Unobserved
 from cyborg_reconciler.reconcile import converge
 from cyborg_reconciler.survey import Options
 from cyborg_reconciler.testing import FakeJournal, FixedClock, FixedInventory, RecordedObserver, ignore_progress
-from tests.scenarios.story import facts_of
+from tests.scenarios.story import driver_of, facts_of, policy_of
 from tests.unit.world import World, pool_of
 
 LIMIT = timedelta(minutes=5)
@@ -42,7 +45,8 @@ class Fleet:
         self.journal.record_hosts([record])
 
     def observe(self, *hosts, modules=()):
-        return self.observer.observe(hosts or [A], modules, ignore_progress)
+        wanted = modules if isinstance(modules, dict) else dict.fromkeys(modules, ())
+        return self.observer.observe(hosts or [A], wanted, ignore_progress)
 
     def was_asked(self, **more):
         before = len(self.asked.asked)
@@ -100,6 +104,34 @@ def test_a_host_is_asked_for_modules_that_its_agent_does_not_speak_of(fleet):
     fleet.tell(modules=[{"name": "vfio_pci"}])
     assert not fleet.was_asked(modules=["vfio-pci"])
     assert fleet.was_asked(modules=["vfio-pci", "nouveau"])
+
+
+CRYPTO = {"virtio_crypto": [Match(vendor_id="1af4", product_id=("1054",))]}
+
+
+@pytest.mark.parametrize(
+    ("device", "asked"),
+    [
+        ({"vendor_id": "1af4", "product_id": "1000"}, False),
+        ({"vendor_id": "1af4", "product_id": "1054"}, True),
+        ({"vendor_id": "1af4", "product_id": {"unknown": "I/O error"}}, True),
+    ],
+)
+def test_a_module_of_a_driver_is_asked_for_where_there_are_devices_for_it(fleet, device, asked):
+    fleet.tell(devices=[device])
+    assert fleet.was_asked(modules=CRYPTO) is asked
+
+
+def test_modules_are_wanted_everywhere_that_a_policy_speaks_of_by_themselves_or_by_their_driver():
+    qat = {"name": "qat", "device_type": "CRYPTO", "kernel_module": "qat_4xxx", "conflicts": ["vfio_pci"]}
+    drivers = [
+        driver_of({**qat, "match": [{"vendor_id": "8086"}], "roles": {"install": "a.b.c", "uninstall": "a.b.c"}})
+    ]
+    policies = [policy_of({"kernel_modules": {"blacklist": ["vfio_pci"]}}, 1)]
+    rule = (Match(vendor_id="8086"),)
+    assert modules_of(Declared(policies=policies, drivers=drivers)) == {"qat_4xxx": rule, "vfio_pci": ()}
+    named = policy_of({"name": "qat", "driver": {"name": "qat"}}, 1)
+    assert modules_of(Declared(policies=[named], drivers=drivers)) == {"qat_4xxx": (), "vfio_pci": ()}
 
 
 def test_a_host_without_an_agent_is_asked_however_new_its_facts_are(fleet):

@@ -62,7 +62,7 @@ class Bench:
         self.stopped, self.waited_s = False, 0.0
         self.settled = []
         self.listened_s, self.deaf = [], False
-        site = Site(self.world.ports, self.queue, self.settled.append, self.listen)
+        site = Site(self.world.ports, self.queue, self.queue, self.settled.append, self.listen)
         self.listener = Listener()
         options = worker.Options(stop=lambda: self.stopped)
         self.loop = Loop(site, options, interval_s, self.listener, now_s=lambda: self.waited_s)
@@ -314,3 +314,18 @@ def test_agents_are_listened_for_all_the_time_and_a_journal_that_is_away_ends_no
     bench.until(45)
     assert bench.listened_s == [0.0, 10.0, 20.0]
     assert any("fall silent" in line for line in bench.listener.lines)
+
+
+def test_passes_are_counted_with_what_became_of_them():
+    bench = Bench("a")
+    bench.loop.look_at_all()
+    assert not bench.loop.serve()
+    bench.queue.enqueue(["a"], "CheckedIn", bench.world.ports.clock.now())
+    assert bench.loop.serve()
+    bench.world.declarations.error = BROKEN
+    bench.loop.look_at_all()
+    assert [(one.kind, one.result) for one in bench.world.journal.memory.passes] == [
+        ("all", "ok"),
+        ("queue", "ok"),
+        ("all", "failed"),
+    ]

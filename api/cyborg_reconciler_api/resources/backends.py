@@ -21,6 +21,11 @@ SHOWN: Final = {
     "health": "Healthy",
     "accelerators": 4,
     "states": {"ready": 4},
+    "type": None,
+    "status": None,
+    "endpoint_known": False,
+    "told_at": None,
+    "discovered_at": "2026-01-05T12:00:00Z",
     "links": [{"rel": "self", "href": PATH}, {"rel": "services", "href": f"{PATH}/services"}],
 }
 NO_SUCH: Final = "there is no such backend"
@@ -46,7 +51,10 @@ class BackendQuery(ListQuery):
     sample=Sample(answer={"backends": [SHOWN], "links": [{"rel": "self", "href": "/v1/backends"}]}),
 )
 def list_(services: Services, call: Call) -> Reply:
-    """List backends, by host and driver, a page at a time. A backend is one driver on one host: what it has found."""
+    """List backends, by host and driver, a page at a time. A backend is one driver on one host: what it has found.
+
+    It is a driver of the catalogue that the host has devices of, or one that the host's agent has, or both.
+    """
     return listed(call, "backends", services.backends.page(call.query.wanted()))
 
 
@@ -59,7 +67,7 @@ def list_(services: Services, call: Call) -> Reply:
     sample=Sample(answer=SHOWN),
 )
 def show(services: Services, call: Call) -> Reply:
-    """Show how many accelerators a driver has found on a host, and how they are."""
+    """Show how many accelerators a driver has found on a host, how they are, and what the driver says of itself."""
     found = services.backends.document(call.ids["uuid"])
     if found is None:
         raise NotFoundError(wanted=f"backend {call.ids['uuid']}", found="there is none")

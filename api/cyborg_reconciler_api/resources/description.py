@@ -26,8 +26,8 @@ CODE: Final = re.compile(r"`([^`]+)`")
 LINK: Final = re.compile(r"\[(\w+)\]\((#[\w-]+)\)")
 
 
-def openapi_of(table: Callable[[], Table]) -> Operation:
-    """Return the operation that tells programs of *table*."""
+def openapi_of(table: Callable[[str], Table]) -> Operation:
+    """Return the operation that tells programs of *table*, by where agents are served."""
 
     @operation(
         "Describe the API to programs",
@@ -41,15 +41,15 @@ def openapi_of(table: Callable[[], Table]) -> Operation:
 
         It is made from the same documents that judge requests. The ETag changes when the description does.
         """
-        del services, call
-        text = describe_to_programs(table)
+        del call
+        text = describe_to_programs(table, services.agents_are)
         return Reply(text, content_type=JSON)
 
     return document
 
 
-def page_of(table: Callable[[], Table]) -> Operation:
-    """Return the operation that tells people of *table*."""
+def page_of(table: Callable[[str], Table]) -> Operation:
+    """Return the operation that tells people of *table*, by where agents are served."""
 
     @operation(
         "Describe the API to people",
@@ -60,8 +60,8 @@ def page_of(table: Callable[[], Table]) -> Operation:
     )
     def page(services: Services, call: Call) -> Reply:
         """Describe every operation of the API on a page for people, which loads nothing and runs nothing."""
-        del services, call
-        text, policy = describe_to_people(table)
+        del call
+        text, policy = describe_to_people(table, services.agents_are)
         headers = {
             "Content-Security-Policy": policy,
             "Referrer-Policy": "no-referrer",
@@ -73,15 +73,16 @@ def page_of(table: Callable[[], Table]) -> Operation:
 
 
 @functools.cache
-def describe_to_programs(table: Callable[[], Table]) -> bytes:
+def describe_to_programs(table: Callable[[str], Table], agents_are: str) -> bytes:
     """Return the OpenAPI document, made once a process."""
-    return json.dumps(_described(table), ensure_ascii=False).encode()
+    return json.dumps(_described(table(agents_are)), ensure_ascii=False).encode()
 
 
 @functools.cache
-def describe_to_people(table: Callable[[], Table]) -> tuple[bytes, str]:
+def describe_to_people(table: Callable[[str], Table], agents_are: str) -> tuple[bytes, str]:
     """Return the page, made once a process, and what a browser is to let it do: show its one style sheet."""
-    described = _described(table)
+    routes = table(agents_are)
+    described = _described(routes)
     style = (TEMPLATES / "reference.css").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters |= {"marked": marked, "anchor": reference.anchor}
@@ -89,7 +90,7 @@ def describe_to_people(table: Callable[[], Table]) -> tuple[bytes, str]:
     text = template.render(
         info=described["info"],
         style=style,
-        groups=reference.groups(table(), described),
+        groups=reference.groups(routes, described),
         documents=reference.documents(described),
     )
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
@@ -106,5 +107,5 @@ def marked(text: str) -> str:
     return LINK.sub(r'<a href="\2">\1</a>', CODE.sub(r"<code>\1</code>", html.escape(text)))
 
 
-def _described(table: Callable[[], Table]) -> dict[str, Any]:
-    return openapi.describe(table(), version("cyborg-reconciler"))
+def _described(routes: Table) -> dict[str, Any]:
+    return openapi.describe(routes, version("cyborg-reconciler"))

@@ -111,7 +111,7 @@ def show(services: Services, call: Call) -> Reply:
     sample=Sample(answer=APPROVED),
 )
 def approve(services: Services, call: Call) -> Reply:
-    """Agree to a plan. Whoever keeps the hosts as declared carries it out at its next look at them.
+    """Agree to a plan. Whoever keeps the hosts as declared looks at them, and carries it out.
 
     The approval is for just these actions under this generation, on each host by itself: when either changes, that host
     waits again.

@@ -20,6 +20,7 @@ LISTED: Final = {
     "plan_uuid": PLAN,
     "status": "running",
     "message": "",
+    "request_id": None,
     "started_at": "2026-01-05T12:00:00Z",
     "ended_at": None,
     "cancel_requested_at": None,

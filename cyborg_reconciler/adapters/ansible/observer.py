@@ -9,6 +9,7 @@ import msgspec
 from cyborg_reconciler.adapters.ansible.events import Ended, HostEvent
 from cyborg_reconciler.adapters.ansible.options import AnsibleOptions
 from cyborg_reconciler.adapters.ansible.run import Run
+from cyborg_reconciler.core.modules_wanted import ModulesWanted
 from cyborg_reconciler.core.state import Host
 from cyborg_reconciler.documents.facts import decode_facts
 from cyborg_reconciler.errors import ExecutionError, FactsUnreadableError
@@ -22,7 +23,7 @@ class AnsibleObserver:
         self._options, self._clock = options, clock
 
     def observe(
-        self, hosts: Sequence[Host], modules: Sequence[str], on_progress: OnProgress
+        self, hosts: Sequence[Host], modules: ModulesWanted, on_progress: OnProgress
     ) -> Mapping[str, Observation | Unobserved]:
         """Return an entry for every one of *hosts*: its facts, or why there are none.
 

@@ -4,12 +4,27 @@
 Called by the store, inside its transactions.
 """
 
+import functools
 from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, bindparam, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Integer,
+    Row,
+    Select,
+    and_,
+    bindparam,
+    func,
+    or_,
+    select,
+    update,
+)
 
+from cyborg_reconciler.adapters.database.asking import ask
 from cyborg_reconciler.adapters.database.backend_store import register
 from cyborg_reconciler.adapters.database.engine import portions, update_if
 from cyborg_reconciler.adapters.database.schema import accelerators, allocations
@@ -35,34 +50,64 @@ WRITTEN: Final = (
 )
 
 
-def read_page(connection: Connection, wanted: AcceleratorFilter) -> Page:
+#: By what a list may be ordered, where that is not the column as it is: one of no host comes first, in both databases.
+KEYS: Final = {"host": func.coalesce(_columns.host, "")}
+
+
+def read_page(engine: Engine, wanted: AcceleratorFilter) -> Page:
     """Return a page of documents, found by their key and not by counting."""
-    query: Select[Any] = select(_columns.uuid, _columns.document)
-    for name, value in wanted.equal.items():
-        query = query.where(_columns[name] == value)
-    if wanted.attached is not None:
-        is_attached = _columns.attach_status.is_not(None)
-        query = query.where(is_attached if wanted.attached else ~is_attached)
-    key = _columns[wanted.sort]
+    given: dict[str, Any] = {f"equal_{name}": value for name, value in wanted.equal.items()}
     if wanted.marker:
-        query = query.where(_is_after(connection, wanted, key))
-    order = [key, _columns.uuid] if key is not _columns.uuid else [key]
-    query = query.order_by(*(column.desc() if wanted.descending else column.asc() for column in order))
-    rows = connection.execute(query.limit(wanted.limit + 1)).all()
+        given |= {"marker": wanted.marker}
+        if wanted.sort != "uuid":  # in the order of uuids, the marker's own row need not be there any more
+            given |= {"after": _place_of(engine, wanted)}
+    query = _paged(tuple(sorted(wanted.equal)), wanted.attached, wanted.sort, wanted.descending, bool(wanted.marker))
+    rows = ask(engine, query, **given, most=wanted.limit + 1)
     shown = rows[: wanted.limit]
     return Page([row.document for row in shown], shown[-1].uuid if shown else "", len(rows) > len(shown))
 
 
-def _is_after(connection: Connection, wanted: AcceleratorFilter, key: ColumnElement[Any]) -> ColumnElement[bool]:
-    """Return what holds for the rows after the marker; in the order of uuids, its row need not be there any more."""
-    beyond = _columns.uuid < wanted.marker if wanted.descending else _columns.uuid > wanted.marker
-    if wanted.sort == "uuid":
-        return beyond
-    row = connection.execute(select(key).where(_columns.uuid == wanted.marker)).first()
-    if row is None:
+@functools.lru_cache(maxsize=128)
+def _paged(
+    equal: tuple[str, ...],
+    attached: bool | None,  # noqa: FBT001 - as the cache needs it
+    sort: str,
+    descending: bool,  # noqa: FBT001 - the same
+    is_marked: bool,  # noqa: FBT001 - the same
+) -> Select[Any]:
+    """Return what yields a page: of those that have the values ``equal_NAME``, *most* rows after the *marker*."""
+    query = select(_columns.uuid, _columns.document)
+    query = query.where(*(_columns[name] == bindparam(f"equal_{name}") for name in equal))
+    if attached is not None:
+        is_attached = _columns.attach_status.is_not(None)
+        query = query.where(is_attached if attached else ~is_attached)
+    key = KEYS.get(sort, _columns[sort])
+    order = [_columns.uuid] if sort == "uuid" else [key, _columns.uuid]
+    if is_marked:
+        marker, after = bindparam("marker", type_=_columns.uuid.type), bindparam("after", type_=key.type)
+        beyond = _columns.uuid < marker if descending else _columns.uuid > marker
+        is_further = key < after if descending else key > after
+        query = query.where(beyond if sort == "uuid" else or_(is_further, and_(key == after, beyond)))
+    query = query.order_by(*(column.desc() if descending else column.asc() for column in order))
+    return query.limit(bindparam("most", type_=Integer()))
+
+
+def _place_of(engine: Engine, wanted: AcceleratorFilter) -> object:
+    """Return what the marker's row has where the order looks.
+
+    Raises:
+        RequestInvalidError: it is gone.
+    """
+    rows = ask(engine, _place(wanted.sort), marker=wanted.marker)
+    if not rows:
         wrong = FieldError("marker", "there is no such accelerator any more; begin again without a marker")
         raise RequestInvalidError("the marker", [wrong])
-    return or_(key < row[0] if wanted.descending else key > row[0], and_(key == row[0], beyond))
+    return rows[0].key
+
+
+@functools.lru_cache(maxsize=128)
+def _place(sort: str) -> Select[Any]:
+    return select(KEYS.get(sort, _columns[sort]).label("key")).where(_columns.uuid == bindparam("marker"))
 
 
 #: Yields the document and the version of the accelerator with the uuid *wanted*. Made once: making it takes longer than

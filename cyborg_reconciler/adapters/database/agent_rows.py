@@ -5,22 +5,33 @@ Called by the store, inside its transactions.
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, delete, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, case, delete, or_, select, tuple_, update
 
+from cyborg_reconciler.adapters.database import service_store
+from cyborg_reconciler.adapters.database.backend_store import register
 from cyborg_reconciler.adapters.database.engine import portions, upsert
 from cyborg_reconciler.adapters.database.host_rows import claim
-from cyborg_reconciler.adapters.database.schema import agents, commands, enrolments, facts, hosts, identities
-from cyborg_reconciler.agent_stores import Agent, CheckIn, Command, CommandName, Enrolment, Inventory
+from cyborg_reconciler.adapters.database.schema import (
+    agent_drivers,
+    agents,
+    commands,
+    enrolments,
+    facts,
+    hosts,
+    identities,
+)
+from cyborg_reconciler.agent_stores import Agent, CheckIn, Command, CommandName, Enrolment, Inventory, digest_of
 from cyborg_reconciler.documents.facts import Facts
 
 _columns: Final = agents.c
 #: The columns that hold what an `Agent` has under the same name, as it is.
 PLAIN: Final = (
     *("host", "token_hash", "next_token_hash", "approved", "epoch", "sequence", "fingerprint", "boot_id", "endpoint"),
-    *("agent_version", "last_seen_at", "silent"),
+    *("agent_version", "last_seen_at", "silent", "drivers"),
 )
 SYSTEM_UUID: Final = "system_uuid"
 MAC: Final = "mac"
@@ -83,7 +94,9 @@ def use_enrolment(connection: Connection, token_hash: str, at: datetime) -> bool
 _awaited: Final = select(commands.c.number).where(commands.c.host == _columns.host).exists().label("awaited")
 
 #: Yields agents, with the uuid and the generation of their hosts, and whether they are to do something.
-AGENTS: Final = select(agents, hosts.c.uuid, hosts.c.generation, _awaited).join(hosts, hosts.c.name == _columns.host)
+AGENTS: Final = select(*(_columns[name] for name in PLAIN), hosts.c.uuid, hosts.c.generation, _awaited).join(
+    hosts, hosts.c.name == _columns.host
+)
 
 #: Yields the agent of the host *wanted*. Made once: making it takes longer than running it.
 AGENT: Final = AGENTS.where(_columns.host == bindparam("wanted"))
@@ -97,9 +110,9 @@ AGENT_OF: Final = AGENTS.where(
 LISTED: Final = AGENTS.where(_columns.host > bindparam("after")).order_by(_columns.host).limit(bindparam("limit"))
 
 
-def parse_agent(row: Row[Any]) -> Agent:
+def parse_agent(row: Any) -> Agent:  # noqa: ANN401 - a row as `ask` makes it
     """Return what `AGENTS` yields as what it says."""
-    return Agent(**row._mapping)  # noqa: SLF001 - how SQLAlchemy calls what is public
+    return Agent(**row._asdict())
 
 
 def put_agent(connection: Connection, agent: Agent) -> None:
@@ -107,6 +120,7 @@ def put_agent(connection: Connection, agent: Agent) -> None:
     claim(connection, [agent.host])
     row = {name: getattr(agent, name) for name in PLAIN}
     upsert(connection, agents, [row], update=["token_hash", "next_token_hash", "approved", "agent_version"])
+    service_store.put_agent(connection, agent.host)
 
 
 def is_known(connection: Connection, host: str) -> bool:
@@ -133,10 +147,11 @@ def change(connection: Connection, host: str, **values: object) -> bool:
     return connection.execute(update(agents).where(_columns.host == host).values(**values)).rowcount == 1
 
 
-#: Yields how far the agents of the hosts *names* have told, the facts that they told last, and whether they are silent.
-PLACES: Final = select(_columns.host, _columns.epoch, _columns.sequence, _columns.fingerprint, _columns.silent).where(
-    _columns.host.in_(bindparam("names", expanding=True))
-)
+#: Yields how far the agents of the hosts *names* have told, the facts and drivers that they told last, and whether they
+#: are silent.
+PLACES: Final = select(
+    *(_columns.host, _columns.epoch, _columns.sequence, _columns.fingerprint, _columns.drivers, _columns.silent)
+).where(_columns.host.in_(bindparam("names", expanding=True)))
 
 #: Enters how far an agent has told, and when it was heard; what is older changes nothing.
 TOLD: Final = (
@@ -155,6 +170,7 @@ TOLD: Final = (
         agent_version=bindparam("new_version"),
         last_seen_at=bindparam("heard"),
         fingerprint=bindparam("new_fingerprint"),
+        drivers=case((bindparam("new_drivers") == "", _columns.drivers), else_=bindparam("new_drivers")),
         silent=False,
     )
 )
@@ -179,11 +195,31 @@ def put_check_ins(connection: Connection, check_ins: Sequence[CheckIn]) -> None:
             "new_boot": one.boot_id,
             "new_version": one.agent_version,
             "new_fingerprint": one.fingerprint,
+            "new_drivers": digest_of(one.drivers),
             "heard": one.received_at,
         }
         for one in sorted(check_ins, key=lambda one: one.host)
     ]
     connection.execute(TOLD, rows)
+
+
+def put_drivers(connection: Connection, check_ins: Sequence[CheckIn], places: Mapping[str, Row[Any]]) -> None:
+    """Enter the drivers of agents that told others than last; they are backends, and services, of their hosts."""
+    changed = [
+        one
+        for one in check_ins
+        if one.drivers and one.host in places and places[one.host].drivers != digest_of(one.drivers)
+    ]
+    if not changed:
+        return
+    for names in portions([one.host for one in changed]):
+        connection.execute(delete(agent_drivers).where(agent_drivers.c.host.in_(names)))
+    # Two that PostgreSQL cannot tell apart must not spoil a transaction in which others have told something.
+    told = {(one.host, driver.name.replace("\x00", r"\x00")): driver for one in changed for driver in one.drivers}
+    rows = [{**asdict(driver), "host": host, "name": name} for (host, name), driver in told.items()]
+    upsert(connection, agent_drivers, rows, update=["type", "status", "endpoint"])
+    register(connection, told)
+    service_store.put_drivers(connection, {key: driver.status for key, driver in told.items()})
 
 
 def read_reported(connection: Connection, since: datetime, names: Sequence[str] | None = None) -> dict[str, datetime]:

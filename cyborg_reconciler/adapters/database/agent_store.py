@@ -5,20 +5,36 @@ Opened by `bootstrap`, called by the conductor. Works in the journal's database.
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, select
 
 from cyborg_reconciler.adapters.database import agent_rows, found_rows, host_rows, schema
+from cyborg_reconciler.adapters.database.asking import ask
 from cyborg_reconciler.adapters.database.declaration_rows import read_catalogue
-from cyborg_reconciler.adapters.database.discovery_rows import put_found
-from cyborg_reconciler.adapters.database.engine import ask, lock_rows, reading, writing
+from cyborg_reconciler.adapters.database.discovery_rows import Catalogue, Found, found_by, put_found
+from cyborg_reconciler.adapters.database.engine import lock_rows, reading, writing
 from cyborg_reconciler.adapters.database.event_rows import put_event, put_events
 from cyborg_reconciler.adapters.database.queue_rows import enqueue
 from cyborg_reconciler.adapters.database.schema import agents, hosts
 from cyborg_reconciler.agent_stores import Agent, CheckIn, Command, CommandName, Enrolment, Inventory, Told, Wish
 from cyborg_reconciler.ports import Event, Observation
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """What facts say is there by a *catalogue*; *found* by host and fingerprint, for one may tell another's."""
+
+    catalogue: Catalogue
+    found: Mapping[tuple[str, str], Found]
+
+    def found_by(self, observed: Mapping[str, Observation], catalogue: Catalogue) -> dict[str, Found]:
+        """Return what is there by *catalogue*, by host; it is looked for anew where that has changed meanwhile."""
+        if catalogue is self.catalogue:
+            return {host: self.found[host, one.facts.fingerprint] for host, one in observed.items()}
+        return {host: found_by(one.facts, catalogue) for host, one in observed.items()}
 
 
 class DatabaseAgentStore:
@@ -64,7 +80,7 @@ class DatabaseAgentStore:
         """Return the agent whose token, or whose next one, has this hash."""
         return self._one(ask(self._engine, agent_rows.AGENT_OF, wanted=token_hash))
 
-    def _one(self, rows: Sequence[Row[Any]]) -> Agent | None:
+    def _one(self, rows: Sequence[Any]) -> Agent | None:
         return agent_rows.parse_agent(rows[0]) if rows else None
 
     def agents(self, after: str = "", limit: int = 100) -> Sequence[Agent]:
@@ -79,6 +95,7 @@ class DatabaseAgentStore:
     def keep(self, check_ins: Sequence[CheckIn]) -> Sequence[bool]:
         """Keep what changed on many hosts."""
         names = {one.host for one in check_ins}
+        ahead = self._look_ahead(check_ins)
         with writing(self._engine) as connection:
             lock_rows(connection, hosts.c.name, names)
             places = agent_rows.read_places(connection, names)
@@ -94,21 +111,17 @@ class DatabaseAgentStore:
             if kept:
                 told = list(kept.values())
                 agent_rows.put_check_ins(connection, told)
-                self._put(connection, told)
+                agent_rows.put_drivers(connection, told, places)
+                _put(connection, told, ahead)
                 _tell_heard(connection, told, places)
         return is_newer
 
-    def _put(self, connection: Connection, kept: Sequence[CheckIn]) -> None:
-        """Enter the facts, and what they tell of."""
-        observed = {one.host: Observation(one.facts, one.document, one.received_at) for one in kept if one.facts}
-        if observed:
-            host_rows.put_new_facts(connection, observed)
-            found = {host: one.facts for host, one in observed.items()}
-            put_found(connection, found, read_catalogue(connection), max(one.received_at for one in kept))
-            enqueue(connection, observed.keys(), "CheckedIn", max(one.received_at for one in kept))
-        for one in sorted(kept, key=lambda one: one.host):
-            if one.hardware is not None:
-                found_rows.put_told(connection, one.host, one.hardware, one.received_at)
+    def _look_ahead(self, check_ins: Sequence[CheckIn]) -> "Ahead":
+        """Return what the facts say is there: it takes long, and whoever writes keeps all others waiting."""
+        with reading(self._engine) as connection:
+            catalogue = read_catalogue(connection)
+        found = {(one.host, one.facts.fingerprint): found_by(one.facts, catalogue) for one in check_ins if one.facts}
+        return Ahead(catalogue, found)
 
     def touch(self, check_ins: Sequence[CheckIn]) -> None:
         """Keep that agents were heard."""
@@ -117,6 +130,7 @@ class DatabaseAgentStore:
             lock_rows(connection, hosts.c.name, names)
             places = agent_rows.read_places(connection, names)
             agent_rows.put_check_ins(connection, check_ins)
+            agent_rows.put_drivers(connection, check_ins, places)
             _tell_heard(connection, check_ins, places)
 
     def set_token(self, host: str, token_hash: str, next_token_hash: str, event: Event) -> None:
@@ -191,6 +205,19 @@ class DatabaseAgentStore:
         """Append to the audit trail."""
         with writing(self._engine) as connection:
             put_event(connection, event)
+
+
+def _put(connection: Connection, kept: Sequence[CheckIn], ahead: Ahead) -> None:
+    """Enter the facts, and what they tell of."""
+    observed = {one.host: Observation(one.facts, one.document, one.received_at) for one in kept if one.facts}
+    if observed:
+        host_rows.put_new_facts(connection, observed)
+        found = ahead.found_by(observed, read_catalogue(connection))
+        put_found(connection, found, max(one.received_at for one in kept))
+        enqueue(connection, observed.keys(), "CheckedIn", max(one.received_at for one in kept))
+    for one in sorted(kept, key=lambda one: one.host):
+        if one.hardware is not None:
+            found_rows.put_told(connection, one.host, one.hardware, one.received_at)
 
 
 def _tell_heard(connection: Connection, check_ins: Sequence[CheckIn], places: Mapping[str, Row[Any]]) -> None:

@@ -1,24 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
 """Backends as the API shows them: what is known of a driver on a host is what is known of its accelerators.
 
-Opened by `bootstrap`, called by the API; `register` is called wherever accelerators are written.
+And what its agent says of it, where the driver is one of the agent's. Opened by `bootstrap`, called by the API;
+`register` is called wherever accelerators, and the drivers of agents, are written.
 """
 
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, case, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, and_, case, func, or_, select, tuple_
 
 from cyborg_reconciler.adapters.database.engine import reading, upsert
 from cyborg_reconciler.adapters.database.pages import link, render
-from cyborg_reconciler.adapters.database.schema import accelerators, backends, hosts
+from cyborg_reconciler.adapters.database.schema import accelerators, agent_drivers, agents, backends, facts, hosts
 from cyborg_reconciler.core.state import Health
 from cyborg_reconciler.errors import FieldError, RequestInvalidError
 from cyborg_reconciler.fleet_stores import Wanted
 from cyborg_reconciler.stores import Page
 
 BACKENDS: Final = "/v1/backends"
+
+#: What a driver of an agent says of itself: that it is there, and that it discovers.
+READY: Final = "READY"
+IN_PROGRESS: Final = "IN-PROGRESS"
 
 #: From best to worst: a backend is as well as the worst of its accelerators.
 HEALTHS: Final = (
@@ -50,7 +55,7 @@ class DatabaseBackends:
     def page(self, wanted: Wanted) -> Page:
         """Return a page of backends."""
         is_used = select(accelerators.c.uuid).where(_is_of_backend()).exists()
-        query = select(backends).where(is_used)
+        query = _backends().where(or_(is_used, agent_drivers.c.name.is_not(None)))
         for name, value in wanted.equal.items():
             query = query.where(backends.c[name] == value)
         order = [
@@ -67,7 +72,7 @@ class DatabaseBackends:
     def document(self, uuid: str) -> str | None:
         """Return a backend."""
         with reading(self._engine) as connection:
-            rows = connection.execute(select(backends).where(backends.c.uuid == uuid)).all()
+            rows = connection.execute(_backends().where(backends.c.uuid == uuid)).all()
             return next(iter(_render_backends(connection, rows)), None)
 
     def services(self, uuid: str) -> Sequence[str] | None:
@@ -88,6 +93,15 @@ class DatabaseBackends:
             if connection.execute(select(backends.c.uuid).where(backends.c.uuid == uuid)).first() is None:
                 return None
             return [render(_plain(row)) for row in connection.execute(query)]
+
+
+def _backends() -> Select[Any]:
+    """Return what yields backends, each with what its host's agent says of the driver, where that is one of its."""
+    is_told = and_(agent_drivers.c.host == backends.c.host, agent_drivers.c.name == backends.c.driver)
+    told = (agent_drivers.c.type, agent_drivers.c.status, agent_drivers.c.endpoint)
+    heard = (agents.c.last_seen_at, agents.c.silent, facts.c.received_at)
+    joined = backends.outerjoin(agent_drivers, is_told).outerjoin(agents, agents.c.host == backends.c.host)
+    return select(backends, *told, *heard).select_from(joined.outerjoin(facts, facts.c.host == backends.c.host))
 
 
 def _is_after(connection: Connection, wanted: Wanted) -> ColumnElement[bool]:
@@ -130,7 +144,7 @@ def _backend(row: Row[Any], counts: Sequence[Row[Any]]) -> str:
     states: dict[str, int] = {}
     for count in counts:
         states[count.state] = states.get(count.state, 0) + count.number
-    health = max((Health(count.health) for count in counts), key=HEALTHS.index, default=Health.MISSING)
+    health = max((Health(count.health) for count in counts), key=HEALTHS.index, default=_told_health(row))
     path = f"{BACKENDS}/{row.uuid}"
     shown: Mapping[str, Any] = {
         "uuid": row.uuid,
@@ -139,6 +153,19 @@ def _backend(row: Row[Any], counts: Sequence[Row[Any]]) -> str:
         "health": health.value,
         "accelerators": sum(states.values()),
         "states": states,
+        "type": row.type or None,
+        "status": row.status or None,
+        "endpoint_known": bool(row.endpoint),
+        "told_at": row.last_seen_at if row.status is not None else None,
+        "discovered_at": row.received_at,
         "links": [link(path), link(f"{path}/services", "services")],
     }
     return render(shown)
+
+
+def _told_health(row: Row[Any]) -> Health:
+    """Return how a driver is that has no accelerators here, by what its agent says of it."""
+    if row.status is None:
+        return Health.MISSING
+    healths = {READY: Health.HEALTHY, IN_PROGRESS: Health.PROGRESSING}
+    return Health.UNKNOWN if row.silent else healths.get(row.status, Health.UNKNOWN)

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, Row, delete, select
 
 from cyborg_reconciler.adapters.database.engine import portions, take_turns, upsert
 from cyborg_reconciler.adapters.database.schema import declarations, declared_documents, declared_stamp, inventory
@@ -18,8 +18,14 @@ from cyborg_reconciler.core.state import Host
 from cyborg_reconciler.documents.declared import IMPLIED_PLACE, Declared, Located, is_of_tree
 from cyborg_reconciler.documents.driver import Driver, DriverDocSpec
 
-#: Yields the digest of what is declared now. Made once: making it takes longer than running it.
-NEWEST: Final = select(declared_stamp.c.digest)
+#: Yields the stamp of what is declared now. Made once: making it takes longer than running it.
+NEWEST: Final = select(declared_stamp.c.stamp)
+
+#: What is compared of a document, beside its kind and its name.
+TOLD: Final = ("file", "lines", "document")
+
+#: Kind and name of a document.
+Key = tuple[str, str]
 
 
 def rows_of(declared: Declared) -> list[dict[str, Any]]:
@@ -49,16 +55,53 @@ def read_stamp(connection: Connection) -> str:
 
 
 def put_declared(connection: Connection, declared: Declared, rows: Sequence[Mapping[str, Any]], at: datetime) -> None:
-    """Enter what is declared now; of it, the tree's documents by themselves, in the place of those that are there."""
-    plain = [{"file": row["file"], "document": msgspec.Raw(row["document"].encode())} for row in rows]
+    """Enter what is declared now: of the tree what has changed, by itself and for its history; and the drivers."""
     take_turns(connection)
-    row = {"digest": declared.digest, "document": _text(plain), "first_seen_at": at}
-    upsert(connection, declarations, [row], update=[])
+    before = connection.execute(select(declared_stamp.c.tree)).scalar()
+    known = {(row.kind, row.name): row for row in connection.execute(select(declared_documents))}
+    tree = {(row["kind"], row["name"]): row for row in rows if is_of_tree(row["file"])}
+    gone = [row for key, row in known.items() if key not in tree]
+    digest = _tree_digest(tree)
+    if digest != before:
+        row = {
+            "digest": digest,
+            "previous": before or None,
+            "document": _changes(known, tree, gone),
+            "first_seen_at": at,
+        }
+        upsert(connection, declarations, [row], update=[])
+    for went in gone:
+        is_it = (declared_documents.c.kind == went.kind, declared_documents.c.name == went.name)
+        connection.execute(delete(declared_documents).where(*is_it))
+    changed = [row for key, row in tree.items() if _told(known.get(key)) != tuple(row[name] for name in TOLD)]
+    upsert(connection, declared_documents, changed, update=TOLD)
     connection.execute(delete(declared_stamp))
+    drivers = [msgspec.Raw(row["document"].encode()) for row in rows if row["kind"] == "Driver"]
     stamp = {"stamp": stamp_of(declared, rows), "digest": declared.digest, "prunes": declared.prunes}
-    connection.execute(declared_stamp.insert().values(**stamp, recorded_at=at))
-    connection.execute(delete(declared_documents))
-    upsert(connection, declared_documents, [row for row in rows if is_of_tree(row["file"])], update=[])
+    connection.execute(
+        declared_stamp.insert().values(**stamp, recorded_at=at, tree=digest, catalogue=_text(drivers)),
+    )
+
+
+def _told(row: Row[Any] | None) -> tuple[str, ...] | None:
+    return None if row is None else tuple(getattr(row, name) for name in TOLD)
+
+
+def _tree_digest(tree: Mapping[Key, Mapping[str, Any]]) -> str:
+    """Return sha256 over the documents of the tree, in hex; where their lines stand in the files does not count."""
+    told = [[*key, row["file"], row["document"]] for key, row in sorted(tree.items())]
+    return hashlib.sha256(msgspec.json.encode(told)).hexdigest()
+
+
+def _changes(known: Mapping[Key, Row[Any]], tree: Mapping[Key, Mapping[str, Any]], gone: Sequence[Row[Any]]) -> str:
+    """Return the documents that are others than are *known*, as JSON; one that is *gone* is null."""
+    changed = [
+        {**{name: row[name] for name in ("kind", "name", "file")}, "document": msgspec.Raw(row["document"].encode())}
+        for key, row in sorted(tree.items())
+        if key not in known or (known[key].file, known[key].document) != (row["file"], row["document"])
+    ]
+    went = [{"kind": row.kind, "name": row.name, "file": row.file, "document": None} for row in gone]
+    return _text([*changed, *went])
 
 
 def _text(value: object) -> str:
@@ -105,24 +148,26 @@ def read_inventory(connection: Connection, names: Sequence[str]) -> dict[str, Ho
 
 def read_catalogue(connection: Connection) -> dict[str, DriverDocSpec]:
     """Return the drivers of what is declared now, by name; none before anything was."""
-    digest = connection.execute(NEWEST).scalar()
-    if digest is None:
+    stamp = connection.execute(NEWEST).scalar()
+    if stamp is None:
         return {}
-    if (known := _catalogues.get(digest)) is None:
-        document = connection.execute(select(declarations.c.document).where(declarations.c.digest == digest)).scalar()
+    if (known := _catalogues.get(stamp)) is None:
+        is_it = declared_stamp.c.stamp == stamp
+        document = connection.execute(select(declared_stamp.c.catalogue).where(is_it)).scalar()
+        if document is None:  # another process has recorded something else since
+            return read_catalogue(connection)
         _catalogues.clear()
-        known = _catalogues[digest] = _parse_catalogue(document or "[]")
+        known = _catalogues[stamp] = _parse_catalogue(document)
     return known
 
 
-#: The catalogue of the newest declarations, by their digest: decoded once a process.
+#: The catalogue of the newest declarations, by their stamp: decoded once a process.
 _catalogues: dict[str, dict[str, DriverDocSpec]] = {}
 
 
 def _parse_catalogue(document: str) -> dict[str, DriverDocSpec]:
     found: dict[str, DriverDocSpec] = {}
     for one in msgspec.json.decode(document):
-        if one["document"].get("kind") == "Driver":
-            driver = Driver.model_validate(one["document"], strict=False)  # it was judged when it was declared
-            found.setdefault(driver.metadata.name, driver.spec)  # the first counts, as in `compile_policies`
+        driver = Driver.model_validate(one, strict=False)  # it was judged when it was declared
+        found.setdefault(driver.metadata.name, driver.spec)  # the first counts, as in `compile_policies`
     return found

@@ -6,7 +6,7 @@ Called wherever facts are written, inside that transaction, so that what the API
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -42,26 +42,34 @@ DIGESTED: Final = update(facts).where(facts.c.host == bindparam("found_on")).val
 _encoder: Final = msgspec.json.Encoder(order="deterministic")
 
 
-def put_found(connection: Connection, found: Mapping[str, Facts], catalogue: Catalogue, at: datetime) -> None:
-    """Bring hardware and accelerators in step with the facts of many hosts, whose rows are ours.
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the facts of a host say is there, by what the host is known, and what tells whether either has changed."""
+
+    units: Sequence[Unit]
+    known_by: Inventory
+    digest: str
+
+
+def found_by(facts_: Facts, catalogue: Catalogue) -> Found:
+    """Return what *facts_* say is there."""
+    found, known_by = units(facts_, catalogue), inventory_of(facts_)
+    return Found(found, known_by, hashlib.sha256(_encoder.encode([found, known_by])).hexdigest())
+
+
+def put_found(connection: Connection, found: Mapping[str, Found], at: datetime) -> None:
+    """Bring hardware and accelerators in step with what was found on many hosts, whose rows are ours.
 
     What is new is inserted inactive; what is gone stays, as missing; what an operator declared or laid over it stays.
     """
-    laid_out = {host: units(one, catalogue) for host, one in found.items()}
-    known_by = {host: inventory_of(one) for host, one in found.items()}
-    digests = {host: digest_of(of_host, known_by[host]) for host, of_host in laid_out.items()}
-    changed = [host for host, old in _read_digests(connection, list(found)).items() if digests[host] != old]
+    old = _read_digests(connection, list(found))
+    changed = [host for host, digest in old.items() if found[host].digest != digest]
     for names in portions(changed):
-        put_identities(connection, {host: known_by[host] for host in names})
-        _put_units(connection, {host: laid_out[host] for host in names}, at)
+        put_identities(connection, {host: found[host].known_by for host in names})
+        _put_units(connection, {host: found[host].units for host in names}, at)
     if changed:
-        rows = [{"found_on": host, "digest": digests[host]} for host in changed]
+        rows = [{"found_on": host, "digest": found[host].digest} for host in changed]
         connection.execute(DIGESTED, rows)
-
-
-def digest_of(found: Iterable[Unit], known_by: Inventory) -> str:
-    """Return what tells whether anything of *found*, or by what the host is known, is another than before."""
-    return hashlib.sha256(_encoder.encode([list(found), known_by])).hexdigest()
 
 
 def _read_digests(connection: Connection, names: Sequence[str]) -> dict[str, str]:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Engine, Insert, Row, Select, Table, select
+from sqlalchemy import ColumnElement, Connection, Engine, Insert, Table, select
 from sqlalchemy import update as update_rows
 from sqlalchemy.dialects.postgresql import insert as insert_in_postgresql
 from sqlalchemy.dialects.sqlite import insert as insert_in_sqlite
@@ -31,13 +31,6 @@ def reading(engine: Engine) -> Iterator[Connection]:
     options = postgresql.READS if engine.dialect.name == POSTGRESQL else sqlite.READS
     with translated(engine), engine.connect().execution_options(**options) as connection, connection.begin():
         yield connection
-
-
-def ask(engine: Engine, statement: Select[Any], **parameters: object) -> Sequence[Row[Any]]:
-    """Return what one statement that reads yields; it costs half of a transaction that does the same."""
-    options = postgresql.ASKS if engine.dialect.name == POSTGRESQL else sqlite.ASKS
-    with translated(engine), engine.connect().execution_options(**options) as connection:
-        return connection.execute(statement, parameters).all()
 
 
 @contextmanager

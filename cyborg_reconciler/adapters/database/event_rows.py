@@ -12,18 +12,20 @@ from sqlalchemy import Connection, Row, select
 
 from cyborg_reconciler.adapters.database import postgresql
 from cyborg_reconciler.adapters.database.engine import take_turns
+from cyborg_reconciler.adapters.database.run_rows import read_request
 from cyborg_reconciler.adapters.database.schema import events
 from cyborg_reconciler.ports import Event
-from cyborg_reconciler.tracing import REQUEST_ID
+from cyborg_reconciler.tracing import REQUEST_ID, of_request
 
 
 def put_event(connection: Connection, event: Event) -> int:
-    """Append to the audit trail, with the id of the request that it came of, and return the entry's number.
+    """Append to the audit trail, with the id of the request that it, or its run, came of; return the entry's number.
 
     As with `put_events`, let it be the last thing.
     """
     in_order(connection)
-    entered = connection.execute(events.insert().values(_row_of(event)))
+    with of_request("" if REQUEST_ID.get() or not event.run else read_request(connection, event.run)):
+        entered = connection.execute(events.insert().values(_row_of(event)))
     return int(entered.inserted_primary_key[0])  # type: ignore[index]  # an insert of one row has one
 
 

@@ -7,7 +7,8 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import ColumnElement, Connection, Engine, Row, func, select
 
-from cyborg_reconciler.adapters.database.engine import ask, reading
+from cyborg_reconciler.adapters.database.asking import ask
+from cyborg_reconciler.adapters.database.engine import reading
 from cyborg_reconciler.adapters.database.pages import read_page, render
 from cyborg_reconciler.adapters.database.schema import events
 from cyborg_reconciler.fleet_stores import Wanted
@@ -21,7 +22,7 @@ LIFTED: Final = ("by", "before", "after")
 FEW: Final = 2000
 
 #: Yields the number of the newest event. Made once: making it takes longer than running it.
-NEWEST: Final = select(func.max(events.c.number))
+NEWEST: Final = select(func.max(events.c.number).label("newest"))
 
 
 class DatabaseEvents:
@@ -44,7 +45,7 @@ class DatabaseEvents:
 
     def newest(self) -> int:
         """Return the number of the newest event."""
-        return ask(self._engine, NEWEST)[0][0] or 0
+        return ask(self._engine, NEWEST)[0].newest or 0
 
 
 def _is_since(connection: Connection, since: datetime) -> ColumnElement[bool]:

@@ -46,9 +46,16 @@ def make_folder(folder: Path) -> None:
 
 
 def make_file(path: Path) -> None:
-    """Make *path* when it is not there, for its owner alone; SQLite gives its other files the same mode."""
+    """Make *path* when it is not there, for its owner alone; SQLite gives its other files the same mode.
+
+    One that is there is not opened: with any descriptor of a file that a process closes go the locks that SQLite has on
+    it in the same process. Others would then take the write-ahead log away from under it.
+    Source: https://www.sqlite.org/howtocorrupt.html, 2.2.
+    """
     try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        pass
     except OSError as exc:
         raise translate_os_error(exc, path.parent) from exc
 

@@ -53,8 +53,8 @@ def enqueue_host_of(connection: Connection, run: str, at: datetime) -> None:
 def withdraw(connection: Connection, run: str, at: datetime) -> None:
     """End a *run* that was asked for and that nobody has begun; what was declared before it is declared again."""
     row = connection.execute(select(host_drivers).where(_columns.run == run, _columns.is_open)).first()
-    if row is None:
-        return
+    if row is None or not run_rows.is_pending(connection, run):
+        return  # what has begun comes to its end
     run_rows.cancel_pending(connection, run, at)
     is_it = _columns.run == run
     if row.state_before is None:
@@ -85,7 +85,9 @@ def parse(row: Row[Any]) -> HostDriver:
 
 
 def tell(connection: Connection, one: HostDriver, news: RunNews, at: datetime) -> None:
-    """Enter what has become of the run that is awaited."""
+    """Enter what has become of the run that is awaited; one that was to end, and is not done, is not tried again."""
     run_rows.tell(connection, one.run, news, at)
-    if news.status != run_rows.PENDING:
+    if news.status == run_rows.PENDING and run_rows.is_cancelled(connection, one.run):
+        withdraw(connection, one.run, at)
+    elif news.status != run_rows.PENDING:
         connection.execute(update(host_drivers).where(_columns.run == one.run).values(is_open=False))

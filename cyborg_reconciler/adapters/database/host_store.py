@@ -10,7 +10,8 @@ from urllib.parse import quote
 import msgspec
 from sqlalchemy import Engine, Row, bindparam, select
 
-from cyborg_reconciler.adapters.database.engine import ask, reading
+from cyborg_reconciler.adapters.database.asking import ask
+from cyborg_reconciler.adapters.database.engine import reading
 from cyborg_reconciler.adapters.database.pages import link, raw, read_page, render
 from cyborg_reconciler.adapters.database.schema import agents, conditions, facts, hosts, inventory
 from cyborg_reconciler.fleet_stores import Wanted

@@ -6,6 +6,7 @@ one on a PostgreSQL server.
 """
 
 import uuid
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime
@@ -18,6 +19,7 @@ from cyborg_reconciler.adapters.database import (
     agent_rows,
     declaration_rows,
     event_rows,
+    host_driver_rows,
     host_rows,
     postgresql,
     run_rows,
@@ -25,7 +27,7 @@ from cyborg_reconciler.adapters.database import (
 )
 from cyborg_reconciler.adapters.database.agent_store import DatabaseAgentStore
 from cyborg_reconciler.adapters.database.credential_store import DatabaseCredentialStore
-from cyborg_reconciler.adapters.database.discovery_rows import put_found
+from cyborg_reconciler.adapters.database.discovery_rows import found_by, put_found
 from cyborg_reconciler.adapters.database.engine import reading, take_turns, translated, writing
 from cyborg_reconciler.adapters.database.fleet import Fleet
 from cyborg_reconciler.adapters.database.folder import DATABASE_NAME, FolderLock, make_file, make_folder
@@ -40,6 +42,7 @@ from cyborg_reconciler.documents.declared import Declared
 from cyborg_reconciler.documents.plan import Outcome, PlanDocument
 from cyborg_reconciler.errors import JournalError
 from cyborg_reconciler.ports import (
+    BegunRun,
     Controller,
     Event,
     HostRecord,
@@ -50,6 +53,7 @@ from cyborg_reconciler.ports import (
     run_ended,
     run_started,
 )
+from cyborg_reconciler.work_stores import carried_out
 
 #: How long to wait for another connection's lock before JournalLockedError.
 BUSY_TIMEOUT_S: Final = 5.0
@@ -209,14 +213,11 @@ class DatabaseJournal:
         seen = {host: found for host, found in observed.items() if isinstance(found, Observation)}
         with writing(self._engine) as connection:
             host_rows.claim(connection, observed)
-            found = host_rows.put_facts(connection, seen)
-            if found:
-                put_found(
-                    connection,
-                    found,
-                    declaration_rows.read_catalogue(connection),
-                    max(seen[host].received_at for host in found),
-                )
+            new = host_rows.put_facts(connection, seen)
+            if new:
+                catalogue = declaration_rows.read_catalogue(connection)
+                found = {host: found_by(facts, catalogue) for host, facts in new.items()}
+                put_found(connection, found, max(seen[host].received_at for host in new))
 
     def facts(self, hosts: Sequence[str]) -> Mapping[str, tuple[bytes, datetime]]:
         """Return the newest facts of *hosts* and when they were received."""
@@ -266,13 +267,15 @@ class DatabaseJournal:
             return host_rows.is_approved(connection, host, generation, digest)
 
     # ------------------------------------------------------------------------------------------------------------- runs
-    def open_run(self, plan: PlanDocument, at: datetime) -> str:
-        """Keep *plan*, begin a run of it, and return the run's uuid; approvals of it are used up."""
+    def open_run(self, plan: PlanDocument, at: datetime) -> Mapping[str, BegunRun]:
+        """Keep *plan*, begin a run of it, and return that by host; approvals of it are used up."""
         with writing(self._engine) as connection:
             host_rows.use_up_approvals(connection, plan)
-            run = run_rows.add_run(connection, plan, self._controller.fencing_token, at)
-            event_rows.put_event(connection, run_started(run, plan, at))
-        return run
+            asked = carried_out(host_driver_rows.read_open(connection, plan.hosts), plan)
+            begun = run_rows.add_runs(connection, plan, self._controller.fencing_token, at, asked)
+            for run, hosts in Counter(one.uuid for one in begun.values()).items():
+                event_rows.put_event(connection, run_started(run, plan, hosts, at))
+        return begun
 
     def record_outcome(self, run: str, host: str, outcome: Outcome, at: datetime) -> None:
         """Keep what came out for one host."""
@@ -308,7 +311,7 @@ class DatabaseJournal:
 
     # ------------------------------------------------------------------------------------------ declarations and events
     def record_declarations(self, declared: Declared, at: datetime) -> None:
-        """Keep what was declared, once per digest, and that it is what is declared now."""
+        """Keep that this is what is declared now, and of the tree, for each state that it was in, what had changed."""
         rows = declaration_rows.rows_of(declared)
         with reading(self._engine) as connection:
             is_known = declaration_rows.read_stamp(connection) == declaration_rows.stamp_of(declared, rows)

@@ -30,9 +30,6 @@ if TYPE_CHECKING:
 #: What a transaction that only reads is begun with: it sees one state of the database.
 READS: Final[Mapping[str, Any]] = {"isolation_level": "REPEATABLE READ"}
 
-#: What a single statement that reads is run with: it sees one state by itself, and needs no transaction around it.
-ASKS: Final[Mapping[str, Any]] = {"isolation_level": "AUTOCOMMIT"}
-
 #: What one that writes is begun with: each statement sees what others have committed, and waits for rows they hold.
 WRITES: Final[Mapping[str, Any]] = {"isolation_level": "READ COMMITTED"}
 

@@ -1,18 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What does the database know of hosts that are to be looked at? The statements about the queue.
+"""What does the database know of hosts that are to be looked at, and of passes? The statements about both.
 
 `enqueue` is called inside the transaction of whoever changes something about a host: both are on disk, or neither is.
 """
 
+import functools
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection, and_, bindparam, case, delete, select, update
+from sqlalchemy import Connection, Insert, and_, bindparam, case, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from cyborg_reconciler.adapters.database.schema import queue
-from cyborg_reconciler.work_stores import QueueItem
+from cyborg_reconciler.adapters.database.engine import POSTGRESQL, upsert
+from cyborg_reconciler.adapters.database.schema import passes, queue
+from cyborg_reconciler.work_stores import Pass, QueueItem
 
 MICROSECONDS: Final = 1_000_000
 #: Characters of a reason that are kept.
@@ -34,13 +36,20 @@ def enqueue(connection: Connection, hosts: Collection[str], reason: str, at: dat
             "reason": reason[:REASON_LENGTH],
             "ticket": int(at.timestamp() * MICROSECONDS),
             "enqueued_at": at,
+            "attempts": 0,
+            "not_before": at,
         }
         for host in sorted(set(hosts))
     ]
-    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    statement = insert(queue).values(attempts=0, not_before=at)
+    connection.execute(_enqueuing(connection.dialect.name), rows)
+
+
+@functools.cache
+def _enqueuing(dialect: str) -> Insert:
+    """Return the statement of `enqueue`: making it takes longer than running it."""
+    statement = (postgresql.insert if dialect == POSTGRESQL else sqlite.insert)(queue)
     new = statement.excluded
-    statement = statement.on_conflict_do_update(
+    return statement.on_conflict_do_update(
         index_elements=["host"],
         set_={
             "reason": new.reason,
@@ -48,7 +57,6 @@ def enqueue(connection: Connection, hosts: Collection[str], reason: str, at: dat
             "not_before": new.not_before,
         },
     )
-    connection.execute(statement, rows)
 
 
 def take(connection: Connection, limit: int, at: datetime) -> list[QueueItem]:
@@ -71,3 +79,16 @@ def put_off(connection: Connection, item: QueueItem, not_before: datetime, why: 
     same = and_(queue.c.host == item.host, queue.c.ticket == item.ticket)
     values = {"not_before": not_before, "attempts": item.attempts + 1, "reason": why[:REASON_LENGTH]}
     connection.execute(update(queue).where(same).values(values))
+
+
+def count_pass(connection: Connection, one: Pass) -> None:
+    """Enter a pass of the worker."""
+    key = {"kind": one.kind, "result": one.result}
+    upsert(connection, passes, [{**key, "count": 0, "seconds": 0.0, "ended_at": one.ended_at}], update=[])
+    values = {
+        "count": passes.c["count"] + 1,
+        "seconds": passes.c.seconds + one.seconds,
+        "ended_at": one.ended_at,
+    }
+    is_it = (passes.c.kind == one.kind, passes.c.result == one.result)
+    connection.execute(update(passes).where(*is_it).values(values))

@@ -6,17 +6,18 @@ Called by the journal, inside its transactions.
 
 import uuid
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import Connection, Row, Select, select, update
 
 from cyborg_reconciler.adapters.database.engine import lock_rows, upsert
-from cyborg_reconciler.adapters.database.schema import cancellations, outcomes, plans, runs
+from cyborg_reconciler.adapters.database.schema import cancellations, host_drivers, outcomes, plans, runs
 from cyborg_reconciler.documents.plan import NO_PLAN, Outcome, PlanDocument, decode_plan, encode
 from cyborg_reconciler.errors import JournalError
-from cyborg_reconciler.ports import RunRecord
+from cyborg_reconciler.ports import BegunRun, RunRecord
+from cyborg_reconciler.tracing import REQUEST_ID
 from cyborg_reconciler.work_stores import RunNews
 
 RUNNING: Final = "running"
@@ -24,16 +25,31 @@ RUNNING: Final = "running"
 PENDING: Final = "pending"
 
 
-def add_run(connection: Connection, plan: PlanDocument, fencing_token: int, at: datetime) -> str:
-    """Enter a run of *plan*, all of whose hosts are running, and return its uuid."""
+def add_runs(
+    connection: Connection, plan: PlanDocument, fencing_token: int, at: datetime, asked: Mapping[str, str]
+) -> dict[str, BegunRun]:
+    """Enter that *plan* is carried out, and return the run of each host: that which was *asked* for, or a new one."""
     values = {"plan_uuid": plan.uuid, "fencing_token": fencing_token, "status": RUNNING, "started_at": at}
-    return _insert(connection, plan, values, list(plan.hosts))
+    rest = [host for host in plan.hosts if host not in asked]
+    begun = dict.fromkeys(rest, BegunRun(_insert(connection, plan, values, rest))) if rest else {}
+    put_plan(connection, plan, at)
+    for host, run in sorted(asked.items()):
+        connection.execute(update(runs).where(runs.c.uuid == run).values(values))
+        anew = {"status": RUNNING, "document": "", "ended_at": None}
+        connection.execute(update(outcomes).where(outcomes.c.run_uuid == run).values(anew))
+        begun[host] = BegunRun(run, read_request(connection, run))
+    return begun
+
+
+def read_request(connection: Connection, run: str) -> str:
+    """Return the request in which a run was asked for; empty where nobody asked for it."""
+    return connection.execute(select(runs.c.request_id).where(runs.c.uuid == run)).scalar() or ""
 
 
 def add_pending(connection: Connection, host: str, at: datetime) -> str:
-    """Enter a run of *host* that was asked for, and return its uuid."""
+    """Enter a run of *host* that was asked for, in the present request, and return its uuid."""
     values = {"plan_uuid": NO_PLAN.uuid, "fencing_token": 0, "status": PENDING, "started_at": at}
-    return _insert(connection, NO_PLAN, values, [host])
+    return _insert(connection, NO_PLAN, {**values, "request_id": REQUEST_ID.get()}, [host])
 
 
 def _insert(connection: Connection, plan: PlanDocument, values: dict[str, Any], hosts: Sequence[str]) -> str:
@@ -52,6 +68,11 @@ def is_cancelled(connection: Connection, run: str) -> bool:
     return connection.execute(query).first() is not None
 
 
+def is_pending(connection: Connection, run: str) -> bool:
+    """Return whether nobody is at work on a run that was asked for."""
+    return connection.execute(select(runs.c.status).where(runs.c.uuid == run)).scalar() == PENDING
+
+
 def cancel_pending(connection: Connection, run: str, at: datetime) -> None:
     """End a run that was asked for and that nobody waits for any more."""
     for table, column in ((runs, runs.c.uuid), (outcomes, outcomes.c.run_uuid)):
@@ -60,12 +81,18 @@ def cancel_pending(connection: Connection, run: str, at: datetime) -> None:
 
 
 def tell(connection: Connection, run: str, news: RunNews, at: datetime) -> None:
-    """Enter what has become of a run that was asked for; of one that was carried out in another, plan and outcome."""
+    """Enter what has become of a run that was asked for; of one that was carried out in another, plan and outcome.
+
+    What came out for the host, where that is known, stays.
+    """
     values: dict[str, Any] = {"status": news.status, "message": news.message}
     outcome: dict[str, Any] = {"status": news.status}
+    where = [outcomes.c.run_uuid == run]
     if news.status != PENDING:
         values["ended_at"] = outcome["ended_at"] = at
-    if news.by:
+    if news.by in {"", run}:
+        where.append(outcomes.c.document == "")
+    else:
         of_run, of_host = runs.alias(), outcomes.alias()
         for name in ("plan_uuid", "fencing_token", "started_at"):
             values[name] = select(of_run.c[name]).where(of_run.c.uuid == news.by).scalar_subquery()
@@ -74,7 +101,7 @@ def tell(connection: Connection, run: str, news: RunNews, at: datetime) -> None:
             outcome[name] = select(of_host.c[name]).where(*theirs).scalar_subquery()
     is_open = (runs.c.uuid == run, runs.c.status == PENDING)
     if connection.execute(update(runs).where(*is_open).values(values)).rowcount:
-        connection.execute(update(outcomes).where(outcomes.c.run_uuid == run).values(outcome))
+        connection.execute(update(outcomes).where(*where).values(outcome))
 
 
 def put_plan(connection: Connection, plan: PlanDocument, at: datetime) -> None:
@@ -91,9 +118,13 @@ def put_outcome(connection: Connection, row: dict[str, Any], outcome: Outcome) -
 
 
 def end_run(connection: Connection, run: str, status: str, at: datetime) -> None:
-    """End a run, and the outcomes that are still running."""
+    """End a run, and the outcomes that are still running; one that somebody waits for is pending again."""
     require_run(connection, run)
-    connection.execute(update(runs).where(runs.c.uuid == run).values(status=status, ended_at=at))
+    is_awaited = select(host_drivers.c.run).where(host_drivers.c.run == run, host_drivers.c.is_open)
+    values: dict[str, Any] = {"status": status, "ended_at": at}
+    if connection.execute(is_awaited).first() is not None:
+        values = {"status": PENDING}
+    connection.execute(update(runs).where(runs.c.uuid == run).values(values))
     still_open = (outcomes.c.run_uuid == run) & (outcomes.c.status == RUNNING)
     connection.execute(update(outcomes).where(still_open).values(status=status, ended_at=at))
 
@@ -140,6 +171,7 @@ def parse_run(row: Row[Any], hosts: dict[str, str]) -> RunRecord:
         ended_at=row.ended_at,
         hosts=hosts,
         message=row.message,
+        request_id=row.request_id,
     )
 
 

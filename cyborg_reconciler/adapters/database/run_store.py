@@ -11,6 +11,7 @@ from cyborg_reconciler.adapters.database import declaration_rows, host_driver_ro
 from cyborg_reconciler.adapters.database.engine import lock_rows, reading, upsert, writing
 from cyborg_reconciler.adapters.database.event_rows import put_event
 from cyborg_reconciler.adapters.database.pages import link, raw, read_page, render
+from cyborg_reconciler.adapters.database.queue_rows import enqueue
 from cyborg_reconciler.adapters.database.schema import cancellations, inventory, outcomes, plans, proposals, runs
 from cyborg_reconciler.core.state import History, Host
 from cyborg_reconciler.documents.plan import decode_plan
@@ -102,6 +103,7 @@ def _run(row: Row[Any]) -> dict[str, Any]:
         "plan_uuid": row.plan_uuid,
         "status": row.status,
         "message": row.message,
+        "request_id": row.request_id or None,
         "started_at": row.started_at,
         "ended_at": row.ended_at,
         "cancel_requested_at": row.requested_at,
@@ -175,12 +177,13 @@ class DatabasePlans:
         return None if row is None else Proposal(decode_plan(row.plan), row.document, row.allow_reboot)
 
     def approve(self, proposal: Proposal, at: datetime, event: Event) -> None:
-        """Note that a person approved what is planned for each host."""
+        """Note that a person approved what is planned for each host, and have the hosts looked at."""
         uuid, of_hosts = proposal.plan.uuid, proposal.plan.hosts
         with writing(self._engine) as connection:
             for host, plan in of_hosts.items():
                 row = {"host": host, "generation": plan.generation, "digest": plan.digest, "approved_at": at}
                 host_rows.put_approval(connection, row)
+            enqueue(connection, of_hosts, "Approved", at)
             is_it = proposals.c.plan_uuid == uuid
             connection.execute(update(proposals).where(is_it).values(document=proposal.document))
             put_event(connection, event)

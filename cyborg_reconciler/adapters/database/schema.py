@@ -14,6 +14,7 @@ from sqlalchemy import (
     Column,
     DateTime,
     Dialect,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -27,7 +28,7 @@ from sqlalchemy import (
 )
 
 #: The revision that these tables are. A database of another one is migrated, or refused when it is newer.
-REVISION: Final = "v0008"
+REVISION: Final = "v0009"
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -118,13 +119,14 @@ facts = Table(
     Column("units", String(64)),
 )
 
-#: What was declared, once for each digest.
+#: Each state that the tree was in, by its digest. *document*: what was declared otherwise than in the *previous* one.
 declarations = Table(
     "declarations",
     metadata,
     Column("digest", String(255), primary_key=True),
     Column("document", Text, nullable=False),
     Column("first_seen_at", UtcDateTime, nullable=False),
+    Column("previous", String(255)),
 )
 
 plans = Table(
@@ -136,7 +138,7 @@ plans = Table(
 )
 
 #: *fencing_token* is that of the process that began the run: another process's open run is one that was interrupted.
-#: *message*: why a run that was asked for waits, or did not come out well.
+#: *message*: why a run that was asked for waits, or did not come out well; *request_id*: in which request.
 runs = Table(
     "runs",
     metadata,
@@ -148,6 +150,7 @@ runs = Table(
     Column("started_at", UtcDateTime, nullable=False),
     Column("ended_at", UtcDateTime),
     Column("message", Text, nullable=False, server_default=text("''")),
+    Column("request_id", String(64), nullable=False, server_default=text("''")),
 )
 
 #: What came out for a host of a run; *document* is empty until it has.
@@ -197,6 +200,7 @@ events = Table(
     Column("run", String(36), index=True),
     Index(None, "kind"),
     Index(None, "at"),
+    Index(None, "host", "kind", "number"),
 )
 
 #: What the public API offers. The first column and the names up to *remotable* are those of Cyborg's own specification.
@@ -272,7 +276,8 @@ identities = Table(
     Index(None, "kind", "value"),
 )
 
-#: The agents of hosts. Tokens are hashed; *fingerprint* is that of the facts that the agent last told in full.
+#: The agents of hosts. Tokens are hashed; *fingerprint* is that of the facts that the agent last told in full, and
+#: *drivers* a digest of what it last told of its drivers.
 agents = Table(
     "agents",
     metadata,
@@ -288,6 +293,19 @@ agents = Table(
     Column("agent_version", String(255), nullable=False),
     Column("last_seen_at", UtcDateTime, index=True),
     Column("silent", Boolean, nullable=False),
+    Column("drivers", Text, nullable=False, server_default=text("''")),
+)
+
+#: The drivers that agents have, as they told last.
+agent_drivers = Table(
+    "agent_drivers",
+    metadata,
+    Column("host", ForeignKey("hosts.name", ondelete="CASCADE"), nullable=False),
+    Column("name", String(255), nullable=False),
+    Column("type", String(255), nullable=False),
+    Column("status", String(255), nullable=False),
+    Column("endpoint", String(255), nullable=False),
+    PrimaryKeyConstraint("host", "name"),
 )
 
 #: The right to look up one host, once.
@@ -347,7 +365,8 @@ declared_documents = Table(
     PrimaryKeyConstraint("kind", "name"),
 )
 
-#: One row at most: sha256 over what is declared, so that it is written when it changes and not before.
+#: One row at most: sha256 over what is declared, so that it is written when it changes and not before; the digest of
+#: the state that the *tree* is in, and the drivers that there are.
 declared_stamp = Table(
     "declared_stamp",
     metadata,
@@ -355,6 +374,8 @@ declared_stamp = Table(
     Column("digest", String(255), nullable=False),
     Column("prunes", Boolean, nullable=False),
     Column("recorded_at", UtcDateTime, nullable=False),
+    Column("tree", String(64), nullable=False, server_default=text("''")),
+    Column("catalogue", Text, nullable=False, server_default=text("'[]'")),
 )
 
 #: The plans that the API was asked for; *document* is what it gives of them.
@@ -439,6 +460,35 @@ leases = Table(
     Column("holder", String(255), nullable=False),
     Column("token", BigInteger, nullable=False),
     Column("expires_at", UtcDateTime, nullable=False),
+)
+
+#: What serves here: the processes of the control plane, each of which says so itself and counts as down at *due_at*
+#: unless it has said so again; and agents and their drivers, of which the table of agents knows when they were heard.
+services = Table(
+    "services",
+    metadata,
+    Column("uuid", String(36), primary_key=True),
+    Column("host", String(255), nullable=False),
+    Column("type", String(16), nullable=False),
+    Column("name", String(255), nullable=False),
+    Column("version", String(255), nullable=False),
+    Column("message", Text, nullable=False),
+    Column("started_at", UtcDateTime),
+    Column("last_seen_at", UtcDateTime),
+    Column("due_at", UtcDateTime),
+    Index(None, "host", "type", "name", unique=True),
+)
+
+#: What the worker has done: how many passes of a kind came out so, how long they took, when the last one ended.
+passes = Table(
+    "passes",
+    metadata,
+    Column("kind", String(16), nullable=False),
+    Column("result", String(16), nullable=False),
+    Column("count", BigInteger, nullable=False),
+    Column("seconds", Float, nullable=False),
+    Column("ended_at", UtcDateTime, nullable=False),
+    PrimaryKeyConstraint("kind", "result"),
 )
 
 #: What is declared over the API of drivers on hosts, each with the run that was asked for with it, and with what was

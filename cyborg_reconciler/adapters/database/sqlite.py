@@ -21,9 +21,6 @@ from cyborg_reconciler.errors import JournalError, JournalFullError, JournalLock
 #: What a transaction that only reads is begun with.
 READS: Final[Mapping[str, Any]] = {}
 
-#: What a single statement that reads is run with: it sees one state by itself, and needs no transaction around it.
-ASKS: Final[Mapping[str, Any]] = {"cyborg_asks": True}
-
 #: What one that writes is begun with: the write lock is taken at once; once it had read, it might not get it any more.
 WRITES: Final[Mapping[str, Any]] = {"cyborg_writes": True}
 
@@ -33,6 +30,8 @@ PRIMARY_CODE: Final = 0xFF
 
 #: How long to wait before a locked database is tried again where SQLite does not wait by itself.
 LOOK_EVERY_S: Final = 0.02
+#: The same before one may write. SQLite would wait for up to 100 ms, while those who came later get their turn.
+LOOK_FOR_TURN_EVERY_S: Final = 0.001
 
 
 def open_engine(path: Path, *, writes: bool, busy_timeout_s: float) -> Engine:
@@ -54,11 +53,38 @@ def open_engine(path: Path, *, writes: bool, busy_timeout_s: float) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        options = connection.get_execution_options().keys()
-        if not options >= ASKS.keys():
-            connection.exec_driver_sql("BEGIN IMMEDIATE" if options >= WRITES.keys() else "BEGIN")
+        if connection.get_execution_options().keys() >= WRITES.keys():
+            begin_to_write(connection, busy_timeout_s)
+        else:
+            connection.exec_driver_sql("BEGIN")
 
     return engine
+
+
+def begin_to_write(connection: Connection, busy_timeout_s: float) -> None:
+    """Begin a transaction with the write lock, of which there is one for all processes.
+
+    Raises:
+        DBAPIError: it was not to be had within *busy_timeout_s*, or something else is wrong.
+    """
+    session: Any = connection.connection.driver_connection
+    deadline_s = time.monotonic() + busy_timeout_s
+    session.execute("PRAGMA busy_timeout=0").close()
+    try:
+        while True:
+            try:
+                session.execute("BEGIN IMMEDIATE").close()
+            except sqlite3.Error as exc:
+                is_locked = getattr(exc, "sqlite_errorcode", 0) & PRIMARY_CODE in LOCKED_CODES
+                if not is_locked or time.monotonic() > deadline_s:
+                    raise DBAPIError.instance(
+                        "BEGIN IMMEDIATE", None, exc, sqlite3.Error, hide_parameters=True, dialect=connection.dialect
+                    ) from exc
+                time.sleep(LOOK_FOR_TURN_EVERY_S)
+            else:
+                return
+    finally:
+        session.execute(f"PRAGMA busy_timeout={int(busy_timeout_s * 1000)}").close()
 
 
 def use_write_ahead_log(connection: sqlite3.Connection, busy_timeout_s: float) -> None:

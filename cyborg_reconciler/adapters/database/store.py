@@ -12,7 +12,8 @@ from sqlalchemy.exc import IntegrityError
 
 from cyborg_reconciler.adapters.database import accelerator_rows, discovery_rows
 from cyborg_reconciler.adapters.database.agent_rows import is_known
-from cyborg_reconciler.adapters.database.engine import ask, reading, writing
+from cyborg_reconciler.adapters.database.asking import ask
+from cyborg_reconciler.adapters.database.engine import reading, writing
 from cyborg_reconciler.adapters.database.event_rows import put_event, put_events
 from cyborg_reconciler.adapters.database.queue_rows import enqueue
 from cyborg_reconciler.adapters.database.schema import accelerators
@@ -29,8 +30,7 @@ class DatabaseStore:
 
     def page(self, wanted: AcceleratorFilter) -> Page:
         """Return a page of accelerators."""
-        with reading(self._engine) as connection:
-            return accelerator_rows.read_page(connection, wanted)
+        return accelerator_rows.read_page(self._engine, wanted)
 
     def document(self, uuid: str) -> tuple[str, int] | None:
         """Return an accelerator's JSON document and its version."""
@@ -78,13 +78,13 @@ class DatabaseStore:
         with reading(self._engine) as connection:
             return accelerator_rows.read_found(connection, list(hosts))
 
-    def record(self, seen: Sequence[tuple[Accelerator, Event | None]]) -> None:
+    def record(self, seen: Sequence[tuple[Accelerator, Sequence[Event]]]) -> None:
         """Keep what was observed of accelerators that nobody has changed meanwhile."""
         with writing(self._engine) as connection:
             told: list[Event] = []
-            for one, event in sorted(seen, key=lambda pair: pair[0].uuid):  # as everybody: no two wait for each other
+            for one, events in sorted(seen, key=lambda pair: pair[0].uuid):  # as everybody: no two wait for each other
                 kept = accelerator_rows.replace_if(connection, replace(one, version=one.version + 1), one.version)
-                told += [event] if kept and event is not None else []
+                told += events if kept else []
             if told:
                 put_events(connection, told)
 

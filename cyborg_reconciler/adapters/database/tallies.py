@@ -5,15 +5,38 @@ Opened by `bootstrap`, called when somebody asks for the metrics. Works in the j
 """
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any, Final
 
-from sqlalchemy import Engine, Select, and_, case, func, select
+from sqlalchemy import Engine, Select, and_, bindparam, case, func, select
 
 from cyborg_reconciler.adapters.database.engine import reading
 from cyborg_reconciler.adapters.database.revision import check_revision
-from cyborg_reconciler.adapters.database.schema import accelerators, agents, histories, hosts, queue, runs
+from cyborg_reconciler.adapters.database.schema import (
+    accelerators,
+    agents,
+    histories,
+    hosts,
+    leases,
+    passes,
+    queue,
+    runs,
+)
 from cyborg_reconciler.core.state import Sync
-from cyborg_reconciler.meters import ACCELERATORS, AGENTS_SILENT, HOSTS, QUEUE_LENGTH, RUNS, Metric, Tally
+from cyborg_reconciler.meters import (
+    ACCELERATORS,
+    AGENTS_SILENT,
+    HOSTS,
+    LAST_PASS,
+    LEASE_HELD,
+    PASS_SECONDS,
+    PASSES,
+    QUEUE_AGE,
+    QUEUE_LENGTH,
+    RUNS,
+    Metric,
+    Tally,
+)
 
 _IS_PRESENT: Final = and_(histories.c.host == hosts.c.name, histories.c.digest == hosts.c.digest)
 _DRIFTED: Final = case(
@@ -31,6 +54,13 @@ QUERIES: Final[Mapping[Metric, Select[Any]]] = {
     AGENTS_SILENT: select(func.count()).select_from(agents).where(agents.c.silent, agents.c.approved),
     RUNS: select(runs.c.status, func.count()).group_by(runs.c.status),
     QUEUE_LENGTH: select(func.count()).select_from(queue),
+    QUEUE_AGE: select(func.min(queue.c.enqueued_at)).where(queue.c.not_before <= bindparam("now")),
+    PASSES: select(passes.c.kind, passes.c.result, passes.c["count"]),
+    PASS_SECONDS: select(passes.c.kind, passes.c.result, passes.c.seconds),
+    LAST_PASS: select(passes.c.kind, passes.c.result, passes.c.ended_at),
+    LEASE_HELD: select(
+        leases.c.name, case((and_(leases.c.holder != "", leases.c.expires_at > bindparam("now")), 1), else_=0)
+    ),
 }
 
 
@@ -46,8 +76,18 @@ class DatabaseTallies:
 
     def tallies(self) -> Mapping[Metric, Tally]:
         """Return the numbers of what there is."""
+        now = datetime.now(UTC)
         with reading(self._engine) as connection:
             return {
-                metric: {tuple(row[:-1]): row[-1] for row in connection.execute(query)}
+                metric: {
+                    tuple(row[:-1]): _number(metric, row[-1], now) for row in connection.execute(query, {"now": now})
+                }
                 for metric, query in QUERIES.items()
             }
+
+
+def _number(metric: Metric, value: Any, now: datetime) -> float:  # noqa: ANN401 - a column's value
+    """Return a column's value as a number: a time in seconds since 1970, or as that long ago."""
+    if metric is QUEUE_AGE:
+        return max(0.0, (now - value).total_seconds()) if isinstance(value, datetime) else 0.0
+    return value.timestamp() if isinstance(value, datetime) else float(value)

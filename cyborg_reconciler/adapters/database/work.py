@@ -16,7 +16,7 @@ from cyborg_reconciler.adapters.database.engine import reading, writing
 from cyborg_reconciler.adapters.database.event_rows import put_event
 from cyborg_reconciler.documents.driver import DriverDocSpec
 from cyborg_reconciler.ports import Event
-from cyborg_reconciler.work_stores import HostDriver, Lease, QueueItem, RunNews
+from cyborg_reconciler.work_stores import HostDriver, Lease, Pass, QueueItem, RunNews
 
 
 class DatabaseWork:
@@ -66,6 +66,12 @@ class DatabaseWork:
         """Let others have *lease*."""
         with writing(self._engine) as connection:
             lease_rows.release(connection, lease)
+
+    # ----------------------------------------------------------------------------------------------------------- passes
+    def passed(self, one: Pass) -> None:
+        """Count a pass."""
+        with writing(self._engine) as connection:
+            queue_rows.count_pass(connection, one)
 
     # ------------------------------------------------------------------------------------------------- drivers on hosts
     def declare(self, one: HostDriver, event: Event) -> HostDriver:

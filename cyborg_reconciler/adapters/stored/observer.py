@@ -4,9 +4,9 @@
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
+from cyborg_reconciler.core.modules_wanted import ModulesWanted, speak_of
 from cyborg_reconciler.core.state import UNDER_WAY, Host
-from cyborg_reconciler.core.subject import module_name
-from cyborg_reconciler.documents.facts import Facts, decode_facts
+from cyborg_reconciler.documents.facts import decode_facts
 from cyborg_reconciler.errors import FactsUnreadableError
 from cyborg_reconciler.ports import (
     Clock,
@@ -29,7 +29,7 @@ class StoredObserver:
     def observe(
         self,
         hosts: Sequence[Host],
-        modules: Sequence[str],  # noqa: ARG002 - the port has it; what was told speaks of what it speaks of
+        modules: ModulesWanted,  # noqa: ARG002 - the port has it; what was told speaks of what it speaks of
         on_progress: OnProgress,
     ) -> Mapping[str, Observation | Unobserved]:
         """Return an entry for every one of *hosts*: its facts as of when its agent was heard, or why there are none."""
@@ -64,7 +64,7 @@ class FreshestObserver:
         self._stored, self._asked, self._journal = stored, asked, journal
 
     def observe(
-        self, hosts: Sequence[Host], modules: Sequence[str], on_progress: OnProgress
+        self, hosts: Sequence[Host], modules: ModulesWanted, on_progress: OnProgress
     ) -> Mapping[str, Observation | Unobserved]:
         """Return an entry for every one of *hosts*.
 
@@ -84,15 +84,9 @@ class FreshestObserver:
         return found | dict(self._asked.observe(asked, modules, on_progress) if asked else {})
 
 
-def _will_do(said: Observation | Unobserved, record: HostRecord | None, modules: Sequence[str]) -> bool:
+def _will_do(said: Observation | Unobserved, record: HostRecord | None, modules: ModulesWanted) -> bool:
     """Return whether the host need not be asked after what its agent *said*."""
     if isinstance(said, Unobserved) or record is None or record.phase in UNDER_WAY or record.failed_in:
         return False
     is_after = record.changed_at is None or said.received_at > record.changed_at
-    return is_after and _covers(said.facts, modules)
-
-
-def _covers(facts: Facts, modules: Sequence[str]) -> bool:
-    """Return whether *facts* speak of all *modules*."""
-    told = {module.name for module in facts.drivers.modules}
-    return all(module_name(name) in told for name in modules)
+    return is_after and speak_of(said.facts, modules)

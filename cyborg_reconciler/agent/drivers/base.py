@@ -8,9 +8,10 @@ the collection.
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
-from uuid import UUID, uuid5
+from uuid import UUID
 
 from cyborg_reconciler.agent.readers import Facts
+from cyborg_reconciler.hardware import GENERIC, uuid_in
 
 #: How a device fares, in the words of the health of hosts.
 HEALTHY: Final = "Healthy"
@@ -19,9 +20,6 @@ MISSING: Final = "Missing"
 UNKNOWN: Final = "Unknown"
 HEALTHS: Final = (HEALTHY, DEGRADED, MISSING, UNKNOWN)
 
-#: The type of what is no accelerator that we know, and of drivers for several types.
-GENERIC: Final = "GENERIC"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
@@ -29,15 +27,13 @@ class Device:
 
     Attributes:
         address: of a PCI function; a device of another kind has a name of its driver's choice.
-        name: what its uuid is made of: ids and serial where one is known, else ids and address.
-        parent: the same of a VF's PF; None for what is no VF.
+        identity: what its uuid is made of, see `hardware`; empty where that could not be read.
         acc_type: ``PF``, ``VF``, ``PCI`` or ``VIRTUAL``.
         num: how many accelerators it can be at once; for a PF its VFs.
     """
 
     address: str
-    name: str
-    parent: str | None = None
+    identity: tuple[str, ...]
     device_type: str = GENERIC
     acc_type: str = "PCI"
     vendor_id: str | None = None
@@ -50,9 +46,8 @@ class Device:
 
     def document(self, host: UUID) -> dict[str, Any]:
         """Return the device as ``GET /hardware`` says it; its uuid lies in the namespace of the *host*'s."""
-        namespace = uuid5(host, self.parent) if self.parent else host
         return {
-            "uuid": str(uuid5(namespace, self.name)),
+            "uuid": str(uuid_in(host, self.identity)),
             "acc_specs": {
                 "remote": 0,
                 "num": 1,

@@ -8,8 +8,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from cyborg_reconciler.agent.drivers.base import GENERIC, HEALTHY, Device
+from cyborg_reconciler.agent.drivers.base import HEALTHY, Device
 from cyborg_reconciler.agent.readers import Facts
+from cyborg_reconciler.hardware import GENERIC
 
 
 class DummyDriver:
@@ -22,7 +23,7 @@ class DummyDriver:
     def __init__(self, count: int) -> None:
         names = (f"dummy {index}" for index in range(count))
         self._devices = tuple(
-            Device(address=name.replace(" ", ":"), name=name, device_type=GENERIC, acc_type="VIRTUAL") for name in names
+            Device(address=name.replace(" ", ":"), identity=(name,), acc_type="VIRTUAL") for name in names
         )
         self._ready: frozenset[str] = frozenset()
 

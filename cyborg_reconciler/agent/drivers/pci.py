@@ -8,21 +8,10 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from cyborg_reconciler.agent.drivers.base import DEGRADED, GENERIC, HEALTHY, MISSING, UNKNOWN, Device
+from cyborg_reconciler.agent.drivers.base import DEGRADED, HEALTHY, MISSING, UNKNOWN, Device
 from cyborg_reconciler.agent.readers import PCI_DEVICES, Facts, Host
 from cyborg_reconciler.errors import HostUnreadableError
-
-#: The device type that a class stands for, by its first digits, as the controller has it (a test compares them).
-#: Source: PCI Code and ID Assignment Specification, section 1.
-TYPES_BY_CLASS: Final = {"03": "GPU", "0b40": "CRYPTO", "10": "CRYPTO", "02": "NIC", "0108": "NVME", "12": "PROCESSING"}
-#: FPGA cards, whose class is that of what they are programmed to be: by vendor, where it makes nothing else, or by ids.
-#: Source: Linux, drivers/fpga/dfl-pci.c; the PCI ID repository, vendors 10ee (Xilinx) and 1172 (Altera).
-FPGA_VENDORS: Final = frozenset(("10ee", "1172"))
-FPGA_IDS: Final = frozenset(
-    f"8086:{product}" for product in ("09c4", "09c5", "0b2b", "0b2c", "0b30", "bcbd", "bcbf", "bcc0", "bcc1", "bcce")
-)
-#: Bridges and what else holds the machine together.
-BRIDGES: Final = "06"
+from cyborg_reconciler.hardware import GENERIC, Function, identities, type_of
 
 #: Counters of PCI Express errors since the device was found. Source: Linux, sysfs-bus-pci-devices-aer.
 ERRORS: Final = {
@@ -61,13 +50,13 @@ class PciDriver:
 
     # --------------------------------------------------------------------------------------------------------- devices
     def discover(self, facts: Facts) -> Sequence[Device]:
-        """Return every PCI function but bridges, supported or not."""
+        """Return every PCI function, supported or not."""
         functions = {device["address"]: device for device in facts["devices"]}
+        named = identities(map(_function, functions.values()))
         reboot = needs_reboot(facts)
         return [
-            _device(function, functions, reboot_required=reboot)
-            for function in functions.values()
-            if not str(function.get("class_id")).startswith(BRIDGES)
+            _device(function, functions, named[address], reboot_required=reboot)
+            for address, function in functions.items()
         ]
 
     def set_up(self, ready: Collection[str]) -> None:
@@ -122,56 +111,61 @@ class PciDriver:
 
 
 # --------------------------------------------------------------------------------------------------------- of the facts
-def device_type(vendor_id: str | None, product_id: str | None, class_id: str | None) -> str:
-    """Return the type that ids and class stand for, ``GENERIC`` where they stand for none that we know."""
-    if vendor_id in FPGA_VENDORS or f"{vendor_id}:{product_id}" in FPGA_IDS:
-        return "FPGA"
-    return next((name for digits, name in TYPES_BY_CLASS.items() if (class_id or "").startswith(digits)), GENERIC)
-
-
 def _known(fact: object) -> str | None:
     return fact if isinstance(fact, str) else None
 
 
-def _name(function: Mapping[str, Any]) -> str:
-    """Return what a function's uuid is made of: it keeps it in another slot where a serial is known."""
-    ids = f"{_known(function.get('vendor_id')) or 'unknown'}:{_known(function.get('product_id')) or 'unknown'}"
-    serial = _known(function.get("serial"))
-    address: str = function["address"]
-    return f"{ids} {serial} .{address.rpartition('.')[2]}" if serial else f"{ids} {address}"
+def _function(function: Mapping[str, Any]) -> Function:
+    physfn = function.get("physfn")
+    return Function(
+        address=function["address"],
+        vendor_id=_known(function.get("vendor_id")),
+        product_id=_known(function.get("product_id")),
+        serial=_known(function.get("serial")),
+        physfn=physfn if isinstance(physfn, str | None) else "",
+        vf_index=function.get("vf_index"),
+    )
 
 
-def _device(function: Mapping[str, Any], functions: Mapping[str, Any], *, reboot_required: bool) -> Device:
-    ids = [_known(function.get(fact)) for fact in ("vendor_id", "product_id", "class_id")]
-    physfn, index = function.get("physfn"), function.get("vf_index")
+def _device(
+    function: Mapping[str, Any], functions: Mapping[str, Any], identity: tuple[str, ...], *, reboot_required: bool
+) -> Device:
+    vendor_id, product_id, class_id = (_known(function.get(fact)) for fact in ("vendor_id", "product_id", "class_id"))
+    physfn = function.get("physfn")
     pf = functions.get(physfn) if isinstance(physfn, str) else None
+    kind = type_of(vendor_id, product_id, class_id) or GENERIC
     total = function.get("total_vfs")
     vfs = total if isinstance(total, int) else 0
     nvme = function.get("nvme_names")
     return Device(
         address=function["address"],
-        name=f"vf {index}" if pf and index is not None else _name(function),
-        parent=_name(pf) if pf and index is not None else None,
-        device_type=device_type(*ids),
+        identity=identity,
+        device_type=kind,
         acc_type="VF" if physfn else "PF" if vfs else "PCI",
-        vendor_id=ids[0],
-        product_id=ids[1],
+        vendor_id=vendor_id,
+        product_id=product_id,
         num=max(1, vfs),
-        # What could not be read is not known to lack a driver.
-        setup_required=function.get("driver") is None,
+        setup_required=kind != GENERIC and _lacks_driver(pf or function),
         reboot_required=reboot_required,
         net_names=tuple(function.get("net_names", ())),
         nvme_names=tuple(nvme) if isinstance(nvme, list) else (),
     )
 
 
+def _lacks_driver(function: Mapping[str, Any]) -> bool:
+    """Say whether nothing drives *function*, and is not meant to; what could not be read is not known to lack one."""
+    return function.get("driver") is None and function.get("driver_override") is None
+
+
 def needs_reboot(facts: Facts) -> bool:
-    """Say whether an argument that is configured for the next boot is known not to be running."""
-    kernel = facts["kernel"]
-    configured, running = kernel.get("args_configured"), kernel.get("args_running")
-    if not isinstance(configured, list) or not isinstance(running, list):
+    """Say whether an argument, or the initial RAM disk, is configured for the next boot and known not to run."""
+    kernel, due = facts["kernel"], facts["drivers"].get("initramfs_due")
+    if due:
+        return isinstance(due, list)
+    next_boot, running = kernel.get("args_next_boot"), kernel.get("args_running")
+    if not isinstance(next_boot, list) or not isinstance(running, list):
         return False
-    return bool(set(configured) - set(running))
+    return bool(set(next_boot) - set(running))
 
 
 def _total(text: str | None, label: str) -> float | None:

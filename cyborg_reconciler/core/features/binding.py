@@ -100,6 +100,8 @@ def _observe_running(desired: Value, subject: Subject, device: reported.Device) 
     observed = as_observed(device.driver if proper is None else proper)
     if observed is ABSENT and desired == UNBOUND:
         return UNBOUND
+    if isinstance(observed, str):
+        observed = subject.named_as(desired, observed, device)
     if observed == desired == VFIO:
         return _strays(subject, device) or observed
     return observed

@@ -150,7 +150,7 @@ def observe(path: FieldPath, desired: Value, subject: Subject) -> Observed:
         return _observe_boot(path, desired, subject, device)
     if path[2] == "num_vfs":
         return 0 if device.num_vfs is None else as_observed(device.num_vfs)
-    found = vfs.drivers(path[3], subject, device, chosen=desired is ABSENT)
+    found = vfs.drivers(path[3], subject, device, chosen=desired is ABSENT, desired=desired)
     return vfs.as_one(found, desired)
 
 
@@ -330,7 +330,9 @@ def _use_trouble(changes: Sequence[Change], setting: Setting) -> Trouble | None:
         if change.path[2] == "num_vfs":
             touched.update(range(len(device.vfs)))
         elif change.path[2] == "vf_driver":
-            found = vfs.drivers(change.path[3], subject, device, chosen=change.desired is ABSENT)
+            found = vfs.drivers(
+                change.path[3], subject, device, chosen=change.desired is ABSENT, desired=change.desired
+            )
             if not isinstance(found, Unknown):
                 touched.update(index for index, driver in found.items() if driver != change.desired)
     for index in sorted(touched):

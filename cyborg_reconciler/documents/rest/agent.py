@@ -176,7 +176,9 @@ class CheckInGiven(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     facts: Annotated[
         msgspec.Raw, msgspec.Meta(description="What the host reports; left out while its fingerprint is the same.")
     ] = msgspec.field(default_factory=msgspec.Raw)
-    drivers: Annotated[list[DriverTold], msgspec.Meta(description="The drivers that the agent has.")] = []
+    drivers: Annotated[
+        list[DriverTold], msgspec.Meta(max_length=256, description="The drivers that the agent has.")
+    ] = []
     status: Annotated[list[StatusTold], msgspec.Meta(description="How devices are doing.")] = []
     usage: Annotated[list[UsageTold], msgspec.Meta(description="How much devices are used.")] = []
     unread: Annotated[

@@ -23,6 +23,9 @@ PhaseName = Literal[
     "Failed",
 ]
 
+ServiceKind = Literal["agent", "api", "conductor", "driver", "worker"]
+ServiceStatus = Literal["up", "down"]
+
 
 class ConditionShown(Answer):
     """One thing that is true of a host, is not, or cannot be told."""
@@ -74,6 +77,38 @@ class Backend(Answer):
     health: HealthName = Field(description="That of the worst of its accelerators.", examples=["Healthy"])
     accelerators: int = Field(description="How many it has found.", examples=[4])
     states: dict[str, int] = Field(description="How many of them are in which state.", examples=[{"ready": 4}])
+    type: str | None = Field(description="For which devices it is, by the host's agent.", examples=["CRYPTO"])
+    status: str | None = Field(
+        description="What the driver last said of itself, READY or IN-PROGRESS, where it is one of the host's agent.",
+        examples=["READY"],
+    )
+    endpoint_known: bool = Field(description="Whether its agent told where it serves.", examples=[True])
+    told_at: Time | None = Field(description="When that agent was last heard.")
+    discovered_at: Time | None = Field(description="When what is on the host was last reported.")
+    links: list[Link]
+
+
+class ServiceShown(Answer):
+    """A process that takes part, or a driver of an agent: and whether it is up."""
+
+    uuid: Uuid = Field(description="Its own; one that is started again keeps it.")
+    type: ServiceKind = Field(description="What it is.", examples=["conductor"])
+    name: str = Field(
+        description="What else it is known by: where it listens, its state folder, or a driver's name.",
+        examples=["http://192.0.2.10:6671"],
+    )
+    host: str = Field(description="The machine that it runs on.", examples=["ctl-1"])
+    status: ServiceStatus = Field(description="Whether it has said so, or was heard, lately.", examples=["up"])
+    message: str = Field(description="What it is at, or why it is not heard, for people.", examples=[""])
+    version: str | None = Field(description="Its release, where it told that.", examples=["0.1.0"])
+    started_at: Time | None = Field(description="Since when it runs; only of the control plane's.")
+    last_seen_at: Time | None = Field(description="When it last said so, or was heard; null: never.")
+
+
+class ServiceList(Answer):
+    """A page of services."""
+
+    services: list[ServiceShown]
     links: list[Link]
 
 
@@ -140,6 +175,10 @@ class RunListed(Answer):
         examples=["applied"],
     )
     message: str = Field(description="Why one that was asked for waits, or failed.", examples=[""])
+    request_id: str | None = Field(
+        description="In which request it was asked for; its events and log lines have it too.",
+        examples=["req-6a1f0d3e-8c1b-4a57-9d53-0f7c2b9e1a44"],
+    )
     started_at: Time
     ended_at: Time | None = Field(description="When it ended.")
     cancel_requested_at: Time | None = Field(description="Since when somebody wants it to end.")

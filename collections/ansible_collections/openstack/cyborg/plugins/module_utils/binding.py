@@ -59,7 +59,7 @@ def _ensure_bound(host, args, driver):
     before = read(host.tree, args)
     device = devices.read_present(host.tree, args["address"])
     on_virtio = virtio.is_virtio_driver(host, device, driver)
-    pci_driver = virtio.PCI_DRIVER if on_virtio else driver
+    pci_driver = virtio.PCI_DRIVER if on_virtio else devices.registered(host.tree, driver) or driver
     whole = devices.is_vfio(driver) and not args["alone"]
     members = devices.group_of(host.tree, device) if whole else [device["address"]]
     moved = _moved(host.tree, device["address"], members, pci_driver)

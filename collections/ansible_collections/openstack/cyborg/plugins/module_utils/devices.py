@@ -85,13 +85,15 @@ def override(host, device, driver):
 def rebind(host, address, driver):
     """Bind the function at *address* to *driver* (``none``: to nothing) by an override. Raises: Refusal, Failure.
 
+    A module's name is as good as its driver's.
+
     A driver that does not take the function leaves it with the one that it had. Udev may be loading the native driver
     of a function that has just appeared; once the override stands no other driver takes it, so who has it is read anew.
     """
     before = read_present(host.tree, address)
     wanted = None if driver == UNBOUND else driver
     if wanted:
-        load_driver(host, driver, before)
+        wanted = driver = load_driver(host, driver, before)
     override(host, before, driver)
     found = read_present(host.tree, address)
     for _attempt in range(BIND_ATTEMPTS):
@@ -138,21 +140,41 @@ def _give_back(host, device, before):
         host.write_attribute(DRIVERS_PROBE, device["address"], device["address"])
 
 
+def registered(tree, name):
+    """Return the PCI driver that *name* is the name of, or whose module it is the name of; None where there is none.
+
+    qat_4xxx is the module of the driver 4xxx: which it is shows once the module is loaded. Raises: Failure.
+    Source: Linux, drivers/base/module.c, ``module_add_driver``.
+    """
+    if tree.exists("%s/%s" % (DRIVERS, name)):
+        return name
+    found = modules.pci_drivers(tree, name)
+    if len(found) > 1:
+        message = "the module %s has the drivers %s: say which of them"
+        raise Failure(message % (name, " and ".join(found)))
+    return found[0] if found else None
+
+
 def load_driver(host, driver, device):
     """See to it that there is a PCI driver of this name: by its own name, then by what the device asks for.
 
+    Returns: what the kernel calls it, where *driver* is the name of its module.
     Raises: Refusal (SecureBootUnsigned); Failure.
     """
-    place = "%s/%s" % (DRIVERS, driver)
-    if host.tree.exists(place):
-        return
+    found = registered(host.tree, driver)
+    if found is not None:
+        return found
     said = ""
     try:
         modules.load(host, driver)
     except Failure as exc:  # a driver's name need not be its module's: 4xxx is the driver of qat_4xxx
         said = exc.message
-    if not host.tree.exists(place) and isinstance(device["modalias"], str):
+    found = registered(host.tree, driver)
+    if found is None and isinstance(device["modalias"], str):
         modules.load_alias(host, device["modalias"])
-    if not host.tree.exists(place):
+        found = registered(host.tree, driver)
+    if found is None:
+        place = "%s/%s" % (DRIVERS, driver)
         message = "%s: there is no driver %s (%s)%s" % (device["address"], driver, place, ": " + said if said else "")
         raise Failure(message)
+    return found

@@ -64,9 +64,17 @@ def native_driver(tree, device):
         return None
     found = read_aliases(tree, read_release(tree), [device["modalias"]])[device["modalias"]]
     for module in [] if is_unknown(found) else found:
-        registered = [name for name in tree.listdir("/sys/module/%s/drivers" % module) or () if name.startswith("pci:")]
-        return registered[0][len("pci:") :] if registered else module
+        return (*pci_drivers(tree, module), module)[0]
     return None
+
+
+def pci_drivers(tree, module):
+    """Return the names of the PCI drivers that *module* has registered; none where it is not there. Raises: Unreadable.
+
+    Source: Linux, Documentation/ABI/stable/sysfs-module.
+    """
+    names = tree.listdir("/sys/module/%s/drivers" % canonical(module)) or ()
+    return sorted(name[len("pci:") :] for name in names if name.startswith("pci:"))
 
 
 # ------------------------------------------------------------------------------------------------------------- loading

@@ -99,6 +99,14 @@ def load(driver, bus=PCI):
     subprocess.run([*tools[:1], driver], check=False)
 
 
+def registered(driver):
+    """Return what the kernel calls *driver*, where that is the name of its module: qat_4xxx is the module of 4xxx."""
+    found = glob.glob("%s/sys/module/%s/drivers/pci:*" % (ROOT, driver.replace("-", "_")))
+    if os.path.isdir("%s%s/drivers/%s" % (ROOT, PCI, driver)) or len(found) != 1:
+        return driver
+    return os.path.basename(found[0])[len("pci:") :]
+
+
 def override(address, driver):
     """Let no driver but *driver* take the function at *address*. Raises: OSError."""
     if read(device(address) + "/driver_override") != driver:
@@ -195,7 +203,7 @@ def refuse_used(address):
 # ------------------------------------------------------------------------------------------------------------ binding
 def has_driver(address, driver):
     """Say whether nothing is to be taken away when the function at *address* gets *driver*."""
-    return driver_of(address) in ("", driver)
+    return driver_of(address) in ("", registered(driver))
 
 
 def bind(address, driver):
@@ -203,6 +211,7 @@ def bind(address, driver):
     if not has_driver(address, driver):
         refuse_used(address)
     load(driver)
+    driver = registered(driver)
     override(address, driver)
     bound = driver_of(address)  # read now: once the override stands no other driver takes it
     if bound == ("" if driver == UNBOUND else driver):
@@ -286,7 +295,7 @@ def make_vfs(address, count, groups):
             write(device(address) + "/sriov_numvfs", str(count))
             say("%s: made %d VFs" % (address, count))
             for index, driver in drivers.items():
-                override(virtual_function(address, index), driver)
+                override(virtual_function(address, index), registered(driver))
         finally:
             if drivers and before == "1":
                 write(autoprobe, "1")

@@ -110,7 +110,7 @@ def ensure(host, args):
     at_boot = read_device(host.tree, address)
     wanted = Wanted(args, before, at_boot)
     count_differs = wanted.num_vfs != (before["num_vfs"] or 0)
-    rebound = _rebound(wanted, before, count_differs)
+    rebound = _rebound(host.tree, wanted, before, count_differs)
     if not count_differs and not rebound and boot.is_persisted(host.tree, address, wanted.boot):
         return Result(before, before, changed=False)
     _refuse_impossible(host.tree, device, wanted, count_differs)
@@ -124,16 +124,21 @@ def ensure(host, args):
     _bind(host, address, wanted.drivers)
     boot.persist(host, address, wanted.boot)
     after = read(host.tree, args)
-    _verify(address, wanted, after)
+    _verify(host.tree, address, wanted, after)
     return Result(before, after, changed=True)
 
 
-def _rebound(wanted, before, count_differs):
+def _rebound(tree, wanted, before, count_differs):
     """Return the indexes of the VFs that are there, stay, and get another driver."""
     if count_differs:
         return []
     drivers = expand(before["vf_drivers"])
-    return [index for index, driver in wanted.drivers.items() if drivers.get(index, devices.UNBOUND) != driver]
+    return [index for index, driver in _registered(tree, wanted) if drivers.get(index, devices.UNBOUND) != driver]
+
+
+def _registered(tree, wanted):
+    """Return the drivers that are wanted, by index, as the kernel calls them as far as it knows them by now."""
+    return [(index, devices.registered(tree, driver) or driver) for index, driver in wanted.drivers.items()]
 
 
 def _refuse_impossible(tree, device, wanted, count_differs):
@@ -239,13 +244,13 @@ def _bind(host, address, drivers):
         devices.rebind(host, virtuals[index], driver)
 
 
-def _verify(address, wanted, after):
+def _verify(tree, address, wanted, after):
     """Fail when the kernel took what was written and did something else. Raises: Failure."""
     if (after["num_vfs"] or 0) != wanted.num_vfs:
         text = "%s: sriov_numvfs: %d was written without an error, and %s is there"
         raise Failure(text % (address, wanted.num_vfs, after["num_vfs"]))
     drivers = expand(after["vf_drivers"])
-    for index, driver in wanted.drivers.items():
+    for index, driver in _registered(tree, wanted):
         if drivers.get(index, devices.UNBOUND) != driver:
             found = drivers.get(index, "no driver")
             raise Failure("%s: VF %d: %s was to drive it, and %s does" % (address, index, driver, found))

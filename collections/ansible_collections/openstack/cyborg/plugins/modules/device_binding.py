@@ -42,7 +42,7 @@ options:
     default: present
   driver:
     description:
-      - The driver; V(none) leaves the function without.
+      - The driver, or its module, V(qat_4xxx) for V(4xxx); V(none) leaves the function without.
       - For a virtio function, V(virtio-pci), or a driver of the virtio bus such as V(virtio_crypto).
       - Needed for O(state=present).
     type: str

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is kept of check-ins that are written together, over both databases."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import pytest
+
+from ansible_collections.openstack.cyborg.plugins.module_utils.facts import gather
+from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Tree
+from cyborg_reconciler.adapters.database import open_journal
+from cyborg_reconciler.adapters.database.agent_store import Ahead
+from cyborg_reconciler.adapters.database.discovery_rows import found_by
+from cyborg_reconciler.agent_stores import Agent, CheckIn, Enrolment, Inventory
+from cyborg_reconciler.documents.facts import decode_facts
+from cyborg_reconciler.ports import Event, Observation
+from cyborg_reconciler.simulation import samples
+from cyborg_reconciler.simulation.hosts import write_tree
+
+NOON = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
+ENROLLED = Event(NOON, "AgentEnrolled")
+MACHINES = {machine.name: machine for machine in samples.demo_machines()}
+
+
+@pytest.fixture(scope="module")
+def facts(tmp_path_factory):
+    """The facts of two hosts that are not alike, under one fingerprint: an agent may say what it likes."""
+    found = {}
+    for name in ("gpu-1", "qat-1"):
+        root = tmp_path_factory.mktemp(name)
+        write_tree(MACHINES[name], root)
+        read = decode_facts(json.dumps(gather(Tree(str(root)), connection="local")))
+        found[name] = msgspec.structs.replace(read, fingerprint="f")
+    return found
+
+
+def check_in(host, facts, sequence=1):
+    told = {"boot_id": "b", "fingerprint": facts.fingerprint, "agent_version": "1", "facts": facts, "document": b"{}"}
+    return CheckIn(host=host, epoch=1, sequence=sequence, received_at=NOON, **told)
+
+
+@pytest.fixture
+def journal(tmp_path, database):
+    with open_journal(tmp_path / "state", database=database, busy_timeout_s=60) as journal:
+        store = journal.agents()
+        for host in MACHINES:
+            store.mint(host, Enrolment(host, NOON + timedelta(days=1)), ENROLLED)
+            store.enrol(Agent(host=host, uuid="", token_hash=host), host, Inventory(), ENROLLED)
+        yield journal
+
+
+def addresses(journal, host):
+    return {json.loads(one)["address"] for one in journal.hardware().page(host, 100, "").documents}
+
+
+def test_nobody_s_hardware_is_another_s_whatever_fingerprint_he_tells(journal, facts):
+    assert journal.agents().keep([check_in(host, found) for host, found in facts.items()]) == [True, True]
+    for host, found in facts.items():
+        assert addresses(journal, host) == {device.address for device in found.devices}
+
+
+def test_of_one_host_s_check_ins_the_newest_counts_and_older_ones_are_told_so(journal, facts):
+    first = msgspec.structs.replace(facts["gpu-1"], devices=facts["gpu-1"].devices[:1], fingerprint="one")
+    told = [check_in("gpu-1", facts["gpu-1"], 2), check_in("gpu-1", first, 1), check_in("gpu-1", first, 3)]
+    assert journal.agents().keep(told) == [True, False, True]
+    assert addresses(journal, "gpu-1") == {first.devices[0].address}
+    assert journal.agents().agent("gpu-1").fingerprint == "one"
+
+
+def test_what_was_looked_at_ahead_by_another_catalogue_is_looked_at_again(facts):
+    found = facts["qat-1"]
+    old, new = {}, {}
+    ahead = Ahead(old, {("qat-1", "f"): found_by(found, old)})
+    observed = {"qat-1": Observation(found, b"{}", NOON)}
+    assert ahead.found_by(observed, old)["qat-1"] is ahead.found["qat-1", "f"]
+    again = ahead.found_by(observed, new)["qat-1"]
+    assert again is not ahead.found["qat-1", "f"]
+    assert again == ahead.found["qat-1", "f"]
