@@ -147,7 +147,6 @@ class Reporter:
         self._sequence += 1
         means = self._means
         watched = means.registry.watch(seen.devices)
-        hardware = self._hardware(seen)
         return {
             "agent_version": means.version,
             "boot_id": seen.boot_id,
@@ -159,8 +158,6 @@ class Reporter:
             "status": watched.status,
             "usage": watched.usage,
             "unread": [*seen.unread, *means.folder.troubles],
-            # Most hosts have none that the facts do not tell of; that there is none is said once.
-            **({"hardware": hardware} if hardware or self._told is None else {}),
         }
 
     def _hardware(self, seen: Observation) -> list[dict[str, Any]]:
@@ -186,8 +183,12 @@ class Reporter:
 
     def _send(self, body: dict[str, Any]) -> Receipt:
         said = {**body, "done": self._done[:DONE_AT_ONCE]}
+        seen = self._means.observer.latest
+        hardware = self._hardware(seen) if seen else []
+        if hardware or self._told is None:  # most hosts have none that no facts tell of; that is said once
+            said["hardware"] = hardware
         receipt = self._say(lambda me: self._means.conductor.check_in(me.token, me.host, said))
-        self._told = body.get("hardware", self._told)
+        self._told = hardware
         return receipt
 
     def _give_up(self, entry: Entry, exc: ConductorError) -> None:
