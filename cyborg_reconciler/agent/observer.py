@@ -30,6 +30,8 @@ STOP: Final = "stop"
 
 #: What is asked for when every driver is to discover.
 ALL: Final = "*"
+#: For which a driver that did not answer is not asked what it has.
+SILENT_REST_S: Final = 60.0
 #: After an observation that failed.
 RETRY_S: Final = 10.0
 
@@ -161,17 +163,21 @@ class Observer:
 
     def step(self, now: float) -> float:
         """Look where it is time to; return how long nothing need be done."""
+        is_polled = False
         if now >= self._poll_at:
             self._poll_at = now + self._settings.poll_interval_s
             stamp = self._host.read_stamp()
             if stamp != self._stamp:
                 self._stamp = stamp
                 self._debounce.note(now)
-            self._hear_drivers()
+            is_polled = True
         due = self._debounce.due
         if self._asked or now >= self._read_at or (due is not None and now >= due):
             self._debounce.clear()
             self._read_at = now + (self._settings.facts_interval_s if self._look() else RETRY_S)
+            is_polled = True
+        if is_polled:
+            self._hear_drivers(now)
         waits = [self._poll_at, self._read_at, *([self._debounce.due] if self._debounce.due is not None else [])]
         return max(0.0, min(waits) - now)
 
@@ -184,7 +190,6 @@ class Observer:
             for driver in self._registry.remote():
                 if self._busy & {ALL, driver.registration.name}:
                     self._have_discover(driver)
-            self._hear_drivers()
         finally:
             with self._lock:
                 self._busy = set()
@@ -205,21 +210,25 @@ class Observer:
             self._on_news()
         return True
 
-    def _hear_drivers(self) -> None:
+    def _hear_drivers(self, now: float) -> None:
         """Ask registered drivers what they have, and tell of it where it is news; of the silent ones nothing is known.
 
-        One that did not hear yet what is to be ready is told first.
+        One that did not hear yet what is to be ready is told first. One that was silent is left alone for a while: it
+        may have hung, and the host is not to wait for it at every turn.
         """
         if self.latest is None:
             return
         heard: dict[str, list[dict[str, Any]]] = {}
         for driver in self._registry.remote():
+            if now < driver.rests_until:
+                continue
             if not driver.is_told:
                 self._have_discover(driver)
             try:
                 heard[driver.registration.name] = [told(item) for item in driver.hardware()]
             except DriverSilentError as exc:
                 LOG.debug("%s", exc)
+                driver.rests_until = now + SILENT_REST_S
         if heard != self.latest.remote:
             self.latest = replace(self.latest, remote=heard)
             self._on_news()

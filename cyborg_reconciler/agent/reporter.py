@@ -134,7 +134,7 @@ class Reporter:
             welcome = self._say(lambda me: self._means.conductor.hello(me.token, self._means.endpoint()))
             self._interval_s, self._is_greeted = welcome.interval_s, True
         if len(self._spool):
-            self._deliver(seen)
+            self._deliver()
         else:
             self._check_in(seen)
 
@@ -172,12 +172,12 @@ class Reporter:
         return own + [{"driver": name, "devices": devices} for name, devices in seen.remote.items()]
 
     # -------------------------------------------------------------------------------------------------------- check-ins
-    def _deliver(self, seen: Observation) -> None:
+    def _deliver(self) -> None:
         """Send what is in the spool, the oldest first. Raises: ConductorError."""
         while entry := self._spool.oldest():
             body = entry.body
             try:
-                receipt = self._send(body, seen)
+                receipt = self._send(body)
             except ConductorError as exc:
                 self._give_up(entry, exc)
                 continue
@@ -185,10 +185,11 @@ class Reporter:
             self._accepted = str(body["fingerprint"])
             self._take(receipt)
 
-    def _send(self, body: dict[str, Any], seen: Observation) -> Receipt:
-        """Send *body*, with the hardware that drivers tell of now. Raises: ConductorError."""
-        hardware, said = self._hardware(seen), body | {"done": self._done[:DONE_AT_ONCE]}
-        if hardware or self._told != hardware:  # most hosts have none that facts do not tell of; that is said once
+    def _send(self, body: dict[str, Any]) -> Receipt:
+        said = body | {"done": self._done[:DONE_AT_ONCE]}
+        seen = self._means.observer.latest
+        hardware = self._hardware(seen) if seen else []
+        if hardware or self._told != hardware:  # most hosts have none that no facts tell of; that is said once
             said = _fitting(said | {"hardware": hardware})
         receipt = self._say(lambda me: self._means.conductor.check_in(me.token, me.host, said))
         self._told = hardware
@@ -210,7 +211,7 @@ class Reporter:
         """Send the fingerprint, and the facts where the conductor does not know it. Raises: ConductorError."""
         body = self._body(seen)
         try:
-            receipt = self._send(body, seen)
+            receipt = self._send(body)
         except ConductorError as exc:
             if exc.status != CONFLICT:
                 raise
@@ -219,7 +220,7 @@ class Reporter:
                 raise
             self._accepted = self._spooled = None
             self._keep(seen)
-            self._deliver(seen)
+            self._deliver()
             return
         self._take(receipt)
 

@@ -6,13 +6,15 @@ answers there; others are told in the answers to their next check-ins. A host wi
 """
 
 import logging
+import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 from cyborg_reconciler.agent_stores import AgentPort, AgentStore
 from cyborg_reconciler.conductor.callers import Caller
-from cyborg_reconciler.errors import AgentUnreachableError, NotFoundError
+from cyborg_reconciler.errors import AgentUnreachableError, NotFoundError, ReconcilerError
 from cyborg_reconciler.ports import Clock, Event
 
 log: Final = logging.getLogger(__name__)
@@ -54,10 +56,22 @@ class Discovery:
             return False
         return True
 
+    def hasten(self, host: str) -> None:
+        """Have the agent of *host* hear at once what is to be ready now, where it can be called; nobody waits for that.
+
+        It hears the same when it checks in.
+        """
+        if self.port is not None:
+            threading.Thread(target=self._hasten, args=(host,), name=f"hasten {host}", daemon=True).start()
+
+    def _hasten(self, host: str) -> None:
+        with suppress(ReconcilerError):  # one that is looking already has heard it all the same
+            self._is_asked(host, None)
+
     def _endpoint(self, host: str) -> str:
         """Return where the agent of *host* may be called: where the inventory says, if an agent speaks for the host."""
         agent = self.store.agent(host)
-        return self.store.endpoint(host) if agent is not None and agent.approved else ""
+        return self.store.endpoint(host) if agent is not None and agent.approved and agent.token_hash else ""
 
     def hardware(self, host: str, driver: str | None = None) -> Mapping[str, Any]:
         """Return what the agent of *host* says of its hardware just now, asked at its own port.

@@ -11,12 +11,15 @@ from cyborg_reconciler.agent.drivers.pci import PciDriver, needs_reboot
 from cyborg_reconciler.agent.drivers.registry import REMOTE_LIMIT, Registry, TooManyDriversError
 from cyborg_reconciler.agent.drivers.remote import DriverSilentError, Registration, RemoteDriver, parse_endpoint, told
 from cyborg_reconciler.agent.http import encode
+from cyborg_reconciler.agent.observer import SILENT_REST_S, Observer
 from cyborg_reconciler.agent.readers import Host
+from cyborg_reconciler.agent.settings import AgentSettings
 from cyborg_reconciler.agent.state import StateFolder
 from cyborg_reconciler.conductor.check_ins import parse_check_in
 from cyborg_reconciler.documents.rest.agent import CheckInBody
 from cyborg_reconciler.simulation import demo_machines, write_tree
 from tests.integration.agent_support import ITEM, OBEDIENT, FakeDriver
+from tests.unit.test_agent_observer import Host as StillHost
 
 HOST = UUID("6d1c3a52-0df8-4c3d-9f6e-0a4b7f3d8a11")
 BASE = "sys/bus/pci/devices"
@@ -47,6 +50,24 @@ def found(root):
     host = Host(root)
     driver = PciDriver(host)
     return driver, {device.address: device for device in driver.discover(host.read_facts())}
+
+
+# -------------------------------------------------------------------------------- drivers outside, as the observer asks
+def test_a_silent_driver_is_left_alone_for_a_while_and_hides_no_other(tmp_path):
+    answers = {("POST", "/discovery"): OBEDIENT["POST", "/discovery"], ("GET", "/hardware"): (500, {}, b"")}
+    with FakeDriver() as well, FakeDriver(answers) as broken:
+        registry = Registry([], StateFolder(tmp_path / "state"))
+        for name, driver in (("broken", broken), ("well", well)):
+            registry.register(Registration(name, "CRYPTO", driver.endpoint))
+        settings = AgentSettings(conductor="https://cloud.example", poll_interval_s=5)
+        observer = Observer(StillHost(), registry, settings, lambda: None)
+        for now in (1000.0, 1005.0, 1010.0):
+            observer.step(now)
+            assert observer.latest.remote.keys() == {"well"}
+        assert [path for _, path, _ in broken.asked] == ["/discovery", "/hardware"]
+        assert [path for _, path, _ in well.asked].count("/hardware") == 3
+        observer.step(1000.0 + SILENT_REST_S)
+        assert [path for _, path, _ in broken.asked] == ["/discovery", "/hardware", "/hardware"]
 
 
 # ------------------------------------------------------------------------------------------------------ the PCI driver

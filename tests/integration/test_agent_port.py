@@ -209,8 +209,8 @@ def test_the_agent_is_asked_at_its_own_port_and_has_its_driver_set_up_what_is_wa
     step = {"op": "replace", "path": "/state", "value": "ready"}
     path = f"/v1/accelerators/{one['uuid']}"
     assert site("PATCH", path, [step], content_type="application/json-patch+json").status == 200
-    until(lambda: site("POST", f"/v1/hosts/{HOST}/discovery").status == 202)
     until(lambda: site("GET", path).json()["state"] == "ready")
+    until(lambda: site("POST", f"/v1/hosts/{HOST}/discovery").status == 202)
     assert waiting(site, HOST) == []
     assert problem(site("POST", f"/v1/hosts/{HOST}/drivers/nobody/discovery"), 404)
 

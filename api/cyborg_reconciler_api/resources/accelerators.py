@@ -277,4 +277,7 @@ def patch(services: Services, call: Call) -> Reply:
 
     What is set ready has its driver installed and verified by the reconciler; it is offered as ready only then.
     """
-    return _updated(services.accelerators.patch(call.caller, call.ids["uuid"], call.body, call.seen))
+    one = services.accelerators.patch(call.caller, call.ids["uuid"], call.body, call.seen)
+    if one.origin == "driver" and one.host is not None:
+        services.discovery.hasten(one.host)  # its driver is the agent's
+    return _updated(one)

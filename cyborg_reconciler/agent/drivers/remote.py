@@ -71,12 +71,13 @@ class RemoteDriver:
 
     Attributes:
         status: ``READY``, or ``UNREACHABLE`` since the last call.
+        rests_until: when the observer asks it again, since it was silent.
         is_told: it has taken the last request to discover, and what that said of devices that are to be ready.
     """
 
     def __init__(self, registration: Registration, credential: str | None) -> None:
         self.registration, self._credential = registration, credential
-        self.status, self.is_told = READY, False
+        self.status, self.is_told, self.rests_until = READY, False, 0.0
         self._caller = Caller(f"http://{registration.endpoint}", connect_s=CONNECT_S, answer_s=ANSWER_S)
 
     def discover(self, ready: Sequence[str] | None = None) -> None:
