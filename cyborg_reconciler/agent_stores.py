@@ -230,6 +230,9 @@ class AgentStore(Protocol):
     def endpoint(self, host: str) -> str:
         """Return where the inventory has the agent of *host* called; empty where it does not say."""
 
+    def drivers(self, host: str) -> Collection[str]:
+        """Return the names of the drivers that the agent of *host* told of last."""
+
     def ready(self, host: str) -> Sequence[Wish]:
         """Return which devices of the drivers on *host* are to be ready."""
 

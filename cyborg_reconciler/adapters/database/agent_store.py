@@ -187,6 +187,12 @@ class DatabaseAgentStore:
             row = connection.execute(select(inventory.c.agent_endpoint).where(inventory.c.host == host)).first()
         return "" if row is None else row.agent_endpoint or ""
 
+    def drivers(self, host: str) -> Collection[str]:
+        """Return the names of the drivers that the agent of *host* told of last."""
+        drivers = schema.agent_drivers
+        with reading(self._engine) as connection:
+            return connection.execute(select(drivers.c.name).where(drivers.c.host == host)).scalars().all()
+
     def ready(self, host: str) -> Sequence[Wish]:
         """Return which devices of the drivers on *host* are to be ready."""
         with reading(self._engine) as connection:
