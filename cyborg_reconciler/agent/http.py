@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import urllib3
 
-#: An answer that is longer is not for us.
+#: An answer that is longer is not for us, unless the caller says so.
 ANSWER_BYTES: Final = 1024 * 1024
 
 
@@ -49,13 +49,14 @@ class Caller:
 
     Attributes:
         url: its address, without a slash at its end.
+        answer_bytes: how long an answer may be.
     """
 
     def __init__(
         self, url: str, *, connect_s: float, answer_s: float, certificates: Certificates | None = None
     ) -> None:
         files = certificates or Certificates()
-        self.url = url.rstrip("/")
+        self.url, self.answer_bytes = url.rstrip("/"), ANSWER_BYTES
         self._pool = urllib3.PoolManager(
             timeout=urllib3.Timeout(connect=connect_s, read=answer_s),
             retries=False,
@@ -79,15 +80,15 @@ class Caller:
                 method, self.url + path, body=data, headers=headers, redirect=False, preload_content=False
             )
             try:
-                text = answer.read(ANSWER_BYTES + 1, decode_content=True)
-                if len(text) > ANSWER_BYTES:
+                text = answer.read(self.answer_bytes + 1, decode_content=True)
+                if len(text) > self.answer_bytes:
                     answer.close()  # the rest of it is not read
             finally:
                 answer.release_conn()
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as exc:
             raise NoAnswerError(f"{self.url}: {_reason(exc)}") from exc
-        if len(text) > ANSWER_BYTES:
-            raise NoAnswerError(f"{self.url}: the answer is longer than {ANSWER_BYTES} bytes")
+        if len(text) > self.answer_bytes:
+            raise NoAnswerError(f"{self.url}: the answer is longer than {self.answer_bytes} bytes")
         return Answer(answer.status, _parse(text, answer.status, self.url), answer.headers.get("Retry-After"))
 
     def close(self) -> None:

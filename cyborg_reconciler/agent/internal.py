@@ -34,7 +34,7 @@ from cyborg_reconciler.errors import SettingsInvalidError
 LOG: Final = logging.getLogger(__name__)
 
 #: A hello has a hundred bytes; a request to discover names the devices that are to be ready.
-BODY_BYTES: Final = 512 * 1024
+BODY_BYTES: Final = 4 * 1024 * 1024
 #: What all registered drivers together may take to answer one request.
 DRIVERS_S: Final = 20.0
 #: Until there is something to tell.
