@@ -45,6 +45,7 @@ class _Device(msgspec.Struct):
     uuid: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
     acc_specs: dict[str, Any]
     acc_status: _Status
+    address: str = ""
 
 
 class _Hardware(msgspec.Struct):

@@ -24,6 +24,7 @@ from cyborg_reconciler.agent.drivers.remote import (
     DriverSilentError,
     Registration,
     parse_endpoint,
+    told,
 )
 from cyborg_reconciler.agent.observer import ALL, Observer
 from cyborg_reconciler.agent.readers import shown
@@ -144,7 +145,7 @@ class Resources:
             raise falcon.HTTPServiceUnavailable(description=missing, retry_after=RETRY_S)
         unread = [*seen.unread, *([self._observer.failure] if self._observer.failure else [])]
         found = [
-            device.document(uuid.UUID(host))
+            device.document(uuid.UUID(host)) | {"address": device.address}
             for driver, devices in seen.devices.items()
             if name in {ALL, driver}
             for device in devices
@@ -154,7 +155,7 @@ class Resources:
             if isinstance(answer, str):
                 unread.append(answer)
             else:
-                found += answer
+                found += [one | {"address": told(one)["address"]} for one in answer]
         resp.media = {"hardware": found, "unread": unread}
 
     def _of_remote(self, name: str) -> Iterator[list[dict[str, Any]] | str]:
