@@ -28,9 +28,10 @@ from cyborg_reconciler.agent.drivers.remote import (
 )
 from cyborg_reconciler.agent.observer import ALL, Observer
 from cyborg_reconciler.agent.readers import shown
-from cyborg_reconciler.agent.settings import is_loopback, read_secret
+from cyborg_reconciler.agent.settings import is_loopback
 from cyborg_reconciler.agent.wanted import Wish, parse_ready
 from cyborg_reconciler.errors import SettingsInvalidError
+from cyborg_reconciler.secret_files import read_secret
 
 LOG: Final = logging.getLogger(__name__)
 

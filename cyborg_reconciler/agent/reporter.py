@@ -29,11 +29,11 @@ from cyborg_reconciler.agent.http import encode
 from cyborg_reconciler.agent.observer import ALL, Observation, Observer
 from cyborg_reconciler.agent.readers import shown
 from cyborg_reconciler.agent.schedule import Backoff, epoch_after_refusal, jittered
-from cyborg_reconciler.agent.settings import is_secret, read_secret
 from cyborg_reconciler.agent.spool import Entry, Spool
 from cyborg_reconciler.agent.state import Identity, StateFolder, read_identity, rotated, write_identity
 from cyborg_reconciler.errors import ConductorError, SettingsInvalidError
 from cyborg_reconciler.limits import MAX_BODY_BYTES
+from cyborg_reconciler.secret_files import is_secret, read_secret
 
 LOG: Final = logging.getLogger(__name__)
 Said = TypeVar("Said")

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from pydantic import Field
 
-from cyborg_reconciler.documents.rest.base import Answer, HostName, Request, Title, Uuid
+from cyborg_reconciler.documents.rest.base import UUID_FORM, Answer, HostName, Request, Title, Uuid
 from cyborg_reconciler.errors import FieldError, RequestInvalidError
 
 #: A MAC as the kernel writes it, and longer ones (InfiniBand).
@@ -18,7 +18,6 @@ Word = Annotated[str, msgspec.Meta(max_length=255)]
 HealthTold = Literal["Healthy", "Degraded", "Missing", "Unknown"]
 #: Of vendors and products, as the database has room for.
 Id = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{4}$")]
-UUID_FORM: Final = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
 #: What the database's integers hold.
 Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
