@@ -77,22 +77,22 @@ $(STAMPS):
 	@test -x $(BIN)/pip || { rm -rf $(VENV) && $(PYTHON) -m venv $(VENV); }
 	@mkdir -p $@
 
-# ansible-core looks for collections in the folders of sys.path: an editable install is nothing but such folders. By its
-# own means pip would have each Python that starts, and a run of Ansible starts a dozen, import a finder of packages first.
-EDITABLE = --config-settings editable_mode=compat --editable
-LINK_FOLDERS = printf '%s\n' "$(CURDIR)/api" "$(CURDIR)/collections" \
-  >"$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/openstack-cyborg.pth"
+# An editable install has each Python that starts import a finder of packages first, and a run of Ansible starts a dozen.
+# Folders on the path do the same at no cost, and ansible-core looks for collections nowhere else.
+LINK_FOLDERS = cd "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
+  && printf '%s\n' "$(CURDIR)" "$(CURDIR)/api" "$(CURDIR)/collections" >openstack-cyborg.pth \
+  && rm -f __editable__*cyborg_reconciler*
 
 # What it takes to run; `make demo` on a fresh machine stops here.
 $(STAMPS)/run: pyproject.toml constraints.txt | $(STAMPS)
 	@echo "Setting up $(VENV) to run ..."
-	@PYTHONWARNINGS=ignore $(BIN)/pip install --quiet $(EDITABLE) . --constraint constraints.txt
+	@PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --editable . --constraint constraints.txt
 	@$(LINK_FOLDERS)
 	@touch $@
 
 # What it takes to develop and test.
 $(STAMPS)/dev: pyproject.toml constraints.txt | $(STAMPS)
 	@echo "Setting up $(VENV) for development ..."
-	@PYTHONWARNINGS=ignore $(BIN)/pip install --quiet $(EDITABLE) '.[agent,dev]' --constraint constraints.txt
+	@PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --editable '.[agent,dev]' --constraint constraints.txt
 	@$(LINK_FOLDERS)
 	@touch $@ $(STAMPS)/run

@@ -13,6 +13,7 @@ from cyborg_reconciler.adapters.database import open_journal
 from cyborg_reconciler.adapters.database.agent_store import Ahead
 from cyborg_reconciler.adapters.database.discovery_rows import found_by
 from cyborg_reconciler.agent_stores import Agent, CheckIn, Enrolment, Inventory
+from cyborg_reconciler.documents.declared import Declared
 from cyborg_reconciler.documents.facts import decode_facts
 from cyborg_reconciler.ports import Event, Observation
 from cyborg_reconciler.simulation import samples
@@ -77,3 +78,13 @@ def test_what_was_looked_at_ahead_by_another_catalogue_is_looked_at_again(facts)
     again = ahead.found_by(observed, new)["qat-1"]
     assert again is not ahead.found["qat-1", "f"]
     assert again == ahead.found["qat-1", "f"]
+
+
+def test_the_catalogue_is_the_same_object_until_something_else_is_declared(journal, facts):
+    store = journal.agents()
+    ahead = [store.look_ahead([check_in("qat-1", facts["qat-1"])]) for _ in range(2)]
+    assert ahead[0].catalogue is ahead[1].catalogue
+    journal.record_declarations(Declared((), digest="d1"), NOON)
+    declared = store.look_ahead([])
+    assert declared.catalogue is not ahead[0].catalogue
+    assert store.look_ahead([]).catalogue is declared.catalogue

@@ -112,7 +112,9 @@ def running(command: list[str], state: Path, **settings: object) -> Iterator[Ser
     environ |= {name if name.isupper() else PREFIX + name.upper(): str(value) for name, value in settings.items()}
     program = str(Path(sys.executable).parent / command[0])
     with Path(f"{state}.log").open("w", encoding="utf-8") as log:
-        process = subprocess.Popen([program, *command[1:]], stderr=subprocess.PIPE, text=True, env=environ)
+        command = [program, *command[1:]]
+        # A group of its own, so that all its processes can be killed at once.
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environ, process_group=0)
         told: queue.Queue[str] = queue.Queue()
         reader = threading.Thread(target=_copy, args=(process, log, told))
         reader.start()

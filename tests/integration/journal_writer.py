@@ -16,7 +16,6 @@ from cyborg_reconciler.documents.facts import Drivers, Facts, KernelFacts
 from cyborg_reconciler.documents.plan import HostPlan, Outcome, PlanDocument, StepOutcome
 from cyborg_reconciler.ports import Event
 from cyborg_reconciler.testing import RecordedObserver, ignore_progress
-from tests.begun import uuid_of
 
 
 def acknowledge(*words: str) -> None:
@@ -50,7 +49,7 @@ def main(folder: Path, name: str, database: str = "") -> None:
                 fencing_token=1,
                 hosts={host: HostPlan(generation=1, digest="d", fingerprint=mark, segments=[])},
             )
-            run = uuid_of(journal.open_run(plan, now))
+            run = journal.open_run(plan, now)[host].uuid
             acknowledge("run", run, mark)
             outcome = Outcome(status="applied", steps=[StepOutcome(id=mark, status="changed")])
             journal.record_outcome(run, host, outcome, now)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The whole path: an agent in a process of its own, on a simulated host, and the conductor behind gunicorn."""
 
+import shutil
 import signal
 import socket
 from datetime import timedelta
@@ -100,13 +101,15 @@ def test_a_host_whose_policies_name_modules_that_no_device_has_need_not_be_asked
             assert asked.hosts == []
 
 
-def test_what_an_agent_sees_is_offered_and_no_outage_or_kill_loses_it(tmp_path, root):
+def test_what_an_agent_sees_is_offered_and_no_outage_kill_or_old_disk_loses_it(tmp_path, root):
     state = tmp_path / "state"
     with serving(state, "--auth", "none") as server:
         with open_agents(Settings(state)) as operators:
             enrolment = operators.enrol(OPERATOR, "nic-1", timedelta(hours=1))
         agent = AgentProcess.make(tmp_path / "agent", server, root)
         agent.secret("enrolment", enrolment)
+        folder, snapshot = agent.folder / "state", tmp_path / "snapshot"
+        spool = folder / "spool"
         with agent:
             until(lambda: server("GET", "/v1/accelerators?host=nic-1").json()["accelerator"])
             found = server("GET", "/v1/accelerators?host=nic-1").json()["accelerator"]
@@ -123,9 +126,21 @@ def test_what_an_agent_sees_is_offered_and_no_outage_or_kill_loses_it(tmp_path, 
             server.process.send_signal(signal.SIGKILL)  # its gunicorn ends with it
             server.process.wait()
             until(lambda: not listens(int(port)))
-            set_vfs(root, 3)
-            agent.wait_for_line("try again|tried again|refused")
+            for number, count in enumerate((3, 4), start=1):
+                set_vfs(root, count)
+                until(lambda at_least=number: len(list(spool.iterdir())) >= at_least)
             agent.kill()  # with what it saw undelivered
+            shutil.copytree(folder, snapshot)
             agent.start()
             with serving(state, "--auth", "none", port=int(port)) as again:
-                until(lambda: vfs_told(again, "nic-1") == 3)
+                until(lambda: vfs_told(again, "nic-1") == 4)
+
+                # A disk that goes back to what it was brings what is older than what is known: none of it counts.
+                agent.kill()
+                shutil.rmtree(folder)
+                shutil.copytree(snapshot, folder)
+                set_vfs(root, 5)
+                agent.start()
+                until(lambda: vfs_told(again, "nic-1") == 5)
+                refused = [line for line in agent.lines if "the conductor knows of later than check-in" in line]
+                assert len(refused) >= 2

@@ -73,6 +73,13 @@ def test_what_is_asked_for_over_the_api_the_conductor_passes_on(plane):
     assert told["command"] == "discover"
 
 
+def test_a_clock_that_runs_backwards_puts_nothing_out_of_order(plane):
+    for sent_at in ("2026-01-05T12:00:00Z", "1999-01-05T12:00:00Z"):
+        newest = other_facts(plane.agent.site.facts)
+        assert plane.agent.check_in(facts=newest, sent_at=sent_at).status == 202
+        assert plane.api("GET", f"/v1/hosts/{HOST}").json()["fingerprint"] == newest["fingerprint"]
+
+
 @pytest.mark.parametrize("path", ["/v1/lookup", "/v1/hello", f"/v1/heartbeat/{HOST}", f"/heartbeat/{HOST}"])
 def test_agents_find_nothing_at_a_server_that_leaves_them_to_others(plane, path):
     assert (plane.status(plane.api, "POST", path), plane.status(plane.conductor, "POST", path)) == (404, 401)

@@ -141,7 +141,7 @@ def _reboot(control, guest):
     guest.ssh(f"echo 0 | sudo tee {PCI}/{IGB}/sriov_numvfs")
     until(lambda: guest.ssh(spooled).split(), CRAWLS_S)
     guest.reboot()
-    until(lambda: guest.ssh("systemctl is-active cyborg-agent || true").strip() == "active", CRAWLS_S)
+    until(lambda: guest.ssh("sudo systemctl is-active cyborg-agent || true").strip() == "active", CRAWLS_S)
     until(lambda: len(guest.ssh(spooled).split()) > 1, CRAWLS_S)
     with control.serving() as server:
         until(lambda: not guest.ssh(spooled).split(), CRAWLS_S)

@@ -14,7 +14,7 @@ from cyborg_reconciler.conductor.callers import Role
 from cyborg_reconciler.documents.rest.root import Probe
 from cyborg_reconciler_api import openapi, reference
 from cyborg_reconciler_api.operation import JSON, Reply, Sample, operation, operations_of
-from cyborg_reconciler_api.routes import ROUTES
+from cyborg_reconciler_api.routes import COMMON, ROUTES, served
 
 OPERATIONS = list(operations_of(ROUTES))
 IDS = [f"{method} {path}" for path, method, _ in OPERATIONS]
@@ -54,6 +54,14 @@ def lacking(path, method, one):
 @pytest.mark.parametrize(("path", "method", "one"), OPERATIONS, ids=IDS)
 def test_an_operation_says_all_of_itself(path, method, one):
     assert lacking(path, method, one) == []
+
+
+def test_servers_for_users_and_for_agents_share_nothing_but_what_each_tells_of_itself():
+    users, agents = served("elsewhere"), served("only")
+    assert users.keys() & agents.keys() == COMMON
+    assert {**users, **agents} == ROUTES
+    assert {one.access for path, _, one in operations_of(agents) if path not in COMMON} == {"agent"}
+    assert "agent" not in {one.access for _, _, one in operations_of(users)}
 
 
 def test_one_that_says_nothing_of_itself_is_found():

@@ -95,7 +95,7 @@ class DatabaseAgentStore:
     def keep(self, check_ins: Sequence[CheckIn]) -> Sequence[bool]:
         """Keep what changed on many hosts."""
         names = {one.host for one in check_ins}
-        ahead = self._look_ahead(check_ins)
+        ahead = self.look_ahead(check_ins)
         with writing(self._engine) as connection:
             lock_rows(connection, hosts.c.name, names)
             places = agent_rows.read_places(connection, names)
@@ -116,7 +116,7 @@ class DatabaseAgentStore:
                 _tell_heard(connection, told, places)
         return is_newer
 
-    def _look_ahead(self, check_ins: Sequence[CheckIn]) -> "Ahead":
+    def look_ahead(self, check_ins: Sequence[CheckIn]) -> "Ahead":
         """Return what the facts say is there: it takes long, and whoever writes keeps all others waiting."""
         with reading(self._engine) as connection:
             catalogue = read_catalogue(connection)

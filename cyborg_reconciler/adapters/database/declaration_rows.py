@@ -147,10 +147,13 @@ def read_inventory(connection: Connection, names: Sequence[str]) -> dict[str, Ho
 
 
 def read_catalogue(connection: Connection) -> dict[str, DriverDocSpec]:
-    """Return the drivers of what is declared now, by name; none before anything was."""
+    """Return the drivers of what is declared now, by name; none before anything was.
+
+    It is the same object as long as nothing else is declared.
+    """
     stamp = connection.execute(NEWEST).scalar()
     if stamp is None:
-        return {}
+        return NO_DRIVERS
     if (known := _catalogues.get(stamp)) is None:
         is_it = declared_stamp.c.stamp == stamp
         document = connection.execute(select(declared_stamp.c.catalogue).where(is_it)).scalar()
@@ -160,6 +163,8 @@ def read_catalogue(connection: Connection) -> dict[str, DriverDocSpec]:
         known = _catalogues[stamp] = _parse_catalogue(document)
     return known
 
+
+NO_DRIVERS: Final[dict[str, DriverDocSpec]] = {}
 
 #: The catalogue of the newest declarations, by their stamp: decoded once a process.
 _catalogues: dict[str, dict[str, DriverDocSpec]] = {}
