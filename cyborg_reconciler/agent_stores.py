@@ -68,6 +68,11 @@ class Agent:
     drivers: str = ""
     awaited: bool = False
 
+    @property
+    def may_speak(self) -> bool:
+        """Say whether it may speak for its host: it was approved, and its token was not revoked."""
+        return self.approved and bool(self.token_hash)
+
 
 @dataclass(frozen=True, slots=True)
 class Command:

@@ -71,7 +71,7 @@ class Discovery:
     def _endpoint(self, host: str) -> str:
         """Return where the agent of *host* may be called: where the inventory says, if an agent speaks for the host."""
         agent = self.store.agent(host)
-        return self.store.endpoint(host) if agent is not None and agent.approved and agent.token_hash else ""
+        return self.store.endpoint(host) if agent is not None and agent.may_speak else ""
 
     def hardware(self, host: str, driver: str | None = None) -> Mapping[str, Any]:
         """Return what the agent of *host* says of its hardware just now, asked at its own port.

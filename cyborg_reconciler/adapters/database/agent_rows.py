@@ -16,6 +16,7 @@ from cyborg_reconciler.adapters.database.backend_store import register
 from cyborg_reconciler.adapters.database.engine import portions, upsert
 from cyborg_reconciler.adapters.database.host_rows import claim
 from cyborg_reconciler.adapters.database.schema import (
+    MAY_SPEAK,
     agent_drivers,
     agents,
     commands,
@@ -135,10 +136,10 @@ def read_known(connection: Connection) -> list[str]:
 
 def read_talking(connection: Connection, names: Sequence[str]) -> list[str]:
     """Return those of *names* that have an agent which may speak for them, and is not silent."""
-    may_speak = (_columns.token_hash != "", _columns.approved, ~_columns.silent)
+    are_heard = MAY_SPEAK & ~_columns.silent
     found: set[str] = set()
     for portion in portions(names):
-        found.update(connection.execute(select(_columns.host).where(_columns.host.in_(portion), *may_speak)).scalars())
+        found.update(connection.execute(select(_columns.host).where(_columns.host.in_(portion), are_heard)).scalars())
     return [name for name in names if name in found]
 
 
@@ -229,7 +230,7 @@ def read_reported(connection: Connection, since: datetime, names: Sequence[str] 
     """
     is_the_agents = and_(facts.c.host == _columns.host, facts.c.fingerprint == _columns.fingerprint)
     query = select(_columns.host, _columns.last_seen_at).join(facts, is_the_agents)
-    query = query.where(_columns.approved, _columns.last_seen_at >= since)
+    query = query.where(MAY_SPEAK, _columns.last_seen_at >= since)
     queries = [query] if names is None else [query.where(_columns.host.in_(portion)) for portion in portions(names)]
     return {row.host: row.last_seen_at for one in queries for row in connection.execute(one)}
 

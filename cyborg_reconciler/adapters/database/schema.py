@@ -24,6 +24,7 @@ from sqlalchemy import (
     Table,
     Text,
     TypeDecorator,
+    and_,
     text,
 )
 
@@ -295,6 +296,9 @@ agents = Table(
     Column("silent", Boolean, nullable=False),
     Column("drivers", Text, nullable=False, server_default=text("''")),
 )
+
+#: Holds for the agents for which `Agent.may_speak` does.
+MAY_SPEAK: Final = and_(agents.c.token_hash != "", agents.c.approved)
 
 #: The drivers that agents have, as they told last.
 agent_drivers = Table(

@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, case, delet
 
 from cyborg_reconciler.adapters.database.engine import reading, upsert, writing
 from cyborg_reconciler.adapters.database.pages import render
-from cyborg_reconciler.adapters.database.schema import agents, hosts, services
+from cyborg_reconciler.adapters.database.schema import MAY_SPEAK, agents, hosts, services
 from cyborg_reconciler.errors import FieldError, RequestInvalidError
 from cyborg_reconciler.fleet_stores import Service, Wanted
 from cyborg_reconciler.stores import Page
@@ -109,8 +109,7 @@ def _is_on_host() -> ColumnElement[bool]:
 
 def _status(at: datetime, heard_since: datetime) -> ColumnElement[str]:
     """Return ``up`` or ``down``: what is not known of a service does not make it up."""
-    may_speak = and_(agents.c.token_hash != "", agents.c.approved, ~agents.c.silent)
-    is_heard = and_(agents.c.last_seen_at >= heard_since, may_speak)
+    is_heard = and_(agents.c.last_seen_at >= heard_since, MAY_SPEAK, ~agents.c.silent)
     works = or_(services.c.type == "agent", services.c.message.in_(WORKING))
     is_up = or_(and_(_is_on_host(), is_heard, works), and_(~_is_on_host(), services.c.due_at >= at))
     return case((is_up, "up"), else_="down")
