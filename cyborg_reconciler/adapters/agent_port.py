@@ -16,7 +16,7 @@ from urllib.parse import quote
 import msgspec
 import urllib3
 
-from cyborg_reconciler.agent_stores import Wish
+from cyborg_reconciler.agent_stores import IN_PROGRESS, Wish
 from cyborg_reconciler.errors import AgentUnreachableError, ConflictError, NotFoundError, SettingsInvalidError
 
 CONNECT_S: Final = 2.0
@@ -90,7 +90,7 @@ class HttpAgentPort:
         wishes = [{"driver": one.driver, "address": one.address, "uuid": one.uuid} for one in ready]
         status, text = self._ask("POST", endpoint, _path("discovery", driver), {"ready": wishes})
         self._refuse(status, endpoint, driver)
-        if status != ACCEPTED or self._parsed(text, _Underway, endpoint).status != "IN-PROGRESS":
+        if status != ACCEPTED or self._parsed(text, _Underway, endpoint).status != IN_PROGRESS:
             raise _unreachable(endpoint, f"it answers {status}, and not that it is at it")
 
     def hardware(self, endpoint: str, driver: str | None = None) -> Mapping[str, Any]:

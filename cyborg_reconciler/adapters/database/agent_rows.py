@@ -205,7 +205,7 @@ def put_check_ins(connection: Connection, check_ins: Sequence[CheckIn]) -> None:
 
 
 def put_drivers(connection: Connection, check_ins: Sequence[CheckIn], places: Mapping[str, Row[Any]]) -> None:
-    """Enter the drivers of agents that told others than last; they are backends, and services, of their hosts."""
+    """Enter the drivers of agents that told others than last; they are backends of their hosts."""
     changed = [
         one
         for one in check_ins
@@ -220,7 +220,6 @@ def put_drivers(connection: Connection, check_ins: Sequence[CheckIn], places: Ma
     rows = [{**asdict(driver), "host": host, "name": name} for (host, name), driver in told.items()]
     upsert(connection, agent_drivers, rows, update=["type", "status", "endpoint"])
     register(connection, told)
-    service_store.put_drivers(connection, {key: driver.status for key, driver in told.items()})
 
 
 def read_reported(connection: Connection, since: datetime, names: Sequence[str] | None = None) -> dict[str, datetime]:

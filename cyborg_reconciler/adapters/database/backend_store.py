@@ -22,16 +22,13 @@ from cyborg_reconciler.adapters.database.schema import (
     facts,
     hosts,
 )
+from cyborg_reconciler.agent_stores import IN_PROGRESS, READY
 from cyborg_reconciler.core.state import Health
 from cyborg_reconciler.errors import FieldError, RequestInvalidError
 from cyborg_reconciler.fleet_stores import Wanted
 from cyborg_reconciler.stores import Page
 
 BACKENDS: Final = "/v1/backends"
-
-#: What a driver of an agent says of itself: that it is there, and that it discovers.
-READY: Final = "READY"
-IN_PROGRESS: Final = "IN-PROGRESS"
 
 #: From best to worst: a backend is as well as the worst of its accelerators.
 HEALTHS: Final = (
@@ -41,7 +38,7 @@ HEALTHS: Final = (
 
 def register(connection: Connection, pairs: Iterable[tuple[str | None, str | None]]) -> None:
     """Enter the backends of *pairs* of host and driver; those without one of them, and unknown hosts, have none."""
-    known = {(host, driver) for host, driver in pairs if host and driver}
+    known = {(host, driver) for host, driver in pairs if host and driver is not None}
     if not known:
         return
     names = {host for host, _ in known}

@@ -467,7 +467,7 @@ leases = Table(
 )
 
 #: What serves here: the processes of the control plane, each of which says so itself and counts as down at *due_at*
-#: unless it has said so again; and agents and their drivers, of which the table of agents knows when they were heard.
+#: unless it has said so again; and agents, of which their own table knows when they were heard.
 services = Table(
     "services",
     metadata,
