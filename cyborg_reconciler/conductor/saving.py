@@ -15,10 +15,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from cyborg_reconciler.agent_stores import AgentStore, CheckIn
-from cyborg_reconciler.errors import JournalError
+from cyborg_reconciler.errors import JournalError, JournalFullError, JournalLockedError, JournalUnavailableError
 from cyborg_reconciler.meters import CHECK_INS, WRITTEN_TOGETHER, Meter, NoMeter
 
 log: Final = logging.getLogger(__name__)
+
+#: What no check-in is to blame for: each of a batch would meet it again.
+NOBODYS: Final = (JournalUnavailableError, JournalLockedError, JournalFullError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +107,15 @@ class Saver:
                 self._write_touches(list(touched.values()))
 
     def _write(self, batch: Sequence[tuple[CheckIn, Future[bool]]]) -> None:
-        """Write a batch; whoever waits for it is told what came of it."""
+        """Write a batch; whoever waits for it is told what came of it. One that cannot be written spoils no other."""
         try:
             kept = self._store.keep([check_in for check_in, _ in batch])
         except Exception as exc:  # noqa: BLE001 - whatever it is, those who wait must hear of it
+            if len(batch) > 1 and not isinstance(exc, NOBODYS):
+                log.warning("%d check-ins are written one by one, for together they could not be: %s", len(batch), type(exc).__name__)
+                for one in batch:
+                    self._write([one])
+                return
             for _, written in batch:
                 written.set_exception(exc)
             return

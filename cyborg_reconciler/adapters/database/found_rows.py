@@ -13,7 +13,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, bindparam, select, update
 
 from cyborg_reconciler.adapters.database import accelerator_rows
-from cyborg_reconciler.adapters.database.discovery_rows import LOOKED_AT, hardware_row, in_step, with_free_names
+from cyborg_reconciler.adapters.database.discovery_rows import LOOKED_AT, hardware_row, in_step, name_at, with_free_names
 from cyborg_reconciler.adapters.database.engine import portions, upsert
 from cyborg_reconciler.adapters.database.event_rows import put_events
 from cyborg_reconciler.adapters.database.schema import accelerators, hardware, host_drivers
@@ -97,7 +97,7 @@ def read_step(connection: Connection, host: str, told: Told, at: datetime) -> St
         if was is None or not was.present or was.document != row["document"]:
             step.rows.append(row)
         old = known.get(uuid)
-        first = Accelerator(uuid=uuid, name=f"{host} {unit.address}", created_at=at, updated_at=at, origin=ORIGIN)
+        first = Accelerator(uuid=uuid, name=name_at(host, unit), created_at=at, updated_at=at, origin=ORIGIN)
         _take(step, old, _judged(in_step(old or first, host, unit, None), uninstalled), at)
     step.gone = [
         row.uuid
