@@ -11,6 +11,8 @@ import pytest
 from cyborg_reconciler.adapters.database import open_journal
 from cyborg_reconciler.agent_stores import Agent, CheckIn, Enrolment, Inventory
 from cyborg_reconciler.conductor.saving import SaveOut, Saver
+from cyborg_reconciler.errors import JournalError
+from cyborg_reconciler.meters import NoMeter
 from cyborg_reconciler.ports import Event
 from tests.integration.api_support import until
 
@@ -67,3 +69,30 @@ def test_of_those_that_are_written_together_the_one_that_cannot_be_is_refused_al
         assert all(written[host].result(60) for host in OTHERS)
         assert written[CULPRIT].exception(60)
     assert [store.agent(host).sequence for host in HOSTS] == [1, 0, 2, 2]
+
+
+def test_of_agents_that_were_merely_heard_the_one_that_cannot_be_written_is_left_out_alone(store, caplog):
+    with closing(Saver(store, SaveOut(interval_s=3600))) as saver:
+        for host in HOSTS:
+            saver.touch(check_in(host, TOO_MUCH if host == CULPRIT else 3))
+    assert [store.agent(host).sequence for host in HOSTS] == [3, 0, 3, 3]
+    assert f"1 agents were heard, {CULPRIT} first" in caplog.text
+
+
+class BrokenMeter(NoMeter):
+    """Cannot count until it was repaired."""
+
+    broken = True
+
+    def observe(self, *_args, **_labels):
+        if self.broken:
+            raise ZeroDivisionError
+
+
+def test_whatever_goes_wrong_those_who_wait_are_told_and_the_next_are_written(store, caplog):
+    meter = BrokenMeter()
+    with closing(Saver(store, SaveOut(interval_s=3600), meter)) as saver, ThreadPoolExecutor(1) as pool:
+        assert isinstance(pool.submit(saver.keep, check_in(FIRST)).exception(60), JournalError)
+        assert "could not be written out" in caplog.text
+        meter.broken = False
+        assert pool.submit(saver.keep, check_in(FIRST, 2)).result(60)

@@ -13,7 +13,13 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, bindparam, select, update
 
 from cyborg_reconciler.adapters.database import accelerator_rows
-from cyborg_reconciler.adapters.database.discovery_rows import LOOKED_AT, hardware_row, in_step, name_at, with_free_names
+from cyborg_reconciler.adapters.database.discovery_rows import (
+    LOOKED_AT,
+    hardware_row,
+    in_step,
+    name_at,
+    with_free_names,
+)
 from cyborg_reconciler.adapters.database.engine import portions, upsert
 from cyborg_reconciler.adapters.database.event_rows import put_events
 from cyborg_reconciler.adapters.database.schema import accelerators, hardware, host_drivers
