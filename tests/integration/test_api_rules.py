@@ -155,6 +155,17 @@ class TestStates:
         assert len(site.events("AcceleratorOverruled")) == before + 1
         assert "policy committed (" in problem(site.set("ready"), 409).detail
 
+    @pytest.mark.parametrize(("declared", "wished"), [("maintenance", "ready"), ("ready", "ready")])
+    def test_a_wish_right_after_its_policy_went_is_no_wish_of_the_policys(self, site, declared, wished):
+        site.commit(OF_CARDS + f"state: {declared}")
+        site.pass_over()
+        assert site.card["desired_state"] == declared
+        site.commit("")
+        site.synchronise()
+        assert site.set(wished).status == 200
+        site.pass_over()
+        assert (site.card["state"], site.card["desired_state"]) == (wished, wished)
+
     def test_a_driver_that_a_policy_declares_stays_and_is_not_offered_while_its_accelerator_is_inactive(self, site):
         site.commit("driver: {name: qat}")
         site.synchronise()
@@ -185,6 +196,14 @@ class TestBindings:
         site.pass_over()
         assert site.card["attachment"]["status"] in {"pending", "done"}
         assert site.events("AttachmentFailed") == before
+
+    def test_an_attachment_right_after_a_policy_of_its_binding_went_binds_by_itself(self, site):
+        site.commit(OF_CARDS + "binding: {driver: qat_4xxx}")
+        make_ready(site)
+        site.commit("")
+        site.synchronise()
+        assert site("PUT", site.path, {"host": HOST}).status == 200
+        assert site.pass_over().desired.fields[CARD, "binding", "driver"] == "qat_4xxx"
 
     def test_a_policy_that_is_committed_after_it_wins_and_the_attachment_says_so_until_it_goes(self, site):
         make_ready(site)
