@@ -129,9 +129,10 @@ class Accelerators:
             raise ConflictError(
                 wanted=f"to attach {one.name}", found="it is attached already", remedy="detach it first"
             )
-        if one.state != "ready":
+        unready = next((state for state in (one.state, one.desired_state) if state != "ready"), None)
+        if unready is not None:
             raise ConflictError(
-                wanted=f"to attach {one.name}", found=f"it is {one.state}", remedy="set it ready, and wait until it is"
+                wanted=f"to attach {one.name}", found=f"it is {unready}", remedy="set it ready, and wait until it is"
             )
         now = self.clock.now()
         changed = one
@@ -200,7 +201,9 @@ class Accelerators:
                     remedy="change the policy",
                 )
             changed = replace(changed, state_policy=policy)  # that of the last pass may be gone: then this wish counts
-        return self._write(_on_none(changed), one, caller, "AcceleratorPatched") if changed != one else one
+        if changed.desired_state != one.desired_state:
+            changed = _no_longer_offered(changed)
+        return self._write(changed, one, caller, "AcceleratorPatched") if changed != one else one
 
     def _rules_of(self, one: Accelerator) -> HostRules | None:
         return self.rules.of(one.host) if one.host is not None and one.address is not None else None
@@ -267,9 +270,9 @@ def _spec_fields(specs: SpecsGiven) -> dict[str, Any]:
     return {SPEC_FIELDS.get(key, key): value for key, value in given.items()}
 
 
-def _on_none(one: Accelerator) -> Accelerator:
-    """Return *one*, where it is on no host, as observed as it is declared: nothing has to be set up."""
-    return one if one.host is not None or one.state == one.desired_state else replace(one, state=one.desired_state)
+def _no_longer_offered(one: Accelerator) -> Accelerator:
+    """Return *one* in the state that is desired of it now, unless that is ready and a host has to show it first."""
+    return one if one.host is not None and one.desired_state == "ready" else replace(one, state=one.desired_state)
 
 
 def _checked(name: str, value: object, number: int) -> Any:  # noqa: ANN401 - a field's value
