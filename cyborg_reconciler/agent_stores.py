@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the conductor keeps of agents: who they are, what they last said, what they are to do; and how hosts are known.
 
-No I/O in here; the database's adapter fills the Protocols.
+No I/O in here; the database's adapter fills `AgentStore`, and `adapters/agent_port` fills `AgentPort`.
 """
 
 import hashlib

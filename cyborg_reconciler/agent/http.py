@@ -2,7 +2,7 @@
 """How does the agent ask over HTTP: the conductor, and drivers on its host? Does I/O.
 
 One request, one answer: nothing is tried twice here, and a redirect is an answer like others, never followed. An answer
-is JSON of bounded length, or it is an error.
+is JSON of bounded length, and comes in bounded time as a whole, or it is an error.
 """
 
 import json
@@ -13,8 +13,11 @@ from typing import Any, Final
 
 import urllib3
 
+from cyborg_reconciler.deadlines import BoundedPool, deadline
+
 #: An answer that is longer is not for us, unless the caller says so.
 ANSWER_BYTES: Final = 1024 * 1024
+TOO_LONG: Final = "the answer takes too long"
 
 
 class NoAnswerError(Exception):
@@ -56,8 +59,9 @@ class Caller:
         self, url: str, *, connect_s: float, answer_s: float, certificates: Certificates | None = None
     ) -> None:
         files = certificates or Certificates()
+        self._limit_s = connect_s + answer_s
         self.url, self.answer_bytes = url.rstrip("/"), ANSWER_BYTES
-        self._pool = urllib3.PoolManager(
+        self._pool = BoundedPool(
             timeout=urllib3.Timeout(connect=connect_s, read=answer_s),
             retries=False,
             cert_reqs="CERT_REQUIRED",
@@ -75,18 +79,21 @@ class Caller:
         if body is not None:
             headers["Content-Type"] = "application/json"
             data = encode(body)
-        try:
-            answer = self._pool.request(
-                method, self.url + path, body=data, headers=headers, redirect=False, preload_content=False
-            )
+        with deadline(self._limit_s) as end:
             try:
-                text = answer.read(self.answer_bytes + 1, decode_content=True)
-                if len(text) > self.answer_bytes:
-                    answer.close()  # the rest of it is not read
-            finally:
-                answer.release_conn()
-        except (urllib3.exceptions.HTTPError, OSError, ValueError) as exc:
-            raise NoAnswerError(f"{self.url}: {_reason(exc)}") from exc
+                answer = self._pool.request(
+                    method, self.url + path, body=data, headers=headers, redirect=False, preload_content=False
+                )
+                try:
+                    text = answer.read(self.answer_bytes + 1, decode_content=True)
+                    if len(text) > self.answer_bytes:
+                        answer.close()  # the rest of it is not read
+                finally:
+                    answer.release_conn()
+            except (urllib3.exceptions.HTTPError, OSError, ValueError) as exc:
+                raise NoAnswerError(f"{self.url}: {TOO_LONG if end.is_over else _reason(exc)}") from exc
+            if end.is_over:  # what came until then looks like a whole answer where no length was given
+                raise NoAnswerError(f"{self.url}: {TOO_LONG}")
         if len(text) > self.answer_bytes:
             raise NoAnswerError(f"{self.url}: the answer is longer than {self.answer_bytes} bytes")
         return Answer(answer.status, _parse(text, answer.status, self.url), answer.headers.get("Retry-After"))

@@ -15,10 +15,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from cyborg_reconciler.agent_stores import AgentStore, CheckIn
-from cyborg_reconciler.errors import JournalError
+from cyborg_reconciler.errors import JournalError, JournalFullError, JournalLockedError, JournalUnavailableError
 from cyborg_reconciler.meters import CHECK_INS, WRITTEN_TOGETHER, Meter, NoMeter
 
 log: Final = logging.getLogger(__name__)
+
+#: What no check-in is to blame for: each of a batch would meet it again.
+NOBODYS: Final = (JournalUnavailableError, JournalLockedError, JournalFullError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,16 +101,32 @@ class Saver:
                 if closed or time.monotonic() >= due_s:
                     touched, self._touched = self._touched, touched
                     due_s = time.monotonic() + self._terms.interval_s
-            if batch:
-                self._write(batch)
-            if touched:
-                self._write_touches(list(touched.values()))
+            try:
+                self._write_out(batch, list(touched.values()))
+            except Exception:  # whatever it is: without this thread nobody's check-in would be answered
+                log.exception("check-ins could not be written out; the next ones will be tried")
+                for _, written in batch:
+                    if not written.done():
+                        written.set_exception(JournalError(wanted="a check-in on disk", found="writing it out failed"))
+
+    def _write_out(self, batch: Sequence[tuple[CheckIn, Future[bool]]], touched: Sequence[CheckIn]) -> None:
+        if batch:
+            self._write(batch)
+        for start in range(0, len(touched), self._terms.batch):
+            self._write_touches(touched[start : start + self._terms.batch])
 
     def _write(self, batch: Sequence[tuple[CheckIn, Future[bool]]]) -> None:
-        """Write a batch; whoever waits for it is told what came of it."""
+        """Write a batch; whoever waits for it is told what came of it. One that cannot be written spoils no other."""
         try:
             kept = self._store.keep([check_in for check_in, _ in batch])
         except Exception as exc:  # noqa: BLE001 - whatever it is, those who wait must hear of it
+            if len(batch) > 1 and not isinstance(exc, NOBODYS):
+                log.warning(
+                    "%d check-ins are written one by one, for together they could not be: %s", len(batch), _said(exc)
+                )
+                for one in batch:
+                    self._write([one])
+                return
             for _, written in batch:
                 written.set_exception(exc)
             return
@@ -115,12 +134,25 @@ class Saver:
         for (_, written), is_kept in zip(batch, kept, strict=True):
             written.set_result(is_kept)
 
-    def _write_touches(self, waiting: Sequence[CheckIn]) -> None:
-        for start in range(0, len(waiting), self._terms.batch):
-            batch = waiting[start : start + self._terms.batch]
-            try:
-                self._store.touch(batch)
-            except JournalError as exc:
-                log.warning("%d agents were heard, and that could not be written: %s", len(waiting) - start, exc)
+    def _write_touches(self, batch: Sequence[CheckIn]) -> None:
+        """Write when agents were heard; one that cannot be written is not, and it tells so with its next check-in."""
+        try:
+            self._store.touch(batch)
+        except Exception as exc:  # noqa: BLE001 - whatever it is, the thread goes on, and others are written
+            if len(batch) > 1 and not isinstance(exc, NOBODYS):
+                for one in batch:
+                    self._write_touches([one])
                 return
-            self._meter.observe(WRITTEN_TOGETHER, len(batch))
+            log.warning(
+                "%d agents were heard, %s first, and that could not be written: %s",
+                len(batch),
+                batch[0].host,
+                _said(exc),
+            )
+            return
+        self._meter.observe(WRITTEN_TOGETHER, len(batch))
+
+
+def _said(exc: Exception) -> str:
+    """Return what went wrong, for logs: of what is not ours the kind alone, for its words may show rows."""
+    return str(exc) if isinstance(exc, JournalError) else type(exc).__name__

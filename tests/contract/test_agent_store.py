@@ -102,3 +102,11 @@ def test_what_a_driver_found_is_kept_judged_by_what_is_desired_and_missing_when_
     keep(store, told({one: unit()}), 4)
     assert accelerators.accelerator(one).present
     assert store.is_news(HOST, Told(), NOW)  # there is no such driver any more
+
+
+def test_what_stands_at_one_address_has_names_of_its_own(journal, store):
+    alike = [f"aaaaaaaa-0000-4000-8000-{number:012}" for number in range(4)]
+    keep(store, told({one: unit() for one in alike}), 1)
+    names = [journal.accelerators().accelerator(one).name for one in alike]
+    stands = f"{HOST} dummy:0"
+    assert names == [stands, f"{stands} aaaaaaaa", *(f"{stands} {one}" for one in alike[2:])]

@@ -33,6 +33,9 @@ Catalogue = Mapping[str, DriverDocSpec]
 #: Of hardware that was there before, what a new look may change.
 LOOKED_AT: Final = ("address", "serial", "present", "is_accelerator", "document")
 
+#: Characters of a name that are kept.
+NAME_LENGTH: Final = 255
+
 #: Yields what the hosts *names* were last found to have, as digests. Made once: making it takes longer than running it.
 DIGESTS: Final = select(facts.c.host, facts.c.units).where(facts.c.host.in_(bindparam("names", expanding=True)))
 
@@ -213,13 +216,29 @@ def change_of(at: datetime, kind: str, one: Accelerator, words: str, old: Accele
 
 
 def with_free_names(connection: Connection, new: Sequence[Accelerator]) -> list[Accelerator]:
-    """Return *new* ones with their names: where they stand, unless another that stood there has that name still."""
-    taken = accelerator_rows.read_taken(connection, [one.name for one in new])
-    return [replace(one, name=f"{one.name} {one.uuid[:8]}") if one.name in taken else one for one in new]
+    """Return *new* ones with their names: where they stand, unless another one has that name, of these or of before."""
+    may_be = {one.uuid: _names_for(one) for one in new}
+    taken = accelerator_rows.read_taken(connection, [name for names in may_be.values() for name in names])
+    named: list[Accelerator] = []
+    for one in new:
+        name = next((name for name in may_be[one.uuid] if name not in taken), one.name)
+        taken.add(name)
+        named.append(replace(one, name=name))
+    return named
+
+
+def _names_for(one: Accelerator) -> list[str]:
+    """Return how *one* may be called, the first of which is free; a long host's name leaves room for the uuid."""
+    return [one.name, *(f"{one.name[: NAME_LENGTH - len(end) - 1]} {end}" for end in (one.uuid[:8], one.uuid))]
 
 
 def _inactive(uuid: str, host: str, unit: Unit, at: datetime) -> Accelerator:
-    return Accelerator(uuid=uuid, name=f"{host} {unit.address}", created_at=at, updated_at=at)
+    return Accelerator(uuid=uuid, name=name_at(host, unit), created_at=at, updated_at=at)
+
+
+def name_at(host: str, unit: Unit) -> str:
+    """Return how what stands there is called."""
+    return f"{host} {unit.address}"[:NAME_LENGTH]
 
 
 def in_step(one: Accelerator, host: str, unit: Unit, parent: str | None) -> Accelerator:

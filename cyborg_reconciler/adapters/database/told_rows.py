@@ -21,6 +21,7 @@ from cyborg_reconciler.adapters.database.discovery_rows import (
     hardware_row,
     in_step,
     missing,
+    name_at,
     with_free_names,
 )
 from cyborg_reconciler.adapters.database.engine import portions, upsert
@@ -107,7 +108,7 @@ def read_step(connection: Connection, host: str, told: Told, at: datetime) -> St
         if was is None or not was.present or was.document != row["document"]:
             step.rows.append(row)
         old = known.get(uuid)
-        first = Accelerator(uuid=uuid, name=f"{host} {unit.address}", created_at=at, updated_at=at, origin=ORIGIN)
+        first = Accelerator(uuid=uuid, name=name_at(host, unit), created_at=at, updated_at=at, origin=ORIGIN)
         one = in_step(old or first, host, unit, None)
         is_installed = unit.driver not in uninstalled
         _take(step, old, replace(one, state=offer_told(unit, one.desired_state, is_installed=is_installed)), at)

@@ -12,12 +12,12 @@ from cyborg_reconciler.errors import FieldError, RequestInvalidError
 #: A MAC as the kernel writes it, and longer ones (InfiniBand).
 Mac = Annotated[str, Field(pattern=r"^([0-9a-f]{2}:){5,19}[0-9a-f]{2}$", examples=["52:54:00:12:34:56"])]
 
-#: The longest that a check-in's words may be.
-Word = Annotated[str, msgspec.Meta(max_length=255)]
+#: A check-in's words: one line, as the database has room for. (`$` would let a line's end pass.)
+Word = Annotated[str, msgspec.Meta(max_length=255, pattern=r"^[^\x00-\x1f\x7f]*\Z")]
 #: How a device is doing.
 HealthTold = Literal["Healthy", "Degraded", "Missing", "Unknown"]
 #: Of vendors and products, as the database has room for.
-Id = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{4}$")]
+Id = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{4}\Z")]
 #: What the database's integers hold.
 Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
@@ -26,7 +26,7 @@ class InventoryGiven(Request):
     """By what the host can be known."""
 
     hostname: HostName = Field(description="What it calls itself.")
-    system_uuid: Annotated[str, Field(max_length=64)] | None = Field(
+    system_uuid: Annotated[str, Field(max_length=64, pattern=r"^[^\x00-\x1f\x7f]*$")] | None = Field(
         None, description="SMBIOS' uuid of the machine.", examples=["4c4c4544-0042-3510-8052-b4c04f564433"]
     )
     macs: Annotated[tuple[Mac, ...], Field(max_length=1024)] = Field(
@@ -120,7 +120,7 @@ class UsageTold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     address: Annotated[Word, msgspec.Meta(description="Which device.")]
     metrics: Annotated[
-        dict[Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9_]{0,63}$")], float],
+        dict[Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]{0,63}\Z")], float],
         msgspec.Meta(description="What its driver can read, by name."),
     ]
 
@@ -128,10 +128,12 @@ class UsageTold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class SpecsTold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a device is."""
 
-    device_type: Annotated[str, msgspec.Meta(pattern="^[A-Z][A-Z0-9_]{0,31}$", description="Its type.")]
+    device_type: Annotated[str, msgspec.Meta(pattern=r"^[A-Z][A-Z0-9_]{0,31}\Z", description="Its type.")]
     remote: Annotated[int, msgspec.Meta(ge=0, le=1, description="Whether it is reached over a network.")] = 0
     num: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1, description="How many there are.")] = 1
-    acc_type: Annotated[str, msgspec.Meta(max_length=64, description="Which kind of function it is.")] = ""
+    acc_type: Annotated[
+        str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f]{0,64}\Z", description="Which kind of function it is.")
+    ] = ""
     vendor_id: Annotated[Id | None, msgspec.Meta(description="Its vendor.")] = None
     product_id: Annotated[Id | None, msgspec.Meta(description="Its product.")] = None
     acc_capability: Annotated[dict[str, Any], msgspec.Meta(description="What it can do, as a free tree.")] = {}
@@ -148,9 +150,9 @@ class SetupTold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class DeviceTold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A device that a driver found, and that no facts tell of."""
 
-    uuid: Annotated[str, msgspec.Meta(pattern=UUID_FORM, description="Its uuid; nobody else's.")]
+    uuid: Annotated[str, msgspec.Meta(pattern=rf"^{UUID_FORM}\Z", description="Its uuid; nobody else's.")]
     address: Annotated[
-        str, msgspec.Meta(pattern=r"^[^\s\x00-\x1f\x7f]{1,64}$", description="What its driver calls it.")
+        str, msgspec.Meta(pattern=r"^[^\s\x00-\x1f\x7f]{1,64}\Z", description="What its driver calls it.")
     ]
     acc_specs: Annotated[SpecsTold, msgspec.Meta(description="What it is.")]
     acc_status: Annotated[SetupTold, msgspec.Meta(description="Where it stands.")]
@@ -159,7 +161,7 @@ class DeviceTold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class HardwareTold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All that a driver found that no facts tell of."""
 
-    driver: Annotated[str, msgspec.Meta(pattern="^[a-z0-9][a-z0-9_-]{0,62}$", description="Which driver.")]
+    driver: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}\Z", description="Which driver.")]
     devices: Annotated[list[DeviceTold], msgspec.Meta(max_length=1024, description="Its devices.")]
 
 
@@ -212,5 +214,7 @@ class CheckInBody:
             raise RequestInvalidError("the check-in", [FieldError(path.rstrip("`") or "$", message)]) from exc
 
     def json_schema(self, *, ref_template: str = "#/$defs/{model}") -> dict[str, Any]:
-        """Return the JSON Schema of a check-in."""
-        return msgspec.json.schema(CheckInGiven, ref_template=ref_template.replace("{model}", "{name}"))
+        """Return the JSON Schema of a check-in, with patterns as JSON Schema has them: there, `$` is the very end."""
+        schema = msgspec.json.schema(CheckInGiven, ref_template=ref_template.replace("{model}", "{name}"))
+        described: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(schema).replace(rb"\\Z", b"$"))
+        return described

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Does one check-in that cannot be written spoil others, or the thread that writes them? On both databases."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from cyborg_reconciler.adapters.database import open_journal
+from cyborg_reconciler.agent_stores import Agent, CheckIn, Enrolment, Inventory
+from cyborg_reconciler.conductor.saving import SaveOut, Saver
+from cyborg_reconciler.errors import JournalError
+from cyborg_reconciler.meters import NoMeter
+from cyborg_reconciler.ports import Event
+from tests.integration.api_support import until
+
+NOW = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
+HOSTS = ("compute-1", "compute-2", "compute-3", "compute-4")
+FIRST, CULPRIT, *OTHERS = HOSTS
+#: More than either database has room for.
+TOO_MUCH = 2**63
+
+
+@pytest.fixture
+def store(tmp_path, database):
+    with open_journal(tmp_path / "state", database=database) as journal:
+        store = journal.agents()
+        for host in HOSTS:
+            event = Event(NOW, "AgentEnrolled", host)
+            store.mint(host, Enrolment(host, NOW + timedelta(hours=1)), event)
+            assert store.enrol(Agent(host=host, uuid=""), host, Inventory(host), event)
+        yield store
+
+
+class Gate:
+    """A store whose door is shut: what comes meanwhile is written together."""
+
+    def __init__(self, store):
+        self.store, self.reached, self.opened = store, threading.Event(), threading.Event()
+
+    def keep(self, check_ins):
+        self.reached.set()
+        assert self.opened.wait(60)
+        return self.store.keep(check_ins)
+
+    def touch(self, check_ins):
+        return self.store.touch(check_ins)
+
+
+def check_in(host, sequence=1):
+    terms = {"boot_id": "b", "fingerprint": "f", "agent_version": "1", "received_at": NOW}
+    return CheckIn(host=host, epoch=1, sequence=sequence, **terms)
+
+
+def test_of_those_that_are_written_together_the_one_that_cannot_be_is_refused_alone(store):
+    gate = Gate(store)
+    with closing(Saver(gate, SaveOut(interval_s=3600))) as saver, ThreadPoolExecutor(len(HOSTS)) as pool:
+        first = pool.submit(saver.keep, check_in(FIRST))
+        assert gate.reached.wait(60)
+        written = {}
+        for host in (CULPRIT, *OTHERS):
+            saver.touch(check_in(host))
+            written[host] = pool.submit(saver.keep, check_in(host, TOO_MUCH if host == CULPRIT else 2))
+            until(lambda host=host: saver.pending(host) is None)  # it waits to be written
+        gate.opened.set()
+        assert first.result(60)
+        assert all(written[host].result(60) for host in OTHERS)
+        assert written[CULPRIT].exception(60)
+    assert [store.agent(host).sequence for host in HOSTS] == [1, 0, 2, 2]
+
+
+def test_of_agents_that_were_merely_heard_the_one_that_cannot_be_written_is_left_out_alone(store, caplog):
+    with closing(Saver(store, SaveOut(interval_s=3600))) as saver:
+        for host in HOSTS:
+            saver.touch(check_in(host, TOO_MUCH if host == CULPRIT else 3))
+    assert [store.agent(host).sequence for host in HOSTS] == [3, 0, 3, 3]
+    assert f"1 agents were heard, {CULPRIT} first" in caplog.text
+
+
+class BrokenMeter(NoMeter):
+    """Cannot count until it was repaired."""
+
+    broken = True
+
+    def observe(self, *_args, **_labels):
+        if self.broken:
+            raise ZeroDivisionError
+
+
+def test_whatever_goes_wrong_those_who_wait_are_told_and_the_next_are_written(store, caplog):
+    meter = BrokenMeter()
+    with closing(Saver(store, SaveOut(interval_s=3600), meter)) as saver, ThreadPoolExecutor(1) as pool:
+        assert isinstance(pool.submit(saver.keep, check_in(FIRST)).exception(60), JournalError)
+        assert "could not be written out" in caplog.text
+        meter.broken = False
+        assert pool.submit(saver.keep, check_in(FIRST, 2)).result(60)
