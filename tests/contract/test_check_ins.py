@@ -2,22 +2,30 @@
 """What is kept of check-ins that are written together, over both databases."""
 
 import json
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
+from sqlalchemy import text
 
 from ansible_collections.openstack.cyborg.plugins.module_utils.facts import gather
 from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Tree
-from cyborg_reconciler.adapters.database import open_journal
+from cyborg_reconciler.adapters.database import accelerator_rows, open_journal
 from cyborg_reconciler.adapters.database.agent_store import Ahead
 from cyborg_reconciler.adapters.database.discovery_rows import found_by
+from cyborg_reconciler.adapters.database.engine import reading, writing
 from cyborg_reconciler.agent_stores import Agent, CheckIn, Enrolment, Inventory
 from cyborg_reconciler.documents.declared import Declared
 from cyborg_reconciler.documents.facts import decode_facts
 from cyborg_reconciler.ports import Event, Observation
 from cyborg_reconciler.simulation import samples
 from cyborg_reconciler.simulation.hosts import write_tree
+from cyborg_reconciler.stores import Attachment
+from tests.integration.api_support import until
+from tests.integration.databases import opened_anew
 
 NOON = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
 ENROLLED = Event(NOON, "AgentEnrolled")
@@ -88,3 +96,27 @@ def test_the_catalogue_is_the_same_object_until_something_else_is_declared(journ
     declared = store.look_ahead([])
     assert declared.catalogue is not ahead[0].catalogue
     assert store.look_ahead([]).catalogue is declared.catalogue
+
+
+def waiting(engine):
+    """How many transactions wait for what another one has."""
+    waits = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+    with reading(engine) as connection:
+        return connection.execute(text(waits)).scalar_one()
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_what_is_attached_while_its_host_checks_in_stays_attached(tmp_path, journal, database, facts):
+    accelerators, agents = journal.accelerators(), journal.agents()
+    agents.keep([check_in("gpu-1", facts["gpu-1"])])
+    one = accelerators.found_on(["gpu-1"])[0]
+    held = replace(one, attachment=Attachment("done", NOON, str(uuid.uuid4()), "gpu-1", "p"), version=one.version + 1)
+    nothing = msgspec.structs.replace(facts["gpu-1"], devices=())
+    with opened_anew(tmp_path, database) as engine, ThreadPoolExecutor(1) as pool:
+        with writing(engine) as connection:
+            assert accelerator_rows.replace_if(connection, held, one.version)
+            kept = pool.submit(agents.keep, [check_in("gpu-1", nothing, 2)])
+            until(lambda: waiting(engine) == 1)
+        assert kept.result(60) == [True]
+    now = accelerators.accelerator(one.uuid)
+    assert (now.attachment, now.present, now.version) == (held.attachment, False, one.version + 2)
