@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the conductor keeps of agents: who they are, what they last said, what they are to do; and how hosts are known.
 
-No I/O in here; the database's adapter fills the Protocols.
+No I/O in here; the database's adapter fills `AgentStore`, and `adapters/agent_port` fills `AgentPort`.
 """
 
 import hashlib
@@ -9,13 +9,18 @@ import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from cyborg_reconciler.core.accelerators import Unit
 from cyborg_reconciler.documents.facts import Facts
 from cyborg_reconciler.ports import Event
 
 CommandName = Literal["discover", "send_facts", "rotate_token"]
+
+#: What a driver of an agent says of itself, or its agent of it: it is there, it discovers, it does not answer.
+READY: Final = "READY"
+IN_PROGRESS: Final = "IN-PROGRESS"
+UNREACHABLE: Final = "UNREACHABLE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +73,11 @@ class Agent:
     drivers: str = ""
     awaited: bool = False
 
+    @property
+    def may_speak(self) -> bool:
+        """Say whether it may speak for its host: it was approved, and its token was not revoked."""
+        return self.approved and bool(self.token_hash)
+
 
 @dataclass(frozen=True, slots=True)
 class Command:
@@ -83,7 +93,7 @@ class AgentDriver:
     """A driver that an agent has.
 
     Attributes:
-        type: of the devices that it is for. status: what it said of itself last, as ``READY``.
+        type: of the devices that it is for. status: `READY`, `IN_PROGRESS` or `UNREACHABLE`, as was said last.
         endpoint: where it serves on its host; empty where that is not known. Nobody calls it there.
     """
 
@@ -224,6 +234,9 @@ class AgentStore(Protocol):
 
     def endpoint(self, host: str) -> str:
         """Return where the inventory has the agent of *host* called; empty where it does not say."""
+
+    def drivers(self, host: str) -> Collection[str]:
+        """Return the names of the drivers that the agent of *host* told of last."""
 
     def ready(self, host: str) -> Sequence[Wish]:
         """Return which devices of the drivers on *host* are to be ready."""

@@ -10,8 +10,9 @@ import falcon
 import msgspec
 
 from cyborg_reconciler import errors
+from cyborg_reconciler.limits import MAX_BODY_BYTES
 from cyborg_reconciler_api import traffic
-from cyborg_reconciler_api.parsing import MAX_BODY_BYTES, MediaTypeError, TooLargeError
+from cyborg_reconciler_api.parsing import MediaTypeError, TooLargeError
 from cyborg_reconciler_api.streams import BusyError
 
 #: Source: RFC 9457.

@@ -17,9 +17,9 @@ from cyborg_reconciler.conductor.callers import Role
 from cyborg_reconciler.documents.base import Name
 from cyborg_reconciler.documents.rest.accelerator import SPEC_KEYS
 from cyborg_reconciler.documents.rest.base import HostName, Problem, Uuid
+from cyborg_reconciler.limits import MAX_BODY_BYTES
 from cyborg_reconciler_api.errors import PROBLEM, RETRY_AFTER_S
 from cyborg_reconciler_api.operation import CHANGING, EVENT_STREAM, JSON, Operation, Table, operations_of
-from cyborg_reconciler_api.parsing import MAX_BODY_BYTES
 
 VERSION: Final = "3.1.0"
 

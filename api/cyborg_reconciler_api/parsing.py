@@ -17,10 +17,9 @@ from cyborg_reconciler.errors import (
     RequestInvalidError,
     UnauthenticatedError,
 )
+from cyborg_reconciler.limits import MAX_BODY_BYTES
 from cyborg_reconciler_api.operation import EVENT_STREAM, JSON, Operation
 
-#: The most that a body may have.
-MAX_BODY_BYTES: Final = 1024 * 1024
 #: What is read of a body that is refused, so that whoever sends it comes to hear why; and how much at a time.
 DISCARDED_BYTES: Final = 8 * MAX_BODY_BYTES
 PIECE_BYTES: Final = 64 * 1024

@@ -4,6 +4,7 @@
 Used by `app`, for each process on its own. Pure: the clock is passed in.
 """
 
+import functools
 import threading
 import time
 from collections import OrderedDict
@@ -107,6 +108,7 @@ class Limits:
             raise TooManyRequestsError("too many requests without a valid token", wait_s)
 
 
+@functools.lru_cache(maxsize=REMEMBERED)
 def site_of(peer: str) -> str:
     """Return what counts as one peer: an address, and of version 6 its network; what is no address as it is.
 

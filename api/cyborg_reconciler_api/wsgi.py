@@ -88,7 +88,9 @@ def create() -> WSGIApplication:  # long: one line for each service that the API
             accelerators=Accelerators(stores.accelerators, rules, clock),
             accelerator_store=stores.accelerators,
             hardware=stores.hardware,
-            discovery=Discovery(stores.agents, clock, agent_port(settings)),
+            discovery=Discovery(
+                stores.agents, clock, agent_port(settings), lambda: stores.drivers.catalogue() or catalogue
+            ),
             drivers=Drivers(stores.drivers, stores.journal, rules, catalogue, clock),
             agents=agents,
             check_database=stores.tallies.check,

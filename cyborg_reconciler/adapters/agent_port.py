@@ -3,10 +3,9 @@
 
 Called by the conductor, with an endpoint that the inventory gives. One request, one answer: nothing is tried twice, and
 no redirect is followed, since who answers is not trusted to say whom else to show the credential to. An answer is JSON
-of bounded length that came in bounded time, or it is none.
+of bounded length, and the whole of it comes in bounded time, or it is none.
 """
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +15,14 @@ from urllib.parse import quote
 import msgspec
 import urllib3
 
-from cyborg_reconciler.agent_stores import Wish
+from cyborg_reconciler.agent_stores import IN_PROGRESS, Wish
+from cyborg_reconciler.deadlines import BoundedPool, deadline
 from cyborg_reconciler.errors import AgentUnreachableError, ConflictError, NotFoundError, SettingsInvalidError
 
 CONNECT_S: Final = 2.0
 #: For the whole answer, and for each part of it.
 ANSWER_S: Final = 5.0
+TOO_LONG: Final = "its answer takes too long"
 #: No host has so much hardware.
 ANSWER_BYTES: Final = 1024 * 1024
 CHUNK: Final = 64 * 1024
@@ -68,11 +69,11 @@ class Terms:
 
 
 class HttpAgentPort:
-    """The internal API of agents."""
+    """The internal API of agents; *limit_s*: for a call as a whole."""
 
-    def __init__(self, terms: Terms) -> None:
-        self._terms = terms
-        self._pool = urllib3.PoolManager(
+    def __init__(self, terms: Terms, limit_s: float = CONNECT_S + ANSWER_S) -> None:
+        self._terms, self._limit_s = terms, limit_s
+        self._pool = BoundedPool(
             timeout=urllib3.Timeout(connect=CONNECT_S, read=ANSWER_S),
             retries=False,
             cert_reqs="CERT_REQUIRED",
@@ -90,7 +91,7 @@ class HttpAgentPort:
         wishes = [{"driver": one.driver, "address": one.address, "uuid": one.uuid} for one in ready]
         status, text = self._ask("POST", endpoint, _path("discovery", driver), {"ready": wishes})
         self._refuse(status, endpoint, driver)
-        if status != ACCEPTED or self._parsed(text, _Underway, endpoint).status != "IN-PROGRESS":
+        if status != ACCEPTED or self._parsed(text, _Underway, endpoint).status != IN_PROGRESS:
             raise _unreachable(endpoint, f"it answers {status}, and not that it is at it")
 
     def hardware(self, endpoint: str, driver: str | None = None) -> Mapping[str, Any]:
@@ -130,17 +131,20 @@ class HttpAgentPort:
         if body is not None:
             headers["Content-Type"] = "application/json"
             data = msgspec.json.encode(body)
-        until_s = time.monotonic() + CONNECT_S + ANSWER_S
-        try:
-            answer = self._pool.request(
-                method, endpoint + path, body=data, headers=headers, redirect=False, preload_content=False
-            )
+        with deadline(self._limit_s) as end:
             try:
-                return answer.status, _read(answer, until_s)
-            finally:
-                answer.close()  # agents are asked seldom: no connection is kept
-        except (urllib3.exceptions.HTTPError, OSError, ValueError) as exc:
-            raise _unreachable(endpoint, _reason(exc)) from exc
+                answer = self._pool.request(
+                    method, endpoint + path, body=data, headers=headers, redirect=False, preload_content=False
+                )
+                try:
+                    found = answer.status, _read(answer)
+                finally:
+                    answer.close()  # agents are asked seldom: no connection is kept
+            except (urllib3.exceptions.HTTPError, OSError, ValueError) as exc:
+                raise _unreachable(endpoint, TOO_LONG if end.is_over else _reason(exc)) from exc
+            if end.is_over:  # what came until then looks like a whole answer where no length was given
+                raise _unreachable(endpoint, TOO_LONG)
+        return found
 
     @staticmethod
     def _parsed(text: bytes, shape: type[Shape], endpoint: str) -> Shape:
@@ -172,16 +176,14 @@ def _path(noun: str, driver: str | None) -> str:
     return f"/{noun}" if driver is None else f"/drivers/{quote(driver, safe='')}/{noun}"
 
 
-def _read(answer: urllib3.BaseHTTPResponse, until_s: float) -> bytes:
-    """Return the body, which is bounded in length and in time. Raises: ValueError, and what urllib3 raises."""
+def _read(answer: urllib3.BaseHTTPResponse) -> bytes:
+    """Return the body, which is bounded in length. Raises: ValueError, and what urllib3 raises."""
     found = b""
     while len(found) <= ANSWER_BYTES:
         more = answer.read1(CHUNK, decode_content=False)
         if not more:
             return found
         found += more
-        if time.monotonic() > until_s:
-            raise ValueError("its answer takes too long")
     raise ValueError(f"its answer is longer than {ANSWER_BYTES} bytes")
 
 

@@ -2,7 +2,7 @@
 """How does the agent ask over HTTP: the conductor, and drivers on its host? Does I/O.
 
 One request, one answer: nothing is tried twice here, and a redirect is an answer like others, never followed. An answer
-is JSON of bounded length, or it is an error.
+is JSON of bounded length, and comes in bounded time as a whole, or it is an error.
 """
 
 import json
@@ -13,8 +13,11 @@ from typing import Any, Final
 
 import urllib3
 
+from cyborg_reconciler.deadlines import BoundedPool, deadline
+
 #: An answer that is longer is not for us.
 ANSWER_BYTES: Final = 1024 * 1024
+TOO_LONG: Final = "the answer takes too long"
 
 
 class NoAnswerError(Exception):
@@ -55,8 +58,9 @@ class Caller:
         self, url: str, *, connect_s: float, answer_s: float, certificates: Certificates | None = None
     ) -> None:
         files = certificates or Certificates()
+        self._limit_s = connect_s + answer_s
         self.url = url.rstrip("/")
-        self._pool = urllib3.PoolManager(
+        self._pool = BoundedPool(
             timeout=urllib3.Timeout(connect=connect_s, read=answer_s),
             retries=False,
             cert_reqs="CERT_REQUIRED",
@@ -73,19 +77,22 @@ class Caller:
         data = None
         if body is not None:
             headers["Content-Type"] = "application/json"
-            data = json.dumps(body).encode()
-        try:
-            answer = self._pool.request(
-                method, self.url + path, body=data, headers=headers, redirect=False, preload_content=False
-            )
+            data = encode(body)
+        with deadline(self._limit_s) as end:
             try:
-                text = answer.read(ANSWER_BYTES + 1, decode_content=True)
-                if len(text) > ANSWER_BYTES:
-                    answer.close()  # the rest of it is not read
-            finally:
-                answer.release_conn()
-        except (urllib3.exceptions.HTTPError, OSError, ValueError) as exc:
-            raise NoAnswerError(f"{self.url}: {_reason(exc)}") from exc
+                answer = self._pool.request(
+                    method, self.url + path, body=data, headers=headers, redirect=False, preload_content=False
+                )
+                try:
+                    text = answer.read(ANSWER_BYTES + 1, decode_content=True)
+                    if len(text) > ANSWER_BYTES:
+                        answer.close()  # the rest of it is not read
+                finally:
+                    answer.release_conn()
+            except (urllib3.exceptions.HTTPError, OSError, ValueError) as exc:
+                raise NoAnswerError(f"{self.url}: {TOO_LONG if end.is_over else _reason(exc)}") from exc
+            if end.is_over:  # what came until then looks like a whole answer where no length was given
+                raise NoAnswerError(f"{self.url}: {TOO_LONG}")
         if len(text) > ANSWER_BYTES:
             raise NoAnswerError(f"{self.url}: the answer is longer than {ANSWER_BYTES} bytes")
         return Answer(answer.status, _parse(text, answer.status, self.url), answer.headers.get("Retry-After"))
@@ -93,6 +100,11 @@ class Caller:
     def close(self) -> None:
         """Let the connections go."""
         self._pool.clear()
+
+
+def encode(body: object) -> bytes:
+    """Return *body* as it travels."""
+    return json.dumps(body).encode()
 
 
 def _parse(text: bytes, status: int, url: str) -> Mapping[str, Any]:

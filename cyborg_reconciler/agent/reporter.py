@@ -25,6 +25,7 @@ from cyborg_reconciler.agent.conductor import (
     Receipt,
 )
 from cyborg_reconciler.agent.drivers.registry import Registry
+from cyborg_reconciler.agent.http import encode
 from cyborg_reconciler.agent.observer import ALL, Observation, Observer
 from cyborg_reconciler.agent.readers import shown
 from cyborg_reconciler.agent.schedule import Backoff, epoch_after_refusal, jittered
@@ -32,6 +33,7 @@ from cyborg_reconciler.agent.settings import is_secret, read_secret
 from cyborg_reconciler.agent.spool import Entry, Spool
 from cyborg_reconciler.agent.state import Identity, StateFolder, read_identity, rotated, write_identity
 from cyborg_reconciler.errors import ConductorError, SettingsInvalidError
+from cyborg_reconciler.limits import MAX_BODY_BYTES
 
 LOG: Final = logging.getLogger(__name__)
 Said = TypeVar("Said")
@@ -42,6 +44,8 @@ DONE: Final = "done.json"
 DONE_AT_ONCE: Final = 256
 #: While nothing has been observed yet, and nothing can be said.
 NOTHING_SEEN_S: Final = 3600.0
+#: What is left free in a check-in for the reasons why hardware is not in it.
+REASONS_BYTES: Final = 8 * 1024
 #: What a conductor will take no more for being asked again.
 NEVER_TAKEN: Final = frozenset((400, 413, 415, 422))
 
@@ -182,11 +186,11 @@ class Reporter:
             self._take(receipt)
 
     def _send(self, body: dict[str, Any]) -> Receipt:
-        said = {**body, "done": self._done[:DONE_AT_ONCE]}
+        said = body | {"done": self._done[:DONE_AT_ONCE]}
         seen = self._means.observer.latest
         hardware = self._hardware(seen) if seen else []
-        if hardware or self._told is None:  # most hosts have none that no facts tell of; that is said once
-            said["hardware"] = hardware
+        if hardware or self._told != hardware:  # most hosts have none that no facts tell of; that is said once
+            said = _fitting(said | {"hardware": hardware})
         receipt = self._say(lambda me: self._means.conductor.check_in(me.token, me.host, said))
         self._told = hardware
         return receipt
@@ -307,6 +311,25 @@ class Reporter:
         else:
             LOG.warning("command %d (%s) is none that this agent knows", command.id, shown(command.name))
         return True
+
+
+def _fitting(said: dict[str, Any]) -> dict[str, Any]:
+    """Return *said* as the conductor takes it: without what most-saying drivers found, where all is too much.
+
+    The facts come first: of a driver that is left out nothing is said, as of a silent one.
+    """
+    size = len(encode(said))
+    if size <= MAX_BODY_BYTES - REASONS_BYTES or not said.get("hardware"):
+        return said
+    hardware, unread = list(said["hardware"]), list(said["unread"])
+    for one in sorted(hardware, key=lambda one: len(encode(one)), reverse=True):
+        if size <= MAX_BODY_BYTES - REASONS_BYTES:
+            break
+        size -= len(encode(one))
+        hardware.remove(one)
+        unread.append(f"driver {one['driver']}: its hardware is left out: the check-in would be too long")
+    LOG.warning("%s", "; ".join(unread[len(said["unread"]) :]))
+    return said | {"hardware": hardware, "unread": unread}
 
 
 def _read_done(folder: StateFolder) -> list[int]:

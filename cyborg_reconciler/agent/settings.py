@@ -31,7 +31,7 @@ class AgentSettings:
     """The settings of an agent, with what they are when nobody says otherwise.
 
     Attributes:
-        conductor: the address of the conductor, as https://cloud.example:6666; an address without TLS is taken on
+        conductor: the address of the conductor, as https://cloud.example:6670; an address without TLS is taken on
             loopback only, unless `plain_http` allows it.
         plain_http: whether tokens may travel without TLS, to the conductor and to the agent's own port.
         ca_file: the authorities that the conductor's certificate is checked by; the system's without it.

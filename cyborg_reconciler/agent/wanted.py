@@ -20,8 +20,8 @@ FILE: Final = "wanted.json"
 #: More devices than all drivers of a host together have, and more modules than anybody declares.
 DEVICES: Final = 2048
 MODULES: Final = 1024
-#: One word that a driver has for a device.
-ADDRESS: Final = re.compile(r"[^\s\x00-\x1f\x7f]{1,64}")
+#: One word that a driver has for a device; of characters that UTF-8 has.
+ADDRESS: Final = re.compile(r"[^\s\x00-\x1f\x7f\ud800-\udfff]{1,64}")
 #: As the controller has it (a test compares them).
 MODULE: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 

@@ -18,7 +18,10 @@ from cyborg_reconciler.cli.plain import DONE
 )
 @click.option("--debug", is_flag=True, hidden=True)
 def agent(*, config: Path | None, debug: bool) -> int:
-    """Observe the host that this runs on, and report to the conductor. It changes nothing.
+    """Observe the host that this runs on, and report to the conductor.
+
+    What its drivers alone know of, and those that register with it, they set up where it is wanted ready. It changes
+    nothing else: that is done by Ansible.
 
     Looks itself up at the conductor, then checks in: at once when something changes, else at the interval that the
     conductor asks for. Answers the internal API on port 1337. SIGHUP makes it look at once and read its

@@ -129,25 +129,30 @@ class Accelerators:
             raise ConflictError(
                 wanted=f"to attach {one.name}", found="it is attached already", remedy="detach it first"
             )
-        if one.state != "ready":
+        unready = next((state for state in (one.state, one.desired_state) if state != "ready"), None)
+        if unready is not None:
             raise ConflictError(
-                wanted=f"to attach {one.name}", found=f"it is {one.state}", remedy="set it ready, and wait until it is"
+                wanted=f"to attach {one.name}", found=f"it is {unready}", remedy="set it ready, and wait until it is"
             )
         now = self.clock.now()
+        changed = one
         host = given.host or (None if given.instance_uuid else one.host)
-        if host is not None and (policy := self._binding_policy(one)):
-            raise ConflictError(
-                wanted=f"to attach {one.name} to {host}",
-                found=f"policy {policy} declares its binding",
-                remedy="change the policy",
-            )
+        if host is not None:
+            declared_by, policy = self._binding_policies(one)
+            if policy:
+                raise ConflictError(
+                    wanted=f"to attach {one.name} to {host}",
+                    found=f"policy {policy} declares its binding",
+                    remedy="change the policy",
+                )
+            changed = replace(one, binding_policy=declared_by)  # that of the last pass may be gone
         if given.instance_uuid is not None:
             held = Attachment("done", now, instance_uuid=given.instance_uuid, project_id=caller.project)
         elif host is not None:
             held = Attachment("pending", now, host=host, project_id=caller.project)
         else:
             held = Attachment("done", now, project_id=caller.project)
-        return self._write(replace(one, attachment=held), one, caller, "AcceleratorAttached")
+        return self._write(replace(changed, attachment=held), one, caller, "AcceleratorAttached")
 
     def detach(self, caller: Caller, uuid_: str, seen: int | None) -> Accelerator:
         """Detach; the accelerator itself stays.
@@ -178,6 +183,7 @@ class Accelerators:
         """
         one = self._read(uuid_, seen)
         changed = one
+        wished = False
         for number, step in enumerate(steps):
             name = "desired_state" if step.path in {"/state", "/desired_state"} else step.path[1:]
             if step.op == "test":
@@ -185,13 +191,19 @@ class Accelerators:
                     raise ConflictError(wanted=f"{step.path} to be {step.value}", found=f"{getattr(changed, name)}")
                 continue
             changed = replace(changed, **{name: _checked(name, step.value, number)})
-        if changed.desired_state != one.desired_state and (policy := self._state_policy(one)):
-            raise ConflictError(
-                wanted=f"{one.name} {changed.desired_state}",
-                found=f"policy {policy} declares its state",
-                remedy="change the policy",
-            )
-        return self._write(_on_none(changed), one, caller, "AcceleratorPatched") if changed != one else one
+            wished = wished or name == "desired_state"
+        if wished:
+            policy = self._state_policy(one)
+            if policy and changed.desired_state != one.desired_state:
+                raise ConflictError(
+                    wanted=f"{one.name} {changed.desired_state}",
+                    found=f"policy {policy} declares its state",
+                    remedy="change the policy",
+                )
+            changed = replace(changed, state_policy=policy)  # that of the last pass may be gone: then this wish counts
+        if changed.desired_state != one.desired_state:
+            changed = _no_longer_offered(changed)
+        return self._write(changed, one, caller, "AcceleratorPatched") if changed != one else one
 
     def _rules_of(self, one: Accelerator) -> HostRules | None:
         return self.rules.of(one.host) if one.host is not None and one.address is not None else None
@@ -202,14 +214,20 @@ class Accelerators:
         said = rules.state(one.address or "") if rules is not None else None
         return one.state_policy if said is None else said
 
-    def _binding_policy(self, one: Accelerator) -> str:
-        """Return the policy that binds *one* to another driver than an attachment to its host would."""
+    def _binding_policies(self, one: Accelerator) -> tuple[str, str]:
+        """Return the policy that declares the binding of *one*, and the one that an attachment to its host is against.
+
+        The latter binds to another driver than the attachment would; each is empty where there is none.
+        """
         rules = self._rules_of(one)
         if rules is None or rules.state(one.address or "") is None:  # it cannot be told
-            return one.binding_policy
+            return one.binding_policy, one.binding_policy
         said = rules.binding(one.address or "")
+        if said is None:
+            return "", ""
         module = module_of(one, rules.subject.catalogue)
-        return said.policy if said is not None and (module is None or said.value != driver_name(module)) else ""
+        is_same = module is not None and said.value == driver_name(module)
+        return said.policy, "" if is_same else said.policy
 
     def _read(self, uuid_: str, seen: int | None) -> Accelerator:
         one = self.store.accelerator(uuid_)
@@ -252,9 +270,9 @@ def _spec_fields(specs: SpecsGiven) -> dict[str, Any]:
     return {SPEC_FIELDS.get(key, key): value for key, value in given.items()}
 
 
-def _on_none(one: Accelerator) -> Accelerator:
-    """Return *one*, where it is on no host, as observed as it is declared: nothing has to be set up."""
-    return one if one.host is not None or one.state == one.desired_state else replace(one, state=one.desired_state)
+def _no_longer_offered(one: Accelerator) -> Accelerator:
+    """Return *one* in the state that is desired of it now, unless that is ready and a host has to show it first."""
+    return one if one.host is not None and one.desired_state == "ready" else replace(one, state=one.desired_state)
 
 
 def _checked(name: str, value: object, number: int) -> Any:  # noqa: ANN401 - a field's value

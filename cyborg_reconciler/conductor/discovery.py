@@ -7,7 +7,7 @@ answers there; others are told in the answers to their next check-ins. A host wi
 
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -22,20 +22,27 @@ log: Final = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Discovery:
-    """What callers ask to be looked at again; *port*: how agents are called, None: none is."""
+    """What callers ask to be looked at again.
+
+    Attributes:
+        port: how agents are called, None: none is.
+        catalogue: returns the names of the drivers that hosts without an agent may have.
+    """
 
     store: AgentStore
     clock: Clock
     port: AgentPort | None = None
+    catalogue: Callable[[], Collection[str]] = frozenset
 
     def discover(self, caller: Caller, hosts: Sequence[str] = (), driver: str | None = None) -> None:
         """Have hosts looked at again, or all of them; of *driver*'s devices alone where one is given.
 
         Raises:
-            NotFoundError: there is no such host; or its agent answers, and has no such driver.
+            NotFoundError: there is no such host, or no such driver there.
             ConflictError: the agent of the one host answers, and is looking already.
         """
         if not (len(hosts) == 1 and self._is_asked(hosts[0], driver)):
+            self._require(hosts, driver)
             unknown = self.store.ask_for_discovery(hosts, driver, self.clock.now())
             if unknown:
                 raise NotFoundError(wanted=f"host {unknown[0]}", found="there is none")
@@ -43,6 +50,16 @@ class Discovery:
         data = {**caller.trace(), "hosts": list(hosts), "driver": driver}
         host = hosts[0] if len(hosts) == 1 else ""
         self.store.tell(Event(self.clock.now(), "DiscoveryAsked", host, words, data))
+
+    def _require(self, hosts: Sequence[str], driver: str | None) -> None:
+        """Raise NotFoundError unless each of *hosts* has *driver*: its agent, or the catalogue where none speaks."""
+        for host in hosts if driver is not None else ():
+            agent = self.store.agent(host)
+            known = set(self.store.drivers(host))
+            if agent is None or not agent.may_speak:
+                known.update(self.catalogue())
+            if driver not in known:
+                raise NotFoundError(wanted=f"driver {driver} on host {host}", found="there is none")
 
     def _is_asked(self, host: str, driver: str | None) -> bool:
         """Return whether the agent of *host* could be asked at its own port, and has begun."""
@@ -71,7 +88,7 @@ class Discovery:
     def _endpoint(self, host: str) -> str:
         """Return where the agent of *host* may be called: where the inventory says, if an agent speaks for the host."""
         agent = self.store.agent(host)
-        return self.store.endpoint(host) if agent is not None and agent.approved and agent.token_hash else ""
+        return self.store.endpoint(host) if agent is not None and agent.may_speak else ""
 
     def hardware(self, host: str, driver: str | None = None) -> Mapping[str, Any]:
         """Return what the agent of *host* says of its hardware just now, asked at its own port.

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from cyborg_reconciler.conductor.implied import Catalogue, catalogue_of, name_of
+from cyborg_reconciler.conductor.implied import Catalogue, catalogue_of, name_of, of_accelerator
 from cyborg_reconciler.core.accelerators import units
 from cyborg_reconciler.core.offer import Offer, offers
 from cyborg_reconciler.core.rules import HostRules
@@ -33,6 +33,7 @@ class Offering:
             JournalError: the database cannot be used.
         """
         catalogue, now = catalogue_of(seen.declared), self.clock.now()
+        wishes = {one.document.metadata.name: one.document for one in seen.declared.policies}
         by_host: dict[str, Mapping[str, Offer]] = {}
         changed: list[tuple[Accelerator, Sequence[Event]]] = []
         for one in self.accelerators.found_on(list(seen.hosts)):
@@ -41,6 +42,8 @@ class Offering:
                 by_host[host] = offers_of(seen.hosts[host], catalogue)
             if address not in by_host[host]:
                 continue
+            if of_accelerator(one, catalogue) != wishes.get(name_of("accelerator", one.uuid)):
+                continue  # somebody wants something else of it since the look began: the next pass sees that
             as_seen = observed(one, by_host[host][address], seen.hosts[host])
             if as_seen != one:
                 changed.append((replace(as_seen, updated_at=now), list(_news(one, as_seen, now))))

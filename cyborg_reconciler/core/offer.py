@@ -2,7 +2,8 @@
 """Which accelerators of a host are ready, and why are the others not?
 
 Called by the conductor with what a survey says of a host: its plan, what is desired of it, its facts. A host that was
-not observed has no offers, and what was known of it stays. Pure.
+not observed has no offers, and what was known of it stays. The store of agents asks for what a driver of theirs alone
+tells of. Pure.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -68,6 +69,20 @@ def offers(
     aside = subject.setting_aside(desired.lifecycle.aside)
     host = _Host(plan, desired, aside, by_owner, failed_in)
     return tuple(_offer(unit, host) for unit in found if unit.is_accelerator is not False)
+
+
+def offer_told(unit: Unit, desired: AcceleratorState, *, is_installed: bool) -> AcceleratorState:
+    """Return the state of an accelerator of which a driver of an agent alone tells: *unit*, as it says.
+
+    One that is *desired* ready is so once its driver, which is to stay, has set it up and says that it is well.
+
+    >>> offer_told(Unit(address="dummy:0", identity=()), "ready", is_installed=True)
+    'ready'
+    """
+    if desired != READY:
+        return desired
+    is_well = unit.health is Health.HEALTHY and not unit.setup_required and not unit.reboot_required
+    return "ready" if is_well and is_installed else "inactive"
 
 
 @dataclass(frozen=True, slots=True)

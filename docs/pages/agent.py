@@ -25,10 +25,17 @@ A hello is `{"status": "READY", "endpoint": "localhost:PORT", "type": "CRYPTO"}`
 may be added, and is the type in small letters where it is not. The agent then calls the driver's own `POST /discovery`
 and `GET /hardware` there.
 
+`POST /discovery` and `POST /drivers/{name}/discovery` may have a body, which names all the devices that drivers are to
+set up: `{"ready": [{"driver": "dummy", "address": "dummy:0", "uuid": "…"}]}`. Without one nothing is said of that, and
+what was said last still holds. A driver that registered is told the uuids of its own: `{"ready": ["…"]}`.
+
 `GET /hardware` answers `{"hardware": […], "unread": […]}`: each device has `uuid`, `acc_specs` (`remote`, `num`,
-`device_type`, `acc_type`, `vendor_id`, `product_id`, `acc_capability`) and `acc_status` (`setup_required`: no kernel
-driver is bound; `reboot_required`: a configured kernel argument is not running). `unread` says what could not be read,
-and why.
+`device_type`, `acc_type`, `vendor_id`, `product_id`, `acc_capability`) and `acc_status`. For a PCI function,
+`setup_required` says that it is an accelerator, and that no kernel driver is bound to it (for a VF: to its PF) and
+nobody keeps drivers from it by an override; `reboot_required`, that a kernel argument, or the initial RAM disk, is
+configured for the next boot and does not run. For other devices their driver says both. One that registered may add an
+`address` to a device, and a `health` to its `acc_status` ([as here](internal-api.md#hardware)). `unread` says what
+could not be read, and why.
 """
 
 

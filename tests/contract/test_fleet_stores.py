@@ -285,6 +285,11 @@ class TestBackends:
         assert tell(2) == found, "who says nothing of them has them still"
         (kept,) = tell(3, replace(busy, status="READY")).values()
         assert (kept["driver"], kept["status"], kept["health"]) == ("pci", "READY", "Healthy")
+        silent = store.agent(host)
+        for token, health in (("", "Unknown"), (silent.token_hash, "Healthy")):
+            store.set_token(host, token, "", CHANGED)
+            (spoken_for,) = map(json.loads, fleet.backends.page(Wanted({"host": host})).documents)
+            assert (spoken_for["health"], store.agent(host).may_speak) == (health, bool(token))
         store.fall_silent(LATER + timedelta(hours=1), LATER)
         (silent,) = map(json.loads, fleet.backends.page(Wanted({"host": host})).documents)
         assert (silent["status"], silent["health"]) == ("READY", "Unknown")

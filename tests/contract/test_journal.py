@@ -264,6 +264,9 @@ def test_hosts_whose_agents_stand_by_the_facts_that_are_kept_are_told_from_other
     assert journal.reported(NOON) == {"new": LATER, "silent": NOON}
     assert journal.reported(LATER) == {"new": LATER}
     assert journal.reported(NOON, ["asked", "silent"]) == {"silent": NOON}
+    if isinstance(journal, DatabaseJournal):  # nobody stands by what a revoked agent has told
+        journal.agents().set_token("new", "", "", Event(NOON, "AgentRevoked", "new"))
+        assert journal.reported(NOON) == {"silent": NOON}
 
 
 def test_what_was_received_earlier_does_not_take_the_place_of_what_is_kept(journal: Journal) -> None:

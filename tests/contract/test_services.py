@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which services are up, over both databases: what says so itself, and what is heard."""
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from cyborg_reconciler.adapters.database import open_journal
-from cyborg_reconciler.agent_stores import Agent, AgentDriver, CheckIn, Enrolment, Inventory
+from cyborg_reconciler.agent_stores import READY, UNREACHABLE, Agent, AgentDriver, CheckIn, Enrolment, Inventory
 from cyborg_reconciler.conductor.presence import FORGOTTEN_AFTER, Identity, Presence, SignsOfLife
 from cyborg_reconciler.documents.rest.fleet import ServiceList
 from cyborg_reconciler.errors import RequestInvalidError
@@ -17,7 +18,7 @@ from cyborg_reconciler.testing import FixedClock
 from tests.integration.api_support import until
 
 NOON = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
-PCI, DUMMY = AgentDriver("pci", "GENERIC", "READY"), AgentDriver("dummy", "CRYPTO", "UNREACHABLE")
+PCI, DUMMY = AgentDriver("pci", "GENERIC", READY), AgentDriver("dummy", "CRYPTO", UNREACHABLE)
 
 
 class Place:
@@ -25,7 +26,7 @@ class Place:
 
     def __init__(self, journal):
         self.clock = FixedClock(NOON)
-        self.store, self.agents = journal.fleet().services, journal.agents()
+        self.store, self.backends, self.agents = journal.fleet().services, journal.fleet().backends, journal.agents()
         self.presence = Presence(self.store, self.clock, heartbeat_s=60)
 
     def signs(self, kind="api", name="http://127.0.0.1:6670", host="ctl-1", **more):
@@ -103,7 +104,9 @@ def test_drivers_are_those_that_their_agent_told_last_and_up_where_both_work(pla
     place.check_in("compute-1", drivers=(PCI, DUMMY), changed=changed)
     kept = {one.name: one for one in place.page(equal={"type": "driver"})}
     assert {name: one.status for name, one in kept.items()} == {"pci": "up", "dummy": "down"}
-    assert kept["dummy"].message == "UNREACHABLE"
+    assert kept["dummy"].message == UNREACHABLE
+    backends = {one["driver"]: one for one in map(json.loads, place.backends.page(Wanted()).documents)}
+    assert {name: str(one.uuid) for name, one in kept.items()} == {name: one["uuid"] for name, one in backends.items()}
     place.check_in("compute-1", 2, drivers=(), changed=changed)
     assert len(place.page(equal={"type": "driver"})) == 2, "an agent that does not say has them still"
     place.check_in("compute-1", 3, drivers=(replace(PCI, status="IN-PROGRESS"),), changed=changed)
@@ -126,9 +129,9 @@ def test_all_of_them_are_one_list_in_one_order(place):
         place.check_in(host)
         place.signs("worker", "/state", host).give()
     keys = [(host, *rest) for host in "ab" for rest in (("agent", "agent"), ("driver", "pci"), ("worker", "/state"))]
-    for descending in (False, True):
+    for limit, descending in ((4, False), (4, True), (1, False), (2, True)):
         seen, marker = [], ""
-        while page := place.page(limit=4, marker=marker, descending=descending):
+        while page := place.page(limit=limit, marker=marker, descending=descending):
             seen += [(one.host, one.type, one.name) for one in page]
             marker = str(page[-1].uuid)
         assert seen == (keys[::-1] if descending else keys)

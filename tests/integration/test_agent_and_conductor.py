@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The whole path: an agent in a process of its own, on a simulated host, and the conductor behind gunicorn."""
 
+import json
 import shutil
 import signal
 import socket
@@ -18,7 +19,7 @@ from cyborg_reconciler.settings import Settings
 from cyborg_reconciler.simulation import nic_1, write_tree
 from cyborg_reconciler.survey import modules_of
 from cyborg_reconciler.testing import ignore_progress
-from tests.integration.agent_support import AgentProcess
+from tests.integration.agent_support import ITEM, OBEDIENT, AgentProcess, FakeDriver
 from tests.integration.api_support import serving, until
 
 pytestmark = pytest.mark.xdist_group("agent_and_conductor")
@@ -119,8 +120,15 @@ def test_what_an_agent_sees_is_offered_and_no_outage_kill_or_old_disk_loses_it(t
             (pci,) = server("GET", "/v1/backends?host=nic-1&driver=generic-pci").json()["backends"]
             assert (pci["status"], pci["endpoint_known"], pci["discovered_at"] is not None) == ("READY", True, True)
 
-            set_vfs(root, 2)
-            until(lambda: vfs_told(server, "nic-1") == 2)
+            hostile = {**ITEM, "acc_specs": {**ITEM["acc_specs"], "acc_capability": {"firmware": "\ud800"}}}
+            answer = (200, {}, json.dumps({"hardware": [hostile]}).encode())
+            with FakeDriver(OBEDIENT | {("GET", "/hardware"): answer}) as driver:
+                body = json.dumps({"status": "READY", "type": "CRYPTO", "endpoint": driver.endpoint})
+                headers = {"Content-Type": "application/json"}
+                assert agent.ask("POST", "/hello", credential=None, body=body, headers=headers).status == 200
+                driver.wait_for("GET", "/hardware")
+                set_vfs(root, 2)  # one driver that says what nobody takes does not silence its host
+                until(lambda: vfs_told(server, "nic-1") == 2)
 
             port = server.url.rpartition(":")[2]
             server.process.send_signal(signal.SIGKILL)  # its gunicorn ends with it

@@ -2,17 +2,21 @@
 """What the agent's own drivers find and measure on simulated hosts, and how it gets on with drivers outside of it."""
 
 import json
+from datetime import UTC, datetime
 from uuid import UUID, uuid5
 
 import pytest
 
 from cyborg_reconciler.agent.drivers.pci import PciDriver, needs_reboot
 from cyborg_reconciler.agent.drivers.registry import REMOTE_LIMIT, Registry, TooManyDriversError
-from cyborg_reconciler.agent.drivers.remote import DriverSilentError, Registration, RemoteDriver, parse_endpoint
+from cyborg_reconciler.agent.drivers.remote import DriverSilentError, Registration, RemoteDriver, parse_endpoint, told
+from cyborg_reconciler.agent.http import encode
 from cyborg_reconciler.agent.observer import SILENT_REST_S, Observer
 from cyborg_reconciler.agent.readers import Host
 from cyborg_reconciler.agent.settings import AgentSettings
 from cyborg_reconciler.agent.state import StateFolder
+from cyborg_reconciler.conductor.check_ins import parse_check_in
+from cyborg_reconciler.documents.rest.agent import CheckInBody
 from cyborg_reconciler.simulation import demo_machines, write_tree
 from tests.integration.agent_support import ITEM, OBEDIENT, FakeDriver
 from tests.unit.test_agent_observer import Host as StillHost
@@ -228,6 +232,50 @@ def test_an_answer_that_is_not_as_it_should_be_is_none(answer):
             driver.hardware()
         assert driver.status == "UNREACHABLE"
         assert [path for _, path, _ in fake.asked] == ["/hardware"]
+
+
+def nested(levels):
+    tree = {}
+    for _ in range(levels - 1):
+        tree = {"deeper": tree}
+    return tree
+
+
+def item(number=0, capability=None, **more):
+    specs = {**ITEM["acc_specs"], "acc_capability": {} if capability is None else capability}
+    return {**ITEM, "uuid": str(uuid5(HOST, str(number))), "acc_specs": specs, **more}
+
+
+@pytest.mark.parametrize(
+    ("items", "why"),
+    [
+        ([item(), item(1, nested(17))], "nested deeper than 16 levels"),
+        ([item(capability={"firmware": "\ud800"})], "no JSON in UTF-8"),
+        ([item(capability={"\udfff": 1})], "no JSON in UTF-8"),
+        ([item(capability={"load": float("nan")})], "no JSON in UTF-8"),
+        ([item(number, {"text": "é" * 8200}) for number in range(2)], "longer than 32768 bytes"),
+    ],
+)
+def test_what_no_conductor_would_take_is_not_passed_on(items, why):
+    answer = (200, {}, json.dumps({"hardware": items}).encode())
+    with FakeDriver(OBEDIENT | {("GET", "/hardware"): answer}) as fake:
+        driver = driver_at(fake.endpoint)
+        with pytest.raises(DriverSilentError, match=why):
+            driver.hardware()
+        assert driver.status == "UNREACHABLE"
+
+
+def test_whatever_is_passed_on_the_conductor_takes():
+    many = [item(number, {"num": 1, "text": "é"}, address=f"crypto:{number}") for number in range(1024)]
+    many[0] = item(0, nested(16), address="\ud800")
+    answer = (200, {}, json.dumps({"hardware": many}).encode())
+    with FakeDriver(OBEDIENT | {("GET", "/hardware"): answer}) as fake:
+        devices = [told(one) for one in driver_at(fake.endpoint).hardware()]
+    words = {"agent_version": "0.1.0", "boot_id": "b", "epoch": 1, "sequence": 1, "fingerprint": "f"}
+    body = encode({**words, "hardware": [{"driver": "crypto", "devices": devices}]})
+    kept = parse_check_in("compute-7", CheckInBody().validate_json(body), datetime.now(UTC)).hardware.devices["crypto"]
+    assert len(kept) == 1024
+    assert kept[many[0]["uuid"]].address == many[0]["uuid"]
 
 
 def test_a_driver_that_is_gone_is_unreachable():

@@ -130,6 +130,7 @@ class TestHardwareOfDrivers:
         theirs, ours = enrolled(), device()
         told(agent, ours)
         theirs.check_in()
+        told(theirs)  # that it has such a driver is news by itself
         path = f"/v1/accelerators?host={theirs.host}"
         found = agent.site.server("GET", path).json()["accelerator"][0]
         for uuid_ in (ours["uuid"], found["uuid"]):

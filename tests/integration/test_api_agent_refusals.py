@@ -9,8 +9,8 @@ from datetime import timedelta
 import pytest
 
 from cyborg_reconciler.bootstrap import open_agents
+from cyborg_reconciler.limits import MAX_BODY_BYTES
 from cyborg_reconciler.settings import Settings
-from cyborg_reconciler_api.parsing import MAX_BODY_BYTES
 from tests.integration.api_support import problem, serving
 from tests.integration.test_api_agents import OPERATOR, Site, Speaker, enrolled, site
 

@@ -393,7 +393,7 @@ class TestDiscovery:
     @pytest.mark.parametrize(("path", "driver"), [("discovery", None), ("drivers/pci/discovery", "pci")])
     def test_an_agent_is_told_to_look_again_once(self, site, enrolled, path, driver):
         agent = enrolled()
-        agent.check_in()
+        agent.check_in(drivers=[{"name": "pci", "type": "GENERIC"}])
         for _ in range(2):
             answer = site.server("POST", f"/v1/hosts/{agent.host}/{path}")
             assert (answer.status, answer.json()) == (202, {"status": "IN-PROGRESS"})
@@ -401,6 +401,17 @@ class TestDiscovery:
         assert (told["command"], told["driver"]) == ("discover", driver)
         assert agent.check_in(full=False).json()["commands"] == []
         problem(site.server("POST", f"/v1/hosts/nowhere/{path}"), 404)
+
+    def test_a_driver_is_the_agents_or_without_one_the_catalogues(self, site, enrolled):
+        agent = enrolled()
+        agent.check_in(drivers=[{"name": "pci", "type": "GENERIC"}])
+        path = f"/v1/hosts/{agent.host}/drivers"
+        for unknown in ("nobody", "virtio-crypto"):
+            assert "on host" in problem(site.server("POST", f"{path}/{unknown}/discovery"), 404).detail
+        assert agent.check_in(full=False).json()["commands"] == []
+        site.operators.revoke(OPERATOR, agent.host)
+        assert site.server("POST", f"{path}/virtio-crypto/discovery").status == 202
+        problem(site.server("POST", f"{path}/nobody/discovery"), 404)
 
     def test_all_agents_are_told(self, site, enrolled):
         agents = [enrolled() for _ in range(2)]

@@ -60,8 +60,8 @@ class Site:
         """Do what the loop does first once it sees that the tree has changed."""
         self.stores.journal.record_declarations(self.world.declarations.read(), datetime.now(UTC))
 
-    def pass_over(self):
-        """Look at the host and settle, as a pass does that may change nothing."""
+    def pass_over(self, meanwhile=lambda: None):
+        """Look at the host and settle, as a pass does that may change nothing; *meanwhile* comes between the two."""
         clock = FixedClock(datetime.now(UTC))
         observer = RecordedObserver({HOST: self.world.facts_of(HOST)}, clock=clock)
         ports = fake_ports(self.world.declarations.read(), [Host(HOST, frozenset({"crypto"}))], observer)
@@ -69,6 +69,7 @@ class Site:
         declarations = WithImplied(self.world.declarations, work, cards)
         ports = replace(ports, journal=journal, controller=journal.controller(), declarations=declarations)
         seen = survey(replace(ports, clock=SystemClock()), Options(), ignore_progress)
+        meanwhile()
         Offering(cards, clock).record(seen)
         Settling(work, cards, clock).settle(seen)
         return seen.hosts[HOST]
@@ -155,6 +156,26 @@ class TestStates:
         assert len(site.events("AcceleratorOverruled")) == before + 1
         assert "policy committed (" in problem(site.set("ready"), 409).detail
 
+    @pytest.mark.parametrize(("declared", "wished"), [("maintenance", "ready"), ("ready", "ready")])
+    def test_a_wish_right_after_its_policy_went_is_no_wish_of_the_policys(self, site, declared, wished):
+        site.commit(OF_CARDS + f"state: {declared}")
+        site.pass_over()
+        assert site.card["desired_state"] == declared
+        site.commit("")
+        site.synchronise()
+        assert site.set(wished).status == 200
+        site.pass_over()
+        assert (site.card["state"], site.card["desired_state"]) == (wished, wished)
+
+    @pytest.mark.parametrize("state", ["maintenance", "inactive"])
+    def test_what_is_not_wanted_ready_any_more_is_not_offered_from_then_on(self, site, state):
+        make_ready(site)
+        site.pass_over(meanwhile=lambda: site.set(state))
+        assert (site.card["state"], site.card["desired_state"]) == (state, state), "a look from before counts no more"
+        assert f"it is {state}" in problem(site("PUT", site.path, {}), 409).detail
+        site.pass_over()
+        assert (site.card["state"], site.card["desired_state"]) == (state, state)
+
     def test_a_driver_that_a_policy_declares_stays_and_is_not_offered_while_its_accelerator_is_inactive(self, site):
         site.commit("driver: {name: qat}")
         site.synchronise()
@@ -185,6 +206,14 @@ class TestBindings:
         site.pass_over()
         assert site.card["attachment"]["status"] in {"pending", "done"}
         assert site.events("AttachmentFailed") == before
+
+    def test_an_attachment_right_after_a_policy_of_its_binding_went_binds_by_itself(self, site):
+        site.commit(OF_CARDS + "binding: {driver: qat_4xxx}")
+        make_ready(site)
+        site.commit("")
+        site.synchronise()
+        assert site("PUT", site.path, {"host": HOST}).status == 200
+        assert site.pass_over().desired.fields[CARD, "binding", "driver"] == "qat_4xxx"
 
     def test_a_policy_that_is_committed_after_it_wins_and_the_attachment_says_so_until_it_goes(self, site):
         make_ready(site)

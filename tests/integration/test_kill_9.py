@@ -126,7 +126,7 @@ def enrolled(settings, hosts):
         for host in hosts:
             minted = operators.enrol(Caller("operator", Role.ADMIN), host, timedelta(hours=1))
             given = LookupGiven(agent_version="0.1.0", inventory=InventoryGiven(hostname=host))
-            tokens[host] = operators.look_up(minted, given)[0].token
+            tokens[host] = operators.look_up(operators.enroller(minted), given)[0].token
     return tokens
 
 

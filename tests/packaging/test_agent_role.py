@@ -18,7 +18,7 @@ from cyborg_reconciler.agent.settings import AgentSettings, read_agent_settings
 ROOT = Path(__file__).resolve().parents[2]
 ROLE = ROOT / "collections/ansible_collections/openstack/cyborg/roles/agent"
 GIVEN = {
-    "agent_conductor": "https://cloud.example:6666",
+    "agent_conductor": "https://cloud.example:6670",
     "agent_conductor_credential": "secret",
     "agent_bind": "192.0.2.7:1337",
     "agent_ca_file": "ca.pem",
@@ -61,7 +61,7 @@ def test_what_the_role_writes_the_agent_reads(render, tmp_path):
     settings = read_agent_settings({}, path)
     place = Path("/etc/cyborg-agent")
     assert settings == AgentSettings(
-        conductor="https://cloud.example:6666",
+        conductor="https://cloud.example:6670",
         bind="192.0.2.7:1337",
         ca_file=place / "ca_file.pem",
         tls_cert_file=place / "tls_cert_file.pem",
@@ -75,7 +75,7 @@ def test_what_the_role_writes_the_agent_reads(render, tmp_path):
 
 
 def test_without_more_than_it_needs_the_settings_are_the_agents_own(render):
-    text = render("agent.toml.j2", agent_conductor="https://cloud.example:6666")
+    text = render("agent.toml.j2", agent_conductor="https://cloud.example:6670")
     assert "conductor_credential_file" not in text
     assert set(tomllib.loads(text)) <= {field.name for field in fields(AgentSettings)}
 

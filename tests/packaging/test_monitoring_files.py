@@ -3,6 +3,8 @@
 
 import json
 import re
+import shutil
+import subprocess
 from itertools import chain
 from pathlib import Path
 
@@ -30,6 +32,7 @@ METRICS = {metric.name: metric for metric in (*COUNTED, *TALLIED, *HEARD)}
 SERIES = ("_bucket", "_count", "_sum")
 #: Labels that Prometheus gives.
 GIVEN = {"job", "instance", "le"}
+PROMTOOL = shutil.which("promtool")
 #: Which values labels have, of those whose values are words of ours.
 VALUES = {"phase": set(Phase), "sync": set(Sync), "health": set(Health), "drifted": {"true", "false"}}
 
@@ -62,12 +65,20 @@ def test_a_number_of_the_fleet_is_not_added_up_over_servers():
     for expression in EXPRESSIONS.values():
         of_each = expression.replace("rate(", "(")  # how fast each server's tells that it rises
         for found in re.finditer(rf"(\w+)(?: by \([^)]*\))? ?\(+(?:{fleet})\b", of_each):
-            assert found[1] in {"max", "min"}, expression
+            assert found[1] in {"max", "min", "absent"}, expression
 
 
 def test_every_metric_is_shown_on_the_dashboard():
     shown = {metric_of(name).name for one in EXPRESSIONS.values() for name in re.findall(r"cyborg_reconciler_\w+", one)}
     assert shown == set(METRICS)
+
+
+@pytest.mark.skipif(not PROMTOOL, reason="Prometheus' own tool is not here")
+def test_alerts_are_raised_when_they_should_be():
+    """By stories of what is told when, as Prometheus' own tool tells them."""
+    stories = Path(__file__).with_name("alert_rules.yml")
+    done = subprocess.run([str(PROMTOOL), "test", "rules", stories], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_alerts_say_how_bad_it_is_and_what_to_do():

@@ -17,7 +17,7 @@ from typing import Any, Final
 REPORT_VERSION: Final = 1
 
 #: The widths of the table's columns, wide enough for every row, so that each can be shown when it is measured.
-WIDTHS: Final = (34, 8, 9, 7, 7, 22, 16, 6)
+WIDTHS: Final = (34, 8, 9, 7, 7, 22, 20, 6)
 WORDS: Final = frozenset({0, 5, 6, 7})
 
 #: What the rows say of these is part of what was measured.

@@ -124,15 +124,8 @@ class World:
             self._folder.close()
         self.folder = self._folder = StateFolder(self.path / "state")
         registry = Registry([DummyDriver(1)], self.folder)
-        given = Means(
-            self.conductor,
-            self.watch,
-            registry,
-            self.folder,
-            self.path / "enrolment",
-            lambda: "compute-7:1337",
-            "0.1.0",
-        )
+        file, endpoint = self.path / "enrolment", lambda: "compute-7:1337"
+        given = Means(self.conductor, self.watch, registry, self.folder, file, endpoint, "0.1.0")
         self.reporter = Reporter(replace(given, **means), Clocks(lambda: self.wall, lambda: 0.5), first_at=self.now)
 
     def step(self, after_s: float = 0.0) -> float:
@@ -318,6 +311,30 @@ def test_facts_that_will_never_be_taken_do_not_block_the_way(world):
     world.watch.latest = seen("three")
     world.step(1000)
     assert world.conductor.taken[-1]["fingerprint"] == "three"
+
+
+def test_that_a_driver_has_fallen_silent_is_said_once(world):
+    world.restart(registry=Registry([], world.folder))
+    world.watch.latest = replace(seen("one"), devices={}, remote={"crypto": [{"uuid": UUID}]})
+    world.settle()
+    world.watch.latest = replace(world.watch.latest, remote={})
+    assert world.settle() > 0
+    world.step(INTERVAL_S)
+    said = [body.get("hardware") for body in world.conductor.taken]
+    assert said == [[{"driver": "crypto", "devices": [{"uuid": UUID}]}], [], None]
+
+
+def test_hardware_that_makes_a_check_in_too_long_is_left_out_with_the_reason_and_the_facts_arrive(world):
+    few, many = [{"uuid": UUID}], [{"uuid": UUID, "acc_specs": "x" * 700_000}]
+    facts = seen("two").facts | {"devices": [{"macs": ["y" * 400_000]}]}
+    world.watch.latest = replace(seen("two"), facts=facts, remote={"few": few, "many": many})
+    assert world.settle() > 0
+    world.step(INTERVAL_S)
+    first, second = world.conductor.taken
+    assert "facts" in first
+    assert [one["driver"] for one in first["hardware"]] == ["dummy", "few"]
+    assert first["unread"] == ["a reason", "driver many: its hardware is left out: the check-in would be too long"]
+    assert [one["driver"] for one in second["hardware"]] == ["dummy", "few", "many"]  # without facts, there is room
 
 
 # -------------------------------------------------------------------------------------------------------------- tokens

@@ -15,7 +15,7 @@ from cyborg_reconciler.agent.settings import (
 )
 from cyborg_reconciler.errors import SettingsInvalidError
 
-URL = "https://cloud.example:6666"
+URL = "https://cloud.example:6670"
 
 
 def settings(tmp_path: Path, text: str, **environ: str) -> AgentSettings:
@@ -44,7 +44,7 @@ def test_the_environment_alone_is_enough():
         ('conductor = "ftp://cloud.example"', "https://NAME:PORT"),
         ('conductor = "https://user:secret@cloud.example"', "https://NAME:PORT"),
         ('conductor = "https://cloud.example:99999"', "https://NAME:PORT"),
-        ('conductor = "http://cloud.example:6666"', "in the clear"),
+        ('conductor = "http://cloud.example:6670"', "in the clear"),
         ("conductor = 5", "a text"),
         (f'conductor = "{URL}"\nspoons = 1', "spoons"),
         (f'conductor = "{URL}"\ndummy_devices = -1', "whole number"),

@@ -85,7 +85,7 @@ def list_(services: Services, call: Call) -> Reply:
 
     With `usage=true` it also has events of the type `usage`, without an id, since they are kept nowhere: of each host
     what its agent told last, `{"host", "at", "usage": [{"address", "metrics"}]}`, at first and whenever it tells anew.
-    Of the filters `host` holds for them.
+    Of the filters `host` holds for them. A server whose agents check in elsewhere has none to tell.
     """
     if call.stream_after is not None:
         return _stream(services, call.query.wanted(), call.stream_after, tells_usage=call.query.usage)

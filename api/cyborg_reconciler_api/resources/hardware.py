@@ -82,7 +82,7 @@ def discover_host(services: Services, call: Call) -> Reply:
     access=Role.MANAGER,
     success=202,
     answer=Underway,
-    errors={404: f"{NO_HOST}; or its agent was asked at its own port, and has no such driver", 409: AT_IT},
+    errors={404: f"{NO_HOST}; or its agent, or without one the catalogue, has no such driver", 409: AT_IT},
     sample=UNDERWAY,
 )
 def discover_driver(services: Services, call: Call) -> Reply:

@@ -16,6 +16,7 @@ from cyborg_reconciler.adapters.database.backend_store import register
 from cyborg_reconciler.adapters.database.engine import portions, upsert
 from cyborg_reconciler.adapters.database.host_rows import claim
 from cyborg_reconciler.adapters.database.schema import (
+    MAY_SPEAK,
     agent_drivers,
     agents,
     commands,
@@ -135,10 +136,10 @@ def read_known(connection: Connection) -> list[str]:
 
 def read_talking(connection: Connection, names: Sequence[str]) -> list[str]:
     """Return those of *names* that have an agent which may speak for them, and is not silent."""
-    may_speak = (_columns.token_hash != "", _columns.approved, ~_columns.silent)
+    are_heard = MAY_SPEAK & ~_columns.silent
     found: set[str] = set()
     for portion in portions(names):
-        found.update(connection.execute(select(_columns.host).where(_columns.host.in_(portion), *may_speak)).scalars())
+        found.update(connection.execute(select(_columns.host).where(_columns.host.in_(portion), are_heard)).scalars())
     return [name for name in names if name in found]
 
 
@@ -204,7 +205,7 @@ def put_check_ins(connection: Connection, check_ins: Sequence[CheckIn]) -> None:
 
 
 def put_drivers(connection: Connection, check_ins: Sequence[CheckIn], places: Mapping[str, Row[Any]]) -> None:
-    """Enter the drivers of agents that told others than last; they are backends, and services, of their hosts."""
+    """Enter the drivers of agents that told others than last; they are backends of their hosts."""
     changed = [
         one
         for one in check_ins
@@ -219,7 +220,6 @@ def put_drivers(connection: Connection, check_ins: Sequence[CheckIn], places: Ma
     rows = [{**asdict(driver), "host": host, "name": name} for (host, name), driver in told.items()]
     upsert(connection, agent_drivers, rows, update=["type", "status", "endpoint"])
     register(connection, told)
-    service_store.put_drivers(connection, {key: driver.status for key, driver in told.items()})
 
 
 def read_reported(connection: Connection, since: datetime, names: Sequence[str] | None = None) -> dict[str, datetime]:
@@ -229,7 +229,7 @@ def read_reported(connection: Connection, since: datetime, names: Sequence[str] 
     """
     is_the_agents = and_(facts.c.host == _columns.host, facts.c.fingerprint == _columns.fingerprint)
     query = select(_columns.host, _columns.last_seen_at).join(facts, is_the_agents)
-    query = query.where(_columns.approved, _columns.last_seen_at >= since)
+    query = query.where(MAY_SPEAK, _columns.last_seen_at >= since)
     queries = [query] if names is None else [query.where(_columns.host.in_(portion)) for portion in portions(names)]
     return {row.host: row.last_seen_at for one in queries for row in connection.execute(one)}
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, select
 
-from cyborg_reconciler.adapters.database import agent_rows, found_rows, host_rows, schema
+from cyborg_reconciler.adapters.database import agent_rows, host_rows, schema, told_rows
 from cyborg_reconciler.adapters.database.asking import ask
 from cyborg_reconciler.adapters.database.declaration_rows import read_catalogue
 from cyborg_reconciler.adapters.database.discovery_rows import Catalogue, Found, found_by, put_found, take_changed
@@ -184,7 +184,7 @@ class DatabaseAgentStore:
     def is_news(self, host: str, told: Told, at: datetime) -> bool:
         """Return whether anything of what its drivers tell of *host* is to be kept."""
         with reading(self._engine) as connection:
-            return bool(found_rows.read_step(connection, host, told, at))
+            return bool(told_rows.read_step(connection, host, told, at))
 
     def endpoint(self, host: str) -> str:
         """Return where the inventory has the agent of *host* called; empty where it does not say."""
@@ -193,10 +193,16 @@ class DatabaseAgentStore:
             row = connection.execute(select(inventory.c.agent_endpoint).where(inventory.c.host == host)).first()
         return "" if row is None else row.agent_endpoint or ""
 
+    def drivers(self, host: str) -> Collection[str]:
+        """Return the names of the drivers that the agent of *host* told of last."""
+        drivers = schema.agent_drivers
+        with reading(self._engine) as connection:
+            return connection.execute(select(drivers.c.name).where(drivers.c.host == host)).scalars().all()
+
     def ready(self, host: str) -> Sequence[Wish]:
         """Return which devices of the drivers on *host* are to be ready."""
         with reading(self._engine) as connection:
-            return found_rows.read_ready(connection, host)
+            return told_rows.read_ready(connection, host)
 
     def fall_silent(self, before: datetime, at: datetime) -> Sequence[str]:
         """Mark the agents that were last heard before *before* as silent."""
@@ -222,7 +228,7 @@ def _put(connection: Connection, kept: Sequence[CheckIn], changed: Mapping[str, 
     events = put_found(connection, changed, max(one.received_at for one in kept))
     for one in sorted(kept, key=lambda one: one.host):
         if one.hardware is not None:
-            events += found_rows.put_told(connection, one.host, one.hardware, one.received_at)
+            events += told_rows.put_told(connection, one.host, one.hardware, one.received_at)
     return events
 
 

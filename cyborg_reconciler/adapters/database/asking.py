@@ -8,8 +8,7 @@ how values are stored; its own bookkeeping of each execution costs several times
 
 import functools
 from collections import namedtuple
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -68,8 +67,9 @@ def ask(engine: Engine, statement: Select[Any], **parameters: object) -> list[An
     once, since it is kept.
     """
     ready = make_ready(engine.dialect, statement)
-    with translated(engine), _session(engine, ready.text) as session:
-        return ready.rows(session.execute(ready.text, ready.parameters(parameters)).fetchall())
+    given = ready.parameters(parameters)
+    with translated(engine):
+        return ready.rows(_fetch(engine, ready.text, given))
 
 
 @functools.lru_cache(maxsize=READY)
@@ -92,9 +92,8 @@ def make_ready(dialect: Dialect, statement: Select[Any]) -> Ready:
     )
 
 
-@contextmanager
-def _session(engine: Engine, text: str) -> Iterator[Any]:
-    """Give the driver's own session, in no transaction; one that has failed is not used again.
+def _fetch(engine: Engine, text: str, given: Any) -> Sequence[Sequence[Any]]:  # noqa: ANN401 - as the driver takes it
+    """Return what the driver finds, by a session in no transaction; one that fails is not used again.
 
     Raises:
         DBAPIError: as SQLAlchemy has it.
@@ -105,10 +104,9 @@ def _session(engine: Engine, text: str) -> Iterator[Any]:
         pooled = engine.raw_connection()
         session: Any = pooled.driver_connection
         if engine.dialect.name != POSTGRESQL:  # SQLite begins a transaction where it is told to, and here it is not
-            yield session
-            return
+            return session.execute(text, given).fetchall()  # type: ignore[no-any-return]  # the driver's own
         session.autocommit = True
-        yield session
+        found: Sequence[Sequence[Any]] = session.execute(text, given).fetchall()
         session.autocommit = False
     except failures as exc:
         if pooled is not None:
@@ -120,3 +118,4 @@ def _session(engine: Engine, text: str) -> Iterator[Any]:
     finally:
         if pooled is not None:
             pooled.close()
+    return found

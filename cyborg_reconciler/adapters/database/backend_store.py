@@ -13,17 +13,22 @@ from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, and_, cas
 
 from cyborg_reconciler.adapters.database.engine import reading, upsert
 from cyborg_reconciler.adapters.database.pages import link, render
-from cyborg_reconciler.adapters.database.schema import accelerators, agent_drivers, agents, backends, facts, hosts
+from cyborg_reconciler.adapters.database.schema import (
+    MAY_SPEAK,
+    accelerators,
+    agent_drivers,
+    agents,
+    backends,
+    facts,
+    hosts,
+)
+from cyborg_reconciler.agent_stores import IN_PROGRESS, READY
 from cyborg_reconciler.core.state import Health
 from cyborg_reconciler.errors import FieldError, RequestInvalidError
 from cyborg_reconciler.fleet_stores import Wanted
 from cyborg_reconciler.stores import Page
 
 BACKENDS: Final = "/v1/backends"
-
-#: What a driver of an agent says of itself: that it is there, and that it discovers.
-READY: Final = "READY"
-IN_PROGRESS: Final = "IN-PROGRESS"
 
 #: From best to worst: a backend is as well as the worst of its accelerators.
 HEALTHS: Final = (
@@ -33,7 +38,7 @@ HEALTHS: Final = (
 
 def register(connection: Connection, pairs: Iterable[tuple[str | None, str | None]]) -> None:
     """Enter the backends of *pairs* of host and driver; those without one of them, and unknown hosts, have none."""
-    known = {(host, driver) for host, driver in pairs if host and driver}
+    known = {(host, driver) for host, driver in pairs if host and driver is not None}
     if not known:
         return
     names = {host for host, _ in known}
@@ -99,7 +104,7 @@ def _backends() -> Select[Any]:
     """Return what yields backends, each with what its host's agent says of the driver, where that is one of its."""
     is_told = and_(agent_drivers.c.host == backends.c.host, agent_drivers.c.name == backends.c.driver)
     told = (agent_drivers.c.type, agent_drivers.c.status, agent_drivers.c.endpoint)
-    heard = (agents.c.last_seen_at, agents.c.silent, facts.c.received_at)
+    heard = (agents.c.last_seen_at, (MAY_SPEAK & ~agents.c.silent).label("is_heard"), facts.c.received_at)
     joined = backends.outerjoin(agent_drivers, is_told).outerjoin(agents, agents.c.host == backends.c.host)
     return select(backends, *told, *heard).select_from(joined.outerjoin(facts, facts.c.host == backends.c.host))
 
@@ -168,4 +173,4 @@ def _told_health(row: Row[Any]) -> Health:
     if row.status is None:
         return Health.MISSING
     healths = {READY: Health.HEALTHY, IN_PROGRESS: Health.PROGRESSING}
-    return Health.UNKNOWN if row.silent else healths.get(row.status, Health.UNKNOWN)
+    return healths.get(row.status, Health.UNKNOWN) if row.is_heard else Health.UNKNOWN

@@ -185,25 +185,47 @@ def _put_accelerators(connection: Connection, known: Mapping[str, Accelerator], 
         one = in_step(old or _inactive(uuid, host, unit, at), host, unit, parent)
         if old is None:
             new.append(one)
-            events.append(_event(at, "AcceleratorDiscovered", one, "was found"))
+            events.append(discovered(at, one))
         elif one != old:
             changed.append(one)
     for one in known.values():
         if one.uuid in offers or one.origin != "discovery":
             continue
         if one.uuid in gone and one.health is not Health.MISSING:
-            changed.append(replace(one, present=False, health=Health.MISSING, state="inactive"))
-            events.append(_event(at, "AcceleratorMissing", one, "is not there any more"))
+            changed.append(as_missing(one))
+            events.append(missing(at, one))
         elif one.present:  # the device is: a PF that got VFs, which are offered in its place
             changed.append(replace(one, present=False, state="inactive"))
-            events.append(_event(at, "AcceleratorWithdrawn", one, "is offered by its VFs"))
+            events.append(change_of(at, "AcceleratorWithdrawn", changed[-1], "is offered by its VFs", one))
     accelerator_rows.insert(connection, with_free_names(connection, new))
     accelerator_rows.write(connection, [replace(one, version=one.version + 1, updated_at=at) for one in changed])
     return events
 
 
-def _event(at: datetime, kind: str, one: Accelerator, words: str) -> Event:
-    data = {"accelerator": one.uuid, "device_type": one.device_type}
+def as_missing(one: Accelerator) -> Accelerator:
+    """Return *one* as it is when its device is gone."""
+    return replace(one, present=False, health=Health.MISSING, state="inactive")
+
+
+def discovered(at: datetime, one: Accelerator) -> Event:
+    """Return the event that *one* is new."""
+    return change_of(at, "AcceleratorDiscovered", one, "was found")
+
+
+def missing(at: datetime, old: Accelerator) -> Event:
+    """Return the event that *old* is `as_missing` now."""
+    return change_of(at, "AcceleratorMissing", as_missing(old), "is not there any more", old)
+
+
+def change_of(at: datetime, kind: str, one: Accelerator, words: str, old: Accelerator | None = None) -> Event:
+    """Return the event that *one* is in the place of *old*; *words* go on where its address ends."""
+    data = {
+        "accelerator": one.uuid,
+        "device_type": one.device_type,
+        "driver": one.driver,
+        "after": {"state": one.state},
+        **({} if old is None else {"before": {"state": old.state}}),
+    }
     return Event(at, kind, one.host or "", f"{one.address} {words}", data)
 
 

@@ -24,6 +24,7 @@ from sqlalchemy import (
     Table,
     Text,
     TypeDecorator,
+    and_,
     text,
 )
 
@@ -296,6 +297,9 @@ agents = Table(
     Column("drivers", Text, nullable=False, server_default=text("''")),
 )
 
+#: Holds for the agents for which `Agent.may_speak` does.
+MAY_SPEAK: Final = and_(agents.c.token_hash != "", agents.c.approved)
+
 #: The drivers that agents have, as they told last.
 agent_drivers = Table(
     "agent_drivers",
@@ -463,7 +467,7 @@ leases = Table(
 )
 
 #: What serves here: the processes of the control plane, each of which says so itself and counts as down at *due_at*
-#: unless it has said so again; and agents and their drivers, of which the table of agents knows when they were heard.
+#: unless it has said so again; and agents, of which their own table knows when they were heard.
 services = Table(
     "services",
     metadata,

@@ -1,19 +1,45 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which services there are, and which of them are up: read a page at a time, and judged when they are read.
 
-Opened by `bootstrap`, called by the conductor; `put_agent` and `put_drivers` are called where agents are written.
+Opened by `bootstrap`, called by the conductor; `put_agent` is called where agents are written. The drivers of agents
+are read where these have told of them.
 """
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, case, delete, or_, select, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Row,
+    Select,
+    and_,
+    case,
+    cast,
+    delete,
+    literal_column,
+    null,
+    or_,
+    select,
+    tuple_,
+    union_all,
+)
 
 from cyborg_reconciler.adapters.database.engine import reading, upsert, writing
 from cyborg_reconciler.adapters.database.pages import render
-from cyborg_reconciler.adapters.database.schema import agents, hosts, services
+from cyborg_reconciler.adapters.database.schema import (
+    MAY_SPEAK,
+    UtcDateTime,
+    agent_drivers,
+    agents,
+    backends,
+    hosts,
+    services,
+)
+from cyborg_reconciler.agent_stores import IN_PROGRESS, READY
 from cyborg_reconciler.errors import FieldError, RequestInvalidError
 from cyborg_reconciler.fleet_stores import Service, Wanted
 from cyborg_reconciler.stores import Page
@@ -22,10 +48,13 @@ from cyborg_reconciler.stores import Page
 NAMESPACE: Final = uuid.UUID("5b8f8a0e-0c6b-4f0e-9d7e-6c1f0c2f4a17")
 
 #: What a driver says of itself that works.
-WORKING: Final = ("READY", "IN-PROGRESS")
+WORKING: Final = (READY, IN_PROGRESS)
+
+#: What the drivers of agents are as services.
+DRIVER: Final = "driver"
 
 #: By what a list is ordered.
-KEY: Final = (services.c.host, services.c.type, services.c.name)
+KEY: Final = ("host", "type", "name")
 
 #: What is entered anew when a service says again that it is up.
 TOLD: Final = ("version", "message", "started_at", "last_seen_at", "due_at")
@@ -35,19 +64,6 @@ def put_agent(connection: Connection, host: str) -> None:
     """Enter the agent of *host*, which is known, as a service."""
     host_uuid = connection.execute(select(hosts.c.uuid).where(hosts.c.name == host)).scalar_one()
     upsert(connection, services, [_row(host_uuid, host, "agent", "agent")], update=[])
-
-
-def put_drivers(connection: Connection, told: Mapping[tuple[str, str], str]) -> None:
-    """Enter what drivers say of themselves, by host and name: all that the agents of these hosts have."""
-    names = sorted({host for host, _ in told})
-    found = connection.execute(select(hosts.c.name, hosts.c.uuid).where(hosts.c.name.in_(names)))
-    host_uuids = {row.name: uuid.UUID(row.uuid) for row in found}
-    connection.execute(delete(services).where(services.c.host.in_(names), services.c.type == "driver"))
-    rows = [
-        _row(str(uuid.uuid5(host_uuids[host], f"service {name}")), host, "driver", name, status)
-        for (host, name), status in told.items()
-    ]
-    upsert(connection, services, rows, update=[])
 
 
 def _row(service: str, host: str, kind: str, name: str, message: str = "") -> dict[str, Any]:
@@ -80,40 +96,75 @@ class DatabaseServices:
 
     def page(self, wanted: Wanted, at: datetime, heard_since: datetime) -> Page:
         """Return a page of services."""
-        status = _status(at, heard_since)
-        query = select(
-            services,
-            status.label("status"),
-            agents.c.agent_version,
-            agents.c.last_seen_at.label("heard_at"),
-            agents.c.approved,
-            agents.c.token_hash,
-        ).outerjoin(agents, and_(agents.c.host == services.c.host, _is_on_host()))
-        for name, value in wanted.equal.items():
-            query = query.where((status if name == "status" else services.c[name]) == value)
-        key = tuple_(*KEY)
-        query = query.order_by(*(column.desc() if wanted.descending else column.asc() for column in KEY))
         with reading(self._engine) as connection:
-            if wanted.marker:
-                last = _read_key(connection, wanted.marker)
-                query = query.where(key < last if wanted.descending else key > last)
-            rows = connection.execute(query.limit(wanted.limit + 1)).all()
+            last = _read_key(connection, wanted.marker) if wanted.marker else None
+            parts = [
+                select(_part(one, wanted, last).subquery()) for one in (_entered(at, heard_since), _told(heard_since))
+            ]
+            rows = connection.execute(_ordered(select(union_all(*parts).subquery()), wanted)).all()
         shown = rows[: wanted.limit]
         return Page([_service(row) for row in shown], shown[-1].uuid if shown else "", len(rows) > len(shown))
 
 
-def _is_on_host() -> ColumnElement[bool]:
-    """Return what holds for agents and their drivers."""
-    return services.c.type.in_(("agent", "driver"))
+def _entered(at: datetime, heard_since: datetime) -> Select[Any]:
+    """Return what yields the services that are entered as such."""
+    is_agent = services.c.type == "agent"
+    is_up = or_(and_(is_agent, _is_heard(heard_since)), and_(~is_agent, services.c.due_at >= at))
+    joined = services.outerjoin(agents, and_(agents.c.host == services.c.host, is_agent))
+    # Drivers were entered too, once.
+    return select(services, *_of_agents(is_up)).select_from(joined).where(services.c.type != DRIVER)
 
 
-def _status(at: datetime, heard_since: datetime) -> ColumnElement[str]:
-    """Return ``up`` or ``down``: what is not known of a service does not make it up."""
-    may_speak = and_(agents.c.token_hash != "", agents.c.approved, ~agents.c.silent)
-    is_heard = and_(agents.c.last_seen_at >= heard_since, may_speak)
-    works = or_(services.c.type == "agent", services.c.message.in_(WORKING))
-    is_up = or_(and_(_is_on_host(), is_heard, works), and_(~_is_on_host(), services.c.due_at >= at))
-    return case((is_up, "up"), else_="down")
+def _told(heard_since: datetime) -> Select[Any]:
+    """Return what yields the drivers that agents told of, as services; each has the uuid of its backend."""
+    is_backend = and_(backends.c.host == agent_drivers.c.host, backends.c.driver == agent_drivers.c.name)
+    is_up = and_(_is_heard(heard_since), agent_drivers.c.status.in_(WORKING))
+    columns = (
+        backends.c.uuid,
+        agent_drivers.c.host,
+        literal_column(f"'{DRIVER}'").label("type"),
+        agent_drivers.c.name,
+        literal_column("''").label("version"),
+        agent_drivers.c.status.label("message"),
+        *(cast(null(), UtcDateTime).label(name) for name in ("started_at", "last_seen_at", "due_at")),
+    )
+    joined = agent_drivers.join(backends, is_backend).join(agents, agents.c.host == agent_drivers.c.host)
+    return select(*columns, *_of_agents(is_up)).select_from(joined)
+
+
+def _of_agents(is_up: ColumnElement[bool]) -> Sequence[ColumnElement[Any]]:
+    """Return what is told of a service besides what it is; what is not known of it does not make it up."""
+    status = case((is_up, "up"), else_="down").label("status")
+    return (
+        status,
+        agents.c.agent_version,
+        agents.c.last_seen_at.label("heard_at"),
+        agents.c.approved,
+        agents.c.token_hash,
+    )
+
+
+def _is_heard(since: datetime) -> ColumnElement[bool]:
+    return and_(agents.c.last_seen_at >= since, MAY_SPEAK, ~agents.c.silent)
+
+
+def _part(query: Select[Any], wanted: Wanted, last: tuple[str, str, str] | None) -> Select[Any]:
+    """Return what yields those rows of *query* that may be on the page after *last*."""
+    found = query.subquery()
+    part = select(found)
+    for name, value in wanted.equal.items():
+        part = part.where(found.c[name] == value)
+    if last is not None:
+        key = tuple_(*(found.c[name] for name in KEY))
+        part = part.where(key < last if wanted.descending else key > last)
+    return _ordered(part, wanted)
+
+
+def _ordered(query: Select[Any], wanted: Wanted) -> Select[Any]:
+    """Return *query* in the order of the list, with one row more than the page has."""
+    columns = [query.selected_columns[name] for name in KEY]
+    order = (column.desc() if wanted.descending else column.asc() for column in columns)
+    return query.order_by(*order).limit(wanted.limit + 1)
 
 
 def _read_key(connection: Connection, marker: str) -> tuple[str, str, str]:
@@ -122,11 +173,15 @@ def _read_key(connection: Connection, marker: str) -> tuple[str, str, str]:
     Raises:
         RequestInvalidError: there is none.
     """
-    row = connection.execute(select(*KEY).where(services.c.uuid == marker)).first()
+    entered = select(*(services.c[name] for name in KEY)).where(services.c.uuid == marker, services.c.type != DRIVER)
+    row = connection.execute(entered).first()
+    if row is not None:
+        return row.host, row.type, row.name
+    row = connection.execute(select(backends.c.host, backends.c.driver).where(backends.c.uuid == marker)).first()
     if row is None:
         wrong = FieldError("marker", "there is no such service; begin again without a marker")
         raise RequestInvalidError("the marker", [wrong])
-    return row.host, row.type, row.name
+    return row.host, DRIVER, row.driver
 
 
 def _service(row: Row[Any]) -> str:

@@ -13,6 +13,7 @@ from sqlalchemy import Engine, Select, and_, bindparam, case, func, select
 from cyborg_reconciler.adapters.database.engine import reading
 from cyborg_reconciler.adapters.database.revision import check_revision
 from cyborg_reconciler.adapters.database.schema import (
+    MAY_SPEAK,
     accelerators,
     agents,
     histories,
@@ -51,7 +52,7 @@ QUERIES: Final[Mapping[Metric, Select[Any]]] = {
     ACCELERATORS: select(accelerators.c.state, accelerators.c.health, func.count())
     .where(accelerators.c.present)
     .group_by(accelerators.c.state, accelerators.c.health),
-    AGENTS_SILENT: select(func.count()).select_from(agents).where(agents.c.silent, agents.c.approved),
+    AGENTS_SILENT: select(func.count()).select_from(agents).where(agents.c.silent, MAY_SPEAK),
     RUNS: select(runs.c.status, func.count()).group_by(runs.c.status),
     QUEUE_LENGTH: select(func.count()).select_from(queue),
     QUEUE_AGE: select(func.min(queue.c.enqueued_at)).where(queue.c.not_before <= bindparam("now")),

@@ -5,6 +5,7 @@ It is called at the loopback endpoint that it registered and nowhere else, with 
 share. What it says is bounded, and checked like everything that comes from outside.
 """
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,12 +17,15 @@ from cyborg_reconciler.agent.settings import is_loopback, parse_address
 from cyborg_reconciler.agent.state import is_uuid
 from cyborg_reconciler.agent.wanted import ADDRESS
 from cyborg_reconciler.errors import SettingsInvalidError
+from cyborg_reconciler.limits import MAX_DEPTH, is_deep
 
 #: A driver answers from the same host; one that needs longer has hung.
 CONNECT_S: Final = 2.0
 ANSWER_S: Final = 10.0
 #: No driver has more devices on one host.
 DEVICES: Final = 1024
+#: What the devices of a driver can do, all together, takes no more.
+CAPABILITY_BYTES: Final = 32 * 1024
 CONFLICT: Final = 409
 #: How drivers may be called, and what their devices may be of: one word.
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
@@ -91,6 +95,8 @@ class RemoteDriver:
         found = self._ask("GET", "/hardware", {200}).body.get("hardware")
         if not isinstance(found, list) or len(found) > DEVICES or not all(map(is_hardware, found)):
             raise self._silent("its hardware is not as the internal API says it")
+        if why := _untold([item["acc_specs"].get("acc_capability", {}) for item in found]):
+            raise self._silent(f"what its devices can do {why}")
         return found
 
     def _ask(self, method: str, path: str, fine: set[int], body: object = None) -> Answer:
@@ -122,6 +128,17 @@ def is_hardware(item: object) -> bool:
         and isinstance(status, dict)
         and all(isinstance(status.get(key, False), bool) for key in ("setup_required", "reboot_required"))
     )
+
+
+def _untold(capabilities: Sequence[dict[str, Any]]) -> str:
+    """Return why no conductor would take *capabilities*, and with them the whole check-in; empty where it would."""
+    if any(map(is_deep, capabilities)):
+        return f"is nested deeper than {MAX_DEPTH} levels"
+    try:
+        size = len(json.dumps(capabilities, ensure_ascii=False, allow_nan=False).encode())
+    except ValueError:  # a lone surrogate, or a number that JSON has not
+        return "is no JSON in UTF-8"
+    return f"is longer than {CAPABILITY_BYTES} bytes" if size > CAPABILITY_BYTES else ""
 
 
 def told(item: dict[str, Any]) -> dict[str, Any]:

@@ -2,12 +2,11 @@
 """What have all bodies in common? Requests know no unknown field; answers say what is in them. Pure."""
 
 from datetime import datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
-#: How deep a free tree may be nested: what is stored is read by others, whose parsers have limits of their own.
-MAX_DEPTH: Final = 16
+from cyborg_reconciler.limits import MAX_DEPTH, is_deep
 
 #: A uuid in its canonical spelling: lower case, with dashes.
 Uuid = Annotated[
@@ -29,15 +28,8 @@ HostName = Annotated[str, Field(pattern=r"^[^\s/\x00-\x1f\x7f]{1,255}$", example
 
 def is_shallow(tree: dict[str, Any]) -> dict[str, Any]:
     """Return *tree* where it is not nested too deep. Raises: ValueError."""
-    level: list[Any] = [tree]
-    for _ in range(MAX_DEPTH):
-        level = [
-            below
-            for one in level
-            for below in (one.values() if isinstance(one, dict) else one if isinstance(one, list) else ())
-        ]
-        if not level:
-            return tree
+    if not is_deep(tree):
+        return tree
     msg = f"nested deeper than {MAX_DEPTH} levels"
     raise ValueError(msg)
 

@@ -79,7 +79,8 @@ class Backend(Answer):
     states: dict[str, int] = Field(description="How many of them are in which state.", examples=[{"ready": 4}])
     type: str | None = Field(description="For which devices it is, by the host's agent.", examples=["CRYPTO"])
     status: str | None = Field(
-        description="What the driver last said of itself, READY or IN-PROGRESS, where it is one of the host's agent.",
+        description="What the host's agent last said of it, where it is a driver of that: READY, IN-PROGRESS while it "
+        "discovers, UNREACHABLE where it registered and does not answer.",
         examples=["READY"],
     )
     endpoint_known: bool = Field(description="Whether its agent told where it serves.", examples=[True])

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What did the drivers of an agent find that no facts tell of, and which of it is ready? The statements about those.
+"""What did the drivers of an agent find that no facts tell of? The statements about those.
 
-Called by the store of agents, inside its transactions. What a driver says of its devices is what was observed: one that
-is desired ready is offered so when its driver has set it up and says that it is well.
+Called by the store of agents, inside its transactions. What a driver says of its devices is what was observed; which of
+them is ready, `core.offer` says.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,8 +15,12 @@ from sqlalchemy import Connection, Row, bindparam, select, update
 from cyborg_reconciler.adapters.database import accelerator_rows
 from cyborg_reconciler.adapters.database.discovery_rows import (
     LOOKED_AT,
+    as_missing,
+    change_of,
+    discovered,
     hardware_row,
     in_step,
+    missing,
     name_at,
     with_free_names,
 )
@@ -24,9 +28,9 @@ from cyborg_reconciler.adapters.database.engine import portions, upsert
 from cyborg_reconciler.adapters.database.schema import accelerators, hardware, host_drivers
 from cyborg_reconciler.agent_stores import Told, Wish
 from cyborg_reconciler.core.accelerators import Unit
-from cyborg_reconciler.core.state import Health
+from cyborg_reconciler.core.offer import offer_told
 from cyborg_reconciler.ports import Event
-from cyborg_reconciler.stores import Accelerator, State
+from cyborg_reconciler.stores import Accelerator
 
 #: The origin of what a driver found.
 ORIGIN: Final = "driver"
@@ -76,7 +80,7 @@ def put_told(connection: Connection, host: str, told: Told, at: datetime) -> lis
     step = read_step(connection, host, told, at)
     if not step:
         return []
-    upsert(connection, hardware, step.rows, update=(*LOOKED_AT, "driver"))
+    upsert(connection, hardware, step.rows, update=(*LOOKED_AT, "driver", "ids"))
     for portion in portions(step.gone):
         connection.execute(update(hardware).where(hardware.c.uuid.in_(portion)).values(present=False))
     accelerator_rows.insert(connection, with_free_names(connection, step.new))
@@ -93,13 +97,16 @@ def read_step(connection: Connection, host: str, told: Told, at: datetime) -> St
     uninstalled = frozenset(connection.execute(_uninstalled, {"wanted": host}).scalars())
     step = Step()
     for uuid, unit in ours.items():
-        row = {**hardware_row(host, uuid, unit, at), "driver": unit.driver, "ids": ORIGIN}
+        ids = f"{unit.vendor_id}:{unit.product_id}" if unit.vendor_id and unit.product_id else ""
+        row = {**hardware_row(host, uuid, unit, at), "driver": unit.driver, "ids": ids}
         was = kept.get(uuid)
         if was is None or not was.present or was.document != row["document"]:
             step.rows.append(row)
         old = known.get(uuid)
         first = Accelerator(uuid=uuid, name=name_at(host, unit), created_at=at, updated_at=at, origin=ORIGIN)
-        _take(step, old, _judged(in_step(old or first, host, unit, None), uninstalled), at)
+        one = in_step(old or first, host, unit, None)
+        is_installed = unit.driver not in uninstalled
+        _take(step, old, replace(one, state=offer_told(unit, one.desired_state, is_installed=is_installed)), at)
     step.gone = [
         row.uuid
         for row in kept.values()
@@ -107,7 +114,7 @@ def read_step(connection: Connection, host: str, told: Told, at: datetime) -> St
     ]
     for uuid in step.gone:
         if uuid in known:
-            _take(step, known[uuid], replace(known[uuid], present=False, health=Health.MISSING, state="inactive"), at)
+            _take(step, known[uuid], as_missing(known[uuid]), at)
     return step
 
 
@@ -133,32 +140,14 @@ def _is_told(driver: str, told: Told) -> bool:
     return driver in told.devices or driver not in told.drivers
 
 
-def _judged(one: Accelerator, uninstalled: frozenset[str]) -> Accelerator:
-    """Return *one* in the state that was verified."""
-    is_well = one.health is Health.HEALTHY and not one.setup_required and not one.reboot_required
-    is_verified = one.desired_state == "ready" and is_well and one.driver not in uninstalled
-    state: State = "ready" if is_verified else "maintenance" if one.desired_state == "maintenance" else "inactive"
-    return replace(one, state=state)
-
-
 def _take(step: Step, old: Accelerator | None, one: Accelerator, at: datetime) -> None:
     """Take into *step* that *one* is in the place of *old*, and what there is to tell of it."""
     if one == old:
         return
     (step.new if old is None else step.changed).append(one)
-    kind, words = f"Accelerator{one.state.title()}", f"{one.address} is {one.state}"
     if old is None:
-        kind, words = "AcceleratorDiscovered", f"{one.address} was found"
+        step.events.append(discovered(at, one))
     elif old.present and not one.present:
-        kind, words = "AcceleratorMissing", f"{one.address} is not there any more"
-    elif old.state == one.state:
-        return
-    data = {
-        "accelerator": one.uuid,
-        "device_type": one.device_type,
-        "driver": one.driver,
-        "after": {"state": one.state},
-    }
-    if old is not None:
-        data["before"] = {"state": old.state}
-    step.events.append(Event(at, kind, one.host or "", words, data))
+        step.events.append(missing(at, old))
+    elif old.state != one.state:
+        step.events.append(change_of(at, f"Accelerator{one.state.title()}", one, f"is {one.state}", old))

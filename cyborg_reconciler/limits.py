@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How large and how deep may be what is sent to the conductor? Pure.
+
+Called by the API, which refuses what is beyond, and by the agent, which does not send it.
+"""
+
+from typing import Any, Final
+
+#: No body of a request is longer.
+MAX_BODY_BYTES: Final = 1024 * 1024
+#: How deep a free tree may be nested: what is stored is read by others, whose parsers have limits of their own.
+MAX_DEPTH: Final = 16
+
+
+def is_deep(tree: dict[str, Any]) -> bool:
+    """Return whether *tree* is nested deeper than `MAX_DEPTH` levels."""
+    level: list[Any] = [tree]
+    for _ in range(MAX_DEPTH):
+        level = [
+            below
+            for one in level
+            for below in (one.values() if isinstance(one, dict) else one if isinstance(one, list) else ())
+        ]
+        if not level:
+            return False
+    return True
