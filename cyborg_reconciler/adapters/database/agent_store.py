@@ -139,12 +139,23 @@ class DatabaseAgentStore:
             agent_rows.put_drivers(connection, check_ins, places)
             put_events(connection, _heard(check_ins, places))
 
-    def set_token(self, host: str, token_hash: str, next_token_hash: str, event: Event) -> None:
-        """Put other tokens in the place of those of *host*."""
+    def set_token(self, seen: Agent, token_hash: str, next_token_hash: str, event: Event | None) -> bool:
+        """Put other tokens in the place of those that an agent was *seen* to have."""
+        is_as_seen = (agents.c.token_hash == seen.token_hash, agents.c.next_token_hash == seen.next_token_hash)
+        tokens = {"token_hash": token_hash, "next_token_hash": next_token_hash}
         with writing(self._engine) as connection:
-            agent_rows.change(connection, host, token_hash=token_hash, next_token_hash=next_token_hash)
-            if not next_token_hash:  # it is in use, or there is none any more
-                agent_rows.forget_commands(connection, host, schema.commands.c.command == "rotate_token")
+            is_set = agent_rows.change(connection, seen.host, *is_as_seen, **tokens)
+            if is_set and not next_token_hash:  # it is in use
+                agent_rows.forget_commands(connection, seen.host, schema.commands.c.command == "rotate_token")
+            if is_set and event is not None:
+                put_event(connection, event)
+        return is_set
+
+    def revoke(self, host: str, event: Event) -> None:
+        """Let no token speak for *host* any more."""
+        with writing(self._engine) as connection:
+            agent_rows.change(connection, host, token_hash="", next_token_hash="")
+            agent_rows.forget_commands(connection, host, schema.commands.c.command == "rotate_token")
             put_event(connection, event)
 
     def approve(self, host: str, event: Event) -> bool:
