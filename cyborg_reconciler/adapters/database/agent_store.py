@@ -218,7 +218,10 @@ class DatabaseAgentStore:
     def fall_silent(self, before: datetime, at: datetime) -> Sequence[str]:
         """Mark the agents that were last heard before *before* as silent."""
         with writing(self._engine) as connection:
-            fallen = agent_rows.read_silent(connection, (agents.c.last_seen_at < before) & ~agents.c.silent)
+            was_not_heard = (agents.c.last_seen_at < before) & ~agents.c.silent
+            lock_rows(connection, agents.c.host, late := agent_rows.read_silent(connection, was_not_heard))
+            # Who was heard just now is not silent; who was not locked is marked the next time.
+            fallen = sorted({*late} & {*agent_rows.read_silent(connection, was_not_heard)})
             agent_rows.set_silent(connection, fallen)
             for host in fallen:
                 put_event(connection, Event(at, "AgentSilent", host, "its agent has not checked in for too long"))
