@@ -287,7 +287,7 @@ class TestBackends:
         assert (kept["driver"], kept["status"], kept["health"]) == ("pci", "READY", "Healthy")
         silent = store.agent(host)
         for token, health in (("", "Unknown"), (silent.token_hash, "Healthy")):
-            store.set_token(host, token, "", CHANGED)
+            assert store.set_token(store.agent(host), token, "", CHANGED)
             (spoken_for,) = map(json.loads, fleet.backends.page(Wanted({"host": host})).documents)
             assert (spoken_for["health"], store.agent(host).may_speak) == (health, bool(token))
         store.fall_silent(LATER + timedelta(hours=1), LATER)

@@ -265,7 +265,7 @@ def test_hosts_whose_agents_stand_by_the_facts_that_are_kept_are_told_from_other
     assert journal.reported(LATER) == {"new": LATER}
     assert journal.reported(NOON, ["asked", "silent"]) == {"silent": NOON}
     if isinstance(journal, DatabaseJournal):  # nobody stands by what a revoked agent has told
-        journal.agents().set_token("new", "", "", Event(NOON, "AgentRevoked", "new"))
+        journal.agents().revoke("new", Event(NOON, "AgentRevoked", "new"))
         assert journal.reported(NOON) == {"silent": NOON}
 
 

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# long: all that the reporter does, with one server that plays the conductor
 """How observations come to the conductor: order, outages, refusals, tokens, commands. The clocks are numbers here."""
 
 from collections import deque
