@@ -211,11 +211,14 @@ class AgentStore(Protocol):
     def touch(self, check_ins: Sequence[CheckIn]) -> None:
         """Keep that agents were heard, in one transaction; nothing goes backwards."""
 
-    def set_token(self, host: str, token_hash: str, next_token_hash: str, event: Event) -> None:
-        """Put other tokens in the place of those of *host*; none speaks for it any more where both are empty.
+    def set_token(self, seen: Agent, token_hash: str, next_token_hash: str, event: Event | None) -> bool:
+        """Put other tokens in the place of those that an agent was *seen* to have; return whether it had them still.
 
         Without a next one, there is none to be told of any more either. The audit trail never has them.
         """
+
+    def revoke(self, host: str, event: Event) -> None:
+        """Let no token speak for *host* any more, whichever it has."""
 
     def approve(self, host: str, event: Event) -> bool:
         """Note that an operator agreed to the agent of *host*; return whether there is one."""

@@ -4,8 +4,8 @@
 Called by the API. All I/O goes through the store. A look-up is for one host, once; its token speaks for that one alone.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from typing import Final
 
@@ -184,14 +184,14 @@ class Agents:
         """
         hashed = hash_of(token)
         agent = self.store.agent_of(hashed)
-        if agent is None or not (is_same(hashed, agent.token_hash) or is_same(hashed, agent.next_token_hash)):
+        if agent is not None and is_same(hashed, agent.next_token_hash):
+            event = Event(self.clock.now(), "AgentTokenRotated", agent.host, "its agent uses its new token")
+            self.store.set_token(agent, agent.next_token_hash, "", event)
+            agent = self.store.agent_of(hashed)  # as it is: somebody may have revoked both, or used it first
+        if agent is None or not is_same(hashed, agent.token_hash):
             raise UnauthenticatedError(
                 wanted="an agent's token", found="it is not known, or was revoked", remedy="enrol the agent anew"
             )
-        if is_same(hashed, agent.next_token_hash):
-            event = Event(self.clock.now(), "AgentTokenRotated", agent.host, "its agent uses its new token")
-            self.store.set_token(agent.host, agent.next_token_hash, "", event)
-            return replace(agent, token_hash=hashed, next_token_hash="")
         return agent
 
     def hello(self, agent: Agent, given: HelloGiven) -> AgentHost:
@@ -244,9 +244,9 @@ class Agents:
         if done:
             self.store.done(agent.host, done)
         waiting = self.store.commands(agent.host)
-        told = [self._told(agent, command) for command in waiting]
-        if done is None and waiting:
-            self.store.done(agent.host, [one.id for one in waiting])
+        told = [one for command in waiting for one in self._told(agent, command)]
+        if done is None and told:
+            self.store.done(agent.host, [one.id for one in told])
         return told
 
     def _require_own(self, agent: Agent, host: str) -> None:
@@ -258,14 +258,19 @@ class Agents:
             raise ForbiddenError(wanted=f"a check-in of {host}", found="the token is another host's")
         _require_approval(agent)
 
-    def _told(self, agent: Agent, command: Command) -> CommandTold:
-        """Return a command as it is told; a token to use from now on is made at that moment."""
+    def _told(self, agent: Agent, command: Command) -> Iterator[CommandTold]:
+        """Yield a command as it is told; a token to use from now on is made at that moment, unless it has others now.
+
+        It is made anew until it is used, and told of in the audit trail once.
+        """
         token = None
         if command.command == ROTATE:
             token = new_token(AGENT_TOKEN)
             event = Event(self.clock.now(), "AgentTokenTold", agent.host, "its agent was told a new token")
-            self.store.set_token(agent.host, agent.token_hash, hash_of(token), event)
-        return CommandTold(id=command.id, command=command.command, driver=command.driver, token=token)
+            is_first = not agent.next_token_hash
+            if not self.store.set_token(agent, agent.token_hash, hash_of(token), event if is_first else None):
+                return
+        yield CommandTold(id=command.id, command=command.command, driver=command.driver, token=token)
 
     def _stale(self, agent: Agent, given: CheckInGiven) -> None:
         """Refuse what is older than what is kept; two agents of one host take turns at that, and an event tells."""
@@ -308,7 +313,7 @@ class Agents:
         if self.store.agent(host) is None:
             raise NotFoundError(wanted=f"an agent of {host}", found="none has registered")
         event = Event(self.clock.now(), "AgentTokenRevoked", host, f"by {caller.name}", caller.trace())
-        self.store.set_token(host, "", "", event)
+        self.store.revoke(host, event)
 
     def ask(self, caller: Caller, hosts: Sequence[str], command: CommandName, driver: str | None = None) -> None:
         """Have the agents of *hosts* do something; the next check-in of each is answered with it.

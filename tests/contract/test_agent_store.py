@@ -61,9 +61,9 @@ def test_a_command_is_there_until_it_is_done_and_its_number_is_never_given_again
 def test_a_new_token_is_no_command_any_more_once_it_is_in_use(store):
     store.command([HOST], "rotate_token", None, NOW)
     store.command([HOST], "discover", "dummy", NOW)
-    store.set_token(HOST, "old", "new", Event(NOW, "AgentTokenTold", HOST))
+    assert store.set_token(store.agent(HOST), "old", "new", Event(NOW, "AgentTokenTold", HOST))
     assert [one.command for one in store.commands(HOST)] == ["rotate_token", "discover"]
-    store.set_token(HOST, "new", "", Event(NOW, "AgentTokenRotated", HOST))
+    assert store.set_token(store.agent(HOST), "new", "", Event(NOW, "AgentTokenRotated", HOST))
     assert [one.command for one in store.commands(HOST)] == ["discover"]
 
 

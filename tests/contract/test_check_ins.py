@@ -2,22 +2,32 @@
 """What is kept of check-ins that are written together, over both databases."""
 
 import json
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
+from sqlalchemy import text
 
 from ansible_collections.openstack.cyborg.plugins.module_utils.facts import gather
 from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Tree
-from cyborg_reconciler.adapters.database import open_journal
+from cyborg_reconciler.adapters.database import accelerator_rows, agent_rows, open_journal
 from cyborg_reconciler.adapters.database.agent_store import Ahead
 from cyborg_reconciler.adapters.database.discovery_rows import found_by
+from cyborg_reconciler.adapters.database.engine import reading, writing
+from cyborg_reconciler.adapters.database.event_rows import in_order
 from cyborg_reconciler.agent_stores import Agent, CheckIn, Enrolment, Inventory
 from cyborg_reconciler.documents.declared import Declared
 from cyborg_reconciler.documents.facts import decode_facts
 from cyborg_reconciler.ports import Event, Observation
 from cyborg_reconciler.simulation import samples
 from cyborg_reconciler.simulation.hosts import write_tree
+from cyborg_reconciler.stores import Attachment
+from cyborg_reconciler.work_stores import HostDriver
+from tests.integration.api_support import until
+from tests.integration.databases import opened_anew
 
 NOON = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
 ENROLLED = Event(NOON, "AgentEnrolled")
@@ -88,3 +98,64 @@ def test_the_catalogue_is_the_same_object_until_something_else_is_declared(journ
     declared = store.look_ahead([])
     assert declared.catalogue is not ahead[0].catalogue
     assert store.look_ahead([]).catalogue is declared.catalogue
+
+
+def waiting(engine):
+    """How many transactions wait for what another one has."""
+    waits = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+    with reading(engine) as connection:
+        return connection.execute(text(waits)).scalar_one()
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_what_is_attached_while_its_host_checks_in_stays_attached(tmp_path, journal, database, facts):
+    accelerators, agents = journal.accelerators(), journal.agents()
+    agents.keep([check_in("gpu-1", facts["gpu-1"])])
+    one = accelerators.found_on(["gpu-1"])[0]
+    held = replace(one, attachment=Attachment("done", NOON, str(uuid.uuid4()), "gpu-1", "p"), version=one.version + 1)
+    nothing = msgspec.structs.replace(facts["gpu-1"], devices=())
+    with opened_anew(tmp_path, database) as engine, ThreadPoolExecutor(1) as pool:
+        with writing(engine) as connection:
+            assert accelerator_rows.replace_if(connection, held, one.version)
+            kept = pool.submit(agents.keep, [check_in("gpu-1", nothing, 2)])
+            until(lambda: waiting(engine) == 1)
+        assert kept.result(60) == [True]
+    now = accelerators.accelerator(one.uuid)
+    assert (now.attachment, now.present, now.version) == (held.attachment, False, one.version + 2)
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("first", ["check-in", "accelerator"])
+def test_of_two_who_write_of_one_host_none_waits_for_the_other_in_vain(tmp_path, journal, database, facts, first):
+    accelerators, agents = journal.accelerators(), journal.agents()
+    asked = Event(NOON, "DriverInstallAsked", "gpu-1")
+    driver = HostDriver(host="gpu-1", driver="d", state="present", declared_by="operator", declared_at=NOON)
+    with opened_anew(tmp_path, database) as engine, ThreadPoolExecutor(2) as pool:
+        if first == "accelerator":
+            agents.keep([check_in("gpu-1", facts["gpu-1"])])
+            one = accelerators.found_on(["gpu-1"])[0]
+        with writing(engine) as connection:
+            in_order(connection)  # nobody comes to his end before this has
+            if first == "accelerator":
+                one_way = pool.submit(accelerators.update, one, one.version, Event(NOON, "Changed", "gpu-1"))
+            else:
+                one_way = pool.submit(agents.keep, [check_in("gpu-1", facts["gpu-1"])])
+            until(lambda: waiting(engine) == 1)
+            other_way = pool.submit(journal.work().declare, driver, asked)
+            until(lambda: waiting(engine) == 2)
+        assert one_way.result(60)
+        assert other_way.result(60)
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_who_is_heard_just_now_is_not_silent(tmp_path, journal, database):
+    agents = journal.agents()
+    agents.greet("gpu-1", "gpu-1:1337", NOON)
+    agents.greet("qat-1", "qat-1:1337", NOON)
+    with opened_anew(tmp_path, database) as engine, ThreadPoolExecutor(1) as pool:
+        with writing(engine) as connection:
+            agent_rows.change(connection, "gpu-1", last_seen_at=NOON + timedelta(minutes=5))
+            fallen = pool.submit(agents.fall_silent, NOON + timedelta(minutes=3), NOON + timedelta(minutes=5))
+            until(lambda: waiting(engine) == 1)
+        assert fallen.result(60) == ["qat-1"]
+    assert not agents.agent("gpu-1").silent

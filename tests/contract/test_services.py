@@ -92,7 +92,7 @@ def test_an_agent_is_up_while_it_is_heard_and_may_speak(place):
     assert place.shown() == {("compute-1", "agent", "agent"): "down"}
     place.check_in("compute-1", 2, changed=False)
     assert place.shown()["compute-1", "agent", "agent"] == "up"
-    place.agents.set_token("compute-1", "", "", Event(NOON, "Revoked", "compute-1"))
+    place.agents.revoke("compute-1", Event(NOON, "Revoked", "compute-1"))
     assert {(one.status, one.message) for one in place.page(equal={"type": "agent"})} == {
         ("down", "its token was revoked")
     }

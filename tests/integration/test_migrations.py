@@ -88,6 +88,16 @@ def test_every_migration_goes_up_and_down_with_data_in_the_tables(
         journal.record_event(Event(NOW, "works"))
 
 
+def test_what_agents_told_of_their_drivers_is_told_again_where_it_was_dropped(engine: Engine) -> None:
+    with writing(engine) as connection:
+        migrations.move(connection, "v0008")
+        fill(connection)
+        assert connection.execute(select(schema.agents.c.drivers)).scalar_one()
+        migrations.move(connection, "v0009")
+        assert count(connection)["agent_drivers"] == 0
+        assert connection.execute(select(schema.agents.c.drivers)).scalar_one() == ""
+
+
 def test_a_migration_that_fails_leaves_the_database_as_it_was(engine: Engine) -> None:
     with writing(engine) as connection:
         connection.execute(text("CREATE TABLE events (mine TEXT)"))  # made late in the first: it fails half-way

@@ -26,7 +26,7 @@ from sqlalchemy import (
 
 from cyborg_reconciler.adapters.database.asking import ask
 from cyborg_reconciler.adapters.database.backend_store import register
-from cyborg_reconciler.adapters.database.engine import portions, update_if
+from cyborg_reconciler.adapters.database.engine import POSTGRESQL, lock_rows, portions, update_if
 from cyborg_reconciler.adapters.database.schema import accelerators, allocations
 from cyborg_reconciler.core.state import Health
 from cyborg_reconciler.errors import FieldError, RequestInvalidError
@@ -131,6 +131,19 @@ def read_of(connection: Connection, names: Collection[str], uuids: Collection[st
     return list(found.values())
 
 
+def lock_on(connection: Connection, names: Collection[str]) -> None:
+    """Keep others from writing the accelerators on the hosts called *names*: what is read of them now may be relied on.
+
+    All at once, for whoever writes those of one host after those of another has no order.
+    """
+    if connection.dialect.name != POSTGRESQL:
+        return
+    uuids: list[str] = []
+    for portion in portions(sorted(names)):
+        uuids += connection.execute(select(_columns.uuid).where(_columns.host.in_(portion))).scalars()
+    lock_rows(connection, _columns.uuid, uuids)
+
+
 def read_taken(connection: Connection, names: Collection[str]) -> set[str]:
     """Return those of *names* that an accelerator has."""
     taken: set[str] = set()
@@ -186,9 +199,10 @@ def insert(connection: Connection, new: Sequence[Accelerator]) -> None:
 
 
 def write(connection: Connection, changed: Sequence[Accelerator]) -> None:
-    """Put accelerators in the place of their rows, which are ours."""
+    """Put accelerators in the place of their rows, which are ours: see `lock_on`."""
     if changed:
-        connection.execute(WRITTEN, [{f"new_{key}": value for key, value in row_of(one).items()} for one in changed])
+        rows = [row_of(one) for one in sorted(changed, key=lambda one: one.uuid)]  # as everybody
+        connection.execute(WRITTEN, [{f"new_{key}": value for key, value in row.items()} for row in rows])
         register(connection, [(one.host, one.driver) for one in changed])
 
 

@@ -143,9 +143,9 @@ def read_talking(connection: Connection, names: Sequence[str]) -> list[str]:
     return [name for name in names if name in found]
 
 
-def change(connection: Connection, host: str, **values: object) -> bool:
-    """Set columns of an agent; return whether there is one."""
-    return connection.execute(update(agents).where(_columns.host == host).values(**values)).rowcount == 1
+def change(connection: Connection, host: str, *where: ColumnElement[bool], **values: object) -> bool:
+    """Set columns of an agent for which *where* holds; return whether there is such a one."""
+    return connection.execute(update(agents).where(_columns.host == host, *where).values(**values)).rowcount == 1
 
 
 #: Yields how far the agents of the hosts *names* have told, the facts and drivers that they told last, and whether they

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, Row, select
 from cyborg_reconciler.adapters.database import agent_rows, host_rows, schema, told_rows
 from cyborg_reconciler.adapters.database.asking import ask
 from cyborg_reconciler.adapters.database.declaration_rows import read_catalogue
-from cyborg_reconciler.adapters.database.discovery_rows import Catalogue, Found, found_by, put_found
+from cyborg_reconciler.adapters.database.discovery_rows import Catalogue, Found, found_by, put_found, take_changed
 from cyborg_reconciler.adapters.database.engine import lock_rows, reading, writing
 from cyborg_reconciler.adapters.database.event_rows import put_event, put_events
 from cyborg_reconciler.adapters.database.queue_rows import enqueue
@@ -110,10 +110,16 @@ class DatabaseAgentStore:
                     kept[one.host] = one
             if kept:
                 told = list(kept.values())
+                observed = _observed(told)
+                host_rows.put_new_facts(connection, observed)
+                found = ahead.found_by(observed, read_catalogue(connection)) if observed else {}
+                with_drivers = [one.host for one in told if one.hardware is not None]
+                changed = take_changed(connection, found, with_drivers)
                 agent_rows.put_check_ins(connection, told)
                 agent_rows.put_drivers(connection, told, places)
-                _put(connection, told, ahead)
-                _tell_heard(connection, told, places)
+                events = _put(connection, told, changed)
+                enqueue(connection, observed.keys(), "CheckedIn", max(one.received_at for one in told))
+                put_events(connection, [*events, *_heard(told, places)])
         return is_newer
 
     def look_ahead(self, check_ins: Sequence[CheckIn]) -> "Ahead":
@@ -131,14 +137,25 @@ class DatabaseAgentStore:
             places = agent_rows.read_places(connection, names)
             agent_rows.put_check_ins(connection, check_ins)
             agent_rows.put_drivers(connection, check_ins, places)
-            _tell_heard(connection, check_ins, places)
+            put_events(connection, _heard(check_ins, places))
 
-    def set_token(self, host: str, token_hash: str, next_token_hash: str, event: Event) -> None:
-        """Put other tokens in the place of those of *host*."""
+    def set_token(self, seen: Agent, token_hash: str, next_token_hash: str, event: Event | None) -> bool:
+        """Put other tokens in the place of those that an agent was *seen* to have."""
+        is_as_seen = (agents.c.token_hash == seen.token_hash, agents.c.next_token_hash == seen.next_token_hash)
+        tokens = {"token_hash": token_hash, "next_token_hash": next_token_hash}
         with writing(self._engine) as connection:
-            agent_rows.change(connection, host, token_hash=token_hash, next_token_hash=next_token_hash)
-            if not next_token_hash:  # it is in use, or there is none any more
-                agent_rows.forget_commands(connection, host, schema.commands.c.command == "rotate_token")
+            is_set = agent_rows.change(connection, seen.host, *is_as_seen, **tokens)
+            if is_set and not next_token_hash:  # it is in use
+                agent_rows.forget_commands(connection, seen.host, schema.commands.c.command == "rotate_token")
+            if is_set and event is not None:
+                put_event(connection, event)
+        return is_set
+
+    def revoke(self, host: str, event: Event) -> None:
+        """Let no token speak for *host* any more."""
+        with writing(self._engine) as connection:
+            agent_rows.change(connection, host, token_hash="", next_token_hash="")
+            agent_rows.forget_commands(connection, host, schema.commands.c.command == "rotate_token")
             put_event(connection, event)
 
     def approve(self, host: str, event: Event) -> bool:
@@ -206,7 +223,10 @@ class DatabaseAgentStore:
     def fall_silent(self, before: datetime, at: datetime) -> Sequence[str]:
         """Mark the agents that were last heard before *before* as silent."""
         with writing(self._engine) as connection:
-            fallen = agent_rows.read_silent(connection, (agents.c.last_seen_at < before) & ~agents.c.silent)
+            was_not_heard = (agents.c.last_seen_at < before) & ~agents.c.silent
+            lock_rows(connection, agents.c.host, late := agent_rows.read_silent(connection, was_not_heard))
+            # Who was heard just now is not silent; who was not locked is marked the next time.
+            fallen = sorted({*late} & {*agent_rows.read_silent(connection, was_not_heard)})
             agent_rows.set_silent(connection, fallen)
             for host in fallen:
                 put_event(connection, Event(at, "AgentSilent", host, "its agent has not checked in for too long"))
@@ -218,21 +238,20 @@ class DatabaseAgentStore:
             put_event(connection, event)
 
 
-def _put(connection: Connection, kept: Sequence[CheckIn], ahead: Ahead) -> None:
-    """Enter the facts, and what they tell of."""
-    observed = {one.host: Observation(one.facts, one.document, one.received_at) for one in kept if one.facts}
-    if observed:
-        host_rows.put_new_facts(connection, observed)
-        found = ahead.found_by(observed, read_catalogue(connection))
-        put_found(connection, found, max(one.received_at for one in kept))
-        enqueue(connection, observed.keys(), "CheckedIn", max(one.received_at for one in kept))
+def _observed(kept: Sequence[CheckIn]) -> dict[str, Observation]:
+    return {one.host: Observation(one.facts, one.document, one.received_at) for one in kept if one.facts}
+
+
+def _put(connection: Connection, kept: Sequence[CheckIn], changed: Mapping[str, Found]) -> list[Event]:
+    """Enter what facts and drivers tell of, and return what there is to tell of it."""
+    events = put_found(connection, changed, max(one.received_at for one in kept))
     for one in sorted(kept, key=lambda one: one.host):
         if one.hardware is not None:
-            told_rows.put_told(connection, one.host, one.hardware, one.received_at)
+            events += told_rows.put_told(connection, one.host, one.hardware, one.received_at)
+    return events
 
 
-def _tell_heard(connection: Connection, check_ins: Sequence[CheckIn], places: Mapping[str, Row[Any]]) -> None:
-    """Tell of the agents that were heard after they had been silent."""
+def _heard(check_ins: Sequence[CheckIn], places: Mapping[str, Row[Any]]) -> list[Event]:
+    """Return what there is to tell of the agents that were heard after they had been silent."""
     back = [one for one in check_ins if one.host in places and places[one.host].silent]
-    events = [Event(one.received_at, "AgentHeard", one.host, "its agent checks in again") for one in back]
-    put_events(connection, events)
+    return [Event(one.received_at, "AgentHeard", one.host, "its agent checks in again") for one in back]

@@ -17,7 +17,6 @@ from sqlalchemy import Connection, Row, bindparam, select, update
 from cyborg_reconciler.adapters.database import accelerator_rows
 from cyborg_reconciler.adapters.database.agent_rows import inventory_of, put_identities
 from cyborg_reconciler.adapters.database.engine import portions, upsert
-from cyborg_reconciler.adapters.database.event_rows import put_events
 from cyborg_reconciler.adapters.database.schema import facts, hardware, hosts
 from cyborg_reconciler.agent_stores import Inventory
 from cyborg_reconciler.core.accelerators import Known, Unit, settle, units
@@ -60,19 +59,30 @@ def found_by(facts_: Facts, catalogue: Catalogue) -> Found:
     return Found(found, known_by, hashlib.sha256(_encoder.encode([found, known_by])).hexdigest())
 
 
-def put_found(connection: Connection, found: Mapping[str, Found], at: datetime) -> None:
-    """Bring hardware and accelerators in step with what was found on many hosts, whose rows are ours.
+def take_changed(connection: Connection, found: Mapping[str, Found], others: Collection[str] = ()) -> dict[str, Found]:
+    """Return what was *found* and is another than it was, on hosts whose rows are ours.
+
+    Their accelerators, and those on *others* that are written in this transaction, are ours from here on.
+    """
+    digests = _read_digests(connection, list(found))
+    changed = {host: found[host] for host, digest in digests.items() if found[host].digest != digest}
+    accelerator_rows.lock_on(connection, {*changed, *others})
+    return changed
+
+
+def put_found(connection: Connection, changed: Mapping[str, Found], at: datetime) -> list[Event]:
+    """Bring hardware and accelerators in step with what has changed, as `take_changed` told, and return what to tell.
 
     What is new is inserted inactive; what is gone stays, as missing; what an operator declared or laid over it stays.
     """
-    old = _read_digests(connection, list(found))
-    changed = [host for host, digest in old.items() if found[host].digest != digest]
-    for names in portions(changed):
-        put_identities(connection, {host: found[host].known_by for host in names})
-        _put_units(connection, {host: found[host].units for host in names}, at)
+    events: list[Event] = []
+    for names in portions(list(changed)):
+        put_identities(connection, {host: changed[host].known_by for host in names})
+        events += _put_units(connection, {host: changed[host].units for host in names}, at)
     if changed:
-        rows = [{"found_on": host, "digest": found[host].digest} for host in changed]
+        rows = [{"found_on": host, "digest": changed[host].digest} for host in sorted(changed)]
         connection.execute(DIGESTED, rows)
+    return events
 
 
 def _read_digests(connection: Connection, names: Sequence[str]) -> dict[str, str]:
@@ -82,9 +92,9 @@ def _read_digests(connection: Connection, names: Sequence[str]) -> dict[str, str
     return read
 
 
-def _put_units(connection: Connection, found: Mapping[str, Sequence[Unit]], at: datetime) -> None:
-    """Enter the units of hosts, and what became of those that were there before."""
-    known = _read_hardware(connection, list(found))
+def _put_units(connection: Connection, found: Mapping[str, Sequence[Unit]], at: datetime) -> list[Event]:
+    """Enter the units of hosts, and what became of those that were there before; return what there is to tell."""
+    before = _read_hardware(connection, list(found))
     names = connection.execute(select(hosts.c.name, hosts.c.uuid).where(hosts.c.name.in_(found)))
     host_uuids = {row.name: UUID(row.uuid) for row in names}
     rows: list[dict[str, Any]] = []
@@ -92,16 +102,17 @@ def _put_units(connection: Connection, found: Mapping[str, Sequence[Unit]], at: 
     gone: list[str] = []
     for host, of_host in found.items():
         uuids = {
-            address: str(uuid) for address, uuid in settle(of_host, host_uuids[host], _as_known(known[host])).items()
+            address: str(uuid) for address, uuid in settle(of_host, host_uuids[host], _as_known(before[host])).items()
         }
         there = [(uuids[unit.address], unit) for unit in of_host if unit.address in uuids]
         rows += [hardware_row(host, uuid, unit, at) for uuid, unit in there]
         offers |= {uuid: (host, unit, uuids.get(unit.parent or "")) for uuid, unit in there if unit.is_accelerator}
-        gone += [row.uuid for row in known[host] if row.present and row.uuid not in uuids.values()]
+        gone += [row.uuid for row in before[host] if row.present and row.uuid not in uuids.values()]
     upsert(connection, hardware, rows, update=LOOKED_AT)
     for portion in portions(gone):
         connection.execute(update(hardware).where(hardware.c.uuid.in_(portion)).values(present=False))
-    _put_accelerators(connection, offers, gone, at)
+    known = {one.uuid: one for one in accelerator_rows.read_of(connection, found, ())}
+    return _put_accelerators(connection, known, Looked(offers, gone, at))
 
 
 def _read_hardware(connection: Connection, names: Sequence[str]) -> dict[str, list[Row[Any]]]:
@@ -151,18 +162,21 @@ def hardware_row(host: str, uuid: str, unit: Unit, at: datetime) -> dict[str, An
     }
 
 
-def _put_accelerators(
-    connection: Connection,
-    offers: Mapping[str, tuple[str, Unit, str | None]],
-    gone: Collection[str],
-    at: datetime,
-) -> None:
-    """Bring accelerators in step: *offers*, of each uuid host, unit and the uuid of its PF, and those that are *gone*.
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What a look found: *offers*, of each uuid host, unit and the uuid of its PF, and those that are *gone*."""
+
+    offers: Mapping[str, tuple[str, Unit, str | None]]
+    gone: Collection[str]
+    at: datetime
+
+
+def _put_accelerators(connection: Connection, known: Mapping[str, Accelerator], looked: Looked) -> list[Event]:
+    """Bring accelerators in step, those that are *known* on the hosts and new ones; return what there is to tell.
 
     What is there and no accelerator any more (a PF that got VFs) is not offered either.
     """
-    on_hosts = {host for host, _, _ in offers.values()}
-    known = {one.uuid: one for one in accelerator_rows.read_of(connection, on_hosts, gone)}
+    offers, gone, at = looked.offers, looked.gone, looked.at
     new: list[Accelerator] = []
     changed: list[Accelerator] = []
     events: list[Event] = []
@@ -185,7 +199,7 @@ def _put_accelerators(
             events.append(change_of(at, "AcceleratorWithdrawn", changed[-1], "is offered by its VFs", one))
     accelerator_rows.insert(connection, with_free_names(connection, new))
     accelerator_rows.write(connection, [replace(one, version=one.version + 1, updated_at=at) for one in changed])
-    put_events(connection, events)
+    return events
 
 
 def as_missing(one: Accelerator) -> Accelerator:

@@ -40,6 +40,10 @@ def writing(engine: Engine) -> Iterator[Connection]:
     In SQLite one writes at a time. In PostgreSQL many do: what is read here in order to be written must be kept from
     the others first, by `lock_rows` or `take_turns`, or be written by `update_if`.
 
+    No two wait for each other, since all write in one order: first the rows of hosts, by name; then those of
+    accelerators, by uuid; then whatever hangs on either; then the queue, by host; events are the last. Of a kind all
+    rows are locked or written at once, those of many hosts too. Who needs none of an earlier kind begins later.
+
     Raises:
         JournalUnavailableError: when the connection was lost at the very end, the work may be there all the same.
     """

@@ -53,8 +53,8 @@ class DatabaseStore:
         try:
             with writing(self._engine) as connection:
                 accelerator_rows.insert(connection, [one])
-                put_event(connection, event)
                 enqueue(connection, _hosts_of(one), event.kind, event.at)
+                put_event(connection, event)
         except IntegrityError as exc:
             raise _taken(one) from exc
 
@@ -67,8 +67,8 @@ class DatabaseStore:
                     raise OvertakenError(
                         wanted=f"accelerator {one.uuid} as it was read", found="another process updated it first"
                     )
-                put_event(connection, event)
                 enqueue(connection, _hosts_of(one), event.kind, event.at)
+                put_event(connection, event)
         except IntegrityError as exc:
             raise _taken(one) from exc
         return one

@@ -25,7 +25,6 @@ from cyborg_reconciler.adapters.database.discovery_rows import (
     with_free_names,
 )
 from cyborg_reconciler.adapters.database.engine import portions, upsert
-from cyborg_reconciler.adapters.database.event_rows import put_events
 from cyborg_reconciler.adapters.database.schema import accelerators, hardware, host_drivers
 from cyborg_reconciler.agent_stores import Told, Wish
 from cyborg_reconciler.core.accelerators import Unit
@@ -73,24 +72,20 @@ class Step:
         return bool(self.rows or self.gone or self.new or self.changed)
 
 
-def put_told(connection: Connection, host: str, told: Told, at: datetime) -> None:
-    """Bring what is kept of *host*, whose row is ours, in step with what its drivers tell."""
+def put_told(connection: Connection, host: str, told: Told, at: datetime) -> list[Event]:
+    """Bring what is kept of *host* in step with what its drivers tell, and return what there is to tell of it.
+
+    Its row is ours, and those of its accelerators.
+    """
     step = read_step(connection, host, told, at)
     if not step:
-        return
+        return []
     upsert(connection, hardware, step.rows, update=(*LOOKED_AT, "driver", "ids"))
     for portion in portions(step.gone):
         connection.execute(update(hardware).where(hardware.c.uuid.in_(portion)).values(present=False))
     accelerator_rows.insert(connection, with_free_names(connection, step.new))
-    for one in sorted(step.changed, key=lambda one: one.uuid):  # what somebody changes just now is told again
-        as_now = replace(one, version=one.version + 1, updated_at=at)
-        kept = accelerator_rows.replace_if(connection, as_now, one.version)
-        step.events = step.events if kept else [event for event in step.events if not _is_about(event, one)]
-    put_events(connection, step.events)
-
-
-def _is_about(event: Event, one: Accelerator) -> bool:
-    return (event.data or {}).get("accelerator") == one.uuid
+    accelerator_rows.write(connection, [replace(one, version=one.version + 1, updated_at=at) for one in step.changed])
+    return step.events
 
 
 def read_step(connection: Connection, host: str, told: Told, at: datetime) -> Step:

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Does a token that was revoked stay so, whatever its agent was just about to do with it? On both databases."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from cyborg_reconciler.adapters.database import open_journal
+from cyborg_reconciler.conductor.agents import Agents
+from cyborg_reconciler.conductor.callers import Caller, Role
+from cyborg_reconciler.conductor.saving import SaveOut, Saver
+from cyborg_reconciler.documents.rest.agent import CheckInGiven, InventoryGiven, LookupGiven
+from cyborg_reconciler.errors import UnauthenticatedError
+from cyborg_reconciler.testing import FixedClock
+
+NOW = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
+OPERATOR = Caller("operator", Role.ADMIN)
+HOST = "compute-7"
+
+
+class RevokedMeanwhile:
+    """A store in which an operator revokes the tokens just before an agent gets others."""
+
+    def __init__(self, agents):
+        self.agents = agents
+
+    def __getattr__(self, name):
+        return getattr(self.agents.store, name)
+
+    def set_token(self, *given):
+        self.agents.revoke(OPERATOR, HOST)
+        return self.agents.store.set_token(*given)
+
+
+@pytest.fixture
+def journal(tmp_path, database):
+    with open_journal(tmp_path / "state", database=database) as journal:
+        yield journal
+
+
+@pytest.fixture
+def agents(journal):
+    saver = Saver(journal.agents(), SaveOut(interval_s=3600))
+    yield Agents(journal.agents(), saver, FixedClock(NOW))
+    saver.close()
+
+
+@pytest.fixture
+def token(agents):
+    """The token of an agent that is to be told another."""
+    enroller = agents.enroller(agents.enrol(OPERATOR, HOST, timedelta(hours=1)))
+    look_up = LookupGiven(agent_version="1", inventory=InventoryGiven(hostname=HOST))
+    token = agents.look_up(enroller, look_up)[0].token
+    agents.ask(OPERATOR, [HOST], "rotate_token")
+    return token
+
+
+def commands(agents, token, sequence=1, done=()):
+    terms = {"agent_version": "1", "boot_id": "b", "epoch": 1, "sequence": sequence, "fingerprint": ""}
+    return agents.check_in(agents.speaker(token), HOST, CheckInGiven(**terms, done=list(done))).commands
+
+
+def test_one_that_was_just_to_be_told_another_is_told_none(agents, token):
+    overtaken = replace(agents, store=RevokedMeanwhile(agents))
+    assert commands(overtaken, token) == []
+    assert agents.store.agent(HOST).token_hash == ""
+
+
+def test_one_that_is_just_used_for_the_first_time_opens_nothing(agents, token):
+    (told,) = commands(agents, token)
+    overtaken = replace(agents, store=RevokedMeanwhile(agents))
+    for one in (told.token, token):
+        with pytest.raises(UnauthenticatedError):
+            overtaken.speaker(one)
+    assert agents.store.agent(HOST).token_hash == ""
+
+
+def test_two_who_use_it_at_once_are_both_let_in(agents, token):
+    (told,) = commands(agents, token)
+
+    class UsedMeanwhile(RevokedMeanwhile):
+        def set_token(self, *given):
+            assert self.agents.speaker(told.token)
+            return self.agents.store.set_token(*given)
+
+    assert replace(agents, store=UsedMeanwhile(agents)).speaker(told.token).host == HOST
+
+
+def test_a_new_one_is_told_of_once_however_often_it_is_made(journal, agents, token):
+    told = {commands(agents, token, sequence)[0].token for sequence in (1, 2, 3)}
+    assert len(told) == 3
+    assert [event.kind for event in journal.events(HOST)].count("AgentTokenTold") == 1
