@@ -238,6 +238,9 @@ class AgentStore(Protocol):
     def endpoint(self, host: str) -> str:
         """Return where the inventory has the agent of *host* called; empty where it does not say."""
 
+    def is_known(self, host: str) -> bool:
+        """Return whether there is a host of this name."""
+
     def drivers(self, host: str) -> Collection[str]:
         """Return the names of the drivers that the agent of *host* told of last."""
 

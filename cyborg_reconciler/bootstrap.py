@@ -35,8 +35,8 @@ from cyborg_reconciler.conductor.settling import Settling
 from cyborg_reconciler.conductor.usage import Usage
 from cyborg_reconciler.documents.declared import Located
 from cyborg_reconciler.documents.driver import Driver
+from cyborg_reconciler.documents.rest.fleet import ServiceType
 from cyborg_reconciler.errors import SettingsInvalidError
-from cyborg_reconciler.fleet_stores import ServiceType
 from cyborg_reconciler.meters import DEVICE_USAGE, Tallies
 from cyborg_reconciler.ports import Declarations, Journal, Source
 from cyborg_reconciler.settings import Settings

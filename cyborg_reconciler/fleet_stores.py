@@ -8,10 +8,11 @@ database cannot be used. What is shown is JSON, as the API gives it.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Protocol
 
 from cyborg_reconciler.core.state import History, Host
 from cyborg_reconciler.documents.plan import HostPlan, PlanDocument, step_ids
+from cyborg_reconciler.documents.rest.fleet import ServiceType
 from cyborg_reconciler.ports import Event
 from cyborg_reconciler.stores import Page
 
@@ -140,9 +141,6 @@ class PlanStore(Protocol):
 
         The proposal's document is the new one.
         """
-
-
-ServiceType = Literal["api", "conductor", "worker", "agent", "driver"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ import falcon
 from falcon.typing import ReadableIO
 from pydantic import BaseModel, ValidationError
 
+from cyborg_reconciler.documents.rest.base import UUID_FORM
 from cyborg_reconciler.errors import (
     FieldError,
     NotFoundError,
@@ -24,7 +25,7 @@ from cyborg_reconciler_api.operation import EVENT_STREAM, JSON, Operation
 DISCARDED_BYTES: Final = 8 * MAX_BODY_BYTES
 PIECE_BYTES: Final = 64 * 1024
 
-UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+UUID: Final = re.compile(UUID_FORM)
 
 #: What the numbers of events are below.
 MOST_EVENTS: Final = 2**63 - 1

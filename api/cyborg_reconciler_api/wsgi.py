@@ -40,7 +40,7 @@ from cyborg_reconciler.conductor.refusals import Refusals
 from cyborg_reconciler.conductor.runs import Runs
 from cyborg_reconciler.conductor.saving import SaveOut, Saver
 from cyborg_reconciler.conductor.secrets import hash_of
-from cyborg_reconciler.errors import SettingsInvalidError
+from cyborg_reconciler.secret_files import read_secret
 from cyborg_reconciler.settings import Settings
 from cyborg_reconciler.survey import Options
 from cyborg_reconciler_api.access import Scheme, TokenScheme, nobody_is_asked
@@ -143,19 +143,9 @@ def agent_terms(settings: Settings) -> AgentTerms:
     """Return on which terms agents are heard.
 
     Raises:
-        SettingsInvalidError: the shared secret cannot be read, or others may read it.
+        SettingsInvalidError: the shared secret cannot be read, others may read it, or it is none.
     """
     if not settings.enrolment_secret_file:
         return AgentTerms(settings.heartbeat_interval_s)
-    path = Path(settings.enrolment_secret_file)
-    try:
-        mode, secret = path.stat().st_mode, path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as exc:
-        raise SettingsInvalidError(wanted=f"the enrolment secret in {path}", found=str(exc)) from exc
-    if mode & 0o077:
-        raise SettingsInvalidError(
-            wanted=f"the enrolment secret in {path}", found="others may read it", remedy=f"chmod 600 {path}"
-        )
-    if not secret:
-        raise SettingsInvalidError(wanted=f"the enrolment secret in {path}", found="the file is empty")
+    secret = read_secret(Path(settings.enrolment_secret_file), "the enrolment secret")
     return AgentTerms(settings.heartbeat_interval_s, hash_of(secret))

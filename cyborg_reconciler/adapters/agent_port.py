@@ -17,7 +17,9 @@ import urllib3
 
 from cyborg_reconciler.agent_stores import IN_PROGRESS, Wish
 from cyborg_reconciler.deadlines import BoundedPool, deadline
+from cyborg_reconciler.documents.rest.base import UUID_FORM
 from cyborg_reconciler.errors import AgentUnreachableError, ConflictError, NotFoundError, SettingsInvalidError
+from cyborg_reconciler.secret_files import read_secret
 
 CONNECT_S: Final = 2.0
 #: For the whole answer, and for each part of it.
@@ -26,7 +28,6 @@ TOO_LONG: Final = "its answer takes too long"
 #: No host has so much hardware.
 ANSWER_BYTES: Final = 1024 * 1024
 CHUNK: Final = 64 * 1024
-SECRET_BYTES: Final = 4096
 
 ACCEPTED, OK, NOT_FOUND, CONFLICT = 202, 200, 404, 409
 
@@ -43,9 +44,10 @@ class _Status(msgspec.Struct):
 
 
 class _Device(msgspec.Struct):
-    uuid: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
+    uuid: Annotated[str, msgspec.Meta(pattern=rf"^{UUID_FORM}\Z")]
     acc_specs: dict[str, Any]
     acc_status: _Status
+    address: str = ""
 
 
 class _Hardware(msgspec.Struct):
@@ -156,20 +158,7 @@ class HttpAgentPort:
 
 def read_credential(path: Path) -> str:
     """Return what the conductor shows to agents. Raises: SettingsInvalidError."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(SECRET_BYTES + 1)
-        mode = path.stat().st_mode
-    except OSError as exc:
-        raise SettingsInvalidError(wanted=f"the agents' credential in {path}", found=exc.strerror or str(exc)) from exc
-    if mode & 0o077:
-        raise SettingsInvalidError(
-            wanted=f"the agents' credential in {path}", found="others may read it", remedy=f"chmod 600 {path}"
-        )
-    text = data.decode("latin-1").strip()
-    if not text or len(data) > SECRET_BYTES or not text.isascii() or not text.isprintable() or " " in text:
-        raise SettingsInvalidError(wanted=f"the agents' credential in {path}", found="not one printable word")
-    return text
+    return read_secret(path, "the agents' credential")
 
 
 def _path(noun: str, driver: str | None) -> str:

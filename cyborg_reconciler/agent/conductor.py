@@ -21,6 +21,8 @@ from cyborg_reconciler.errors import ConductorError
 CONNECT_S: Final = 5.0
 #: A conductor that is behind with its database answers late rather than not at all.
 ANSWER_S: Final = 30.0
+#: An answer names all devices that are to be ready.
+ANSWER_BYTES: Final = 4 * 1024 * 1024
 #: Between check-ins, where the conductor does not say.
 INTERVAL_S: Final = 60
 LONGEST_INTERVAL_S: Final = 3600
@@ -85,6 +87,7 @@ class HttpConductor:
     def __init__(self, settings: AgentSettings, version: str, wall: Callable[[], float] = time.time) -> None:
         files = Certificates(settings.ca_file, settings.client_cert_file, settings.client_key_file)
         self._caller = Caller(settings.conductor, connect_s=CONNECT_S, answer_s=ANSWER_S, certificates=files)
+        self._caller.answer_bytes = ANSWER_BYTES
         self._version, self._wall = version, wall
 
     def look_up(self, token: str, inventory: Mapping[str, Any]) -> Welcome:

@@ -15,7 +15,7 @@ import urllib3
 
 from cyborg_reconciler.deadlines import BoundedPool, deadline
 
-#: An answer that is longer is not for us.
+#: An answer that is longer is not for us, unless the caller says so.
 ANSWER_BYTES: Final = 1024 * 1024
 TOO_LONG: Final = "the answer takes too long"
 
@@ -52,6 +52,7 @@ class Caller:
 
     Attributes:
         url: its address, without a slash at its end.
+        answer_bytes: how long an answer may be.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class Caller:
     ) -> None:
         files = certificates or Certificates()
         self._limit_s = connect_s + answer_s
-        self.url = url.rstrip("/")
+        self.url, self.answer_bytes = url.rstrip("/"), ANSWER_BYTES
         self._pool = BoundedPool(
             timeout=urllib3.Timeout(connect=connect_s, read=answer_s),
             retries=False,
@@ -84,8 +85,8 @@ class Caller:
                     method, self.url + path, body=data, headers=headers, redirect=False, preload_content=False
                 )
                 try:
-                    text = answer.read(ANSWER_BYTES + 1, decode_content=True)
-                    if len(text) > ANSWER_BYTES:
+                    text = answer.read(self.answer_bytes + 1, decode_content=True)
+                    if len(text) > self.answer_bytes:
                         answer.close()  # the rest of it is not read
                 finally:
                     answer.release_conn()
@@ -93,8 +94,8 @@ class Caller:
                 raise NoAnswerError(f"{self.url}: {TOO_LONG if end.is_over else _reason(exc)}") from exc
             if end.is_over:  # what came until then looks like a whole answer where no length was given
                 raise NoAnswerError(f"{self.url}: {TOO_LONG}")
-        if len(text) > ANSWER_BYTES:
-            raise NoAnswerError(f"{self.url}: the answer is longer than {ANSWER_BYTES} bytes")
+        if len(text) > self.answer_bytes:
+            raise NoAnswerError(f"{self.url}: the answer is longer than {self.answer_bytes} bytes")
         return Answer(answer.status, _parse(text, answer.status, self.url), answer.headers.get("Retry-After"))
 
     def close(self) -> None:

@@ -24,17 +24,19 @@ from cyborg_reconciler.agent.drivers.remote import (
     DriverSilentError,
     Registration,
     parse_endpoint,
+    told,
 )
 from cyborg_reconciler.agent.observer import ALL, Observer
 from cyborg_reconciler.agent.readers import shown
-from cyborg_reconciler.agent.settings import is_loopback, read_secret
+from cyborg_reconciler.agent.settings import is_loopback
 from cyborg_reconciler.agent.wanted import Wish, parse_ready
 from cyborg_reconciler.errors import SettingsInvalidError
+from cyborg_reconciler.secret_files import read_secret
 
 LOG: Final = logging.getLogger(__name__)
 
 #: A hello has a hundred bytes; a request to discover names the devices that are to be ready.
-BODY_BYTES: Final = 512 * 1024
+BODY_BYTES: Final = 4 * 1024 * 1024
 #: What all registered drivers together may take to answer one request.
 DRIVERS_S: Final = 20.0
 #: Until there is something to tell.
@@ -144,7 +146,7 @@ class Resources:
             raise falcon.HTTPServiceUnavailable(description=missing, retry_after=RETRY_S)
         unread = [*seen.unread, *([self._observer.failure] if self._observer.failure else [])]
         found = [
-            device.document(uuid.UUID(host))
+            device.document(uuid.UUID(host)) | {"address": device.address}
             for driver, devices in seen.devices.items()
             if name in {ALL, driver}
             for device in devices
@@ -154,7 +156,7 @@ class Resources:
             if isinstance(answer, str):
                 unread.append(answer)
             else:
-                found += answer
+                found += [one | {"address": told(one)["address"]} for one in answer]
         resp.media = {"hardware": found, "unread": unread}
 
     def _of_remote(self, name: str) -> Iterator[list[dict[str, Any]] | str]:

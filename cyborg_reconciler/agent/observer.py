@@ -34,6 +34,9 @@ ALL: Final = "*"
 SILENT_REST_S: Final = 60.0
 #: After an observation that failed.
 RETRY_S: Final = 10.0
+#: So many intervals between two polls without a turn, and at least so long, and the thread hangs.
+HUNG_POLLS: Final = 12
+HUNG_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +89,13 @@ class Observer:
     Attributes:
         latest: the last observation, None before the first.
         failure: why the host could not be observed when it was looked at last.
+        turned_at: when it last began or ended a turn, by the clock of `run`.
     """
 
     def __init__(self, host: Host, registry: Registry, settings: AgentSettings, on_news: Callable[[], None]) -> None:
         self.latest: Observation | None = None
         self.failure: str | None = None
+        self.turned_at = 0.0
         self._host, self._registry, self._settings, self._on_news = host, registry, settings, on_news
         self._inbox: SimpleQueue[str] = SimpleQueue()
         self._debounce = Debounce()
@@ -137,6 +142,10 @@ class Observer:
             under_way = self._asked | self._busy
         return frozenset(self._registry.names()) if ALL in under_way else frozenset(under_way)
 
+    def is_hung(self, now: float) -> bool:
+        """Say whether it has been at one turn for too long: what it saw last need not be so any more."""
+        return now - self.turned_at > max(HUNG_S, HUNG_POLLS * self._settings.poll_interval_s)
+
     # -------------------------------------------------------------------------------------------------- its own thread
     def run(self, clock: Callable[[], float]) -> None:
         """Look, wait, and so on, until `stop`."""
@@ -146,6 +155,7 @@ class Observer:
             except Exception as exc:  # a reader's mistake must not end the watch
                 LOG.exception("the host cannot be observed")
                 self.failure, delay_s = repr(exc), RETRY_S
+            self.turned_at = clock()
             try:
                 message = self._inbox.get(timeout=delay_s)
             except Empty:
@@ -163,6 +173,7 @@ class Observer:
 
     def step(self, now: float) -> float:
         """Look where it is time to; return how long nothing need be done."""
+        self.turned_at = now
         is_polled = False
         if now >= self._poll_at:
             self._poll_at = now + self._settings.poll_interval_s

@@ -29,11 +29,11 @@ from cyborg_reconciler.agent.http import encode
 from cyborg_reconciler.agent.observer import ALL, Observation, Observer
 from cyborg_reconciler.agent.readers import shown
 from cyborg_reconciler.agent.schedule import Backoff, epoch_after_refusal, jittered
-from cyborg_reconciler.agent.settings import is_secret, read_secret
 from cyborg_reconciler.agent.spool import Entry, Spool
 from cyborg_reconciler.agent.state import Identity, StateFolder, read_identity, rotated, write_identity
 from cyborg_reconciler.errors import ConductorError, SettingsInvalidError
 from cyborg_reconciler.limits import MAX_BODY_BYTES
+from cyborg_reconciler.secret_files import is_secret, read_secret
 
 LOG: Final = logging.getLogger(__name__)
 Said = TypeVar("Said")
@@ -46,6 +46,8 @@ DONE_AT_ONCE: Final = 256
 NOTHING_SEEN_S: Final = 3600.0
 #: What is left free in a check-in for the reasons why hardware is not in it.
 REASONS_BYTES: Final = 8 * 1024
+#: While the observer hangs: that it goes on need not be news.
+HUNG_AGAIN_S: Final = 5.0
 #: What a conductor will take no more for being asked again.
 NEVER_TAKEN: Final = frozenset((400, 413, 415, 422))
 
@@ -90,6 +92,7 @@ class Reporter:
         self._held = True  # before `_due` nothing is said, whatever the news
         self._is_greeted = False
         self._is_doubted = False  # whether the conductor knows this host by the token that we have
+        self._is_mute = False  # whether the observer hung at the last step
         self._refused = 0  # times in a row that our epoch was too old
         self._accepted: str | None = None  # the fingerprint that the conductor has
         self._spooled: str | None = None  # the fingerprint of the newest entry in the spool
@@ -104,6 +107,8 @@ class Reporter:
         seen = self._means.observer.latest
         if seen is None or self._means.observer.failure:
             return NOTHING_SEEN_S  # what cannot be observed now is not said to be as it was
+        if self._falls_mute(now):
+            return HUNG_AGAIN_S  # nor is this: nobody looks
         if now < self._due and (self._held or self._is_known(seen)):
             self._keep(seen)
             return self._due - now
@@ -117,6 +122,15 @@ class Reporter:
         self._backoff.clear()
         self._held, self._due = False, now + jittered(self._interval_s, self._clocks.draw())
         return 0.0 if not self._is_known(seen) else self._due - now
+
+    def _falls_mute(self, now: float) -> bool:
+        """Return whether nothing can be said, since the observer hangs."""
+        was_mute, self._is_mute = self._is_mute, self._means.observer.is_hung(now)
+        if self._is_mute and not was_mute:
+            LOG.error("nothing is reported any more: a look at the host, or at a driver, does not end")
+        elif was_mute and not self._is_mute:
+            LOG.info("the host is looked at again, and reported")
+        return self._is_mute
 
     def _is_known(self, seen: Observation) -> bool:
         return (

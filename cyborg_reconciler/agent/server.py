@@ -24,7 +24,7 @@ THREADS: Final = 8
 #: A caller that says nothing for so long is cut off.
 SILENCE_S: Final = 10
 #: What is longer is refused before anything of it is read, in plain text: no caller of ours sends such.
-LONGEST_BYTES: Final = 1024 * 1024
+LONGEST_BYTES: Final = 8 * 1024 * 1024
 HEADER_BYTES: Final = 64 * 1024
 QUEUE: Final = 64
 

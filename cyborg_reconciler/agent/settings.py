@@ -7,7 +7,6 @@ the file that holds one.
 
 import ipaddress
 import os
-import stat
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, fields
@@ -21,8 +20,6 @@ from cyborg_reconciler.settings import given_in, read_toml
 #: Every setting can be given in the environment as this prefix and its name in capitals.
 PREFIX: Final = "CYBORG_AGENT_"
 FILE: Final = Path("/etc/cyborg-agent/agent.toml")
-#: No secret is longer, and what is longer is some other file.
-SECRET_BYTES: Final = 4096
 LAST_PORT: Final = 65535
 
 
@@ -167,29 +164,3 @@ def is_loopback(host: str) -> bool:
         return host == "localhost" or ("%" not in host and ipaddress.ip_address(host).is_loopback)
     except ValueError:
         return False
-
-
-def read_secret(path: Path, *, group: bool = False) -> str:
-    """Return the secret that the file at *path* holds, which nobody else may read; with *group*, but its group.
-
-    Raises:
-        SettingsInvalidError: it is not there, may be read by others, or is no secret.
-    """
-    try:
-        with path.open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            data = file.read(SECRET_BYTES + 1)
-    except OSError as exc:
-        raise SettingsInvalidError(wanted=f"a secret in {path}", found=exc.strerror or str(exc)) from exc
-    if mode & (stat.S_IRWXO if group else stat.S_IRWXG | stat.S_IRWXO):
-        found = f"others may read it (mode {stat.S_IMODE(mode):04o})"
-        raise SettingsInvalidError(wanted=f"a secret in {path}", found=found, remedy=f"chmod 600 {path}")
-    text = data.decode("latin-1").strip()
-    if len(data) > SECRET_BYTES or not is_secret(text):
-        raise SettingsInvalidError(wanted=f"a secret in {path}", found="not one printable word")
-    return text
-
-
-def is_secret(text: str) -> bool:
-    """Say whether *text* can travel as a bearer token: one printable word."""
-    return bool(text) and len(text) <= SECRET_BYTES and text.isascii() and text.isprintable() and " " not in text

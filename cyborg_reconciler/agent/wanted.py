@@ -17,8 +17,9 @@ from cyborg_reconciler.agent.state import StateFolder, is_uuid
 LOG: Final = logging.getLogger(__name__)
 
 FILE: Final = "wanted.json"
-#: More devices than all drivers of a host together have, and more modules than anybody declares.
-DEVICES: Final = 2048
+#: As many devices as all drivers of a host together may have (a test compares them), and more modules than anybody
+#: declares.
+DEVICES: Final = 17 * 1024
 MODULES: Final = 1024
 #: One word that a driver has for a device; of characters that UTF-8 has.
 ADDRESS: Final = re.compile(r"[^\s\x00-\x1f\x7f\ud800-\udfff]{1,64}")
@@ -66,7 +67,12 @@ class Wanted:
 
 def parse_ready(said: object) -> tuple[Wish, ...] | None:
     """Return which devices are to be ready; None where that is not said, or not so that it could be understood."""
-    if not isinstance(said, list | tuple) or len(said) > DEVICES:
+    if not isinstance(said, list | tuple):
+        return None
+    if len(said) > DEVICES:
+        LOG.warning(
+            "%d devices are to be ready, and a host has %d at most: what was wanted before counts", len(said), DEVICES
+        )
         return None
     wishes = [_wish(item) for item in said]
     return None if None in wishes else tuple(sorted(filter(None, wishes)))

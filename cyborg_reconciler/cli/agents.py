@@ -25,6 +25,13 @@ def agents() -> None:
 
     An agent looks itself up with an enrolment token, which is for one host and works once; the host's own token, which
     it gets for that, speaks for that host alone.
+
+    \b
+    Examples:
+      cyborg-reconciler agents enrol compute-7 --valid 30m > compute-7.token
+      cyborg-reconciler agents list
+      cyborg-reconciler agents hardware compute-7
+      cyborg-reconciler agents revoke compute-7
     """
 
 
@@ -102,12 +109,15 @@ def hardware(*, host: str, driver: str | None, output: str, settings: Settings) 
     if output == "json":
         put_json(found)
         return DONE
-    table = plain_table("uuid", "type", "set up", "reboot")
+    table = plain_table("address", "ids", "type", "uuid", "set up", "reboot")
     for one in found["hardware"]:
-        status = one["acc_status"]
+        status, specs = one["acc_status"], one["acc_specs"]
+        ids = (specs.get("vendor_id"), specs.get("product_id"))
         cells = (
+            one["address"],
+            ":".join(map(str, ids)) if all(ids) else "",
+            specs.get("device_type", ""),
             one["uuid"],
-            one["acc_specs"].get("device_type", ""),
             "required" if status["setup_required"] else "",
             "required" if status["reboot_required"] else "",
         )

@@ -14,13 +14,13 @@ from rich.text import Text
 from cyborg_reconciler.cli.common import DONE, FAILED, console, errors_console, put_json, with_output
 from cyborg_reconciler.cli.remote import Remote, ServerError, with_server
 from cyborg_reconciler.cli.tables import plain_table
-from cyborg_reconciler.documents.rest.fleet import ServiceKind
+from cyborg_reconciler.documents.rest.fleet import ServiceType
 
 Row = Mapping[str, Any]
 
 BACKENDS: Final = "/v1/backends"
 #: The types of services.
-SERVICES: Final = get_args(ServiceKind)
+SERVICES: Final = get_args(ServiceType)
 
 
 def _show(output: str, rows: Sequence[Row], columns: Sequence[str]) -> None:

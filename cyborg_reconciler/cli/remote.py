@@ -19,6 +19,7 @@ import yaml
 
 from cyborg_reconciler.cli.common import Command
 from cyborg_reconciler.errors import ReconcilerError, SettingsInvalidError
+from cyborg_reconciler.secret_files import read_secret
 from cyborg_reconciler.settings import PREFIX
 
 #: Where a server runs that nobody said anything of.
@@ -163,7 +164,7 @@ def find_remote(server: str | None, cloud: str | None, environ: Mapping[str, str
         raise SettingsInvalidError(wanted=f"the cloud {name or '(none is named)'}", found=f"{path} has {names}")
     chosen = known[name]
     if "token_file" in chosen:
-        token = _read_token(path.parent / chosen["token_file"])
+        token = read_secret(path.parent / chosen["token_file"], "the token")
     files = {name: str(path.parent / chosen[name]) for name in ("ca", "cert", "key") if name in chosen}
     return Remote(chosen["server"], token, Files(**files))
 
@@ -180,19 +181,6 @@ def _read_clouds(path: Path) -> Mapping[str, Mapping[str, str]]:
     if not clouds or not well:
         raise SettingsInvalidError(wanted=f"{path} to have {form}", found="something else")
     return {str(name): {str(key): str(value) for key, value in one.items()} for name, one in clouds.items()}
-
-
-def _read_token(path: Path) -> str:
-    """Return the token in the file at *path*, which nobody else may read."""
-    try:
-        mode, token = path.stat().st_mode, path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as exc:
-        raise SettingsInvalidError(wanted=f"the token in {path}", found=str(exc)) from exc
-    if mode & 0o077:
-        raise SettingsInvalidError(
-            wanted=f"the token in {path}", found="others may read it", remedy=f"chmod 600 {path}"
-        )
-    return token
 
 
 def with_server(command: Command) -> Command:

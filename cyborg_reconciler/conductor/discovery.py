@@ -94,17 +94,38 @@ class Discovery:
         """Return what the agent of *host* says of its hardware just now, asked at its own port.
 
         Raises:
-            NotFoundError: it has no agent, no endpoint, or the agent no such driver. AgentUnreachableError.
+            NotFoundError: there is no such host, agent that may speak, endpoint, or driver. AgentUnreachableError.
         """
+        self._require_agent(host)
         endpoint = self._endpoint(host)
         if not endpoint:
             raise NotFoundError(
                 wanted=f"the endpoint of the agent of {host}",
-                found="the inventory gives none, or no agent speaks for it",
-                remedy="set cyborg_agent_endpoint for the host in the inventory",
+                found="the inventory gives none",
+                remedy="set cyborg_agent_endpoint for the host in the inventory, which the next pass reads",
             )
         if self.port is None:
             raise NotFoundError(
                 wanted="the credential that agents know", found="there is none", remedy="set agent_credential_file"
             )
         return self.port.hardware(endpoint, driver)
+
+    def _require_agent(self, host: str) -> None:
+        """Raise NotFoundError unless *host* has an agent that may speak; say which of the ways to one is left."""
+        agent = self.store.agent(host)
+        if agent is not None and agent.may_speak:
+            return
+        if not self.store.is_known(host):
+            raise NotFoundError(
+                wanted=f"host {host}",
+                found="there is none",
+                remedy="see `cyborg-reconciler status` for those there are",
+            )
+        enrol = f"`cyborg-reconciler agents enrol {host}`"
+        if agent is None:
+            found, remedy = "it has none", enrol
+        elif not agent.token_hash:
+            found, remedy = "it was revoked", f"{enrol}, to let it in again"
+        else:
+            found, remedy = "it waits for approval", f"`cyborg-reconciler agents approve {host}`"
+        raise NotFoundError(wanted=f"an agent that speaks for {host}", found=found, remedy=remedy)

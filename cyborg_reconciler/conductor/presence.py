@@ -12,8 +12,9 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from cyborg_reconciler.conductor.agents import SILENT_AFTER
+from cyborg_reconciler.documents.rest.fleet import ServiceType
 from cyborg_reconciler.errors import JournalError
-from cyborg_reconciler.fleet_stores import Service, ServiceStore, ServiceType, Wanted
+from cyborg_reconciler.fleet_stores import Service, ServiceStore, Wanted
 from cyborg_reconciler.ports import Clock
 from cyborg_reconciler.stores import Page
 

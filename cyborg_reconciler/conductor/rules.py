@@ -19,7 +19,7 @@ from cyborg_reconciler.errors import DeclarationsInvalidError, FactsUnreadableEr
 from cyborg_reconciler.ports import Declarations
 
 
-class KnownHosts(Protocol):
+class KeptHosts(Protocol):
     """What is kept of hosts, as far as policies select by it."""
 
     def hosts(self, names: Sequence[str]) -> Mapping[str, Host]:
@@ -32,7 +32,7 @@ class KnownHosts(Protocol):
 class Rules:
     """The policies of now, made ready once for each state of them. Safe to call from many threads."""
 
-    def __init__(self, declarations: Declarations, hosts: KnownHosts) -> None:
+    def __init__(self, declarations: Declarations, hosts: KeptHosts) -> None:
         self._declarations, self._hosts = declarations, hosts
         self._known: tuple[str, Compiled] | None = None
 

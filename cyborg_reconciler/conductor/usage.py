@@ -24,7 +24,7 @@ DEVICES: Final = 256
 METRICS: Final = 32
 
 
-class Told(msgspec.Struct, frozen=True):
+class UsageOfHost(msgspec.Struct, frozen=True):
     """What one host told, as it travels between processes; without devices: it has nothing to tell any more."""
 
     host: Annotated[str, msgspec.Meta(max_length=255)]
@@ -35,12 +35,12 @@ class Told(msgspec.Struct, frozen=True):
 class _Heard(msgspec.Struct, frozen=True):
     """The same, with its place in the order, and when it came by a clock that never goes back."""
 
-    told: Told
+    told: UsageOfHost
     number: int
     heard_s: float
 
 
-_decoder: Final = msgspec.json.Decoder(Told)
+_decoder: Final = msgspec.json.Decoder(UsageOfHost)
 _encoder: Final = msgspec.json.Encoder()
 
 
@@ -62,7 +62,7 @@ class Usage:
         """Take in what *host* told with a check-in; nothing is news only where there was something."""
         bounded = [UsageTold(one.address, _bounded(one.metrics)) for one in usage[:DEVICES]]
         if bounded or host in self._heard:
-            told = Told(host, datetime.now(UTC), bounded)
+            told = UsageOfHost(host, datetime.now(UTC), bounded)
             self._put(told)
             self.relay(_encoder.encode(told))
 
@@ -73,7 +73,7 @@ class Usage:
         except (msgspec.MsgspecError, UnicodeDecodeError):
             return  # what is none of ours is nothing
 
-    def _put(self, told: Told) -> None:
+    def _put(self, told: UsageOfHost) -> None:
         with self._lock:
             self._heard.pop(told.host, None)
             if told.usage:

@@ -3,19 +3,21 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from cyborg_reconciler.adapters.agent_port import ANSWER_BYTES, HttpAgentPort, Terms
 from cyborg_reconciler.adapters.ansible.inventory import parse_inventory
-from cyborg_reconciler.agent_stores import Wish
-from cyborg_reconciler.bootstrap import open_agents, open_stores
+from cyborg_reconciler.agent_stores import Agent, Enrolment, Inventory, Wish
+from cyborg_reconciler.bootstrap import SystemClock, open_agents, open_stores
 from cyborg_reconciler.conductor.callers import Caller, Role
+from cyborg_reconciler.conductor.discovery import Discovery
 from cyborg_reconciler.core.state import Host
 from cyborg_reconciler.errors import (
     AgentUnreachableError,
@@ -24,6 +26,7 @@ from cyborg_reconciler.errors import (
     NotFoundError,
     SettingsInvalidError,
 )
+from cyborg_reconciler.ports import Event
 from cyborg_reconciler.settings import PREFIX, Settings
 from cyborg_reconciler.simulation import nic_1, write_tree
 from tests.integration.agent_support import CREDENTIAL, ITEM, OBEDIENT, AgentProcess, FakeDriver
@@ -219,6 +222,28 @@ def test_the_agent_is_asked_at_its_own_port_and_has_its_driver_set_up_what_is_wa
     words = [program, "agents", "hardware", HOST, "--driver", "dummy", "--state", site.state, "--output", "json"]
     done = subprocess.run(words, env=environ, capture_output=True, text=True, check=True)
     assert [each["uuid"] for each in json.loads(done.stdout)["hardware"]] == [one["uuid"]]
+    shown = subprocess.run([*words[:4], "--state", site.state], env=environ, capture_output=True, text=True, check=True)
+    assert {"dummy:0", one["uuid"]} <= set(shown.stdout.split())
+    assert re.search(r"0000:ca:00\.1 +[0-9a-f]{4}:[0-9a-f]{4} +NIC", shown.stdout)
+
+
+def test_who_cannot_be_asked_for_its_hardware_is_told_from_others_with_the_remedy(site):
+    store, at = site.operators.store, datetime.now(UTC)
+    for host, approved, token in (("revoked-1", True, ""), ("waits-1", False, "token of waits-1")):
+        store.mint(host, Enrolment(host, at + timedelta(hours=1)), Event(at, "Minted", host))
+        agent = Agent(host=host, uuid="", token_hash=token, approved=approved)
+        assert store.enrol(agent, host, Inventory(host), Event(at, "AgentEnrolled", host))
+    store.mint("no-agent-1", Enrolment("no-agent-1", at), Event(at, "Minted", "no-agent-1"))
+    discovery = Discovery(store, SystemClock())
+    for host, found, remedy in (
+        ("nowhere-1", "there is none", "status"),
+        ("no-agent-1", "it has none", "agents enrol no-agent-1"),
+        ("revoked-1", "it was revoked", "agents enrol revoked-1"),
+        ("waits-1", "it waits for approval", "agents approve waits-1"),
+    ):
+        with pytest.raises(NotFoundError, match=found) as refused:
+            discovery.hardware(host)
+        assert remedy in str(refused.value)
 
 
 def test_an_agent_that_is_looking_already_is_a_conflict(site):

@@ -2,6 +2,7 @@
 """Do the dashboard and the alert rules ask for numbers that there are? By the table of metrics."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -33,6 +34,7 @@ SERIES = ("_bucket", "_count", "_sum")
 #: Labels that Prometheus gives.
 GIVEN = {"job", "instance", "le"}
 PROMTOOL = shutil.which("promtool")
+MISSING = "Prometheus' own tool is not here: it is in Debian's package prometheus"
 #: Which values labels have, of those whose values are words of ours.
 VALUES = {"phase": set(Phase), "sync": set(Sync), "health": set(Health), "drifted": {"true", "false"}}
 
@@ -73,9 +75,12 @@ def test_every_metric_is_shown_on_the_dashboard():
     assert shown == set(METRICS)
 
 
-@pytest.mark.skipif(not PROMTOOL, reason="Prometheus' own tool is not here")
 def test_alerts_are_raised_when_they_should_be():
     """By stories of what is told when, as Prometheus' own tool tells them."""
+    if not PROMTOOL and "promtool" in os.environ.get("CYBORG_TESTS_NEED", "").split(","):
+        pytest.fail(MISSING)
+    if not PROMTOOL:
+        pytest.skip(MISSING)
     stories = Path(__file__).with_name("alert_rules.yml")
     done = subprocess.run([str(PROMTOOL), "test", "rules", stories], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

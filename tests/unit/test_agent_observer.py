@@ -125,6 +125,20 @@ def test_a_host_that_cannot_be_read_is_looked_at_again_and_that_it_can_again_is_
     assert world.news == ["one", "one"]
 
 
+def test_one_that_is_at_a_turn_for_too_long_hangs_and_one_that_ends_a_long_turn_does_not(world):
+    def look_long():
+        assert not world.observer.is_hung(world.now + 60)
+        assert world.observer.is_hung(world.now + 61), "it has begun its turn, and does not end it"
+        world.now += 100
+        return "b"
+
+    world.host.read_stamp = look_long
+    world.observer.stop()
+    world.observer.run(lambda: world.now)
+    assert not world.observer.is_hung(world.now)
+    assert world.observer.is_hung(world.now + 61), "it does not begin another one"
+
+
 def test_a_discovery_that_is_under_way_is_not_begun_again(world):
     assert not world.observer.ask()
     assert not world.observer.ask("dummy")

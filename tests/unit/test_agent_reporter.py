@@ -89,9 +89,14 @@ class Watch:
 
     latest: Observation | None = None
     failure: str | None = None
+    hung: bool = False
     busy: frozenset[str] = frozenset()
     asked: list[str] = field(default_factory=list)
     wanted: list[Any] = field(default_factory=list)
+
+    def is_hung(self, now: float) -> bool:
+        del now
+        return self.hung
 
     def want(self, *said: Any) -> None:
         self.wanted.append(said)
@@ -186,6 +191,19 @@ def test_a_clock_that_is_set_back_changes_neither_order_nor_schedule(world):
     world.restart()
     world.settle()
     assert world.conductor.places() == [(0, 1, True), (0, 2, False), (1, 1, True)]
+
+
+def test_while_the_observer_hangs_nothing_is_said_to_be_as_it_was(world, caplog):
+    world.settle()
+    world.watch.hung = True
+    before = len(world.conductor.check_ins)
+    for _ in range(3):
+        assert world.step(INTERVAL_S) < INTERVAL_S
+    assert len(world.conductor.check_ins) == before
+    assert [record.levelname for record in caplog.records].count("ERROR") == 1
+    world.watch.hung = False
+    world.settle()
+    assert len(world.conductor.check_ins) == before + 1
 
 
 def test_what_cannot_be_observed_any_more_is_not_said_to_be_as_it_was(world):

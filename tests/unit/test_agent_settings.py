@@ -11,9 +11,12 @@ from cyborg_reconciler.agent.settings import (
     is_loopback,
     parse_address,
     read_agent_settings,
-    read_secret,
 )
+from cyborg_reconciler.bootstrap import agent_port
 from cyborg_reconciler.errors import SettingsInvalidError
+from cyborg_reconciler.secret_files import read_secret
+from cyborg_reconciler.settings import Settings
+from cyborg_reconciler_api.wsgi import agent_terms
 
 URL = "https://cloud.example:6670"
 
@@ -105,3 +108,16 @@ def test_a_secret_is_one_word_that_nobody_else_may_read(tmp_path):
             read_secret(path)
     with pytest.raises(SettingsInvalidError, match="No such file"):
         read_secret(tmp_path / "gone")
+
+
+@pytest.mark.parametrize(
+    ("mode", "text", "why"), [(0o640, "s3cret", "others may read it"), (0o600, "two words", "one")]
+)
+def test_who_reads_a_secret_checks_it_alike(tmp_path, mode, text, why):
+    path = tmp_path / "secret"
+    path.write_text(text)
+    path.chmod(mode)
+    settings = Settings(tmp_path, enrolment_secret_file=str(path), agent_credential_file=str(path))
+    for reader in (agent_terms, agent_port):
+        with pytest.raises(SettingsInvalidError, match=why):
+            reader(settings)

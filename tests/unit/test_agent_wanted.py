@@ -4,6 +4,11 @@
 import pytest
 
 from cyborg_reconciler.agent import wanted
+from cyborg_reconciler.agent.conductor import ANSWER_BYTES
+from cyborg_reconciler.agent.drivers import remote
+from cyborg_reconciler.agent.drivers.registry import REMOTE_LIMIT
+from cyborg_reconciler.agent.http import encode
+from cyborg_reconciler.agent.internal import BODY_BYTES
 from cyborg_reconciler.agent.state import StateFolder
 from cyborg_reconciler.agent.wanted import DEVICES, MODULES, Wanted, Wish, parse_modules, parse_ready
 from cyborg_reconciler.conductor import modules as conductor
@@ -26,9 +31,18 @@ def test_what_is_wanted_is_kept_and_only_what_is_said_replaces_it(tmp_path):
     assert (again.uuids("dummy"), again.uuids("other"), again.addresses("dummy")) == ([UUID], [], {"dummy:0"})
 
 
-@pytest.mark.parametrize("said", [None, {}, "all", [None], [{}], [WISH | {"uuid": 1}], [WISH] * (DEVICES + 1)])
+@pytest.mark.parametrize("said", [None, {}, "all", [None], [{}], [WISH | {"uuid": 1}]])
 def test_what_is_no_list_of_devices_says_nothing(said):
     assert parse_ready(said) is None
+
+
+def test_all_devices_that_drivers_may_have_may_be_wanted_and_more_are_not_dropped_silently(caplog):
+    wishes = [WISH | {"address": f"dummy:{number}"} for number in range((REMOTE_LIMIT + 1) * remote.DEVICES)]
+    assert len(parse_ready(wishes)) == len(wishes) == DEVICES
+    assert len(encode({"ready": wishes})) < min(ANSWER_BYTES, BODY_BYTES)
+    assert not caplog.messages
+    assert parse_ready([*wishes, WISH]) is None
+    assert "17409 devices are to be ready" in caplog.text
 
 
 @pytest.mark.parametrize("said", [None, "ext4", [1], ["a b"], ["../x"], ["m" * 65], [""], ["m"] * (MODULES + 1)])

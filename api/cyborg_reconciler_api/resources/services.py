@@ -7,7 +7,7 @@ from pydantic import Field
 
 from cyborg_reconciler.conductor.callers import Role
 from cyborg_reconciler.documents.rest.base import HostName, Uuid
-from cyborg_reconciler.documents.rest.fleet import ServiceKind, ServiceList, ServiceStatus
+from cyborg_reconciler.documents.rest.fleet import ServiceList, ServiceStatus, ServiceType
 from cyborg_reconciler_api.listing import ListQuery, listed
 from cyborg_reconciler_api.operation import Call, Reply, Sample, operation
 from cyborg_reconciler_api.services import Services
@@ -28,7 +28,7 @@ SHOWN: Final = {
 class ServiceQuery(ListQuery):
     """Which services a list has, and how."""
 
-    type: ServiceKind | None = Field(None, description="What they are.", examples=["worker"])
+    type: ServiceType | None = Field(None, description="What they are.", examples=["worker"])
     host: HostName | None = Field(None, description="The machine that they run on.", examples=["ctl-1"])
     status: ServiceStatus | None = Field(None, description="Whether they are up.", examples=["down"])
     marker: Uuid | None = Field(None, description="The uuid of the last one that is known already.")

@@ -206,6 +206,11 @@ class DatabaseAgentStore:
             row = connection.execute(select(inventory.c.agent_endpoint).where(inventory.c.host == host)).first()
         return "" if row is None else row.agent_endpoint or ""
 
+    def is_known(self, host: str) -> bool:
+        """Return whether there is a host of this name."""
+        with reading(self._engine) as connection:
+            return agent_rows.is_known(connection, host)
+
     def drivers(self, host: str) -> Collection[str]:
         """Return the names of the drivers that the agent of *host* told of last."""
         drivers = schema.agent_drivers

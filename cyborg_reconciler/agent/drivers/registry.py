@@ -23,10 +23,10 @@ from cyborg_reconciler.agent.drivers.remote import (
     told,
 )
 from cyborg_reconciler.agent.readers import Facts
-from cyborg_reconciler.agent.settings import read_secret
 from cyborg_reconciler.agent.state import StateFolder
 from cyborg_reconciler.agent.wanted import Wanted
 from cyborg_reconciler.errors import SettingsInvalidError
+from cyborg_reconciler.secret_files import read_secret
 
 LOG: Final = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from pydantic import Field
 
-from cyborg_reconciler.documents.rest.base import Answer, HostName, Request, Title, Uuid
+from cyborg_reconciler.documents.rest.base import UUID_FORM, Answer, HostName, Request, Title, Uuid
 from cyborg_reconciler.errors import FieldError, RequestInvalidError
 
 #: A MAC as the kernel writes it, and longer ones (InfiniBand).
@@ -18,7 +18,6 @@ Word = Annotated[str, msgspec.Meta(max_length=255, pattern=r"^[^\x00-\x1f\x7f]*\
 HealthTold = Literal["Healthy", "Degraded", "Missing", "Unknown"]
 #: Of vendors and products, as the database has room for.
 Id = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{4}\Z")]
-UUID_FORM: Final = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z"
 #: Devices that no facts tell of, which a host may have in all; commands that it may have carried out at once.
 MOST_DEVICES: Final = 2048
 MOST_DONE: Final = 256
@@ -154,7 +153,7 @@ class SetupTold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class DeviceTold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A device that a driver found, and that no facts tell of."""
 
-    uuid: Annotated[str, msgspec.Meta(pattern=UUID_FORM, description="Its uuid; nobody else's.")]
+    uuid: Annotated[str, msgspec.Meta(pattern=rf"^{UUID_FORM}\Z", description="Its uuid; nobody else's.")]
     address: Annotated[
         str, msgspec.Meta(pattern=r"^[^\s\x00-\x1f\x7f]{1,64}\Z", description="What its driver calls it.")
     ]

@@ -2,18 +2,21 @@
 """What have all bodies in common? Requests know no unknown field; answers say what is in them. Pure."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
 from cyborg_reconciler.limits import MAX_DEPTH, is_deep
+
+#: The form of a uuid in its canonical spelling; who uses it says where it begins and ends, as its parser has it.
+UUID_FORM: Final = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 
 #: A uuid in its canonical spelling: lower case, with dashes.
 Uuid = Annotated[
     str,
     Field(
         description="A uuid, in lower case, with dashes.",
-        pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$",
+        pattern=f"^{UUID_FORM}$",
         examples=["8e45a2ea-5364-4b0d-a252-bf8becaa606e"],
         json_schema_extra={"format": "uuid"},
     ),

@@ -23,7 +23,7 @@ PhaseName = Literal[
     "Failed",
 ]
 
-ServiceKind = Literal["agent", "api", "conductor", "driver", "worker"]
+ServiceType = Literal["agent", "api", "conductor", "driver", "worker"]
 ServiceStatus = Literal["up", "down"]
 
 
@@ -93,7 +93,7 @@ class ServiceShown(Answer):
     """A process that takes part, or a driver of an agent: and whether it is up."""
 
     uuid: Uuid = Field(description="Its own; one that is started again keeps it.")
-    type: ServiceKind = Field(description="What it is.", examples=["conductor"])
+    type: ServiceType = Field(description="What it is.", examples=["conductor"])
     name: str = Field(
         description="What else it is known by: where it listens, its state folder, or a driver's name.",
         examples=["http://192.0.2.10:6671"],
