@@ -7,7 +7,7 @@ from cyborg_reconciler.agent_stores import AgentDriver, CheckIn, Told
 from cyborg_reconciler.core.accelerators import Unit
 from cyborg_reconciler.core.state import Health
 from cyborg_reconciler.documents.facts import decode_facts
-from cyborg_reconciler.documents.rest.agent import CheckInGiven, DeviceTold
+from cyborg_reconciler.documents.rest.agent import MOST_DEVICES, CheckInGiven, DeviceTold
 from cyborg_reconciler.documents.rest.base import is_shallow
 from cyborg_reconciler.errors import FactsUnreadableError, FieldError, RequestInvalidError
 
@@ -46,10 +46,13 @@ def _told_in(given: CheckInGiven) -> Told | None:
     """Return what drivers found that no facts tell of.
 
     Raises:
-        RequestInvalidError: what a device can do is nested too deep.
+        RequestInvalidError: what a device can do is nested too deep, or there are too many devices.
     """
     if given.hardware is None:
         return None
+    if sum(len(one.devices) for one in given.hardware) > MOST_DEVICES:
+        wrong = FieldError("$.hardware", f"has more than {MOST_DEVICES} devices in all")
+        raise RequestInvalidError("the check-in", [wrong])
     devices: dict[str, dict[str, Unit]] = {}
     for place, one in enumerate(given.hardware):
         devices[one.driver] = {}

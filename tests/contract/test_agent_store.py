@@ -6,13 +6,16 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import select
 
-from cyborg_reconciler.adapters.database import open_journal
-from cyborg_reconciler.agent_stores import Agent, CheckIn, Enrolment, Inventory, Told
+from cyborg_reconciler.adapters.database import open_journal, schema
+from cyborg_reconciler.adapters.database.engine import reading
+from cyborg_reconciler.agent_stores import Agent, AgentDriver, CheckIn, Enrolment, Inventory, Told
 from cyborg_reconciler.core.accelerators import Unit
 from cyborg_reconciler.core.state import Health, Host
 from cyborg_reconciler.ports import Event
 from cyborg_reconciler.work_stores import HostDriver
+from tests.integration.databases import opened_anew
 
 NOW = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
 HOST = "compute-7"
@@ -110,3 +113,48 @@ def test_what_stands_at_one_address_has_names_of_its_own(journal, store):
     names = [journal.accelerators().accelerator(one).name for one in alike]
     stands = f"{HOST} dummy:0"
     assert names == [stands, f"{stands} aaaaaaaa", *(f"{stands} {one}" for one in alike[2:])]
+
+
+def test_what_nobody_has_is_forgotten_with_its_driver(journal, store):
+    free, wanted, claimed, lost = (str(uuid.uuid4()) for _ in range(4))
+    accelerators, event = journal.accelerators(), Event(NOW, "AcceleratorPatched", HOST)
+    keep(store, told({one: unit() for one in (free, wanted, claimed, lost)}), 1)
+    for one, said in ((wanted, {"desired_state": "ready"}), (claimed, {"claimed": True})):
+        kept = accelerators.accelerator(one)
+        accelerators.update(replace(kept, **said), kept.version, event)
+    keep(store, told({one: unit() for one in (free, wanted, claimed)}), 2)
+    assert accelerators.accelerator(lost).health is Health.MISSING  # its driver may tell of it again
+    keep(store, Told(), 3)
+    assert [accelerators.accelerator(one) for one in (free, lost)] == [None, None]
+    assert {accelerators.accelerator(one).health for one in (wanted, claimed)} == {Health.MISSING}
+    assert [one.kind for one in journal.events(HOST, 100)].count("AcceleratorMissing") == 4
+    assert not store.is_news(HOST, Told(), NOW)
+
+
+def test_of_more_than_a_host_may_have_those_that_are_missing_are_forgotten(journal, store):
+    first, second = ({str(uuid.uuid4()): unit(f"dummy:{number}") for number in range(1100)} for _ in range(2))
+    keep(store, told(first), 1)
+    keep(store, told(second), 2)
+    found = journal.hardware().page(HOST, 5000, "").documents
+    assert len(found) == len(second)
+    assert journal.accelerators().accelerator(next(iter(first))) is None
+
+
+@pytest.mark.parametrize("is_news", [True, False])
+def test_a_backend_that_no_agent_tells_of_and_that_has_nothing_is_forgotten(tmp_path, database, store, is_news):
+    def drivers(sequence, *names):
+        terms = {"boot_id": "b", "fingerprint": "", "agent_version": "1", "received_at": NOW}
+        told_of = [AgentDriver(name, "CRYPTO", "READY") for name in names]
+        (store.keep if is_news else store.touch)(
+            [CheckIn(host=HOST, epoch=1, sequence=sequence, drivers=told_of, **terms)]
+        )
+
+    def backends():
+        with opened_anew(tmp_path / "state", database) as engine, reading(engine) as connection:
+            return set(connection.execute(select(schema.backends.c.driver)).scalars())
+
+    keep(store, told({str(uuid.uuid4()): unit()}), 1)
+    drivers(2, "a", "b")
+    assert backends() == {"a", "b", "dummy"}
+    drivers(3, "b", "c")
+    assert backends() == {"b", "c", "dummy"}

@@ -123,8 +123,10 @@ class TestHardwareOfDrivers:
         assert self.show(agent, one)["acc_status"]["health"] == "Healthy"
         told(agent, other)
         assert self.show(agent, one)["acc_status"]["health"] == "Missing"
+        self.want(agent, other, "ready")
         agent.check_in(full=False, hardware=[], drivers=[])  # the driver is gone
         assert self.show(agent, other)["acc_status"]["health"] == "Missing"
+        assert self.show(agent, one)["status"] == 404  # and with it what nobody wants anything of
 
     def test_nobody_speaks_for_what_is_anothers(self, agent, enrolled):
         theirs, ours = enrolled(), device()

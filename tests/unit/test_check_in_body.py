@@ -2,11 +2,15 @@
 """Which words of agents are taken? None that the database has no room for, or would write otherwise than they are."""
 
 import json
+from datetime import UTC, datetime
 
 import pytest
 
+from cyborg_reconciler.conductor.check_ins import parse_check_in
 from cyborg_reconciler.documents.rest.agent import CheckInBody
 from cyborg_reconciler.errors import RequestInvalidError
+
+NOON = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
 
 #: Each text of a check-in by its path, with one that is taken.
 TEXTS = {
@@ -71,6 +75,24 @@ def test_a_metric_is_a_name():
     whole["usage"][0]["metrics"] = {"power_watts\n": 1.5}
     with pytest.raises(RequestInvalidError):
         take(whole)
+
+
+def test_there_are_no_more_of_a_kind_than_a_host_can_have():
+    for name, most in (("done", 256), ("hardware", 256)):
+        one = 1 if name == "done" else {"driver": "dummy", "devices": []}
+        assert take({**said(), name: [one] * most})
+        with pytest.raises(RequestInvalidError):
+            take({**said(), name: [one] * (most + 1)})
+    whole = said()
+    device = whole["hardware"][0]["devices"][0]
+    whole["hardware"] = [{"driver": name, "devices": [device] * number} for name, number in (("a", 1024), ("b", 1024))]
+    assert parse_check_in("compute-1", take(whole), NOON)
+    whole["hardware"].append({"driver": "c", "devices": [device]})
+    with pytest.raises(RequestInvalidError) as refused:
+        parse_check_in("compute-1", take(whole), NOON)
+    assert [(one.path, one.message) for one in refused.value.problems] == [
+        ("$.hardware", "has more than 2048 devices in all")
+    ]
 
 
 def test_its_schema_has_patterns_as_all_readers_of_json_schema_know_them():

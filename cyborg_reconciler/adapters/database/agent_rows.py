@@ -204,15 +204,15 @@ def put_check_ins(connection: Connection, check_ins: Sequence[CheckIn]) -> None:
     connection.execute(TOLD, rows)
 
 
-def put_drivers(connection: Connection, check_ins: Sequence[CheckIn], places: Mapping[str, Row[Any]]) -> None:
-    """Enter the drivers of agents that told others than last; they are backends of their hosts."""
+def put_drivers(connection: Connection, check_ins: Sequence[CheckIn], places: Mapping[str, Row[Any]]) -> list[str]:
+    """Enter the drivers of agents that told others than last; their backends. Return these hosts."""
     changed = [
         one
         for one in check_ins
         if one.drivers and one.host in places and places[one.host].drivers != digest_of(one.drivers)
     ]
     if not changed:
-        return
+        return []
     for names in portions([one.host for one in changed]):
         connection.execute(delete(agent_drivers).where(agent_drivers.c.host.in_(names)))
     # Two that PostgreSQL cannot tell apart must not spoil a transaction in which others have told something.
@@ -220,6 +220,7 @@ def put_drivers(connection: Connection, check_ins: Sequence[CheckIn], places: Ma
     rows = [{**asdict(driver), "host": host, "name": name} for (host, name), driver in told.items()]
     upsert(connection, agent_drivers, rows, update=["type", "status", "endpoint"])
     register(connection, told)
+    return [one.host for one in changed]
 
 
 def read_reported(connection: Connection, since: datetime, names: Sequence[str] | None = None) -> dict[str, datetime]:

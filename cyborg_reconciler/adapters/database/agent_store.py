@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, Row, select
 
 from cyborg_reconciler.adapters.database import agent_rows, host_rows, schema, told_rows
 from cyborg_reconciler.adapters.database.asking import ask
+from cyborg_reconciler.adapters.database.backend_store import forget_unused
 from cyborg_reconciler.adapters.database.declaration_rows import read_catalogue
 from cyborg_reconciler.adapters.database.discovery_rows import Catalogue, Found, found_by, put_found, take_changed
 from cyborg_reconciler.adapters.database.engine import lock_rows, reading, writing
@@ -116,8 +117,9 @@ class DatabaseAgentStore:
                 with_drivers = [one.host for one in told if one.hardware is not None]
                 changed = take_changed(connection, found, with_drivers)
                 agent_rows.put_check_ins(connection, told)
-                agent_rows.put_drivers(connection, told, places)
+                others = agent_rows.put_drivers(connection, told, places)
                 events = _put(connection, told, changed)
+                forget_unused(connection, others)
                 enqueue(connection, observed.keys(), "CheckedIn", max(one.received_at for one in told))
                 put_events(connection, [*events, *_heard(told, places)])
         return is_newer
@@ -136,7 +138,7 @@ class DatabaseAgentStore:
             lock_rows(connection, hosts.c.name, names)
             places = agent_rows.read_places(connection, names)
             agent_rows.put_check_ins(connection, check_ins)
-            agent_rows.put_drivers(connection, check_ins, places)
+            forget_unused(connection, agent_rows.put_drivers(connection, check_ins, places))
             put_events(connection, _heard(check_ins, places))
 
     def set_token(self, seen: Agent, token_hash: str, next_token_hash: str, event: Event | None) -> bool:

@@ -6,12 +6,12 @@ And what its agent says of it, where the driver is one of the agent's. Opened by
 """
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, and_, case, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, and_, case, delete, func, or_, select, tuple_
 
-from cyborg_reconciler.adapters.database.engine import reading, upsert
+from cyborg_reconciler.adapters.database.engine import portions, reading, upsert
 from cyborg_reconciler.adapters.database.pages import link, render
 from cyborg_reconciler.adapters.database.schema import (
     MAY_SPEAK,
@@ -49,6 +49,16 @@ def register(connection: Connection, pairs: Iterable[tuple[str | None, str | Non
         if host in uuids
     ]
     upsert(connection, backends, rows, update=[])
+
+
+def forget_unused(connection: Connection, names: Collection[str]) -> None:
+    """Forget the backends of the hosts called *names* that no agent tells of, and that have no accelerator."""
+    of_backend = (accelerators.c.host == backends.c.host, accelerators.c.driver == backends.c.driver)
+    is_used = select(accelerators.c.uuid).where(*of_backend).exists()
+    told = (agent_drivers.c.host == backends.c.host, agent_drivers.c.name == backends.c.driver)
+    is_told = select(agent_drivers.c.name).where(*told).exists()
+    for portion in portions(sorted(names)):
+        connection.execute(delete(backends).where(backends.c.host.in_(portion), ~is_used, ~is_told))
 
 
 class DatabaseBackends:

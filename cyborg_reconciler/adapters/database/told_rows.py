@@ -5,12 +5,12 @@ Called by the store of agents, inside its transactions. What a driver says of it
 them is ready, `core.offer` says.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, bindparam, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, select, update
 
 from cyborg_reconciler.adapters.database import accelerator_rows
 from cyborg_reconciler.adapters.database.discovery_rows import (
@@ -25,12 +25,15 @@ from cyborg_reconciler.adapters.database.discovery_rows import (
     with_free_names,
 )
 from cyborg_reconciler.adapters.database.engine import portions, upsert
-from cyborg_reconciler.adapters.database.schema import accelerators, hardware, host_drivers
+from cyborg_reconciler.adapters.database.schema import accelerators, allocations, hardware, host_drivers
 from cyborg_reconciler.agent_stores import Told, Wish
 from cyborg_reconciler.core.accelerators import Unit
 from cyborg_reconciler.core.offer import offer_told
 from cyborg_reconciler.ports import Event
 from cyborg_reconciler.stores import Accelerator
+
+#: Devices of a host that are kept, with those that are missing; of more, none that is missing and that nobody has.
+MOST_KEPT: Final = 2048
 
 #: The origin of what a driver found.
 ORIGIN: Final = "driver"
@@ -67,9 +70,10 @@ class Step:
     new: list[Accelerator] = field(default_factory=list)
     changed: list[Accelerator] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
+    forgotten: list[str] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.rows or self.gone or self.new or self.changed)
+        return bool(self.rows or self.gone or self.new or self.changed or self.forgotten)
 
 
 def put_told(connection: Connection, host: str, told: Told, at: datetime) -> list[Event]:
@@ -85,11 +89,17 @@ def put_told(connection: Connection, host: str, told: Told, at: datetime) -> lis
         connection.execute(update(hardware).where(hardware.c.uuid.in_(portion)).values(present=False))
     accelerator_rows.insert(connection, with_free_names(connection, step.new))
     accelerator_rows.write(connection, [replace(one, version=one.version + 1, updated_at=at) for one in step.changed])
+    for portion in portions(step.forgotten):
+        connection.execute(delete(accelerators).where(accelerators.c.uuid.in_(portion)))
+        connection.execute(delete(hardware).where(hardware.c.uuid.in_(portion)))
     return step.events
 
 
 def read_step(connection: Connection, host: str, told: Told, at: datetime) -> Step:
-    """Return what is to be written. Of drivers that tell nothing nothing is known; those that are gone have nothing."""
+    """Return what is to be written. Of drivers that tell nothing nothing is known; those that are gone have nothing.
+
+    What nobody has is forgotten with its driver: whoever may speak for a host could fill the database otherwise.
+    """
     found = {uuid: unit for units in told.devices.values() for uuid, unit in units.items()}
     kept = _read_kept(connection, host, found)
     known = {one.uuid: one for one in accelerator_rows.read_of(connection, [host], list(found))}
@@ -107,15 +117,31 @@ def read_step(connection: Connection, host: str, told: Told, at: datetime) -> St
         one = in_step(old or first, host, unit, None)
         is_installed = unit.driver not in uninstalled
         _take(step, old, replace(one, state=offer_told(unit, one.desired_state, is_installed=is_installed)), at)
-    step.gone = [
-        row.uuid
-        for row in kept.values()
-        if row.host == host and row.driver and row.present and row.uuid not in ours and _is_told(row.driver, told)
-    ]
+    others = [row for row in kept.values() if row.host == host and row.driver and row.uuid not in ours]
+    step.gone = [row.uuid for row in others if row.present and _is_told(row.driver, told)]
     for uuid in step.gone:
         if uuid in known:
             _take(step, known[uuid], as_missing(known[uuid]), at)
+    is_full = len(ours) + len(others) > MOST_KEPT
+    left = [row.uuid for row in others if is_full or row.driver not in told.drivers]
+    left = [uuid for uuid in left if not kept[uuid].present or uuid in {*step.gone}]
+    step.forgotten = _read_free(connection, left, known)
     return step
+
+
+def _read_free(connection: Connection, uuids: Sequence[str], known: Mapping[str, Accelerator]) -> list[str]:
+    """Return those of *uuids* of which no operator has said anything, and nobody has anything."""
+    used: set[str] = set()
+    for portion in portions(uuids):
+        query = select(allocations.c.accelerator).where(allocations.c.accelerator.in_(portion))
+        used.update(connection.execute(query).scalars())
+    return [uuid for uuid in uuids if uuid not in used and (uuid not in known or _is_as_found(known[uuid]))]
+
+
+def _is_as_found(one: Accelerator) -> bool:
+    """Return whether *one* is as its driver told of it, but for what became of it there."""
+    has_said = one.claimed or one.description or one.overlay or one.desired_state != "inactive"
+    return not has_said and one.attachment is None
 
 
 def _read_kept(connection: Connection, host: str, uuids: Iterable[str]) -> Mapping[str, Row[Any]]:

@@ -18,6 +18,9 @@ Word = Annotated[str, msgspec.Meta(max_length=255, pattern=r"^[^\x00-\x1f\x7f]*\
 HealthTold = Literal["Healthy", "Degraded", "Missing", "Unknown"]
 #: Of vendors and products, as the database has room for.
 Id = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{4}\Z")]
+#: Devices that no facts tell of, which a host may have in all; commands that it may have carried out at once.
+MOST_DEVICES: Final = 2048
+MOST_DONE: Final = 256
 #: What the database's integers hold.
 Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
@@ -186,11 +189,11 @@ class CheckInGiven(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         list[Annotated[str, msgspec.Meta(max_length=4096)]], msgspec.Meta(description="What could not be read.")
     ] = []
     hardware: Annotated[
-        list[HardwareTold] | None,
+        Annotated[list[HardwareTold], msgspec.Meta(max_length=256)] | None,
         msgspec.Meta(description="What drivers found that no facts tell of; left out where nothing is said of it."),
     ] = None
     done: Annotated[
-        list[Number] | None,
+        Annotated[list[Number], msgspec.Meta(max_length=MOST_DONE)] | None,
         msgspec.Meta(description="The commands that were carried out; who leaves it out is told each command once."),
     ] = None
 
