@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is a PCI function called, wherever it stands, and which type do its ids stand for? Pure.
+"""What is a PCI function called, wherever it stands, which type do its ids stand for, what is measured of it? Pure.
 
 Called by `core` on the controller and by the agent's driver on the host, which thus say the same of the same card.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -24,6 +25,18 @@ FPGA_PRODUCTS: Final = frozenset(
     ("8086", product)
     for product in ("09c4", "09c5", "0b2b", "0b2c", "0b30", "bcbd", "bcbf", "bcc0", "bcc1", "bcce", "bccf")
 )
+
+#: All that drivers measure of a device, each with its unit; nothing else becomes a metric.
+MEASURES: Final = frozenset(
+    (
+        *("errors_correctable", "errors_nonfatal", "errors_fatal"),
+        *("link_speed_gts", "link_width", "link_up"),
+        *("utilisation_ratio", "memory_total_bytes", "memory_used_bytes", "temperature_celsius"),
+        *("rx_bytes_total", "tx_bytes_total", "rx_errors_total", "tx_errors_total"),
+    )
+)
+#: Of which devices: PCI functions (a domain may have more than four digits: Intel VMD), and those of `dummy`.
+MEASURED: Final = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]|dummy:[0-9]{1,3}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,11 +17,11 @@ from typing import Annotated, Final
 import msgspec
 
 from cyborg_reconciler.documents.rest.agent import UsageTold
+from cyborg_reconciler.hardware import MEASURED, MEASURES
 from cyborg_reconciler.meters import Tally
 
 #: Of one host; what is beyond is left out.
 DEVICES: Final = 256
-METRICS: Final = 32
 
 
 class UsageOfHost(msgspec.Struct, frozen=True):
@@ -59,8 +59,12 @@ class Usage:
         self.relay: Callable[[bytes], object] = lambda _data: None
 
     def note(self, host: str, usage: Sequence[UsageTold]) -> None:
-        """Take in what *host* told with a check-in; nothing is news only where there was something."""
-        bounded = [UsageTold(one.address, _bounded(one.metrics)) for one in usage[:DEVICES]]
+        """Take in what *host* told with a check-in; nothing is news only where there was something.
+
+        Names are those that our drivers have, for each becomes a series of its own in whatever keeps metrics.
+        """
+        named = [one for one in usage if MEASURED.fullmatch(one.address)]
+        bounded = [UsageTold(one.address, _bounded(one.metrics)) for one in named[:DEVICES]]
         if bounded or host in self._heard:
             told = UsageOfHost(host, datetime.now(UTC), bounded)
             self._put(told)
@@ -94,16 +98,15 @@ class Usage:
 
     # ---------------------------------------------------------------------------------------------------- broadcasting
     def tally(self) -> Tally:
-        """Return each number by host, address and metric: of so many devices at most, those longest known first."""
+        """Return each number by host, address and metric: of so many devices at most, of each host about as many."""
         return dict(self._numbers())
 
     def _numbers(self) -> Iterator[tuple[tuple[str, ...], float]]:
-        left = self._most
-        for heard in sorted(self._known(), key=lambda heard: heard.told.host):
-            for one in heard.told.usage[: max(left, 0)]:
-                for metric, value in one.metrics.items():
-                    yield (heard.told.host, one.address, metric), value
-            left -= len(heard.told.usage)
+        told = ((rank, heard.told.host, one) for heard in self._known() for rank, one in enumerate(heard.told.usage))
+        # The first device of every host, then the second of every host: none takes what is the others'.
+        for _, host, one in sorted(told, key=lambda each: each[:2])[: self._most]:
+            for metric, value in one.metrics.items():
+                yield (host, one.address, metric), value
 
     @property
     def newest(self) -> int:
@@ -117,6 +120,5 @@ class Usage:
 
 
 def _bounded(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Return those of *metrics* that are numbers, and not too many."""
-    numbers = [(name, value) for name, value in sorted(metrics.items()) if math.isfinite(value)]
-    return dict(numbers[:METRICS])
+    """Return those of *metrics* that our drivers know, and that are numbers."""
+    return {name: value for name, value in sorted(metrics.items()) if name in MEASURES and math.isfinite(value)}

@@ -7,8 +7,10 @@ import msgspec
 import pytest
 
 from cyborg_reconciler.adapters.relay import BYTES, Relay
-from cyborg_reconciler.conductor.usage import DEVICES, METRICS, Usage
+from cyborg_reconciler.agent.drivers import dummy, pci
+from cyborg_reconciler.conductor.usage import DEVICES, Usage
 from cyborg_reconciler.documents.rest.agent import UsageTold
+from cyborg_reconciler.hardware import MEASURED, MEASURES
 
 GPU = "0000:3b:00.0"
 
@@ -47,14 +49,26 @@ def test_the_last_word_counts_until_its_host_falls_silent(usage, clock):
     assert usage.tally() == {}
 
 
-def test_there_are_as_many_numbers_as_there_may_be(usage):
-    usage.note("a", [one(address) for address in ("1", "2")])
-    usage.note("b", [one(address) for address in ("1", "2")])
-    assert [key[:2] for key in usage.tally()] == [("a", "1"), ("a", "2"), ("b", "1")]
+def test_there_are_as_many_numbers_as_there_may_be_and_no_host_takes_what_is_the_others(usage):
+    usage.note("a", [one(f"dummy:{number}") for number in range(9)])
+    usage.note("b", [one(f"dummy:{number}") for number in range(2)])
+    assert sorted(key[:2] for key in usage.tally()) == [("a", "dummy:0"), ("a", "dummy:1"), ("b", "dummy:0")]
     bound = Usage(180, 100_000)
-    many = {f"m{number}": 1.0 for number in range(100)} | {"endless": float("inf"), "none": float("nan")}
-    bound.note("a", [one(str(number), **many) for number in range(1000)])
-    assert len(bound.tally()) == DEVICES * METRICS
+    bound.note("a", [one(f"dummy:{number}", **dict.fromkeys(MEASURES, 1.0)) for number in range(1000)])
+    assert len(bound.tally()) == DEVICES * len(MEASURES)
+
+
+def test_no_name_is_taken_that_no_driver_of_ours_has(usage):
+    numbers = {"made_up": 1.0, "link_width": float("inf"), "link_up": float("nan"), "utilisation_ratio": 0.5}
+    usage.note("a", [one("made-up", **numbers), one("0000:3b:00.9"), one(f"{GPU}\n"), one(GPU, **numbers)])
+    assert usage.tally() == {("a", GPU, "utilisation_ratio"): 0.5}
+
+
+def test_what_drivers_of_ours_measure_are_just_these_names():
+    assert {*pci.ERRORS, *pci.ATTRIBUTES, *pci.NETWORK, "temperature_celsius"} == MEASURES
+    (device,) = dummy.DummyDriver(1).discover({})
+    assert dummy.DummyDriver(1).usage(device).keys() <= MEASURES
+    assert MEASURED.fullmatch(device.address)
 
 
 def test_a_follower_hears_what_is_known_and_then_what_is_new_of_one_host_or_of_all(usage):
