@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, Protocol
 
 import msgspec
 
-from cyborg_reconciler.core.state import Health
+from cyborg_reconciler.core.state import HEALTHS, Health
 from cyborg_reconciler.ports import Event
 
 #: What can be declared of an accelerator, and what can be observed.
@@ -85,7 +85,13 @@ class Accelerator:
     present: bool = True
     state_policy: str = ""
     binding_policy: str = ""
+    told_health: Health = Health.HEALTHY
     version: int = 1
+
+    @property
+    def fares(self) -> Health:
+        """How it fares: the worse of what was seen and what its host's agent says; what is gone, by that alone."""
+        return max(self.health, self.told_health, key=HEALTHS.index) if self.present else self.health
 
 
 #: Where the public API has accelerators.
@@ -114,7 +120,7 @@ def document_of(one: Accelerator) -> str:
             "acc_status": {
                 "setup_required": one.setup_required,
                 "reboot_required": one.reboot_required,
-                "health": one.health,
+                "health": one.fares,
             },
             "driver": one.driver,
             "resource_provider_uuid": one.resource_provider_uuid,

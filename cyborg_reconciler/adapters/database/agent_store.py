@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, select
 
-from cyborg_reconciler.adapters.database import agent_rows, host_rows, schema, told_rows
+from cyborg_reconciler.adapters.database import agent_rows, health_rows, host_rows, schema, told_rows
 from cyborg_reconciler.adapters.database.asking import ask
 from cyborg_reconciler.adapters.database.backend_store import forget_unused
 from cyborg_reconciler.adapters.database.declaration_rows import read_catalogue
@@ -119,8 +119,11 @@ class DatabaseAgentStore:
                 agent_rows.put_check_ins(connection, told)
                 others = agent_rows.put_drivers(connection, told, places)
                 events = _put(connection, told, changed)
+                faring = health_rows.put_health(connection, told)
+                events += faring.events
                 forget_unused(connection, others)
                 enqueue(connection, observed.keys(), "CheckedIn", max(one.received_at for one in told))
+                enqueue(connection, faring.hosts, "HealthTold", max(one.received_at for one in told))
                 put_events(connection, [*events, *_heard(told, places)])
         return is_newer
 
@@ -198,6 +201,10 @@ class DatabaseAgentStore:
         """Return whether anything of what its drivers tell of *host* is to be kept."""
         with reading(self._engine) as connection:
             return bool(told_rows.read_step(connection, host, told, at))
+
+    def fares_otherwise(self, host: str, health: Mapping[str, str]) -> bool:
+        """Return whether what its agent says of the *health* of devices is other than what is kept."""
+        return bool(health) and health_rows.differs(ask(self._engine, health_rows.TOLD, wanted=host), health)
 
     def endpoint(self, host: str) -> str:
         """Return where the inventory has the agent of *host* called; empty where it does not say."""

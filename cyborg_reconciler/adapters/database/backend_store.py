@@ -23,17 +23,12 @@ from cyborg_reconciler.adapters.database.schema import (
     hosts,
 )
 from cyborg_reconciler.agent_stores import IN_PROGRESS, READY
-from cyborg_reconciler.core.state import Health
+from cyborg_reconciler.core.state import HEALTHS, Health
 from cyborg_reconciler.errors import FieldError, RequestInvalidError
 from cyborg_reconciler.fleet_stores import Wanted
 from cyborg_reconciler.stores import Page
 
 BACKENDS: Final = "/v1/backends"
-
-#: From best to worst: a backend is as well as the worst of its accelerators.
-HEALTHS: Final = (
-    *(Health.HEALTHY, Health.PROGRESSING, Health.SUSPENDED, Health.UNKNOWN, Health.MISSING, Health.DEGRADED),
-)
 
 
 def register(connection: Connection, pairs: Iterable[tuple[str | None, str | None]]) -> None:
