@@ -222,6 +222,9 @@ class AgentStore(Protocol):
     def is_news(self, host: str, told: Told, at: datetime) -> bool:
         """Return whether anything of what its drivers tell of *host* is to be kept."""
 
+    def fares_otherwise(self, host: str, health: Mapping[str, str]) -> bool:
+        """Return whether what its agent says of the *health* of devices, by address, is other than what is kept."""
+
     def endpoint(self, host: str) -> str:
         """Return where the inventory has the agent of *host* called; empty where it does not say."""
 

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, Protocol
 
 import msgspec
 
-from cyborg_reconciler.core.state import Health
+from cyborg_reconciler.core.state import HEALTHS, Health
 from cyborg_reconciler.ports import Event
 
 #: What can be declared of an accelerator, and what can be observed.
@@ -51,6 +51,7 @@ class Accelerator:
         acc_capability: the tree as discovery or its owner gave it. overlay: what an operator laid over it since.
         state: as it was observed and verified. desired_state: as it is declared.
         present: it was there at the last look.
+        health: as it was seen. told_health: what its host's agent says of it.
         state_policy, binding_policy: the policies that declare its state and its binding, with their place.
         version: rises with every change; what an update must have seen.
     """
@@ -85,7 +86,13 @@ class Accelerator:
     present: bool = True
     state_policy: str = ""
     binding_policy: str = ""
+    told_health: Health = Health.HEALTHY
     version: int = 1
+
+    @property
+    def fares(self) -> Health:
+        """How it fares: the worse of what was seen and what its host's agent says; what is gone, by that alone."""
+        return max(self.health, self.told_health, key=HEALTHS.index) if self.present else self.health
 
 
 #: Where the public API has accelerators.
@@ -114,7 +121,7 @@ def document_of(one: Accelerator) -> str:
             "acc_status": {
                 "setup_required": one.setup_required,
                 "reboot_required": one.reboot_required,
-                "health": one.health,
+                "health": one.fares,
             },
             "driver": one.driver,
             "resource_provider_uuid": one.resource_provider_uuid,

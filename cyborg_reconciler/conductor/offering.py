@@ -13,7 +13,7 @@ from cyborg_reconciler.conductor.implied import Catalogue, catalogue_of, name_of
 from cyborg_reconciler.core.accelerators import units
 from cyborg_reconciler.core.offer import Offer, offers
 from cyborg_reconciler.core.rules import HostRules
-from cyborg_reconciler.core.state import Origin
+from cyborg_reconciler.core.state import Health, Origin
 from cyborg_reconciler.ports import Clock, Event
 from cyborg_reconciler.stores import Accelerator, ObservedAccelerators
 from cyborg_reconciler.survey import HostView, Survey
@@ -79,7 +79,7 @@ def observed(one: Accelerator, offer: Offer, view: HostView) -> Accelerator:
     """Return *one* as it was seen: its *offer*, and which policies declare its state and its binding."""
     changed = replace(
         one,
-        state=offer.state,
+        state="inactive" if offer.state == "ready" and one.told_health is not Health.HEALTHY else offer.state,
         health=offer.health,
         setup_required=offer.setup_required,
         reboot_required=offer.reboot_required,

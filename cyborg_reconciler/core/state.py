@@ -279,6 +279,12 @@ class Health(enum.StrEnum):
     UNKNOWN = "Unknown"
 
 
+#: From the best to the worst.
+HEALTHS: Final = (
+    *(Health.HEALTHY, Health.PROGRESSING, Health.SUSPENDED, Health.UNKNOWN, Health.MISSING, Health.DEGRADED),
+)
+
+
 class Phase(enum.StrEnum):
     """Where in the sentence a host is."""
 

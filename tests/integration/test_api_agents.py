@@ -8,7 +8,7 @@ import subprocess
 import sys
 import uuid
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -329,6 +329,42 @@ class TestDiscovery:
         changed = other_facts(site.facts, hostname="renamed")
         agent.check_in(facts=changed)
         assert [one["uuid"] for one in self.accelerators(site, agent)] == [one["uuid"] for one in found]
+
+    def test_what_an_agent_says_of_a_devices_health_counts_until_it_says_otherwise(self, site, enrolled):
+        agent = enrolled()
+        agent.check_in()
+        path = f"/v1/accelerators?host={agent.host}"
+        card, *others = site.server("GET", path).json()["accelerator"]
+        where = ("SELECT address FROM accelerators WHERE uuid = ?", card["uuid"])
+        ((address,),) = site.rows(*where)
+        with open_journal(site.state, exclusive=False) as journal:
+            store = journal.accelerators()
+            verified = replace(store.accelerator(card["uuid"]), state="ready", desired_state="ready")
+            store.record([(verified, [])])
+
+        def says(health):
+            status = [{"address": address, "health": health, "driver": "generic-pci"}]
+            answer = agent.check_in(full=False, status=status)
+            assert answer.status == 202, answer.data
+            return answer.json()["durable"]
+
+        def shown():
+            found = {one["uuid"]: one for one in site.server("GET", path).json()["accelerator"]}
+            assert [found[one["uuid"]] for one in others] == others
+            return found[card["uuid"]]["acc_status"]["health"], found[card["uuid"]]["state"]
+
+        well = card["acc_status"]["health"]
+        assert (says("Healthy"), shown()) == (False, (well, "ready"))
+        assert (says("Degraded"), shown()) == (True, ("Degraded", "inactive"))
+        assert "it is inactive" in problem(site.server("PUT", f"/v1/accelerators/{card['uuid']}", {}), 409).detail
+        assert says("Degraded") is False, "it is kept already"
+        assert agent.check_in(full=False).json()["durable"] is False, "where nothing is said, nothing changes"
+        for facts in (other_facts(site.facts), site.facts):
+            agent.check_in(facts=facts)
+        assert shown() == ("Degraded", "inactive"), "facts do not speak of it"
+        assert (says("Healthy"), shown()) == (True, (well, "inactive")), "it is ready when the next pass has seen it"
+        told = site.server("GET", f"/v1/events?kind=AcceleratorHealthTold&host={agent.host}").json()["events"]
+        assert [one["after"]["health"] for one in told] == ["Healthy", "Degraded"]
 
     def test_what_goes_is_missing_and_comes_back_as_itself(self, site, enrolled):
         agent = enrolled()

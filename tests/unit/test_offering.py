@@ -59,6 +59,16 @@ def test_what_is_ready_and_is_found_otherwise_is_not_offered_any_more():
     assert place.told() == ["AcceleratorReady", "AcceleratorInactive"]
 
 
+def test_what_an_agent_says_of_its_health_outlives_passes_and_ends_the_offer_until_it_says_otherwise():
+    place = Offered(replace(WANTED, told_health=Health.DEGRADED), **INSTALLED)
+    place.pass_over()
+    card = place.card
+    assert (card.state, card.health, card.fares) == ("inactive", Health.HEALTHY, Health.DEGRADED)
+    place.accelerators.kept[CARD.uuid] = replace(card, told_health=Health.HEALTHY)
+    place.pass_over()
+    assert (place.card.state, place.card.fares) == ("ready", Health.HEALTHY)
+
+
 def test_a_host_that_is_not_observed_says_nothing_of_its_accelerators():
     place = Offered(WANTED, **INSTALLED)
     place.world.observer.unobserved["a"] = Unobserved("Unreachable", "no route to host")

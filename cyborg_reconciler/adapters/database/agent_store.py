@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, select
 
-from cyborg_reconciler.adapters.database import agent_rows, found_rows, host_rows, schema
+from cyborg_reconciler.adapters.database import agent_rows, found_rows, health_rows, host_rows, schema
 from cyborg_reconciler.adapters.database.asking import ask
 from cyborg_reconciler.adapters.database.declaration_rows import read_catalogue
 from cyborg_reconciler.adapters.database.discovery_rows import Catalogue, Found, found_by, put_found
@@ -180,6 +180,10 @@ class DatabaseAgentStore:
         with reading(self._engine) as connection:
             return bool(found_rows.read_step(connection, host, told, at))
 
+    def fares_otherwise(self, host: str, health: Mapping[str, str]) -> bool:
+        """Return whether what its agent says of the *health* of devices is other than what is kept."""
+        return bool(health) and health_rows.differs(ask(self._engine, health_rows.TOLD, wanted=host), health)
+
     def endpoint(self, host: str) -> str:
         """Return where the inventory has the agent of *host* called; empty where it does not say."""
         inventory = schema.inventory
@@ -218,6 +222,7 @@ def _put(connection: Connection, kept: Sequence[CheckIn], ahead: Ahead) -> None:
     for one in sorted(kept, key=lambda one: one.host):
         if one.hardware is not None:
             found_rows.put_told(connection, one.host, one.hardware, one.received_at)
+        health_rows.put_health(connection, one.host, one.health, one.received_at)
 
 
 def _tell_heard(connection: Connection, check_ins: Sequence[CheckIn], places: Mapping[str, Row[Any]]) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, and_, cas
 from cyborg_reconciler.adapters.database.engine import reading, upsert
 from cyborg_reconciler.adapters.database.pages import link, render
 from cyborg_reconciler.adapters.database.schema import accelerators, agent_drivers, agents, backends, facts, hosts
-from cyborg_reconciler.core.state import Health
+from cyborg_reconciler.core.state import HEALTHS, Health
 from cyborg_reconciler.errors import FieldError, RequestInvalidError
 from cyborg_reconciler.fleet_stores import Wanted
 from cyborg_reconciler.stores import Page
@@ -24,11 +24,6 @@ BACKENDS: Final = "/v1/backends"
 #: What a driver of an agent says of itself: that it is there, and that it discovers.
 READY: Final = "READY"
 IN_PROGRESS: Final = "IN-PROGRESS"
-
-#: From best to worst: a backend is as well as the worst of its accelerators.
-HEALTHS: Final = (
-    *(Health.HEALTHY, Health.PROGRESSING, Health.SUSPENDED, Health.UNKNOWN, Health.MISSING, Health.DEGRADED),
-)
 
 
 def register(connection: Connection, pairs: Iterable[tuple[str | None, str | None]]) -> None:

@@ -28,7 +28,7 @@ from sqlalchemy import (
 )
 
 #: The revision that these tables are. A database of another one is migrated, or refused when it is newer.
-REVISION: Final = "v0009"
+REVISION: Final = "v0010"
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -229,6 +229,8 @@ accelerators = Table(
     Column("state", String(16), nullable=False),
     Column("desired_state", String(16), nullable=False),
     Column("health", String(16), nullable=False),
+    Column("seen_health", String(16), nullable=False, server_default=text("''")),
+    Column("told_health", String(16), nullable=False, server_default=text("'Healthy'")),
     Column("setup_required", Boolean, nullable=False),
     Column("reboot_required", Boolean, nullable=False),
     Column("attach_info", Text),
