@@ -51,6 +51,7 @@ class Accelerator:
         acc_capability: the tree as discovery or its owner gave it. overlay: what an operator laid over it since.
         state: as it was observed and verified. desired_state: as it is declared.
         present: it was there at the last look.
+        health: as it was seen. told_health: what its host's agent says of it.
         state_policy, binding_policy: the policies that declare its state and its binding, with their place.
         version: rises with every change; what an update must have seen.
     """

@@ -206,6 +206,10 @@ class DatabaseAgentStore:
         """Return whether what its agent says of the *health* of devices is other than what is kept."""
         return bool(health) and health_rows.differs(ask(self._engine, health_rows.TOLD, wanted=host), health)
 
+    def fares_otherwise(self, host: str, health: Mapping[str, str]) -> bool:
+        """Return whether what its agent says of the *health* of devices is other than what is kept."""
+        return bool(health) and health_rows.differs(ask(self._engine, health_rows.TOLD, wanted=host), health)
+
     def endpoint(self, host: str) -> str:
         """Return where the inventory has the agent of *host* called; empty where it does not say."""
         inventory = schema.inventory
