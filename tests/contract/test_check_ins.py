@@ -18,7 +18,7 @@ from cyborg_reconciler.adapters.database.agent_store import Ahead
 from cyborg_reconciler.adapters.database.discovery_rows import found_by
 from cyborg_reconciler.adapters.database.engine import reading, writing
 from cyborg_reconciler.adapters.database.event_rows import in_order
-from cyborg_reconciler.agent_stores import Agent, CheckIn, Enrolment, Inventory
+from cyborg_reconciler.agent_stores import Agent, AgentDriver, CheckIn, Enrolment, Inventory, digest_of
 from cyborg_reconciler.documents.declared import Declared
 from cyborg_reconciler.documents.facts import decode_facts
 from cyborg_reconciler.ports import Event, Observation
@@ -159,3 +159,14 @@ def test_who_is_heard_just_now_is_not_silent(tmp_path, journal, database):
             until(lambda: waiting(engine) == 1)
         assert fallen.result(60) == ["qat-1"]
     assert not agents.agent("gpu-1").silent
+
+
+def test_what_the_later_of_two_that_are_written_together_leaves_out_is_as_the_earlier_said(journal, facts):
+    journal.agents().keep([check_in("qat-1", facts["qat-1"])])
+    drivers = (AgentDriver("pci", "GENERIC", "READY"),)
+    said, silent = check_in("qat-1", facts["qat-1"], 2), check_in("qat-1", facts["qat-1"], 3)
+    told = [replace(said, drivers=drivers, health={"0000:6b:00.0": "Degraded"}), replace(silent, facts=None)]
+    assert journal.agents().keep(told) == [True, True]
+    assert journal.agents().agent("qat-1").drivers == digest_of(drivers)
+    assert journal.agents().fares_otherwise("qat-1", {"0000:6b:00.0": "Healthy"})
+    assert not journal.agents().fares_otherwise("qat-1", {"0000:6b:00.0": "Degraded"})

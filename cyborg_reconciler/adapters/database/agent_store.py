@@ -5,7 +5,7 @@ Opened by `bootstrap`, called by the conductor. Works in the journal's database.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -108,7 +108,7 @@ class DatabaseAgentStore:
                 is_newer.append(place > newest.get(one.host, place))
                 if is_newer[-1]:
                     newest[one.host] = place
-                    kept[one.host] = one
+                    kept[one.host] = _after(kept.get(one.host), one)
             if kept:
                 told = list(kept.values())
                 observed = _observed(told)
@@ -206,10 +206,6 @@ class DatabaseAgentStore:
         """Return whether what its agent says of the *health* of devices is other than what is kept."""
         return bool(health) and health_rows.differs(ask(self._engine, health_rows.TOLD, wanted=host), health)
 
-    def fares_otherwise(self, host: str, health: Mapping[str, str]) -> bool:
-        """Return whether what its agent says of the *health* of devices is other than what is kept."""
-        return bool(health) and health_rows.differs(ask(self._engine, health_rows.TOLD, wanted=host), health)
-
     def endpoint(self, host: str) -> str:
         """Return where the inventory has the agent of *host* called; empty where it does not say."""
         inventory = schema.inventory
@@ -249,6 +245,18 @@ class DatabaseAgentStore:
         """Append to the audit trail."""
         with writing(self._engine) as connection:
             put_event(connection, event)
+
+
+def _after(before: CheckIn | None, one: CheckIn) -> CheckIn:
+    """Return *one*, with what it says nothing of as the check-in *before* it said: that was not written by itself."""
+    if before is None:
+        return one
+    return replace(
+        one,
+        drivers=one.drivers or before.drivers,
+        hardware=before.hardware if one.hardware is None else one.hardware,
+        health={**before.health, **one.health},
+    )
 
 
 def _observed(kept: Sequence[CheckIn]) -> dict[str, Observation]:
