@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -109,6 +110,7 @@ def test_ansible_that_will_not_stop_is_killed_with_all_that_it_started(tmp_path:
 PARENT = """
 import json, sys
 from pathlib import Path
+from uuid import uuid4
 from cyborg_reconciler.adapters.ansible.executor import AnsibleExecutor
 from cyborg_reconciler.adapters.ansible.options import AnsibleOptions
 from cyborg_reconciler.documents.facts import Device, Drivers, Facts, KernelFacts
@@ -162,7 +164,7 @@ def test_kill_9_of_the_controller_and_its_child_stops_the_run_too_and_the_next_s
 
 
 def test_settling_waits_for_a_run_that_is_about_to_end(tmp_path: Path) -> None:
-    run = tmp_path / "runs/0123456789abcdef"
+    run = tmp_path / f"runs/{uuid4().hex[:16]}"  # what is found by its name is no other story's
     run.mkdir(parents=True)
     with subprocess.Popen(["/bin/sleep", "2"], env={MARKER: run.name}) as process:
         wait_until(lambda: processes.find(run.name) or process.poll() is not None)
@@ -171,7 +173,7 @@ def test_settling_waits_for_a_run_that_is_about_to_end(tmp_path: Path) -> None:
 
 
 def test_settling_ends_what_would_go_on(tmp_path: Path) -> None:
-    run = tmp_path / "runs/0123456789abcdef"
+    run = tmp_path / f"runs/{uuid4().hex[:16]}"  # what is found by its name is no other story's
     run.mkdir(parents=True)
     with subprocess.Popen(["/bin/sleep", "600"], env={MARKER: run.name}) as process:
         wait_until(lambda: processes.find(run.name) == {process.pid})  # a new program shows no environment at first

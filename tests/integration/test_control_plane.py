@@ -69,7 +69,9 @@ def test_what_an_agent_tells_the_conductor_the_other_process_shows(plane):
 
 def test_what_is_asked_for_over_the_api_the_conductor_passes_on(plane):
     assert plane.api("POST", f"/v1/hosts/{HOST}/discovery").status == 202
-    (told,) = plane.agent.check_in(full=False).json()["commands"]
+    answer = plane.agent.check_in(full=False)
+    assert answer.status == 202, answer.data
+    (told,) = answer.json()["commands"]
     assert told["command"] == "discover"
 
 
