@@ -41,9 +41,10 @@ for holders and protected devices, and keeps the record of what was there before
 `ansible.builtin` modules that does only the writing. *again* applies the same plan once more. What the hosts' kernels
 do is not counted.""",
     "api": """\
-gunicorn with two workers of four threads each, SQLite with 10,000 accelerators and as many agents; eight connections
-that are kept and send as soon as they are answered. CPU is that of the workers, and *a host* is one request. The ratio
-is to a server of the same stack that says hello: 2 is half of its rate. *changed* check-ins bring facts in which a
+gunicorn with two workers of eight threads each, SQLite with 10,000 accelerators and as many agents; 16 connections that
+are kept and send as soon as they are answered. CPU is that of the workers, and *a host* is one request; the ratio is to
+a server of the same stack that says hello. The aims are of the rate at which requests are answered: 1/2 is half of
+hello's. The client takes its part of the machine in both. *changed* check-ins bring facts in which a
 device has another driver, and are on disk before they are answered. *half load* sends half of what could be carried,
 each request when its time has come. Of the last row, *memory* is how far the workers' rose.""",
 }
