@@ -17,7 +17,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 COLLECTION := collections/ansible_collections/openstack/cyborg
-TESTS      := unit scenarios properties contract integration packaging
+# The long ones come first. A file is one worker's, which starts what its stories share once.
+TESTS      := integration contract packaging properties scenarios unit
 TEST_PATHS := $(wildcard $(TESTS:%=tests/%) $(COLLECTION)/tests/unit)
 # One more than the cores that it is meant for: whoever waits, for a process or a clock, leaves his to another.
 JOBS       ?= 3
@@ -35,7 +36,7 @@ demo: $(STAMPS)/run ## run the main job on three simulated hosts: no root, no ne
 	$(BIN)/cyborg-reconciler demo
 
 test: $(STAMPS)/dev ## run the tests (PYTEST_ARGS='-k sriov' picks some)
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(PYTEST_ARGS) $(TEST_PATHS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS) $(TEST_PATHS)
 
 fuzz: $(STAMPS)/dev ## send the API thousands of inputs more than the tests do
 	CYBORG_TESTS_DEEP=1 $(BIN)/python -m pytest $(PYTEST_ARGS) tests/integration/test_api_any_input.py
