@@ -22,8 +22,6 @@ from cyborg_reconciler.testing import ignore_progress
 from tests.integration.agent_support import ITEM, OBEDIENT, AgentProcess, FakeDriver
 from tests.integration.api_support import serving, until
 
-pytestmark = pytest.mark.xdist_group("agent_and_conductor")
-
 OPERATOR = Caller("operator", Role.ADMIN)
 PORT = "0000:ca:00.1"
 

@@ -35,8 +35,6 @@ from tests.integration.certificates import Authority
 from tests.integration.fake_conductor import FakeConductor
 from tests.integration.http_driver import HttpDriver
 
-pytestmark = pytest.mark.xdist_group("agent_port")
-
 HOST = "nic-1"
 DISCOVERY, HARDWARE = ("POST", "/discovery"), ("GET", "/hardware")
 WISH = Wish("dummy", "dummy:0", ITEM["uuid"])

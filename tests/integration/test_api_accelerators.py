@@ -8,8 +8,6 @@ import pytest
 from cyborg_reconciler.documents.rest.accelerator import Accelerator, AcceleratorList
 from tests.integration.api_support import problem, race, serving
 
-pytestmark = pytest.mark.xdist_group("api_accelerators")
-
 UUID = "8e45a2ea-5364-4b0d-a252-bf8becaa606e"
 VM = "11111111-2222-3333-4444-555555555555"
 SPECS = {

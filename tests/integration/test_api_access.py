@@ -22,8 +22,6 @@ from cyborg_reconciler_api.app import all_operations
 from tests.integration.api_support import make_token, problem, serving
 from tests.integration.console import call
 
-pytestmark = pytest.mark.xdist_group("api_access")
-
 OPERATOR = Caller("tests", Role.ADMIN)
 NOWHERE = "00000000-0000-4000-8000-000000000000"
 #: Nobody waits for this: a wait ends when what it is for has come.

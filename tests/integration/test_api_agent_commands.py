@@ -10,8 +10,6 @@ from tests.integration.test_api_agents import OPERATOR, enrolled, site
 
 __all__ = ["enrolled", "site"]
 
-pytestmark = pytest.mark.xdist_group("api_agents")
-
 
 def commands(agent, **said):
     answer = agent.check_in(full=False, **said)

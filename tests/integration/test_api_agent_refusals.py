@@ -16,7 +16,6 @@ from tests.integration.test_api_agents import OPERATOR, Site, Speaker, enrolled,
 
 __all__ = ["enrolled", "site"]
 
-pytestmark = pytest.mark.xdist_group("api_agents")
 
 SECRET = "the-rack-that-nobody-has-listed"
 HELLO = {"status": "READY", "endpoint": "compute-7:1337"}

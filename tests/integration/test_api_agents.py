@@ -41,8 +41,6 @@ from tests.integration.api_support import Server, problem, serving
 
 OPERATOR = Caller("operator", Role.ADMIN)
 
-pytestmark = pytest.mark.xdist_group("api_agents")
-
 
 @dataclass
 class Site:

@@ -17,7 +17,7 @@ import pytest
 
 from tests.integration.api_support import serving
 
-pytestmark = [pytest.mark.xdist_group("api_any_input"), pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 #: What is sent; each operation has so many random examples.
 QUICK = ("--phases", "examples,coverage", "--mode", "negative")

@@ -13,8 +13,6 @@ from cyborg_reconciler.documents.rest.base import Problem
 from cyborg_reconciler.documents.rest.root import OneVersion, Versions
 from tests.integration.api_support import serving
 
-pytestmark = pytest.mark.xdist_group("api_description")
-
 
 @pytest.fixture(scope="module")
 def state(tmp_path_factory):

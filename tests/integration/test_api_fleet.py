@@ -27,8 +27,6 @@ from tests.begun import uuid_of
 from tests.integration.api_support import problem
 from tests.integration.api_world import Follower, open_world, pages
 
-pytestmark = pytest.mark.xdist_group("api_fleet")
-
 NOBODY = "11111111-2222-3333-4444-555555555555"
 SHELVES = ("shelf-0", "shelf-1")
 

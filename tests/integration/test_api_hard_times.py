@@ -12,8 +12,6 @@ import pytest
 from tests.disks import small_disk
 from tests.integration.api_support import problem, serving
 
-pytestmark = pytest.mark.xdist_group("hard_times")
-
 #: What a body has in it that must be taken for no request.
 SMUGGLED = b"GET /v1/smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
 MIB = 1024 * 1024

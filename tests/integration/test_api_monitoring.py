@@ -17,8 +17,6 @@ from cyborg_reconciler.core.state import Health, Phase, Sync
 from cyborg_reconciler.ports import HostRecord
 from tests.integration.api_support import serving
 
-pytestmark = pytest.mark.xdist_group("api_monitoring")
-
 HIDDEN = "not-to-be-seen-anywhere"
 ROUTE = "/v1/accelerators/{uuid}"
 

@@ -15,8 +15,6 @@ from cyborg_reconciler.errors import DeclarationsInvalidError
 from tests.integration.api_support import problem
 from tests.integration.api_world import POLICY, api_policy, open_world, pages
 
-pytestmark = pytest.mark.xdist_group("api_policies")
-
 NOBODY = "11111111-2222-3333-4444-555555555555"
 
 

@@ -20,8 +20,6 @@ from tests.fake_ports import fake_ports
 from tests.integration.api_support import problem
 from tests.integration.api_world import api_policy, open_world
 
-pytestmark = pytest.mark.xdist_group("api_rules")
-
 HOST, CARD = "compute-1", "0000:6b:00.0"
 CARDS = {"vendor_id": "8086", "product_id": ["4940"]}
 SITE = """\

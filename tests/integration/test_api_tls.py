@@ -20,8 +20,6 @@ from tests.integration.api_support import running, serving
 from tests.integration.certificates import Authority
 from tests.integration.console import PROGRAM, QUIET, call
 
-pytestmark = pytest.mark.xdist_group("api_tls")
-
 #: Nobody waits for this: a wait ends when what it is for has come.
 PATIENCE_S = 120
 

@@ -13,7 +13,6 @@ from tests.integration.test_api_agents import Site, Speaker, enrolled, look_up, 
 
 __all__ = ["enrolled", "site"]
 
-pytestmark = pytest.mark.xdist_group("api_agents")
 
 GPU = "0000:3b:00.0"
 #: What the metrics make of `told(41.0)`.

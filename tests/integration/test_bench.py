@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SIZES = (120,)
 
 #: The run that most of these look at is made once.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("bench")]
+pytestmark = pytest.mark.slow
 
 
 def bench(*arguments):

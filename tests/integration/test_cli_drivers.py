@@ -6,8 +6,6 @@ import pytest
 from tests.integration.api_world import open_world
 from tests.integration.console import call
 
-pytestmark = pytest.mark.xdist_group("cli_drivers")
-
 HOSTS = ["compute-1", "compute-2"]
 
 

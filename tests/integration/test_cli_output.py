@@ -42,7 +42,6 @@ def observed(tmp_path_factory):
         yield Observed(console)
 
 
-@pytest.mark.xdist_group("cli_output")
 def test_what_a_host_reports_is_whole_for_people_and_json_for_programs(observed):
     text, data = observed.text, observed.data
     assert (text.code, data.code) == (0, 0)
@@ -56,7 +55,6 @@ def test_what_a_host_reports_is_whole_for_people_and_json_for_programs(observed)
     assert text.errors.splitlines()[0] == "nic-1: observe: ok"
 
 
-@pytest.mark.xdist_group("cli_output")
 def test_what_is_not_to_be_done_is_said_and_remembered(observed):
     console = observed.console
     console.declare("idle", **NOTHING)
@@ -75,12 +73,10 @@ def test_what_is_not_to_be_done_is_said_and_remembered(observed):
     assert {event["host"] for event in console.memory("history", "--events")} == {"nic-1"}
 
 
-@pytest.mark.xdist_group("cli_output")
 def test_what_a_host_calls_itself_is_shown_as_it_is(observed):
     assert observed.text.output.split("   ")[:2] == ["nic-1", "ubuntu 12[/bold] :end:"]
 
 
-@pytest.mark.xdist_group("cli_output")
 def test_names_that_are_no_utf_8_come_all_the_way_spelled(observed):
     assert "net \\xff on caf\\xe9" in observed.text.output
     (facts,) = observed.data.data.values()

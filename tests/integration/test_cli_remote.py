@@ -15,8 +15,6 @@ from cyborg_reconciler.errors import SettingsInvalidError
 from tests.integration.api_support import serving
 from tests.integration.console import call
 
-pytestmark = pytest.mark.xdist_group("cli_remote")
-
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):

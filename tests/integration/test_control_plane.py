@@ -16,8 +16,6 @@ from tests.integration.api_support import problem, race, running, serving, until
 from tests.integration.test_api_agents import Site, Speaker, look_up, other_facts
 from tests.integration.test_journal_postgresql import stopped
 
-pytestmark = pytest.mark.xdist_group("control_plane")
-
 HOST = "compute-1"
 UNAVAILABLE = "The database's server cannot be reached, has just been lost, or does not answer in time; try again"
 

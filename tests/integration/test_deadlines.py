@@ -12,8 +12,6 @@ from cyborg_reconciler.adapters.agent_port import HttpAgentPort, Terms
 from cyborg_reconciler.agent.http import Caller, NoAnswerError
 from cyborg_reconciler.errors import AgentUnreachableError
 
-pytestmark = pytest.mark.xdist_group("deadlines")
-
 #: Each part in time, and as many of them as take far longer than a call may: then the server ends by itself.
 PART_S, PARTS, LIMIT_S = 0.05, 400, 0.5
 HEAD = b"HTTP/1.1 200 OK\r\n"

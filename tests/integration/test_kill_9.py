@@ -27,7 +27,7 @@ from cyborg_reconciler.simulation import guest_1, write_tree
 from tests.integration.api_support import serving
 from tests.postgresql import find_port
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("kill_9")]
+pytestmark = pytest.mark.slow
 
 AGENTS, USERS, KILLS = 4, 2, 2
 #: Acknowledgements between two kills, at least and at most.

@@ -17,8 +17,6 @@ from tests.integration.agent_support import AgentProcess
 from tests.integration.api_support import problem, serving, until
 from tests.integration.http_driver import HttpDriver
 
-pytestmark = pytest.mark.xdist_group("whole_path")
-
 HOST = "nic-1"
 INSTANCE = "7e0c5c3e-6b0c-4e0a-9d5b-0d8f3a1c2b4d"
 

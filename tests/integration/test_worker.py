@@ -25,7 +25,7 @@ from tests.integration.api_support import problem, serving
 from tests.integration.console import open_console
 from tests.integration.test_cli_interrupted import at_work, is_being_changed
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("worker")]
+pytestmark = pytest.mark.slow
 
 QAT = "/sys/bus/pci/devices/0000:6b:00.0/sriov_numvfs"
 NIC = "/sys/bus/pci/devices/0000:01:00.0/sriov_numvfs"

@@ -14,8 +14,6 @@ COLLECTION = galaxy.COLLECTION
 #: What the root links into the collection.
 LINKS = ("changelogs", "meta", "playbooks", "plugins", "roles")
 
-pytestmark = pytest.mark.xdist_group("collection")
-
 
 def module_names():
     return sorted(path.stem for path in (COLLECTION / "plugins/modules").glob("*.py"))

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Are the units of the control plane such that systemd takes them, and our own commands what they start?"""
 
+import os
 import re
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ from cyborg_reconciler.settings import PREFIX, read_settings
 
 UNITS = sorted((Path(__file__).parents[2] / "docs/operations/units").glob("*.service"))
 BINARY = "/opt/cyborg-reconciler/bin/cyborg-reconciler"
+MISSING = "there is no systemd here: its tool that checks units is in Debian's package systemd"
 
 
 def read(unit):
@@ -26,8 +28,10 @@ def test_there_is_one_for_each_process():
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
 def test_systemd_takes_it(unit, tmp_path):
+    if not shutil.which("systemd-analyze") and "systemd" in os.environ.get("CYBORG_TESTS_NEED", "").split(","):
+        pytest.fail(MISSING)
     if not shutil.which("systemd-analyze"):
-        pytest.skip("there is no systemd here")
+        pytest.skip(MISSING)
     (tmp_path / unit.name).write_text(unit.read_text(encoding="utf-8").replace(BINARY, "/bin/true"), encoding="utf-8")
     done = subprocess.run(
         ["systemd-analyze", "verify", tmp_path / unit.name],  # noqa: S607 - on PATH

@@ -22,7 +22,7 @@ from tools import galaxy
 
 COLLECTION = Path("ansible_collections/openstack/cyborg")
 
-pytestmark = [pytest.mark.xdist_group("wheel"), pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 
 def files_below(folder, top):
