@@ -7,8 +7,7 @@ Called by `core` on the controller and by the agent's driver on the host, which 
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID, uuid5
 
 #: The type of what no class and no id tells of.
@@ -39,8 +38,7 @@ MEASURES: Final = frozenset(
 MEASURED: Final = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]|dummy:[0-9]{1,3}")
 
 
-@dataclass(frozen=True, slots=True)
-class Function:
+class Function(NamedTuple):
     """What of a function its name is made of.
 
     Attributes:

@@ -30,10 +30,12 @@ class SaveOut:
 
     Attributes:
         interval_s: between two writes of what did not change. batch: check-ins in a transaction, at most.
+        gather_s: for which the first check-in of a batch waits for others: a transaction costs more than each adds.
     """
 
     interval_s: float = 5.0
     batch: int = 500
+    gather_s: float = 0.005
 
 
 class Saver:
@@ -59,7 +61,8 @@ class Saver:
             self._touched.pop(check_in.host, None)
             self._changed.append((check_in, written))
             self._begin()
-            self._wake.notify()
+            if len(self._changed) in (1, self._terms.batch):
+                self._wake.notify()
         is_newest = written.result()
         self._meter.add(CHECK_INS, result="changed" if is_newest else "stale")
         return is_newest
@@ -94,7 +97,8 @@ class Saver:
         while not closed:
             with self._wake:
                 timeout_s = max(0.0, due_s - time.monotonic())
-                self._wake.wait_for(lambda: self._changed or self._closed, timeout_s)
+                if self._wake.wait_for(lambda: self._changed or self._closed, timeout_s):
+                    self._wake.wait_for(self._is_full, self._terms.gather_s)
                 batch = [self._changed.popleft() for _ in range(min(self._terms.batch, len(self._changed)))]
                 closed = self._closed and not self._changed
                 touched: dict[str, CheckIn] = {}
@@ -108,6 +112,9 @@ class Saver:
                 for _, written in batch:
                     if not written.done():
                         written.set_exception(JournalError(wanted="a check-in on disk", found="writing it out failed"))
+
+    def _is_full(self) -> bool:
+        return len(self._changed) >= self._terms.batch or self._closed
 
     def _write_out(self, batch: Sequence[tuple[CheckIn, Future[bool]]], touched: Sequence[CheckIn]) -> None:
         if batch:

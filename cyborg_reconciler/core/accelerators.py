@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 from uuid import UUID, uuid5
 
+import msgspec
+
 from cyborg_reconciler.core.catalogue import fitting
 from cyborg_reconciler.core.features import driver as drivers
 from cyborg_reconciler.core.features.base import protection_of
@@ -31,12 +33,17 @@ from cyborg_reconciler.hardware import GENERIC, Function, identities, uuid_in
 #: What holds the machine together. Source: PCI Code and ID Assignment Specification, section 1.
 BRIDGES: Final = "06"
 
+#: Vendor, product and class of a function.
+Ids = tuple[str | Unread, str | Unread, str | Unread]
+
+#: What could be read.
+READABLE: Final = (str, int)
+
 #: Whose displays are those of management controllers. Source: the PCI ID Repository, Matrox and ASPEED.
 MANAGEMENT_DISPLAYS: Final = frozenset(("102b", "1a03"))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unit:
+class Unit(msgspec.Struct, frozen=True, kw_only=True):
     """One piece of hardware.
 
     Attributes:
@@ -67,13 +74,21 @@ class Unit:
     acc_type: str = "PCI"
     is_accelerator: bool | None = False
     num: int = 1
-    capability: Mapping[str, Any] = field(default_factory=dict)
+    capability: Mapping[str, Any] = msgspec.field(default_factory=dict)
     attach_info: Mapping[str, Any] | None = None
     driver: str = ""
     setup_required: bool = False
     reboot_required: bool = False
     health: Health = Health.HEALTHY
     reason: str = ""
+
+
+class Kind(NamedTuple):
+    """What the ids of a function tell: its type, the driver that is for it (empty: none alone), and if one names it."""
+
+    device_type: str
+    driver: str
+    is_named: bool
 
 
 class Setup(NamedTuple):
@@ -101,29 +116,34 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class _Host:
-    """What the units of one host have in common: see `identities`, `_installed`, `_reboot_required`; PFs with VFs."""
+    """What the units of one host have in common: see `identities`, `_reboot_required`; PFs with VFs.
+
+    Attributes:
+        kinds: what `_kind` found, by ids: many functions of a host are alike. installed: the same of `_installed`.
+    """
 
     subject: Subject
     identities: Mapping[str, tuple[str, ...]]
     with_vfs: frozenset[str]
-    installed: dict[str, Setup]
     reboot_required: bool
+    kinds: dict[Ids, Kind] = field(default_factory=dict)
+    installed: dict[str, Setup] = field(default_factory=dict)
 
 
 def units(facts: reported.Facts, catalogue: Mapping[str, DriverDocSpec]) -> tuple[Unit, ...]:
     """Return the hardware of a host, in the order of its facts: every PCI function, supported or not."""
     subject = lay_out(facts, catalogue)
     with_vfs = frozenset(device.physfn for device in facts.devices if isinstance(device.physfn, str))
-    host = _Host(subject, identities(map(_function, facts.devices)), with_vfs, {}, _reboot_required(facts))
+    host = _Host(subject, identities(map(_function, facts.devices)), with_vfs, _reboot_required(facts))
     return tuple(_unit(device, host) for device in facts.devices)
 
 
 def _unit(device: reported.Device, host: _Host) -> Unit:
     # A VF is set up with its PF.
     pf = host.subject.devices.get(device.physfn) if isinstance(device.physfn, str) else None
-    kind = device_type(device, host.subject.catalogue)
+    kind = _kind(device, host)
     offered = _is_accelerator(device, kind, host)
-    driver = _driver(pf or device, host.subject)
+    driver = kind.driver if pf is None else _kind(pf, host).driver
     setup = _setup(pf or device, driver, host)
     doubt = _doubt(device)
     return Unit(
@@ -133,7 +153,7 @@ def _unit(device: reported.Device, host: _Host) -> Unit:
         parent=_known(device.physfn),
         vendor_id=_known(device.vendor_id),
         product_id=_known(device.product_id),
-        device_type=kind,
+        device_type=kind.device_type,
         acc_type=_acc_type(device),
         is_accelerator=offered,
         capability=_capability(device),
@@ -152,14 +172,9 @@ def _known(fact: str | Unread | None) -> str | None:
 
 # ---------------------------------------------------------------------------------------------------------- which it is
 def _function(device: reported.Device) -> Function:
-    return Function(
-        address=device.address,
-        vendor_id=_known(device.vendor_id),
-        product_id=_known(device.product_id),
-        serial=_known(device.serial),
-        physfn="" if isinstance(device.physfn, Unread) else device.physfn,
-        vf_index=device.vf_index,
-    )
+    physfn = "" if isinstance(device.physfn, Unread) else device.physfn
+    ids = _known(device.vendor_id), _known(device.product_id)
+    return Function(device.address, *ids, _known(device.serial), physfn, device.vf_index)
 
 
 def uuid_of(unit: Unit, host_uuid: UUID) -> UUID | None:
@@ -216,36 +231,51 @@ def _may_be(unit: Unit, there: Known) -> bool:
 
 
 # ----------------------------------------------------------------------------------------------------------- what it is
+def _kind(device: reported.Device, host: _Host) -> Kind:
+    ids = device.vendor_id, device.product_id, device.class_id
+    found = host.kinds.get(ids)
+    if found is None:
+        catalogue = host.subject.catalogue
+        drivers_ = fitting(device, catalogue)
+        driver = drivers_[0] if not isinstance(drivers_, Unknown) and len(drivers_) == 1 else ""
+        is_named = any(matches(device, spec.match) for spec in catalogue.values())
+        found = host.kinds[ids] = Kind(device_type(device, catalogue), driver, is_named)
+    return found
+
+
 def _acc_type(device: reported.Device) -> str:
     if device.physfn is not None:
         return "VF"
     return "PF" if isinstance(device.total_vfs, int) and device.total_vfs > 0 else "PCI"
 
 
-def _is_accelerator(device: reported.Device, kind: str, host: _Host) -> bool | None:
+def _is_accelerator(device: reported.Device, kind: Kind, host: _Host) -> bool | None:
     if str(device.class_id).startswith(BRIDGES) or device.vendor_id in MANAGEMENT_DISPLAYS:
         return False
     if device.address in host.with_vfs or (isinstance(device.num_vfs, int) and device.num_vfs > 0):
         return False
-    if kind == UNKNOWN_TYPE or isinstance(device.physfn, Unread):
+    if kind.device_type == UNKNOWN_TYPE or isinstance(device.physfn, Unread):
         return None
-    return kind != GENERIC or any(matches(device, spec.match) for spec in host.subject.catalogue.values())
+    return kind.device_type != GENERIC or kind.is_named
 
 
 def _capability(device: reported.Device) -> dict[str, Any]:
     """Return what *device* can do. What could not be read, and what it lacks, is left out."""
-    facts = {"total_vfs": device.total_vfs, "num_vfs": device.num_vfs, "numa_node": device.numa_node}
-    link = {"speed_max": device.link_speed_max, "width_max": device.link_width_max}
-    types = {one.type_id: _readable({"name": one.name, "available": one.available}) for one in _mdev_types(device)}
+    types = {one.type_id: _read(("name", one.name), ("available", one.available)) for one in _mdev_types(device)}
     free = [int(known["available"]) for known in types.values() if "available" in known]
-    found: dict[str, Any] = _readable(facts)
-    blocks = {"link": _readable(link), "mdev_types": types}
-    num = max(1, int(found.get("total_vfs", 0)), *free)
-    return {"num": num, **found, **{name: block for name, block in blocks.items() if block}}
+    found: dict[str, Any] = _read(
+        ("total_vfs", device.total_vfs), ("num_vfs", device.num_vfs), ("numa_node", device.numa_node)
+    )
+    found["num"] = max(1, int(found.get("total_vfs", 0)), *free)
+    if link := _read(("speed_max", device.link_speed_max), ("width_max", device.link_width_max)):
+        found["link"] = link
+    if types:
+        found["mdev_types"] = types
+    return found
 
 
-def _readable(facts: Mapping[str, str | int | Unread | None]) -> dict[str, str | int]:
-    return {name: fact for name, fact in facts.items() if isinstance(fact, str | int)}
+def _read(*facts: tuple[str, str | int | Unread | None]) -> dict[str, str | int]:
+    return {name: fact for name, fact in facts if isinstance(fact, READABLE)}
 
 
 def _mdev_types(device: reported.Device) -> Sequence[reported.MdevType]:
@@ -261,11 +291,6 @@ def _attach_info(device: reported.Device) -> dict[str, Any]:
 
 
 # --------------------------------------------------------------------------------------------------------- how it fares
-def _driver(device: reported.Device, subject: Subject) -> str:
-    found = fitting(device, subject.catalogue)
-    return found[0] if not isinstance(found, Unknown) and len(found) == 1 else ""
-
-
 def _setup(device: reported.Device, name: str, host: _Host) -> Setup:
     spec = host.subject.catalogue.get(name)
     if spec is None or spec.kernel_module is None or _is_given_away(device):
@@ -317,11 +342,11 @@ def _reboot_required(facts: reported.Facts) -> bool:
 
 def _doubt(device: reported.Device) -> str:
     """Return why nobody knows how *device* fares: it may not be touched, or was not read; empty when that is known."""
-    if lacks_ids(device):
-        return lacks_ids(device)
-    protection = protection_of("it", device)
-    if protection is not None:
+    if lack := lacks_ids(device):
+        return lack
+    if protection := protection_of("it", device):
         return protection[1]
-    facts = ((name, getattr(device, name)) for name in ("driver", "physfn", "num_vfs"))
-    unread = (f"{name}, which could not be read: {one.unknown}" for name, one in facts if isinstance(one, Unread))
-    return next(unread, "")
+    for name, fact in (("driver", device.driver), ("physfn", device.physfn), ("num_vfs", device.num_vfs)):
+        if isinstance(fact, Unread):
+            return f"{name}, which could not be read: {fact.unknown}"
+    return ""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Does one check-in that cannot be written spoil others, or the thread that writes them? On both databases."""
+"""Are check-ins written together, and does one that cannot be written spoil others, or the thread that writes them?"""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -96,3 +96,23 @@ def test_whatever_goes_wrong_those_who_wait_are_told_and_the_next_are_written(st
         assert "could not be written out" in caplog.text
         meter.broken = False
         assert pool.submit(saver.keep, check_in(FIRST, 2)).result(60)
+
+
+class Noting(NoMeter):
+    """Notes how many were written together."""
+
+    def __init__(self):
+        self.together = []
+
+    def observe(self, _name, value, **_labels):
+        self.together.append(value)
+
+
+def test_the_first_waits_for_others_until_a_batch_is_full_or_its_time_has_come(store):
+    meter = Noting()
+    terms = SaveOut(interval_s=3600, batch=len(HOSTS), gather_s=3600)
+    with closing(Saver(store, terms, meter)) as saver, ThreadPoolExecutor(len(HOSTS)) as pool:
+        assert all(pool.map(saver.keep, map(check_in, HOSTS), timeout=60))
+    with closing(Saver(store, SaveOut(interval_s=3600), meter)) as saver:
+        assert saver.keep(check_in(FIRST, 2))
+    assert meter.together == [len(HOSTS), 1]

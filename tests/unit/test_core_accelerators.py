@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which hardware a host has, which accelerators are among it, and which uuids they keep."""
 
-from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid5
 
 import pytest
+from msgspec.structs import replace
 
 from cyborg_reconciler.core.accelerators import Known, Unit, settle, units, uuid_of
 from tests.scenarios.story import driver_of, facts_of

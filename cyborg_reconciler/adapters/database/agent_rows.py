@@ -148,11 +148,16 @@ def change(connection: Connection, host: str, *where: ColumnElement[bool], **val
     return connection.execute(update(agents).where(_columns.host == host, *where).values(**values)).rowcount == 1
 
 
-#: Yields how far the agents of the hosts *names* have told, the facts and drivers that they told last, and whether they
-#: are silent.
-PLACES: Final = select(
-    *(_columns.host, _columns.epoch, _columns.sequence, _columns.fingerprint, _columns.drivers, _columns.silent)
-).where(_columns.host.in_(bindparam("names", expanding=True)))
+#: Yields how far the agents of the hosts *names* have told, the facts and drivers that they told last, whether they are
+#: silent, and the digest of what was found on their hosts.
+PLACES: Final = (
+    select(
+        *(_columns.host, _columns.epoch, _columns.sequence, _columns.fingerprint, _columns.drivers, _columns.silent),
+        facts.c.units,
+    )
+    .select_from(agents.outerjoin(facts, facts.c.host == _columns.host))
+    .where(_columns.host.in_(bindparam("names", expanding=True)))
+)
 
 #: Enters how far an agent has told, and when it was heard; what is older changes nothing.
 TOLD: Final = (

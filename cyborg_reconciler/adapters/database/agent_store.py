@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, Row, select
 from cyborg_reconciler.adapters.database import agent_rows, health_rows, host_rows, schema, told_rows
 from cyborg_reconciler.adapters.database.asking import ask
 from cyborg_reconciler.adapters.database.backend_store import forget_unused
-from cyborg_reconciler.adapters.database.declaration_rows import read_catalogue
+from cyborg_reconciler.adapters.database.declaration_rows import catalogue_now, read_catalogue
 from cyborg_reconciler.adapters.database.discovery_rows import Catalogue, Found, found_by, put_found, take_changed
 from cyborg_reconciler.adapters.database.engine import lock_rows, reading, writing
 from cyborg_reconciler.adapters.database.event_rows import put_event, put_events
@@ -115,7 +115,8 @@ class DatabaseAgentStore:
                 host_rows.put_new_facts(connection, observed)
                 found = ahead.found_by(observed, read_catalogue(connection)) if observed else {}
                 with_drivers = [one.host for one in told if one.hardware is not None]
-                changed = take_changed(connection, found, with_drivers)
+                digests = {host: row.units or "" for host, row in places.items()}
+                changed = take_changed(connection, found, digests, with_drivers)
                 agent_rows.put_check_ins(connection, told)
                 others = agent_rows.put_drivers(connection, told, places)
                 events = _put(connection, told, changed)
@@ -129,8 +130,7 @@ class DatabaseAgentStore:
 
     def look_ahead(self, check_ins: Sequence[CheckIn]) -> "Ahead":
         """Return what the facts say is there: it takes long, and whoever writes keeps all others waiting."""
-        with reading(self._engine) as connection:
-            catalogue = read_catalogue(connection)
+        catalogue = catalogue_now(self._engine)
         found = {(one.host, one.facts.fingerprint): found_by(one.facts, catalogue) for one in check_ins if one.facts}
         return Ahead(catalogue, found)
 

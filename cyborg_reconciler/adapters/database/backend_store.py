@@ -48,6 +48,8 @@ def register(connection: Connection, pairs: Iterable[tuple[str | None, str | Non
 
 def forget_unused(connection: Connection, names: Collection[str]) -> None:
     """Forget the backends of the hosts called *names* that no agent tells of, and that have no accelerator."""
+    if not names:
+        return
     of_backend = (accelerators.c.host == backends.c.host, accelerators.c.driver == backends.c.driver)
     is_used = select(accelerators.c.uuid).where(*of_backend).exists()
     told = (agent_drivers.c.host == backends.c.host, agent_drivers.c.name == backends.c.driver)

@@ -10,9 +10,10 @@ from datetime import datetime
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, Row, delete, select
+from sqlalchemy import Connection, Engine, Row, delete, select
 
-from cyborg_reconciler.adapters.database.engine import portions, take_turns, upsert
+from cyborg_reconciler.adapters.database.asking import ask
+from cyborg_reconciler.adapters.database.engine import portions, reading, take_turns, upsert
 from cyborg_reconciler.adapters.database.schema import declarations, declared_documents, declared_stamp, inventory
 from cyborg_reconciler.core.state import Host
 from cyborg_reconciler.documents.declared import IMPLIED_PLACE, Declared, Located, is_of_tree
@@ -162,6 +163,16 @@ def read_catalogue(connection: Connection) -> dict[str, DriverDocSpec]:
         _catalogues.clear()
         known = _catalogues[stamp] = _parse_catalogue(document)
     return known
+
+
+def catalogue_now(engine: Engine) -> dict[str, DriverDocSpec]:
+    """Return the same, asked outside of any transaction: mostly it is known, and a stamp tells so."""
+    rows = ask(engine, NEWEST)
+    known = _catalogues.get(rows[0].stamp) if rows else NO_DRIVERS
+    if known is not None:
+        return known
+    with reading(engine) as connection:
+        return read_catalogue(connection)
 
 
 NO_DRIVERS: Final[dict[str, DriverDocSpec]] = {}

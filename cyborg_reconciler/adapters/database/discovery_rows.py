@@ -56,16 +56,20 @@ class Found:
 def found_by(facts_: Facts, catalogue: Catalogue) -> Found:
     """Return what *facts_* say is there."""
     found, known_by = units(facts_, catalogue), inventory_of(facts_)
-    return Found(found, known_by, hashlib.sha256(_encoder.encode([found, known_by])).hexdigest())
+    digest = hashlib.sha256(_encoder.encode(known_by))
+    for unit in found:  # one by one: over more than 2 KB at once another thread would have its turn
+        digest.update(_encoder.encode(unit))
+    return Found(found, known_by, digest.hexdigest())
 
 
-def take_changed(connection: Connection, found: Mapping[str, Found], others: Collection[str] = ()) -> dict[str, Found]:
-    """Return what was *found* and is another than it was, on hosts whose rows are ours.
+def take_changed(
+    connection: Connection, found: Mapping[str, Found], digests: Mapping[str, str], others: Collection[str] = ()
+) -> dict[str, Found]:
+    """Return what was *found* and is another than the *digests* say that it was, on hosts whose rows are ours.
 
     Their accelerators, and those on *others* that are written in this transaction, are ours from here on.
     """
-    digests = _read_digests(connection, list(found))
-    changed = {host: found[host] for host, digest in digests.items() if found[host].digest != digest}
+    changed = {host: one for host, one in found.items() if one.digest != digests.get(host)}
     accelerator_rows.lock_on(connection, {*changed, *others})
     return changed
 
@@ -85,7 +89,8 @@ def put_found(connection: Connection, changed: Mapping[str, Found], at: datetime
     return events
 
 
-def _read_digests(connection: Connection, names: Sequence[str]) -> dict[str, str]:
+def read_digests(connection: Connection, names: Sequence[str]) -> dict[str, str]:
+    """Return what tells whether what was found on hosts has changed."""
     read: dict[str, str] = {}
     for portion in portions(names):
         read.update((row.host, row.units) for row in connection.execute(DIGESTS, {"names": portion}))

@@ -27,7 +27,7 @@ from cyborg_reconciler.adapters.database import (
 )
 from cyborg_reconciler.adapters.database.agent_store import DatabaseAgentStore
 from cyborg_reconciler.adapters.database.credential_store import DatabaseCredentialStore
-from cyborg_reconciler.adapters.database.discovery_rows import found_by, put_found, take_changed
+from cyborg_reconciler.adapters.database.discovery_rows import found_by, put_found, read_digests, take_changed
 from cyborg_reconciler.adapters.database.engine import reading, take_turns, translated, writing
 from cyborg_reconciler.adapters.database.fleet import Fleet
 from cyborg_reconciler.adapters.database.folder import DATABASE_NAME, FolderLock, make_file, make_folder
@@ -217,7 +217,7 @@ class DatabaseJournal:
             if new:
                 catalogue = declaration_rows.read_catalogue(connection)
                 found = {host: found_by(facts, catalogue) for host, facts in new.items()}
-                changed = take_changed(connection, found)
+                changed = take_changed(connection, found, read_digests(connection, list(found)))
                 told = put_found(connection, changed, max(seen[host].received_at for host in new))
                 event_rows.put_events(connection, told)
 
