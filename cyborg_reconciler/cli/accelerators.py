@@ -3,6 +3,7 @@
 
 from collections.abc import Sequence
 from typing import Any, Final, get_args
+from uuid import UUID
 
 import click
 from rich.text import Text
@@ -65,10 +66,10 @@ def list_(*, remote: Remote, output: str, attached: bool | None, **filters: str 
 
 
 @accelerator.command(short_help="One accelerator.")
-@click.argument("uuid")
+@click.argument("uuid", type=click.UUID)
 @with_output
 @with_server
-def show(*, remote: Remote, output: str, uuid: str) -> int:
+def show(*, remote: Remote, output: str, uuid: UUID) -> int:
     """Show an accelerator.
 
     \b
@@ -80,11 +81,11 @@ def show(*, remote: Remote, output: str, uuid: str) -> int:
 
 
 @accelerator.command("set", short_help="Set an accelerator ready, inactive or in maintenance.")
-@click.argument("uuid")
+@click.argument("uuid", type=click.UUID)
 @click.argument("state", type=click.Choice(get_args(State)))
 @with_output
 @with_server
-def set_(*, remote: Remote, output: str, uuid: str, state: str) -> int:
+def set_(*, remote: Remote, output: str, uuid: UUID, state: str) -> int:
     """Declare the state of an accelerator; what is set ready is offered as ready once its driver is verified.
 
     \b
@@ -98,11 +99,13 @@ def set_(*, remote: Remote, output: str, uuid: str, state: str) -> int:
 
 @click.command("attach-instance", short_help="Attach an accelerator to a VM.")
 @click.argument("instance_id")
-@click.option("--accelerator", "uuid", metavar="UUID", help="This accelerator.")
+@click.option("--accelerator", "uuid", type=click.UUID, metavar="UUID", help="This accelerator.")
 @click.option("--type", "device_type", type=click.Choice(TYPES), help="One of this type that is ready and free.")
 @with_output
 @with_server
-def attach_instance(*, remote: Remote, output: str, instance_id: str, uuid: str | None, device_type: str | None) -> int:
+def attach_instance(
+    *, remote: Remote, output: str, instance_id: str, uuid: UUID | None, device_type: str | None
+) -> int:
     """Attach an accelerator to the VM INSTANCE_ID: the one that is named, or any that is ready and free.
 
     \b

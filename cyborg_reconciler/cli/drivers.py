@@ -6,19 +6,22 @@ Source: Cyborg's generic driver proposal of the Pike release.
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, get_args
-from urllib.parse import quote
+from urllib.parse import urlencode
 
 import click
 from rich.text import Text
 
 from cyborg_reconciler.cli.common import DONE, FAILED, console, errors_console, put_json, with_output
-from cyborg_reconciler.cli.remote import Remote, ServerError, with_server
+from cyborg_reconciler.cli.remote import Remote, ServerError, path_of, with_server
 from cyborg_reconciler.cli.tables import plain_table
 from cyborg_reconciler.documents.rest.fleet import ServiceType
 
 Row = Mapping[str, Any]
 
 BACKENDS: Final = "/v1/backends"
+DRIVERS: Final = "/v1/drivers"
+#: What is shown of a run under another name: there are other uuids beside its own.
+NAMES: Final = {"uuid": "run"}
 #: The types of services.
 SERVICES: Final = get_args(ServiceType)
 
@@ -56,7 +59,7 @@ def driver_list(*, remote: Remote, output: str) -> int:
             "hosts": len(hosts.get(one["name"], ())),
             "from": one["file"] or "shipped",
         }
-        for one in remote.pages("/v1/drivers", "drivers", {})
+        for one in remote.pages(DRIVERS, "drivers", {})
     ]
     _show(output, rows, ("driver", "type", "hosts", "from"))
     return DONE
@@ -114,18 +117,12 @@ def discover_services(*, remote: Remote, host: str | None, driver: str | None) -
       cyborg-reconciler discover-services
       cyborg-reconciler discover-services --host compute-7
     """
-    if driver and not host:
+    if driver is not None and host is None:
         raise click.UsageError("--driver needs --host", click.get_current_context())
-    path = (
-        "/v1/discovery" if host is None else f"{_host(host)}{f'/drivers/{quote(driver)}' if driver else ''}/discovery"
-    )
-    remote("POST", path)
+    of_driver = () if driver is None else ("drivers", driver)
+    remote("POST", path_of("v1", *(() if host is None else ("hosts", host)), *of_driver, "discovery"))
     console().print(f"{host or 'all hosts'}: it has begun")
     return DONE
-
-
-def _host(name: str) -> str:
-    return f"/v1/hosts/{quote(name, safe='')}"
 
 
 def _asking(wish: str, done: str, *, versions: bool) -> Callable[[Callable[..., int]], click.Command]:
@@ -133,21 +130,23 @@ def _asking(wish: str, done: str, *, versions: bool) -> Callable[[Callable[..., 
 
     def make(described: Callable[..., int]) -> click.Command:
         def ask(*, remote: Remote, output: str, driver_id: str, host: str | None, version: str | None = None) -> int:
-            hosts = [host] if host else _hosts_of(remote, driver_id)
+            hosts = _hosts_of(remote, driver_id) if host is None else [host]
             if not hosts:
-                errors_console().print(f"no host has a device of the driver {driver_id}; name one with --host")
+                is_there = any(one["name"] == driver_id for one in remote.pages(DRIVERS, "drivers", {}))
+                why = f"no host has a device of the driver {driver_id}; name one with --host"
+                errors_console().print(why if is_there else f"there is no driver {driver_id}; see driver-list")
                 return FAILED
             asked, failed = [], 0
             for name in hosts:
-                path = f"{_host(name)}/drivers/{quote(driver_id, safe='')}/{wish}"
+                path = path_of("v1", "hosts", name, "drivers", driver_id, wish)
                 try:
-                    asked.append(remote("POST", path + (f"?version={quote(version)}" if version else "")).document)
+                    asked.append(remote("POST", path + (f"?{urlencode({'version': version})}" if version else "")))
                 except ServerError as exc:
-                    if host:
+                    if host is not None:
                         raise
                     failed += 1
                     errors_console().print(f"{name}: {exc.line()}")
-            rows = [{**one, "run": one["uuid"]} for one in asked]
+            rows = [{NAMES.get(name, name): value for name, value in one.document.items()} for one in asked]
             _show(output, rows, ("host", "driver", "state", "version", "status", "run"))
             return FAILED if failed else DONE
 

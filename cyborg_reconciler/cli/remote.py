@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import click
 import urllib3
@@ -24,6 +24,9 @@ from cyborg_reconciler.settings import PREFIX
 
 #: Where a server runs that nobody said anything of.
 LOCAL: Final = "http://127.0.0.1:6670"
+
+#: What every answer of the API has.
+OURS: Final = "X-Openstack-Request-Id"
 
 TIMEOUT: Final = urllib3.Timeout(connect=10, read=60)
 
@@ -63,6 +66,8 @@ class Remote:
 
     def __init__(self, url: str, token: str = "", files: Files | None = None) -> None:
         self.url = url.rstrip("/")
+        if not self.url.startswith(("http://", "https://")):
+            raise SettingsInvalidError(wanted="a URL of a server, http://HOST:PORT say", found=url)
         files = files or Files()
         for path in (files.ca, files.cert, files.key):
             if path is not None and not Path(path).is_file():
@@ -96,6 +101,10 @@ class Remote:
             document = None
         if answer.status >= FIRST_ERROR:
             raise _refused(method, path, answer.status, document)
+        if OURS not in answer.headers:
+            raise ServerError(
+                wanted=f"the API at {self.url}", found="another server answers there", remedy="see --server and --cloud"
+            )
         return Answer(document, answer.headers.get("ETag", ""))
 
     def pages(self, path: str, key: str, parameters: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -107,6 +116,18 @@ class Remote:
             yield from page[key]
             links: Sequence[Mapping[str, str]] = page.get("links", ())
             following = next((link["href"] for link in links if link["rel"] == "next"), None)
+
+
+def path_of(*names: str) -> str:
+    """Return the path below which the *names* stand, each a part of its own, whatever is in it.
+
+    Raises:
+        UsageError: one would lead somewhere else.
+    """
+    for name in names:
+        if name in {"", ".", ".."}:
+            raise click.UsageError(f"{name!r} is the name of nothing")
+    return "".join(f"/{quote(name, safe='')}" for name in names)
 
 
 def _reason(exc: BaseException) -> str:

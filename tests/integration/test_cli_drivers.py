@@ -56,6 +56,23 @@ def test_a_driver_is_asked_for_on_one_host_and_on_all_that_have_devices_of_it(as
     assert [row["host"] for row in everywhere] == HOSTS
     (gone,) = ask("uninstall-driver", "virtio-crypto", "--host", "compute-1", "-o", "json").data
     assert gone["state"] == "absent"
+    assert one["run"] != gone["run"]
+    assert "uuid" not in one
+
+
+def test_a_driver_that_nobody_has_heard_of_is_told_from_one_without_devices(ask):
+    unknown = ask("install-driver", "nosuch")
+    assert (unknown.code, unknown.errors.strip()) == (1, "there is no driver nosuch; see driver-list")
+    unused = ask("install-driver", "virtio-crypto")
+    assert (unused.code, "name one with --host" in unused.errors) == (1, True)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/../../../policies"])
+def test_no_name_leads_anywhere_else(ask, name):
+    assert ask("discover-services", "--host", name).code == 1
+    assert ask("discover-services", "--host", "compute-1", "--driver", name).code == 1
+    assert ask("install-driver", "virtio-crypto", "--host", name).code == 1
+    assert ask("uninstall-driver", name, "--host", "compute-1").code == 1
 
 
 def test_what_cannot_be_asked_for_is_said_in_a_line(ask):

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The commands that are about a server: how they find it, what they show, and what they say when it refuses."""
 
+import functools
 import json
 import os
 import subprocess
 import sys
+import threading
 import uuid
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -52,6 +55,11 @@ class TestAccelerators:
         (shown,) = ask("accelerator", "set", made(), "maintenance", "-o", "json").data
         assert shown["desired_state"] == "maintenance"
 
+    @pytest.mark.parametrize("way", ["{}/../../policies/mine", "", "?limit=1", "{}?x", "../policies"])
+    def test_what_is_no_uuid_leads_nowhere_else(self, ask, made, way):
+        refused = ask("accelerator", "show", way.format(made()))
+        assert (refused.code, "is not a valid UUID" in refused.errors) == (1, True)
+
 
 class TestInstances:
     def test_a_vm_gets_one_that_is_free_and_gives_all_back(self, ask, made):
@@ -70,7 +78,8 @@ class TestInstances:
         assert ask("detach-instance", vm).code == 0
 
     def test_both_ways_to_choose_are_one_too_many(self, ask):
-        assert ask("attach-instance", "x", "--type", "GPU", "--accelerator", "y").code == 1
+        refused = ask("attach-instance", "x", "--type", "GPU", "--accelerator", str(uuid.uuid4()))
+        assert (refused.code, "not both" in refused.errors) == (1, True)
 
 
 class TestServer:
@@ -79,6 +88,20 @@ class TestServer:
         assert answer.code == 1
         assert "the server http://127.0.0.1:9: " in answer.last_error
         assert "object at 0x" not in answer.last_error
+
+    def test_one_that_is_none_of_ours_is_told_in_a_line(self, tmp_path):
+        (tmp_path / "v1").mkdir()
+        (tmp_path / "v1/accelerators").write_text("{}")
+        handler = functools.partial(SimpleHTTPRequestHandler, directory=tmp_path)
+        with ThreadingHTTPServer(("127.0.0.1", 0), handler) as other:
+            threading.Thread(target=other.serve_forever).start()
+            answer = call("accelerator", "list", "--server", f"http://127.0.0.1:{other.server_port}")
+            other.shutdown()
+        assert (answer.code, "another server answers there" in answer.last_error) == (1, True)
+
+    def test_a_url_says_how_the_server_is_spoken_to(self):
+        answer = call("accelerator", "list", "--server", "127.0.0.1:6670")
+        assert answer.errors.strip() == "error: a URL of a server, http://HOST:PORT say: 127.0.0.1:6670"
 
     @pytest.mark.parametrize("way", ["option", "environment", "cloud", "named cloud", "only cloud"])
     def test_a_command_finds_it_by_each_way_before_those_that_come_after(self, server, tmp_path, way):
