@@ -2,6 +2,7 @@
 """What is kept of check-ins that are written together, over both databases."""
 
 import json
+import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -9,16 +10,17 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from ansible_collections.openstack.cyborg.plugins.module_utils.facts import gather
 from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Tree
 from cyborg_reconciler.adapters.database import accelerator_rows, agent_rows, open_journal
-from cyborg_reconciler.adapters.database.agent_store import Ahead
+from cyborg_reconciler.adapters.database.agent_store import Ahead, DatabaseAgentStore
 from cyborg_reconciler.adapters.database.discovery_rows import found_by
 from cyborg_reconciler.adapters.database.engine import reading, writing
 from cyborg_reconciler.adapters.database.event_rows import in_order
-from cyborg_reconciler.agent_stores import Agent, AgentDriver, CheckIn, Enrolment, Inventory, digest_of
+from cyborg_reconciler.agent_stores import Agent, AgentDriver, CheckIn, Enrolment, Inventory, Told, digest_of
+from cyborg_reconciler.core.accelerators import Unit
 from cyborg_reconciler.documents.declared import Declared
 from cyborg_reconciler.documents.facts import decode_facts
 from cyborg_reconciler.ports import Event, Observation
@@ -31,6 +33,7 @@ from tests.integration.databases import opened_anew
 
 NOON = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
 ENROLLED = Event(NOON, "AgentEnrolled")
+SAID = {"epoch": 1, "boot_id": "b", "agent_version": "1", "received_at": NOON}
 MACHINES = {machine.name: machine for machine in samples.demo_machines()}
 
 
@@ -47,18 +50,21 @@ def facts(tmp_path_factory):
 
 
 def check_in(host, facts, sequence=1):
-    told = {"boot_id": "b", "fingerprint": facts.fingerprint, "agent_version": "1", "facts": facts, "document": b"{}"}
-    return CheckIn(host=host, epoch=1, sequence=sequence, received_at=NOON, **told)
+    told = {"fingerprint": facts.fingerprint, "facts": facts, "document": b"{}"}
+    return CheckIn(host=host, sequence=sequence, **SAID, **told)
 
 
 @pytest.fixture
 def journal(tmp_path, database):
     with open_journal(tmp_path / "state", database=database, busy_timeout_s=60) as journal:
-        store = journal.agents()
         for host in MACHINES:
-            store.mint(host, Enrolment(host, NOON + timedelta(days=1)), ENROLLED)
-            store.enrol(Agent(host=host, uuid="", token_hash=host), host, Inventory(), ENROLLED)
+            enrol(journal, host)
         yield journal
+
+
+def enrol(journal, host):
+    journal.agents().mint(host, Enrolment(host, NOON + timedelta(days=1)), ENROLLED)
+    journal.agents().enrol(Agent(host=host, uuid="", token_hash=host), host, Inventory(), ENROLLED)
 
 
 def addresses(journal, host):
@@ -145,6 +151,38 @@ def test_of_two_who_write_of_one_host_none_waits_for_the_other_in_vain(tmp_path,
             until(lambda: waiting(engine) == 2)
         assert one_way.result(60)
         assert other_way.result(60)
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_of_two_who_tell_of_the_same_new_devices_crosswise_one_has_them_and_none_waits_in_vain(
+    tmp_path, journal, database
+):
+    one, other = str(uuid.UUID(int=1)), str(uuid.UUID(int=2))
+    enrol(journal, "a-4th")
+    first, second, third, fourth = sorted((*MACHINES, "a-4th"))
+
+    def told(host, device):
+        unit = Unit(address="dummy:0", identity=(), is_accelerator=True, driver="dummy")
+        hardware = Told(frozenset({"dummy"}), {"dummy": {device: unit}})
+        return CheckIn(host=host, sequence=1, fingerprint="", hardware=hardware, **SAID)
+
+    with opened_anew(tmp_path, database) as engine, ThreadPoolExecutor(2) as pool:
+        store, entered = DatabaseAgentStore(engine), set()
+
+        @event.listens_for(engine, "after_cursor_execute")
+        def _meet(_connection, _cursor, statement, *_more):
+            if statement.startswith("INSERT INTO hardware"):
+                entered.add(threading.get_ident())
+                until(lambda: len(entered) == 2 or waiting(engine))
+
+        batches = [told(first, other), told(third, one)], [told(second, one), told(fourth, other)]
+        kept = [pool.submit(store.keep, batch) for batch in batches]
+        assert [each.result(60) for each in kept] == [[True, True], [True, True]]
+    page = journal.hardware().page("", 100, "")
+    assert {json.loads(found)["host"] for found in page.documents} in ({first, third}, {second, fourth})
+    assert [json.loads(found)["uuid"] for found in page.documents] == [one, other]
+    hosts = {json.loads(found)["uuid"]: json.loads(found)["host"] for found in page.documents}
+    assert {found: journal.accelerators().accelerator(found).host for found in hosts} == hosts
 
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)

@@ -265,7 +265,9 @@ def _observed(kept: Sequence[CheckIn]) -> dict[str, Observation]:
 
 def _put(connection: Connection, kept: Sequence[CheckIn], changed: Mapping[str, Found]) -> list[Event]:
     """Enter what facts and drivers tell of, and return what there is to tell of it."""
-    events = put_found(connection, changed, max(one.received_at for one in kept))
+    newest = max(one.received_at for one in kept)
+    told_rows.claim(connection, {one.host: one.hardware for one in kept if one.hardware is not None}, newest)
+    events = put_found(connection, changed, newest)
     for one in sorted(kept, key=lambda one: one.host):
         if one.hardware is not None:
             events += told_rows.put_told(connection, one.host, one.hardware, one.received_at)
