@@ -85,6 +85,17 @@ def test_of_one_host_s_check_ins_the_newest_counts_and_older_ones_are_told_so(jo
     assert journal.agents().agent("gpu-1").fingerprint == "one"
 
 
+@pytest.mark.parametrize("is_news", [True, False])
+def test_a_fingerprint_is_that_of_the_facts_that_are_kept_whatever_is_heard_later(journal, facts, is_news):
+    store, found = journal.agents(), facts["qat-1"]
+    store.keep([check_in("qat-1", found, 1)])
+    heard = replace(check_in("qat-1", found, 3), facts=None, document=b"")  # as it was before what comes next
+    store.keep([check_in("qat-1", msgspec.structs.replace(found, fingerprint="other"), 2)])
+    (store.keep if is_news else store.touch)([heard])
+    assert store.agent("qat-1").fingerprint == "other", "so the next check-in is asked for its facts"
+    assert store.agent("qat-1").sequence == 3
+
+
 def test_what_was_looked_at_ahead_by_another_catalogue_is_looked_at_again(facts):
     found = facts["qat-1"]
     old, new = {}, {}

@@ -170,7 +170,9 @@ TOLD: Final = (
         boot_id=bindparam("new_boot"),
         agent_version=bindparam("new_version"),
         last_seen_at=bindparam("heard"),
-        fingerprint=bindparam("new_fingerprint"),
+        fingerprint=case(
+            (bindparam("new_fingerprint") == "", _columns.fingerprint), else_=bindparam("new_fingerprint")
+        ),
         drivers=case((bindparam("new_drivers") == "", _columns.drivers), else_=bindparam("new_drivers")),
         silent=False,
     )
@@ -187,7 +189,10 @@ def read_places(connection: Connection, names: Collection[str]) -> dict[str, Row
 
 
 def put_check_ins(connection: Connection, check_ins: Sequence[CheckIn]) -> None:
-    """Enter how far agents have told, and when they were heard; what is older changes nothing."""
+    """Enter how far agents have told, and when they were heard; what is older changes nothing.
+
+    A fingerprint comes with its facts, or is none of those that are kept: then the next check-in is asked for them.
+    """
     rows = [
         {
             "told": one.host,
@@ -195,7 +200,7 @@ def put_check_ins(connection: Connection, check_ins: Sequence[CheckIn]) -> None:
             "new_sequence": one.sequence,
             "new_boot": one.boot_id,
             "new_version": one.agent_version,
-            "new_fingerprint": one.fingerprint,
+            "new_fingerprint": one.fingerprint if one.facts is not None else "",
             "new_drivers": digest_of(one.drivers),
             "heard": one.received_at,
         }

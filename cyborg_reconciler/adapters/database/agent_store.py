@@ -140,9 +140,11 @@ class DatabaseAgentStore:
         with writing(self._engine) as connection:
             lock_rows(connection, hosts.c.name, names)
             places = agent_rows.read_places(connection, names)
-            agent_rows.put_check_ins(connection, check_ins)
-            forget_unused(connection, agent_rows.put_drivers(connection, check_ins, places))
-            put_events(connection, _heard(check_ins, places))
+            # Nothing was new when they came. What is by now, somebody has told since; or the next check-in tells it.
+            newer = [replace(one, drivers=()) for one in check_ins if _is_newer(one, places.get(one.host))]
+            if newer:
+                agent_rows.put_check_ins(connection, newer)
+                put_events(connection, _heard(newer, places))
 
     def set_token(self, seen: Agent, token_hash: str, next_token_hash: str, event: Event | None) -> bool:
         """Put other tokens in the place of those that an agent was *seen* to have."""
@@ -245,6 +247,10 @@ class DatabaseAgentStore:
         """Append to the audit trail."""
         with writing(self._engine) as connection:
             put_event(connection, event)
+
+
+def _is_newer(one: CheckIn, place: Row[Any] | None) -> bool:
+    return place is not None and (one.epoch, one.sequence) > (place.epoch, place.sequence)
 
 
 def _after(before: CheckIn | None, one: CheckIn) -> CheckIn:
