@@ -7,6 +7,7 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import msgspec
 import pytest
@@ -20,13 +21,13 @@ from cyborg_reconciler.adapters.database.discovery_rows import found_by
 from cyborg_reconciler.adapters.database.engine import reading, writing
 from cyborg_reconciler.adapters.database.event_rows import in_order
 from cyborg_reconciler.agent_stores import Agent, AgentDriver, CheckIn, Enrolment, Inventory, Told, digest_of
-from cyborg_reconciler.core.accelerators import Unit
+from cyborg_reconciler.core.accelerators import Unit, settle
 from cyborg_reconciler.documents.declared import Declared
 from cyborg_reconciler.documents.facts import decode_facts
 from cyborg_reconciler.ports import Event, Observation
 from cyborg_reconciler.simulation import samples
 from cyborg_reconciler.simulation.hosts import write_tree
-from cyborg_reconciler.stores import Attachment
+from cyborg_reconciler.stores import Accelerator, Attachment
 from cyborg_reconciler.work_stores import HostDriver
 from tests.integration.api_support import until
 from tests.integration.databases import opened_anew
@@ -117,6 +118,34 @@ def test_the_catalogue_is_the_same_object_until_something_else_is_declared(journ
     assert store.look_ahead([]).catalogue is declared.catalogue
 
 
+def dummy(host, device, sequence=1):
+    """A check-in of a host whose driver tells of one device."""
+    unit = Unit(address="dummy:0", identity=(), is_accelerator=True, driver="dummy")
+    hardware = Told(frozenset({"dummy"}), {"dummy": {device: unit}})
+    return CheckIn(host=host, sequence=sequence, fingerprint="", hardware=hardware, **SAID)
+
+
+@pytest.mark.parametrize("whose", ["operator", "driver"])
+def test_a_device_whose_uuid_something_else_has_gets_another_and_keeps_it(journal, facts, whose):
+    agents, accelerators = journal.agents(), journal.accelerators()
+    (host_uuid,) = (UUID(one.uuid) for one in journal.hosts(["qat-1"]))
+    units = found_by(facts["qat-1"], {}).units
+    taken = min(map(str, settle(units, host_uuid, ()).values()))
+    if whose == "operator":
+        accelerators.add(Accelerator(uuid=taken, name="mine", created_at=NOON, updated_at=NOON, origin="api"), ENROLLED)
+    else:
+        assert agents.keep([dummy("gpu-1", taken)]) == [True]
+    before = accelerators.accelerator(taken)
+    agents.keep([check_in("qat-1", facts["qat-1"], 1)])
+    found = journal.hardware().page("qat-1", 100, "").documents
+    assert {json.loads(one)["address"] for one in found} == {unit.address for unit in units}
+    assert taken not in {json.loads(one)["uuid"] for one in found}
+    assert accelerators.accelerator(taken) == before
+    turned = msgspec.structs.replace(facts["qat-1"], devices=facts["qat-1"].devices[::-1], fingerprint="again")
+    agents.keep([check_in("qat-1", turned, 2)])
+    assert journal.hardware().page("qat-1", 100, "").documents == found
+
+
 def waiting(engine):
     """How many transactions wait for what another one has."""
     waits = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
@@ -172,11 +201,6 @@ def test_of_two_who_tell_of_the_same_new_devices_crosswise_one_has_them_and_none
     enrol(journal, "a-4th")
     first, second, third, fourth = sorted((*MACHINES, "a-4th"))
 
-    def told(host, device):
-        unit = Unit(address="dummy:0", identity=(), is_accelerator=True, driver="dummy")
-        hardware = Told(frozenset({"dummy"}), {"dummy": {device: unit}})
-        return CheckIn(host=host, sequence=1, fingerprint="", hardware=hardware, **SAID)
-
     with opened_anew(tmp_path, database) as engine, ThreadPoolExecutor(2) as pool:
         store, entered = DatabaseAgentStore(engine), set()
 
@@ -186,7 +210,7 @@ def test_of_two_who_tell_of_the_same_new_devices_crosswise_one_has_them_and_none
                 entered.add(threading.get_ident())
                 until(lambda: len(entered) == 2 or waiting(engine))
 
-        batches = [told(first, other), told(third, one)], [told(second, one), told(fourth, other)]
+        batches = [dummy(first, other), dummy(third, one)], [dummy(second, one), dummy(fourth, other)]
         kept = [pool.submit(store.keep, batch) for batch in batches]
         assert [each.result(60) for each in kept] == [[True, True], [True, True]]
     page = journal.hardware().page("", 100, "")
