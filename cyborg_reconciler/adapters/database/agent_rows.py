@@ -117,10 +117,14 @@ def parse_agent(row: Any) -> Agent:  # noqa: ANN401 - a row as `ask` makes it
 
 
 def put_agent(connection: Connection, agent: Agent) -> None:
-    """Enter an agent, or the new token of one; what it told before stays."""
+    """Enter an agent, or the new token of one; what it told before stays, but for how far it had told.
+
+    Who comes with the new token counts anew: its clock may be right now, or its disk another.
+    """
     claim(connection, [agent.host])
     row = {name: getattr(agent, name) for name in PLAIN}
-    upsert(connection, agents, [row], update=["token_hash", "next_token_hash", "approved", "agent_version"])
+    anew = ["token_hash", "next_token_hash", "approved", "agent_version", "epoch", "sequence"]
+    upsert(connection, agents, [row], update=anew)
     service_store.put_agent(connection, agent.host)
 
 
