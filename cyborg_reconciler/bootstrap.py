@@ -90,21 +90,21 @@ def sources_of(fleet: Fleet) -> tuple[Source, ...]:
 
 def recorded_declarations(stores: "Stores") -> Declarations:
     """Return what is declared, for a process that cannot see the tree: as it was when hosts were last looked at."""
-    return WithImplied(_recorded(stores), stores.drivers, stores.accelerators)
+    return WithImplied(_recorded(stores.fleet), stores.drivers, stores.accelerators)
 
 
-def rules_of(stores: "Stores") -> Rules:
-    """Return what policies say that somebody wrote, for a process that cannot see the tree."""
-    return Rules(_recorded(stores), stores.fleet.plans)
+def rules_of(fleet: Fleet) -> Rules:
+    """Return what policies say that somebody wrote, the tree's as the loop recorded them."""
+    return Rules(_recorded(fleet), fleet.plans)
 
 
-def _recorded(stores: "Stores") -> Declarations:
-    return RecordedDeclarations(stores.fleet.declared, sources_of(stores.fleet))
+def _recorded(fleet: Fleet) -> Declarations:
+    return RecordedDeclarations(fleet.declared, sources_of(fleet))
 
 
 def wanted_modules(stores: "Stores") -> Modules:
     """Return what tells of which modules facts are to speak."""
-    return Modules(_recorded(stores))
+    return Modules(_recorded(stores.fleet))
 
 
 def shipped_drivers() -> Sequence[Located[Driver]]:
@@ -181,9 +181,9 @@ def open_site(settings: Settings, target: Target, interval_s: float) -> Iterator
             has_no_inventory = not target.inventory
             known = KnownHosts(ports.inventory, journal, ports.clock, max_age, is_optional=has_no_inventory)
             ports = replace(ports, inventory=known)
-        accelerators = journal.accelerators()
-        offering = Offering(accelerators, ports.clock)
-        settling = Settling(work, accelerators, ports.clock)
+        accelerators, rules = journal.accelerators(), rules_of(journal.fleet())
+        offering = Offering(accelerators, rules, ports.clock)
+        settling = Settling(work, accelerators, rules, ports.clock)
 
         def settle(seen: Survey) -> None:
             offering.record(seen)

@@ -71,7 +71,7 @@ def create() -> WSGIApplication:  # long: one line for each service that the API
     stack.callback(refusals.close)
     fleet, shipped = stores.fleet, shipped_drivers()
     catalogue = {one.document.metadata.name: one.document.spec for one in shipped}
-    rules = rules_of(stores)
+    rules = rules_of(stores.fleet)
     options = Options(facts_max_age=timedelta(seconds=settings.facts_max_age_s))
     controller = stores.journal.controller()
     stack.enter_context(_signs_of_life(settings, stores).given())

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which accelerators are ready, now that their hosts were looked at? What a survey says of them, where they are kept.
 
-Called by the loop after every pass. Decided from the survey alone: what was verified is offered, whoever set it up. All
-I/O goes through the store; what is as it was is not written.
+Called by the loop after every pass. Decided from the survey alone: what was verified is offered, whoever set it up.
+What is declared otherwise since the look began waits for the next pass, and what is as it was is not written. All I/O
+goes through the stores.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from cyborg_reconciler.conductor.implied import Catalogue, catalogue_of, name_of, of_accelerator
+from cyborg_reconciler.conductor.rules import Rules
 from cyborg_reconciler.core.accelerators import units
 from cyborg_reconciler.core.offer import Offer, offers
 from cyborg_reconciler.core.rules import HostRules
@@ -24,6 +26,7 @@ class Offering:
     """Keeps accelerators as their hosts were seen."""
 
     accelerators: ObservedAccelerators
+    rules: Rules
     clock: Clock
 
     def record(self, seen: Survey) -> None:
@@ -36,7 +39,9 @@ class Offering:
         wishes = {one.document.metadata.name: one.document for one in seen.declared.policies}
         by_host: dict[str, Mapping[str, Offer]] = {}
         changed: list[tuple[Accelerator, Sequence[Event]]] = []
-        for one in self.accelerators.found_on(list(seen.hosts)):
+        found = self.accelerators.found_on(list(seen.hosts))
+        since = self.rules.since(seen.declared)  # last: who is allowed a wish by what comes later changes its version
+        for one in found:
             host, address = one.host or "", one.address or ""
             if host not in by_host:
                 by_host[host] = offers_of(seen.hosts[host], catalogue)
@@ -44,6 +49,8 @@ class Offering:
                 continue
             if of_accelerator(one, catalogue) != wishes.get(name_of("accelerator", one.uuid)):
                 continue  # somebody wants something else of it since the look began: the next pass sees that
+            if since.differs_of_device(seen.hosts[host], address):
+                continue  # somebody has written something else
             as_seen = observed(one, by_host[host][address], seen.hosts[host])
             if as_seen != one:
                 changed.append((replace(as_seen, updated_at=now), list(_news(one, as_seen, now))))

@@ -2,13 +2,15 @@
 """What has become of what was asked for over the API, now that its host was looked at again?
 
 Called by the loop after every pass, before the hosts leave the queue: a pass that was broken off is made again, and
-settles then. Decided from the survey alone, whoever made the change. All I/O goes through the stores.
+settles then. Decided from the survey alone, whoever made the change; what is declared otherwise since the look began
+waits for the next pass. All I/O goes through the stores.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cyborg_reconciler.conductor.implied import Catalogue, binding_of, catalogue_of, name_of
+from cyborg_reconciler.conductor.rules import Rules
 from cyborg_reconciler.core.features import binding, driver
 from cyborg_reconciler.core.resolve import Desired
 from cyborg_reconciler.core.rules import HostRules, is_written
@@ -29,6 +31,7 @@ class Settling:
 
     drivers: HostDriverStore
     accelerators: ObservedAccelerators
+    rules: Rules
     clock: Clock
 
     def settle(self, seen: Survey) -> None:
@@ -38,18 +41,23 @@ class Settling:
             JournalError: the database cannot be used.
         """
         catalogue = catalogue_of(seen.declared)
-        for asked in self.drivers.awaited(list(seen.hosts)):
-            news = news_of(asked, seen.hosts[asked.host], catalogue)
-            if news is not None:
+        awaited = self.drivers.awaited(list(seen.hosts))
+        since = self.rules.since(seen.declared)  # last: a wish that was allowed meanwhile is not among those
+        for asked in awaited:
+            view = seen.hosts[asked.host]
+            news = news_of(asked, view, catalogue)
+            if news is not None and not since.differs_of_driver(view, asked.driver):
                 self.drivers.tell(asked, news, self.clock.now())
         self._settle_attachments(seen, catalogue)
 
     def _settle_attachments(self, seen: Survey, catalogue: Catalogue) -> None:
         now = self.clock.now()
         changed: list[tuple[Accelerator, Sequence[Event]]] = []
-        for one in self.accelerators.unsettled(list(seen.hosts)):
+        unsettled = self.accelerators.unsettled(list(seen.hosts))
+        since = self.rules.since(seen.declared)
+        for one in unsettled:
             held = one.attachment
-            if held is None or held.host is None:
+            if held is None or held.host is None or since.differs_of_device(seen.hosts[held.host], one.address or ""):
                 continue
             status, why = status_of(one, seen.hosts[held.host], catalogue)
             if status != held.status:

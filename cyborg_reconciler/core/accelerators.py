@@ -5,7 +5,7 @@ Called by the conductor with what a host reported, by its agent or by Ansible: t
 which of them are ready. Pure.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 from uuid import UUID, uuid5
@@ -185,8 +185,12 @@ def uuid_of(unit: Unit, host_uuid: UUID) -> UUID | None:
     return uuid_in(host_uuid, unit.identity) if unit.identity else None
 
 
-def settle(found: Sequence[Unit], host_uuid: UUID, known: Iterable[Known]) -> dict[str, UUID]:
+def settle(
+    found: Sequence[Unit], host_uuid: UUID, known: Iterable[Known], taken: Collection[UUID] = ()
+) -> dict[str, UUID]:
     """Return the uuids of the units *found* on a host, by address, given what is *known* of it; no two are the same.
+
+    None is made that is *taken*: something that is not of the host's facts has it.
 
     A serial that was known elsewhere has moved, and keeps its uuid. What stands where the same kind of hardware stood
     is that, unless serials say otherwise; so it keeps what it got while its serial could not be read. All else gets the
@@ -206,7 +210,10 @@ def settle(found: Sequence[Unit], host_uuid: UUID, known: Iterable[Known]) -> di
 
     def made(unit: Unit) -> UUID | None:
         uuid = uuid_of(unit, host_uuid)
-        while uuid in settled.values():
+        return uuid and free(uuid)
+
+    def free(uuid: UUID) -> UUID:
+        while uuid in taken or uuid in settled.values():
             uuid = uuid5(host_uuid, f"{uuid} again")
         return uuid
 
@@ -216,7 +223,7 @@ def settle(found: Sequence[Unit], host_uuid: UUID, known: Iterable[Known]) -> di
             if uuid is not None and uuid not in settled.values():
                 settled[unit.address] = uuid
     vfs = [unit for unit in found if unit.parent in settled and unit.identity]
-    return settled | {vf.address: uuid_in(settled[str(vf.parent)], vf.identity[1:]) for vf in vfs}
+    return settled | {vf.address: free(uuid_in(settled[str(vf.parent)], vf.identity[1:])) for vf in vfs}
 
 
 def _ids(unit: Unit) -> str:

@@ -190,7 +190,8 @@ def _maintenance_trouble(action: Action, desired: Desired, subject: Subject) -> 
 
 def _without_connection(actions: Iterable[Action]) -> list[Wait]:
     """Return *actions* as waits: nobody can carry them out. What only verifies another waits with it."""
-    text = "only its agent knows this host, and an agent changes nothing: add it to the Ansible inventory, by this name"
+    why = "Ansible makes changes, and only an agent reports this host: an agent observes, and makes none"
+    text = f"{why}; add it to the Ansible inventory under the same name, with an address at which Ansible reaches it"
     waiting = (action for action in actions if action.changes or (action.call and action.call.release))
     return [wait((Reason.NO_CONNECTION, text), action) for action in waiting]
 

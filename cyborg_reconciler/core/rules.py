@@ -10,7 +10,7 @@ from typing import NamedTuple
 from cyborg_reconciler.core import ranges
 from cyborg_reconciler.core.features import binding, driver
 from cyborg_reconciler.core.resolve import Desired
-from cyborg_reconciler.core.state import HOST, Origin, Value
+from cyborg_reconciler.core.state import HOST, FieldPath, Origin, Value
 from cyborg_reconciler.core.subject import Subject
 from cyborg_reconciler.documents.declared import IMPLIED_PLACE
 
@@ -57,6 +57,17 @@ class HostRules:
             if tail[:2] == ("sriov", "vf_driver") and ranges.within(tail[2], device.vf_index):
                 return Said(value, origin.place)
         return None
+
+    def of_device(self, address: str) -> tuple[object, ...]:
+        """Return what policies say of a device's state and binding: equal where they say the same."""
+        leaf = self.desired.lifecycle.states.get(address)
+        return self.state(address), leaf.value if leaf is not None else None, self.binding(address)
+
+    def of_driver(self, name: str) -> dict[FieldPath, tuple[Value, Origin]]:
+        """Return what policies say of a driver: equal where they say the same."""
+        path = (HOST, driver.NAME, name)
+        fields = self.desired.fields.items()
+        return {found: (value, self.desired.origin(found)) for found, value in fields if found[: len(path)] == path}
 
     def drivers(self) -> dict[str, str]:
         """Return which policies declare drivers on the host, by the driver's name."""

@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from cyborg_reconciler.adapters.database import open_journal, schema
 from cyborg_reconciler.adapters.database.engine import reading
-from cyborg_reconciler.agent_stores import Agent, AgentDriver, CheckIn, Enrolment, Inventory, Told
+from cyborg_reconciler.agent_stores import Agent, AgentDriver, CheckIn, Enrolment, Inventory, Told, digest_of
 from cyborg_reconciler.core.accelerators import Unit
 from cyborg_reconciler.core.state import Health, Host
 from cyborg_reconciler.ports import Event
@@ -140,21 +140,43 @@ def test_of_more_than_a_host_may_have_those_that_are_missing_are_forgotten(journ
     assert journal.accelerators().accelerator(next(iter(first))) is None
 
 
-@pytest.mark.parametrize("is_news", [True, False])
-def test_a_backend_that_no_agent_tells_of_and_that_has_nothing_is_forgotten(tmp_path, database, store, is_news):
-    def drivers(sequence, *names):
-        terms = {"boot_id": "b", "fingerprint": "", "agent_version": "1", "received_at": NOW}
-        told_of = [AgentDriver(name, "CRYPTO", "READY") for name in names]
-        (store.keep if is_news else store.touch)(
-            [CheckIn(host=HOST, epoch=1, sequence=sequence, drivers=told_of, **terms)]
-        )
+@pytest.fixture
+def backends(tmp_path, database):
+    """Return what returns the drivers that have a backend."""
 
-    def backends():
+    def read():
         with opened_anew(tmp_path / "state", database) as engine, reading(engine) as connection:
             return set(connection.execute(select(schema.backends.c.driver)).scalars())
 
+    return read
+
+
+def said(sequence, *names):
+    terms = {"boot_id": "b", "fingerprint": "", "agent_version": "1", "received_at": NOW}
+    drivers = [AgentDriver(name, "CRYPTO", "READY") for name in names]
+    return CheckIn(host=HOST, epoch=1, sequence=sequence, drivers=drivers, **terms)
+
+
+def test_a_backend_that_no_agent_tells_of_and_that_has_nothing_is_forgotten(store, backends):
     keep(store, told({str(uuid.uuid4()): unit()}), 1)
-    drivers(2, "a", "b")
+    store.keep([said(2, "a", "b")])
     assert backends() == {"a", "b", "dummy"}
-    drivers(3, "b", "c")
+    store.keep([said(3, "b", "c")])
     assert backends() == {"b", "c", "dummy"}
+
+
+@pytest.mark.parametrize("sequence", [2, 4])
+def test_who_was_merely_heard_takes_back_nothing_that_was_told_before_that_was_written(
+    journal, store, backends, sequence
+):
+    store.keep([said(1, "a")])
+    heard = said(sequence, "a")  # nothing new, as of then
+    store.keep([said(3, "b")])
+    store.fall_silent(NOW + timedelta(minutes=1), NOW)
+    store.touch([heard])
+    assert (backends(), set(store.drivers(HOST))) == ({"b"}, {"b"})
+    assert store.agent(HOST).drivers == digest_of(said(3, "b").drivers), (
+        "so the next check-in that tells others is news"
+    )
+    assert store.agent(HOST).silent is (sequence < 3)
+    assert [event.kind for event in journal.events(HOST, 10)].count("AgentHeard") == (sequence > 3)

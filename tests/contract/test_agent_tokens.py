@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from cyborg_reconciler.adapters.database import open_journal
-from cyborg_reconciler.conductor.agents import Agents
+from cyborg_reconciler.conductor.agents import Agents, StaleCheckInError
 from cyborg_reconciler.conductor.callers import Caller, Role
 from cyborg_reconciler.conductor.saving import SaveOut, Saver
 from cyborg_reconciler.documents.rest.agent import CheckInGiven, InventoryGiven, LookupGiven
@@ -46,12 +46,16 @@ def agents(journal):
     saver.close()
 
 
+def enrolled(agents):
+    enroller = agents.enroller(agents.enrol(OPERATOR, HOST, timedelta(hours=1)))
+    look_up = LookupGiven(agent_version="1", inventory=InventoryGiven(hostname=HOST))
+    return agents.look_up(enroller, look_up)[0].token
+
+
 @pytest.fixture
 def token(agents):
     """The token of an agent that is to be told another."""
-    enroller = agents.enroller(agents.enrol(OPERATOR, HOST, timedelta(hours=1)))
-    look_up = LookupGiven(agent_version="1", inventory=InventoryGiven(hostname=HOST))
-    token = agents.look_up(enroller, look_up)[0].token
+    token = enrolled(agents)
     agents.ask(OPERATOR, [HOST], "rotate_token")
     return token
 
@@ -91,3 +95,15 @@ def test_a_new_one_is_told_of_once_however_often_it_is_made(journal, agents, tok
     told = {commands(agents, token, sequence)[0].token for sequence in (1, 2, 3)}
     assert len(told) == 3
     assert [event.kind for event in journal.events(HOST)].count("AgentTokenTold") == 1
+
+
+def test_who_is_enrolled_anew_counts_anew_however_far_the_one_before_had_come(agents, token):
+    last = {"agent_version": "1", "boot_id": "b", "epoch": 2**63 - 1, "sequence": 2**63 - 1, "fingerprint": ""}
+    assert agents.check_in(agents.speaker(token), HOST, CheckInGiven(**last))
+    agents.saver.close()
+    with pytest.raises(StaleCheckInError):
+        commands(agents, token)
+    anew = enrolled(agents)
+    assert commands(agents, anew) == []
+    with pytest.raises(UnauthenticatedError):
+        agents.speaker(token)

@@ -2,35 +2,39 @@
 """What is kept of check-ins that are written together, over both databases."""
 
 import json
+import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import msgspec
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from ansible_collections.openstack.cyborg.plugins.module_utils.facts import gather
 from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Tree
 from cyborg_reconciler.adapters.database import accelerator_rows, agent_rows, open_journal
-from cyborg_reconciler.adapters.database.agent_store import Ahead
+from cyborg_reconciler.adapters.database.agent_store import Ahead, DatabaseAgentStore
 from cyborg_reconciler.adapters.database.discovery_rows import found_by
 from cyborg_reconciler.adapters.database.engine import reading, writing
 from cyborg_reconciler.adapters.database.event_rows import in_order
-from cyborg_reconciler.agent_stores import Agent, AgentDriver, CheckIn, Enrolment, Inventory, digest_of
+from cyborg_reconciler.agent_stores import Agent, AgentDriver, CheckIn, Enrolment, Inventory, Told, digest_of
+from cyborg_reconciler.core.accelerators import Unit, settle
 from cyborg_reconciler.documents.declared import Declared
 from cyborg_reconciler.documents.facts import decode_facts
 from cyborg_reconciler.ports import Event, Observation
 from cyborg_reconciler.simulation import samples
 from cyborg_reconciler.simulation.hosts import write_tree
-from cyborg_reconciler.stores import Attachment
+from cyborg_reconciler.stores import Accelerator, Attachment
 from cyborg_reconciler.work_stores import HostDriver
 from tests.integration.api_support import until
 from tests.integration.databases import opened_anew
 
 NOON = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
 ENROLLED = Event(NOON, "AgentEnrolled")
+SAID = {"epoch": 1, "boot_id": "b", "agent_version": "1", "received_at": NOON}
 MACHINES = {machine.name: machine for machine in samples.demo_machines()}
 
 
@@ -47,18 +51,21 @@ def facts(tmp_path_factory):
 
 
 def check_in(host, facts, sequence=1):
-    told = {"boot_id": "b", "fingerprint": facts.fingerprint, "agent_version": "1", "facts": facts, "document": b"{}"}
-    return CheckIn(host=host, epoch=1, sequence=sequence, received_at=NOON, **told)
+    told = {"fingerprint": facts.fingerprint, "facts": facts, "document": b"{}"}
+    return CheckIn(host=host, sequence=sequence, **SAID, **told)
 
 
 @pytest.fixture
 def journal(tmp_path, database):
     with open_journal(tmp_path / "state", database=database, busy_timeout_s=60) as journal:
-        store = journal.agents()
         for host in MACHINES:
-            store.mint(host, Enrolment(host, NOON + timedelta(days=1)), ENROLLED)
-            store.enrol(Agent(host=host, uuid="", token_hash=host), host, Inventory(), ENROLLED)
+            enrol(journal, host)
         yield journal
+
+
+def enrol(journal, host):
+    journal.agents().mint(host, Enrolment(host, NOON + timedelta(days=1)), ENROLLED)
+    journal.agents().enrol(Agent(host=host, uuid="", token_hash=host), host, Inventory(), ENROLLED)
 
 
 def addresses(journal, host):
@@ -77,6 +84,17 @@ def test_of_one_host_s_check_ins_the_newest_counts_and_older_ones_are_told_so(jo
     assert journal.agents().keep(told) == [True, False, True]
     assert addresses(journal, "gpu-1") == {first.devices[0].address}
     assert journal.agents().agent("gpu-1").fingerprint == "one"
+
+
+@pytest.mark.parametrize("is_news", [True, False])
+def test_a_fingerprint_is_that_of_the_facts_that_are_kept_whatever_is_heard_later(journal, facts, is_news):
+    store, found = journal.agents(), facts["qat-1"]
+    store.keep([check_in("qat-1", found, 1)])
+    heard = replace(check_in("qat-1", found, 3), facts=None, document=b"")  # as it was before what comes next
+    store.keep([check_in("qat-1", msgspec.structs.replace(found, fingerprint="other"), 2)])
+    (store.keep if is_news else store.touch)([heard])
+    assert store.agent("qat-1").fingerprint == "other", "so the next check-in is asked for its facts"
+    assert store.agent("qat-1").sequence == 3
 
 
 def test_what_was_looked_at_ahead_by_another_catalogue_is_looked_at_again(facts):
@@ -98,6 +116,34 @@ def test_the_catalogue_is_the_same_object_until_something_else_is_declared(journ
     declared = store.look_ahead([])
     assert declared.catalogue is not ahead[0].catalogue
     assert store.look_ahead([]).catalogue is declared.catalogue
+
+
+def dummy(host, device, sequence=1):
+    """A check-in of a host whose driver tells of one device."""
+    unit = Unit(address="dummy:0", identity=(), is_accelerator=True, driver="dummy")
+    hardware = Told(frozenset({"dummy"}), {"dummy": {device: unit}})
+    return CheckIn(host=host, sequence=sequence, fingerprint="", hardware=hardware, **SAID)
+
+
+@pytest.mark.parametrize("whose", ["operator", "driver"])
+def test_a_device_whose_uuid_something_else_has_gets_another_and_keeps_it(journal, facts, whose):
+    agents, accelerators = journal.agents(), journal.accelerators()
+    (host_uuid,) = (UUID(one.uuid) for one in journal.hosts(["qat-1"]))
+    units = found_by(facts["qat-1"], {}).units
+    taken = min(map(str, settle(units, host_uuid, ()).values()))
+    if whose == "operator":
+        accelerators.add(Accelerator(uuid=taken, name="mine", created_at=NOON, updated_at=NOON, origin="api"), ENROLLED)
+    else:
+        assert agents.keep([dummy("gpu-1", taken)]) == [True]
+    before = accelerators.accelerator(taken)
+    agents.keep([check_in("qat-1", facts["qat-1"], 1)])
+    found = journal.hardware().page("qat-1", 100, "").documents
+    assert {json.loads(one)["address"] for one in found} == {unit.address for unit in units}
+    assert taken not in {json.loads(one)["uuid"] for one in found}
+    assert accelerators.accelerator(taken) == before
+    turned = msgspec.structs.replace(facts["qat-1"], devices=facts["qat-1"].devices[::-1], fingerprint="again")
+    agents.keep([check_in("qat-1", turned, 2)])
+    assert journal.hardware().page("qat-1", 100, "").documents == found
 
 
 def waiting(engine):
@@ -145,6 +191,33 @@ def test_of_two_who_write_of_one_host_none_waits_for_the_other_in_vain(tmp_path,
             until(lambda: waiting(engine) == 2)
         assert one_way.result(60)
         assert other_way.result(60)
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_of_two_who_tell_of_the_same_new_devices_crosswise_one_has_them_and_none_waits_in_vain(
+    tmp_path, journal, database
+):
+    one, other = str(uuid.UUID(int=1)), str(uuid.UUID(int=2))
+    enrol(journal, "a-4th")
+    first, second, third, fourth = sorted((*MACHINES, "a-4th"))
+
+    with opened_anew(tmp_path, database) as engine, ThreadPoolExecutor(2) as pool:
+        store, entered = DatabaseAgentStore(engine), set()
+
+        @event.listens_for(engine, "after_cursor_execute")
+        def _meet(_connection, _cursor, statement, *_more):
+            if statement.startswith("INSERT INTO hardware"):
+                entered.add(threading.get_ident())
+                until(lambda: len(entered) == 2 or waiting(engine))
+
+        batches = [dummy(first, other), dummy(third, one)], [dummy(second, one), dummy(fourth, other)]
+        kept = [pool.submit(store.keep, batch) for batch in batches]
+        assert [each.result(60) for each in kept] == [[True, True], [True, True]]
+    page = journal.hardware().page("", 100, "")
+    assert {json.loads(found)["host"] for found in page.documents} in ({first, third}, {second, fourth})
+    assert [json.loads(found)["uuid"] for found in page.documents] == [one, other]
+    hosts = {json.loads(found)["uuid"]: json.loads(found)["host"] for found in page.documents}
+    assert {found: journal.accelerators().accelerator(found).host for found in hosts} == hosts
 
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)

@@ -200,6 +200,13 @@ def cards(journal):
 
 
 class TestAllocations:
+    def test_what_has_gone_since_it_was_looked_up_is_allocated_to_nobody(self, journal, fleet, cards):
+        gone = str(uuid.uuid4())
+        with pytest.raises(OvertakenError, match=f"{gone}.*not there any more"):
+            fleet.allocations.put("c", {cards[0]: 1, gone: 1}, None, CHANGED)
+        assert fleet.allocations.of("c") is None
+        assert journal.accelerators().accelerator(cards[0]).version == 1
+
     def test_every_write_gives_its_accelerators_another_version(self, journal, fleet, cards):
         store = journal.accelerators()
 

@@ -166,6 +166,11 @@ class TestLookUp:
         both = ["52:54:00:bb:00:01", "52:54:00:bb:00:02"]
         problem(look_up(site, site.minted("both-1"), macs=both), 409)
 
+    def test_who_calls_itself_otherwise_than_its_token_says_is_no_host_that_is_known(self, site):
+        minted = site.minted("right-1")
+        problem(look_up(site, minted, hostname="wrong-1"), 404)
+        assert "token" in look_up(site, minted, hostname="right-1").json(), "it was not used up"
+
     def test_no_token_and_a_wrong_one_are_told_the_same(self, site):
         wrong = look_up(site, "cye_wrong")
         spent = look_up(site, site.minted("spent-1") + "x")

@@ -127,6 +127,7 @@ def test_a_connection_on_which_nobody_knows_where_the_next_request_begins_is_clo
 
 
 def test_while_the_disk_is_full_that_is_said_in_a_line_and_then_it_goes_on(server, disk, log):
+    assert server("GET", "/readyz").status == 200  # it has begun: what cannot open its database does not
     filler = disk / "filler"
     body = {"name": "n" * 200, "acc_specs": {"acc_capability": {"text": "x" * 200_000}}}
     with filler.open("wb", buffering=0) as file, suppress(OSError):

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from cyborg_reconciler.bootstrap import SystemClock
+from cyborg_reconciler.bootstrap import SystemClock, rules_of
 from cyborg_reconciler.conductor.implied import WithImplied
 from cyborg_reconciler.conductor.offering import Offering
 from cyborg_reconciler.conductor.settling import Settling
@@ -44,7 +44,7 @@ class Site:
     """A server, its tree, and the loop that looks at a host with a card."""
 
     def __init__(self, world):
-        self.world, self.stores = world, world.stores
+        self.world, self.stores, self.rules = world, world.stores, rules_of(world.stores.fleet)
 
     def __call__(self, method, path, body=None):
         return self.world(method, path, body)
@@ -68,8 +68,8 @@ class Site:
         ports = replace(ports, journal=journal, controller=journal.controller(), declarations=declarations)
         seen = survey(replace(ports, clock=SystemClock()), Options(), ignore_progress)
         meanwhile()
-        Offering(cards, clock).record(seen)
-        Settling(work, cards, clock).settle(seen)
+        Offering(cards, self.rules, clock).record(seen)
+        Settling(work, cards, self.rules, clock).settle(seen)
         return seen.hosts[HOST]
 
     @property
@@ -174,6 +174,38 @@ class TestStates:
         site.pass_over()
         assert (site.card["state"], site.card["desired_state"]) == (state, state)
 
+    @pytest.mark.parametrize("state", ["maintenance", "inactive"])
+    def test_a_wish_after_its_policy_went_outlives_a_look_that_began_before(self, site, state):
+        site.commit(OF_CARDS + "state: ready")
+        site.pass_over()
+        assert (site.card["state"], site.card["desired_state"]) == ("ready", "ready")
+        overruled = site.events("AcceleratorOverruled")
+
+        def meanwhile():
+            site.commit("")
+            site.synchronise()
+            assert site.set(state).status == 200, "nobody declares it any more"
+
+        site.pass_over(meanwhile)
+        assert (site.card["state"], site.card["desired_state"]) == (state, state)
+        site.pass_over()
+        assert (site.card["state"], site.card["desired_state"]) == (state, state)
+        assert site.events("AcceleratorOverruled") == overruled
+
+    def test_a_wish_after_a_policy_of_the_api_went_outlives_a_look_that_began_before(self, site):
+        body = api_policy("mine", host_selector={"groups": ["crypto"]}, device_selector=CARDS, state="ready")
+        del body["spec"]["kernel_args"]
+        assert site("POST", "/v1/policies", body).status == 201
+        site.pass_over()
+        assert site.card["state"] == "ready"
+
+        def meanwhile():
+            assert site("DELETE", "/v1/policies/mine").status == 204
+            assert site.set("inactive").status == 200
+
+        site.pass_over(meanwhile)
+        assert (site.card["state"], site.card["desired_state"]) == ("inactive", "inactive")
+
     def test_a_driver_that_a_policy_declares_stays_and_is_not_offered_while_its_accelerator_is_inactive(self, site):
         site.commit("driver: {name: qat}")
         site.synchronise()
@@ -233,6 +265,21 @@ class TestBindings:
         site.pass_over()
         assert site.card["attachment"]["status"] == "done"
 
+    def test_an_attachment_after_a_policy_went_does_not_fail_by_it(self, site):
+        make_ready(site)
+        before = site.events("AttachmentFailed")
+        site.commit(OF_CARDS + "binding: {driver: vfio-pci}")
+
+        def meanwhile():
+            site.commit("")
+            site.synchronise()
+            assert site("PUT", site.path, {"host": HOST}).status == 200, "no policy binds it any more"
+
+        site.pass_over(meanwhile)
+        assert site.card["attachment"]["status"] == "pending"
+        site.pass_over()
+        assert (site.card["attachment"]["status"], site.events("AttachmentFailed")) == ("done", before)
+
 
 class TestDrivers:
     def test_a_policy_that_was_committed_is_named_before_a_pass_has_acted_on_it(self, site):
@@ -257,3 +304,20 @@ class TestDrivers:
         site.commit("")
         site.pass_over()
         assert site("GET", f"/v1/runs/{asked['uuid']}").json() == run
+
+    def test_a_run_does_not_fail_by_a_policy_that_went_before_it_was_asked_for(self, site):
+        first = site("POST", f"/v1/hosts/{HOST}/drivers/qat/install").json()
+        site.pass_over()
+        assert site("GET", f"/v1/runs/{first['uuid']}").json()["status"] == "applied"
+        site.commit("driver: {name: qat, state: absent}")
+        asked = {}
+
+        def meanwhile():
+            site.commit("")
+            site.synchronise()
+            asked.update(site("POST", f"/v1/hosts/{HOST}/drivers/qat/install").json())
+
+        site.pass_over(meanwhile)
+        assert site("GET", f"/v1/runs/{asked['uuid']}").json()["status"] == "pending"
+        site.pass_over()
+        assert site("GET", f"/v1/runs/{asked['uuid']}").json()["status"] == "applied"

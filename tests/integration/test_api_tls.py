@@ -8,14 +8,20 @@ import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from urllib.parse import urlsplit
 
 import pytest
 import urllib3
 from cryptography import x509
 
+from cyborg_reconciler.bootstrap import open_agents
 from cyborg_reconciler.cli.remote import find_remote
+from cyborg_reconciler.conductor.callers import Caller, Role
 from cyborg_reconciler.errors import SettingsInvalidError
+from cyborg_reconciler.settings import Settings
+from cyborg_reconciler.simulation import nic_1, write_tree
+from tests.integration.agent_support import AgentProcess
 from tests.integration.api_support import running, serving
 from tests.integration.certificates import Authority
 from tests.integration.console import PROGRAM, QUIET, call
@@ -172,6 +178,37 @@ def test_gunicorn_alone_takes_settings_or_options_of_its_own(place, tmp_path):
             alone.serial()
         alone.file, alone.key = place.file, place.key
         assert alone.serial() == serial
+
+
+def test_an_agent_and_its_conductor_know_each_other_by_certificates_and_by_renewed_ones(place, tmp_path):
+    root, state = tmp_path / "host", tmp_path / "state"
+    write_tree(nic_1(), root)
+    authority = Authority(tmp_path / "certificates")
+    file, key, _ = authority.issue("server")
+    files = ("--tls-cert", str(file), "--tls-key", str(key), "--tls-client-ca", str(authority.file))
+    command = ["cyborg-reconciler", "conductor", "--bind", "127.0.0.1:0", "--state", str(state), *files]
+    with running(command, state, heartbeat_interval_s=1) as server, open_agents(Settings(state)) as operators:
+        conductor = Place(server, state, authority)
+        for pool in (conductor.pool(), conductor.pool(cert_file=str(place.file), key_file=str(place.key))):
+            with pytest.raises((urllib3.exceptions.SSLError, urllib3.exceptions.ProtocolError)):
+                pool.request("POST", f"{server.url}/v1/lookup", json={}, timeout=60)
+        shown = {"ca_file": authority.file, "client_cert_file": conductor.file, "client_key_file": conductor.key}
+        agent = AgentProcess.make(tmp_path / "agent", server, root, **shown)
+        agent.secret("enrolment", operators.enrol(Caller("operator", Role.ADMIN), "nic-1", timedelta(hours=1)))
+
+        def told():
+            one = operators.store.agent("nic-1")
+            return one.fingerprint if one is not None else ""
+
+        with agent:
+            before = wait_for(told)
+            _, _, renewed = authority.issue("server")
+            assert "read anew" in conductor.reload()
+            assert conductor.serial() == renewed
+            place_of_vfs = root / "sys/bus/pci/devices/0000:ca:00.1/sriov_numvfs"
+            place_of_vfs.chmod(0o644)
+            place_of_vfs.write_text("2\n")
+            wait_for(lambda: told() != before)
 
 
 class TestStart:

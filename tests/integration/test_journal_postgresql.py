@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from cyborg_reconciler.errors import (
 )
 from cyborg_reconciler.ports import Event, Unobserved
 from cyborg_reconciler.settings import Settings
-from tests.disks import BIG, record_until_full, small_disk
+from tests.disks import BIG, record_until_full, small_database
 from tests.integration.acknowledged import Writer, assert_kept
 from tests.postgresql import GUARDED, PASSWORD, Cluster
 
@@ -137,16 +137,10 @@ def test_rows_that_another_keeps_locked_are_said_to_be_locked(tmp_path: Path, po
 
 
 def test_a_full_disk_under_the_server_loses_nothing(cluster: Cluster, tmp_path: Path) -> None:
-    with ExitStack() as stack:
-        disk = stack.enter_context(small_disk(cluster.folder / "disk", "40m"))
-        cluster.own(disk)
-        cluster.execute(f"CREATE TABLESPACE small LOCATION '{disk}'")
-        stack.callback(cluster.execute, "DROP TABLESPACE small")
-        url = stack.enter_context(cluster.database("template", "TABLESPACE small"))
-        journal = stack.enter_context(open_journal(tmp_path / "state", database=url))
-        ballast = disk / "ballast"
-        stack.callback(ballast.unlink)  # what the server has not written back yet finds room again
-        ballast.write_bytes(bytes(25_000_000))
+    with (
+        small_database(cluster) as (url, ballast),
+        open_journal(tmp_path / "state", database=url) as journal,
+    ):
         acknowledged = record_until_full(journal)
         assert len(journal.events(limit=1000)) == acknowledged > 0
         with pytest.raises(JournalFullError, match="make room where the database server") as caught:

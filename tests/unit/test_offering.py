@@ -26,7 +26,7 @@ class Offered(Place):
         self.record(self.look())
 
     def record(self, seen):
-        Offering(self.accelerators, self.ports.clock).record(seen)
+        Offering(self.accelerators, self.rules, self.ports.clock).record(seen)
 
     @property
     def card(self):
@@ -83,7 +83,7 @@ def test_a_policy_that_declares_the_state_is_named_and_forgotten_when_it_goes():
     card = place.card
     assert (card.state, card.desired_state, card.health) == ("maintenance", "maintenance", Health.SUSPENDED)
     assert card.state_policy.startswith("mine (mine.yml:")
-    place.world.declarations.declared = replace(place.world.declarations.declared, policies=())
+    place.world.declarations.declared = replace(place.world.declarations.declared, policies=(), digest="-")
     place.record(place.look())
     assert (place.card.state, place.card.desired_state, place.card.state_policy) == ("inactive", "inactive", "")
 
@@ -94,6 +94,25 @@ def test_an_operators_word_stays_where_no_policy_says_anything():
     place.accelerators.kept[CARD.uuid] = WANTED  # after the look began
     place.record(seen)
     assert place.card.desired_state == "ready"
+
+
+def test_a_policy_that_goes_while_its_accelerators_are_read_takes_its_word_along():
+    policy = policy_of({"name": "mine", "state": "ready"}, 1)
+    place = Offered(FOUND, policies=[policy], **INSTALLED)
+    place.record(place.look())
+    assert (place.card.state, place.card.desired_state) == ("ready", "ready")
+    seen, found_on = place.look(), place.accelerators.found_on
+
+    def read_first(hosts):
+        found = found_on(hosts)
+        place.world.declarations.declared = replace(place.world.declarations.declared, policies=(), digest="-")
+        withdrawn = replace(place.card, state="inactive", desired_state="inactive", state_policy="")
+        place.accelerators.kept[CARD.uuid] = replace(withdrawn, version=place.card.version + 1)
+        return found
+
+    place.accelerators.found_on = read_first
+    place.record(seen)
+    assert (place.card.state, place.card.desired_state, place.card.state_policy) == ("inactive", "inactive", "")
 
 
 @pytest.mark.parametrize("driver", ["qat_4xxx", "vfio-pci"])

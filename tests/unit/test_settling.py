@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from cyborg_reconciler.conductor.implied import WithImplied
+from cyborg_reconciler.conductor.rules import Rules
 from cyborg_reconciler.conductor.settling import Settling
 from cyborg_reconciler.documents.plan import ActionsSegment, Outcome, RoleSegment, StepOutcome
 from cyborg_reconciler.ports import Event, Unobserved
@@ -51,6 +52,15 @@ def obey(facts, segment):
     return [StepOutcome(id=step.id, status="changed")], facts_of({"hostname": "a", "device": device})
 
 
+class NoHosts:
+    """A memory without hosts: a look says what there is to be known of them."""
+
+    def hosts(self, _names):
+        return {}
+
+    facts = hosts
+
+
 class Place:
     """A host `a` with a card, its policies, and what is asked of it over the API."""
 
@@ -62,7 +72,8 @@ class Place:
         self.accelerators = FakeAccelerators(*accelerators)
         declarations = WithImplied(world.declarations, self.work, self.accelerators)
         self.ports = replace(world.ports, declarations=declarations)
-        self.settling = Settling(self.work, self.accelerators, world.ports.clock)
+        self.rules = Rules(world.declarations, NoHosts())
+        self.settling = Settling(self.work, self.accelerators, self.rules, world.ports.clock)
 
     def ask(self, state="present", **more):
         one = HostDriver(host="a", driver="qat", state=state, declared_at=self.ports.clock.now(), **more)

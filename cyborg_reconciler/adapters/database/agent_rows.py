@@ -117,10 +117,14 @@ def parse_agent(row: Any) -> Agent:  # noqa: ANN401 - a row as `ask` makes it
 
 
 def put_agent(connection: Connection, agent: Agent) -> None:
-    """Enter an agent, or the new token of one; what it told before stays."""
+    """Enter an agent, or the new token of one; what it told before stays, but for how far it had told.
+
+    Who comes with the new token counts anew: its clock may be right now, or its disk another.
+    """
     claim(connection, [agent.host])
     row = {name: getattr(agent, name) for name in PLAIN}
-    upsert(connection, agents, [row], update=["token_hash", "next_token_hash", "approved", "agent_version"])
+    anew = ["token_hash", "next_token_hash", "approved", "agent_version", "epoch", "sequence"]
+    upsert(connection, agents, [row], update=anew)
     service_store.put_agent(connection, agent.host)
 
 
@@ -175,7 +179,9 @@ TOLD: Final = (
         boot_id=bindparam("new_boot"),
         agent_version=bindparam("new_version"),
         last_seen_at=bindparam("heard"),
-        fingerprint=bindparam("new_fingerprint"),
+        fingerprint=case(
+            (bindparam("new_fingerprint") == "", _columns.fingerprint), else_=bindparam("new_fingerprint")
+        ),
         drivers=case((bindparam("new_drivers") == "", _columns.drivers), else_=bindparam("new_drivers")),
         silent=False,
     )
@@ -192,7 +198,10 @@ def read_places(connection: Connection, names: Collection[str]) -> dict[str, Row
 
 
 def put_check_ins(connection: Connection, check_ins: Sequence[CheckIn]) -> None:
-    """Enter how far agents have told, and when they were heard; what is older changes nothing."""
+    """Enter how far agents have told, and when they were heard; what is older changes nothing.
+
+    A fingerprint comes with its facts, or is none of those that are kept: then the next check-in is asked for them.
+    """
     rows = [
         {
             "told": one.host,
@@ -200,7 +209,7 @@ def put_check_ins(connection: Connection, check_ins: Sequence[CheckIn]) -> None:
             "new_sequence": one.sequence,
             "new_boot": one.boot_id,
             "new_version": one.agent_version,
-            "new_fingerprint": one.fingerprint,
+            "new_fingerprint": one.fingerprint if one.facts is not None else "",
             "new_drivers": digest_of(one.drivers),
             "heard": one.received_at,
         }

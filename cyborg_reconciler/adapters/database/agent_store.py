@@ -140,9 +140,11 @@ class DatabaseAgentStore:
         with writing(self._engine) as connection:
             lock_rows(connection, hosts.c.name, names)
             places = agent_rows.read_places(connection, names)
-            agent_rows.put_check_ins(connection, check_ins)
-            forget_unused(connection, agent_rows.put_drivers(connection, check_ins, places))
-            put_events(connection, _heard(check_ins, places))
+            # Nothing was new when they came. What is by now, somebody has told since; or the next check-in tells it.
+            newer = [replace(one, drivers=()) for one in check_ins if _is_newer(one, places.get(one.host))]
+            if newer:
+                agent_rows.put_check_ins(connection, newer)
+                put_events(connection, _heard(newer, places))
 
     def set_token(self, seen: Agent, token_hash: str, next_token_hash: str, event: Event | None) -> bool:
         """Put other tokens in the place of those that an agent was *seen* to have."""
@@ -247,6 +249,10 @@ class DatabaseAgentStore:
             put_event(connection, event)
 
 
+def _is_newer(one: CheckIn, place: Row[Any] | None) -> bool:
+    return place is not None and (one.epoch, one.sequence) > (place.epoch, place.sequence)
+
+
 def _after(before: CheckIn | None, one: CheckIn) -> CheckIn:
     """Return *one*, with what it says nothing of as the check-in *before* it said: that was not written by itself."""
     if before is None:
@@ -265,7 +271,9 @@ def _observed(kept: Sequence[CheckIn]) -> dict[str, Observation]:
 
 def _put(connection: Connection, kept: Sequence[CheckIn], changed: Mapping[str, Found]) -> list[Event]:
     """Enter what facts and drivers tell of, and return what there is to tell of it."""
-    events = put_found(connection, changed, max(one.received_at for one in kept))
+    newest = max(one.received_at for one in kept)
+    told_rows.claim(connection, {one.host: one.hardware for one in kept if one.hardware is not None}, newest)
+    events = put_found(connection, changed, newest)
     for one in sorted(kept, key=lambda one: one.host):
         if one.hardware is not None:
             events += told_rows.put_told(connection, one.host, one.hardware, one.received_at)

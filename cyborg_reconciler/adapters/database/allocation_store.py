@@ -37,7 +37,11 @@ class DatabaseAllocations:
         """Put *amounts* in the place of what *consumer* was seen to have."""
         with writing(self._engine) as connection:
             # First of all: who reads an accelerator and writes it later has to see that something came between.
-            _touch(connection, sorted({*amounts, *(seen.amounts if seen else ())}))
+            gone = _touch(connection, sorted({*amounts, *(seen.amounts if seen else ())}))
+            if gone & amounts.keys():  # a driver's device, which went with its driver
+                raise OvertakenError(
+                    wanted=f"accelerator {min(gone & amounts.keys())}", found="it is not there any more"
+                )
             if _version(_read(connection, consumer)) != _version(seen):
                 raise _overtaken(consumer)
             _check_room(connection, consumer, amounts)
@@ -82,11 +86,10 @@ def _read(connection: Connection, consumer: str) -> Allocations | None:
     return Allocations(consumer, amounts, max(row.version or 0 for row in rows), min(row.created_at for row in rows))
 
 
-def _touch(connection: Connection, uuids: Sequence[str]) -> None:
-    """Give the accelerators another version, one after the other in the order of their uuids."""
-    for uuid in uuids:
-        where = accelerators.c.uuid == uuid
-        connection.execute(update(accelerators).where(where).values(version=accelerators.c.version + 1))
+def _touch(connection: Connection, uuids: Sequence[str]) -> set[str]:
+    """Give the accelerators another version, one after the other in the order of *uuids*; return those not there."""
+    newer = update(accelerators).values(version=accelerators.c.version + 1)
+    return {uuid for uuid in uuids if not connection.execute(newer.where(accelerators.c.uuid == uuid)).rowcount}
 
 
 def _check_room(connection: Connection, consumer: str, amounts: Mapping[str, int]) -> None:

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Row, bindparam, select, update
 from cyborg_reconciler.adapters.database import accelerator_rows
 from cyborg_reconciler.adapters.database.agent_rows import inventory_of, put_identities
 from cyborg_reconciler.adapters.database.engine import portions, upsert
-from cyborg_reconciler.adapters.database.schema import facts, hardware, hosts
+from cyborg_reconciler.adapters.database.schema import accelerators, facts, hardware, hosts
 from cyborg_reconciler.agent_stores import Inventory
 from cyborg_reconciler.core.accelerators import Known, Unit, settle, units
 from cyborg_reconciler.core.state import Health
@@ -105,10 +105,9 @@ def _put_units(connection: Connection, found: Mapping[str, Sequence[Unit]], at: 
     rows: list[dict[str, Any]] = []
     offers: dict[str, tuple[str, Unit, str | None]] = {}
     gone: list[str] = []
+    settled = _settle(connection, found, host_uuids, before)
     for host, of_host in found.items():
-        uuids = {
-            address: str(uuid) for address, uuid in settle(of_host, host_uuids[host], _as_known(before[host])).items()
-        }
+        uuids = {address: str(uuid) for address, uuid in settled[host].items()}
         there = [(uuids[unit.address], unit) for unit in of_host if unit.address in uuids]
         rows += [hardware_row(host, uuid, unit, at) for uuid, unit in there]
         offers |= {uuid: (host, unit, uuids.get(unit.parent or "")) for uuid, unit in there if unit.is_accelerator}
@@ -118,6 +117,37 @@ def _put_units(connection: Connection, found: Mapping[str, Sequence[Unit]], at: 
         connection.execute(update(hardware).where(hardware.c.uuid.in_(portion)).values(present=False))
     known = {one.uuid: one for one in accelerator_rows.read_of(connection, found, ())}
     return _put_accelerators(connection, known, Looked(offers, gone, at))
+
+
+def _settle(
+    connection: Connection,
+    found: Mapping[str, Sequence[Unit]],
+    host_uuids: Mapping[str, UUID],
+    before: Mapping[str, Sequence[Row[Any]]],
+) -> dict[str, dict[str, UUID]]:
+    """Return the uuids of units by host and address: none that a driver, another host or an operator has used first."""
+    settled: dict[str, dict[str, UUID]] = {}
+    taken: set[UUID] = set()
+    left = set(found)
+    while left:
+        settled |= {host: settle(found[host], host_uuids[host], _as_known(before[host]), taken) for host in left}
+        ours = {row.uuid for host in left for row in before[host]}
+        new = {text: host for host in left for uuid in settled[host].values() if (text := str(uuid)) not in ours}
+        others = _read_taken(connection, new)
+        taken.update(map(UUID, others))
+        left = {new[uuid] for uuid in others}
+    return settled
+
+
+def _read_taken(connection: Connection, new: Mapping[str, str]) -> set[str]:
+    """Return those of the *new* uuids, each with its host, that something else has."""
+    taken: set[str] = set()
+    for portion in portions(list(new)):
+        taken.update(connection.execute(select(hardware.c.uuid).where(hardware.c.uuid.in_(portion))).scalars())
+        columns = (accelerators.c.uuid, accelerators.c.host)
+        rows = connection.execute(select(*columns).where(accelerators.c.uuid.in_(portion)))
+        taken.update(row.uuid for row in rows if row.host != new[row.uuid])
+    return taken
 
 
 def _read_hardware(connection: Connection, names: Sequence[str]) -> dict[str, list[Row[Any]]]:

@@ -76,10 +76,31 @@ class Step:
         return bool(self.rows or self.gone or self.new or self.changed or self.forgotten)
 
 
+def claim(connection: Connection, told: Mapping[str, Told], at: datetime) -> None:
+    """Enter the devices that nobody has told of yet: who tells of one at the same time waits, and sees whose it is.
+
+    Those of all hosts at once, in the order of their uuids, so that no two wait for each other.
+    """
+    found: dict[str, tuple[str, Unit]] = {}
+    for host in sorted(told, reverse=True):  # of two hosts in here the first has it
+        found |= {uuid: (host, unit) for units in told[host].devices.values() for uuid, unit in units.items()}
+    known: set[str] = set()
+    for column in (hardware.c.uuid, accelerators.c.uuid):
+        for portion in portions(list(found)):
+            known.update(connection.execute(select(column).where(column.in_(portion))).scalars())
+    rows = [_row(host, uuid, unit, at) for uuid, (host, unit) in found.items() if uuid not in known]
+    upsert(connection, hardware, rows, update=[])
+
+
+def _row(host: str, uuid: str, unit: Unit, at: datetime) -> dict[str, Any]:
+    ids = f"{unit.vendor_id}:{unit.product_id}" if unit.vendor_id and unit.product_id else ""
+    return {**hardware_row(host, uuid, unit, at), "driver": unit.driver, "ids": ids}
+
+
 def put_told(connection: Connection, host: str, told: Told, at: datetime) -> list[Event]:
     """Bring what is kept of *host* in step with what its drivers tell, and return what there is to tell of it.
 
-    Its row is ours, and those of its accelerators.
+    Its row is ours, and those of its accelerators; its devices were claimed.
     """
     step = read_step(connection, host, told, at)
     if not step:
@@ -107,8 +128,7 @@ def read_step(connection: Connection, host: str, told: Told, at: datetime) -> St
     uninstalled = frozenset(connection.execute(_uninstalled, {"wanted": host}).scalars())
     step = Step()
     for uuid, unit in ours.items():
-        ids = f"{unit.vendor_id}:{unit.product_id}" if unit.vendor_id and unit.product_id else ""
-        row = {**hardware_row(host, uuid, unit, at), "driver": unit.driver, "ids": ids}
+        row = _row(host, uuid, unit, at)
         was = kept.get(uuid)
         if was is None or not was.present or was.document != row["document"]:
             step.rows.append(row)
