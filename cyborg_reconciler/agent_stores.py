@@ -154,17 +154,25 @@ class CheckIn:
     hardware: Told | None = None
 
 
-class AgentPort(Protocol):
-    """What agents answer at their own port. Whoever calls it has the endpoint from the inventory."""
+@dataclass(frozen=True, slots=True)
+class AgentAddress:
+    """Where the inventory says that the agent of *host* can be called."""
 
-    def discover(self, endpoint: str, driver: str | None, ready: Sequence[Wish]) -> None:
+    host: str
+    endpoint: str
+
+
+class AgentPort(Protocol):
+    """What agents answer at their own port."""
+
+    def discover(self, at: AgentAddress, driver: str | None, ready: Sequence[Wish]) -> None:
         """Have the agent look again, and set up what is to be *ready*.
 
         Raises:
             ConflictError: it is at it already. NotFoundError: it has no such driver. AgentUnreachableError.
         """
 
-    def hardware(self, endpoint: str, driver: str | None = None) -> Mapping[str, Any]:
+    def hardware(self, at: AgentAddress, driver: str | None = None) -> Mapping[str, Any]:
         """Return what it says of its hardware: ``hardware`` and ``unread``.
 
         Raises:
