@@ -115,10 +115,12 @@ class Told:
 
     Attributes:
         drivers: the names of all that there are. devices: of those that were heard, by driver and uuid.
+        partial: the names of those that have more devices than were told.
     """
 
     drivers: frozenset[str] = frozenset()
     devices: Mapping[str, Mapping[str, Unit]] = field(default_factory=dict)
+    partial: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from cyborg_reconciler.agent_stores import IN_PROGRESS, AgentAddress, Wish
 from cyborg_reconciler.deadlines import BoundedPool, deadline
 from cyborg_reconciler.documents.rest.base import UUID_FORM
 from cyborg_reconciler.errors import AgentUnreachableError, ConflictError, NotFoundError, SettingsInvalidError
+from cyborg_reconciler.limits import HARDWARE_BYTES, HARDWARE_DEVICES
 from cyborg_reconciler.port_credentials import SECRET_CHARACTERS, port_credential
 from cyborg_reconciler.secret_files import read_secret
 
@@ -26,8 +27,6 @@ CONNECT_S: Final = 2.0
 #: For the whole answer, and for each part of it.
 ANSWER_S: Final = 5.0
 TOO_LONG: Final = "its answer takes too long"
-#: No host has so much hardware.
-ANSWER_BYTES: Final = 1024 * 1024
 CHUNK: Final = 64 * 1024
 
 ACCEPTED, OK, NOT_FOUND, CONFLICT = 202, 200, 404, 409
@@ -52,7 +51,7 @@ class _Device(msgspec.Struct):
 
 
 class _Hardware(msgspec.Struct):
-    hardware: Annotated[list[_Device], msgspec.Meta(max_length=8192)]
+    hardware: Annotated[list[_Device], msgspec.Meta(max_length=HARDWARE_DEVICES)]
     unread: Annotated[list[str], msgspec.Meta(max_length=1024)] = []
 
 
@@ -179,12 +178,12 @@ def _path(noun: str, driver: str | None) -> str:
 def _read(answer: urllib3.BaseHTTPResponse) -> bytes:
     """Return the body, which is bounded in length. Raises: ValueError, and what urllib3 raises."""
     found = b""
-    while len(found) <= ANSWER_BYTES:
+    while len(found) <= HARDWARE_BYTES:
         more = answer.read1(CHUNK, decode_content=False)
         if not more:
             return found
         found += more
-    raise ValueError(f"its answer is longer than {ANSWER_BYTES} bytes")
+    raise ValueError(f"its answer is longer than {HARDWARE_BYTES} bytes")
 
 
 def _reason(exc: Exception) -> str:

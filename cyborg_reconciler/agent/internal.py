@@ -31,6 +31,7 @@ from cyborg_reconciler.agent.readers import shown
 from cyborg_reconciler.agent.settings import is_loopback
 from cyborg_reconciler.agent.wanted import Wish, parse_ready
 from cyborg_reconciler.errors import SettingsInvalidError
+from cyborg_reconciler.limits import HARDWARE_DEVICES
 from cyborg_reconciler.port_credentials import port_digest
 from cyborg_reconciler.secret_files import read_secrets
 
@@ -166,17 +167,19 @@ class Resources:
                 unread.append(answer)
             else:
                 found += [one | {"address": told(one)["address"]} for one in answer]
-        resp.media = {"hardware": found, "unread": unread}
+        if len(found) > HARDWARE_DEVICES:
+            unread.append(f"{len(found) - HARDWARE_DEVICES} of {len(found)} devices are left out")
+        resp.media = {"hardware": found[:HARDWARE_DEVICES], "unread": unread}
 
     def _of_remote(self, name: str) -> Iterator[list[dict[str, Any]] | str]:
-        """Yield the devices of each registered driver, or why it told none."""
+        """Yield the devices of each registered driver, in an order that stays, or why it told none."""
         until = time.monotonic() + DRIVERS_S
         for driver in self._registry.remote(None if name == ALL else name):
             if time.monotonic() > until:
                 yield f"driver {driver.registration.name}: not asked, since others took {DRIVERS_S:.0f} s already"
                 continue
             try:
-                yield driver.hardware()
+                yield sorted(driver.hardware(), key=lambda one: str(one["uuid"]))
             except DriverSilentError as exc:
                 yield shown(str(exc))
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cyborg_reconciler.adapters.agent_port import ANSWER_BYTES, HttpAgentPort, Terms
+from cyborg_reconciler.adapters.agent_port import HttpAgentPort, Terms
 from cyborg_reconciler.adapters.ansible.inventory import parse_inventory
 from cyborg_reconciler.agent_stores import Agent, AgentAddress, Enrolment, Inventory, Wish
 from cyborg_reconciler.bootstrap import SystemClock, open_agents, open_stores
@@ -26,6 +26,7 @@ from cyborg_reconciler.errors import (
     NotFoundError,
     SettingsInvalidError,
 )
+from cyborg_reconciler.limits import HARDWARE_BYTES
 from cyborg_reconciler.port_credentials import port_credential, port_digest
 from cyborg_reconciler.ports import Event
 from cyborg_reconciler.settings import PREFIX, Settings
@@ -87,7 +88,7 @@ LIES = {
     "nested without end": b'{"hardware": ' + b"[" * 100_000,
     "no uuid": json.dumps({"hardware": [ITEM | {"uuid": "../x"}]}).encode(),
     "too many": json.dumps({"hardware": [], "unread": ["x"] * 2000}).encode(),
-    "too long": b'{"hardware": [], "more": "' + b"x" * ANSWER_BYTES + b'"}',
+    "too long": b'{"hardware": [], "more": "' + b"x" * HARDWARE_BYTES + b'"}',
 }
 
 

@@ -13,6 +13,7 @@ from cyborg_reconciler.agent.observer import Observer
 from cyborg_reconciler.agent.settings import AgentSettings
 from cyborg_reconciler.agent.state import StateFolder
 from cyborg_reconciler.agent.wanted import DEVICES
+from cyborg_reconciler.limits import HARDWARE_BYTES, HARDWARE_DEVICES
 from cyborg_reconciler.port_credentials import port_digest
 from tests.unit.test_agent_observer import Host
 
@@ -25,10 +26,10 @@ CREDENTIAL = {"Authorization": "Bearer conductors"}
 class World:
     """An agent's API, on its observer and its drivers."""
 
-    def __init__(self, path, *, drivers_credential=None):
+    def __init__(self, path, *, drivers_credential=None, devices=1):
         self.path, self.uuid = path, UUID
         file = self.secret("drivers", drivers_credential) if drivers_credential else None
-        self.registry = Registry([DummyDriver(1)], StateFolder(path / "state"), file)
+        self.registry = Registry([DummyDriver(devices)], StateFolder(path / "state"), file)
         settings = AgentSettings(conductor="https://cloud.example")
         self.observer = Observer(Host(), self.registry, settings, lambda: None)
         resources = Resources(self.observer, self.registry, lambda: self.uuid)
@@ -144,6 +145,17 @@ def test_a_request_to_discover_may_say_what_is_to_be_ready(world):
     assert world.ask("POST", "/discovery", body=b'{"ready": []}').status_code == 202
     world.observer.step(2.0)
     assert world.observer.latest.devices["dummy"][0].setup_required
+
+
+def test_of_more_hardware_than_the_conductor_takes_the_first_is_told_and_how_much_is_not(tmp_path):
+    world = World(tmp_path, devices=HARDWARE_DEVICES + 3)
+    world.observer.step(0.0)
+    told = world.ask("GET", "/hardware")
+    assert [one["address"] for one in told.json["hardware"]] == [
+        f"dummy:{number}" for number in range(HARDWARE_DEVICES)
+    ]
+    assert told.json["unread"][-1] == f"3 of {HARDWARE_DEVICES + 3} devices are left out"
+    assert len(told.content) < HARDWARE_BYTES
 
 
 def test_hardware_is_told_with_what_could_not_be_read(world):

@@ -29,11 +29,9 @@ from cyborg_reconciler.adapters.database.schema import accelerators, allocations
 from cyborg_reconciler.agent_stores import Told, Wish
 from cyborg_reconciler.core.accelerators import Unit
 from cyborg_reconciler.core.offer import offer_told
+from cyborg_reconciler.limits import HOST_DEVICES
 from cyborg_reconciler.ports import Event
 from cyborg_reconciler.stores import Accelerator
-
-#: Devices of a host that are kept, with those that are missing; of more, none that is missing and that nobody has.
-MOST_KEPT: Final = 2048
 
 #: The origin of what a driver found.
 ORIGIN: Final = "driver"
@@ -83,7 +81,7 @@ def put_told(connection: Connection, host: str, told: Told, at: datetime) -> lis
     """
     step = read_step(connection, host, told, at)
     if not step:
-        return []
+        return step.events
     upsert(connection, hardware, step.rows, update=(*LOOKED_AT, "driver", "ids"))
     for portion in portions(step.gone):
         connection.execute(update(hardware).where(hardware.c.uuid.in_(portion)).values(present=False))
@@ -98,15 +96,29 @@ def put_told(connection: Connection, host: str, told: Told, at: datetime) -> lis
 def read_step(connection: Connection, host: str, told: Told, at: datetime) -> Step:
     """Return what is to be written. Of drivers that tell nothing nothing is known; those that are gone have nothing.
 
-    What nobody has is forgotten with its driver: whoever may speak for a host could fill the database otherwise.
+    Whoever may speak for a host could fill the database: what nobody has is forgotten with its driver, and beyond
+    `HOST_DEVICES` nothing new is taken in.
     """
     found = {uuid: unit for units in told.devices.values() for uuid, unit in units.items()}
     kept = _read_kept(connection, host, found)
     known = {one.uuid: one for one in accelerator_rows.read_of(connection, [host], list(found))}
     ours = {uuid: unit for uuid, unit in found.items() if _is_ours(host, unit, kept.get(uuid), known.get(uuid))}
+    others = [row for row in kept.values() if row.host == host and row.driver and row.uuid not in ours]
+    step = Step(gone=[row.uuid for row in others if row.present and _is_told(row.driver, told)])
+    is_full = len(ours) + len(others) > HOST_DEVICES
+    left = [row.uuid for row in others if is_full or row.driver not in told.drivers]
+    left = [uuid for uuid in left if not kept[uuid].present or uuid in {*step.gone}]
+    step.forgotten = _read_free(connection, left, known)
+    new = [uuid for uuid in ours if uuid not in kept]
+    room = HOST_DEVICES - (len(others) - len(step.forgotten)) - (len(ours) - len(new))
+    beyond = frozenset(new[max(room, 0) :])
+    if beyond:
+        words = f"{len(beyond)} devices of its drivers are left out: {HOST_DEVICES} are kept of a host"
+        step.events.append(Event(at, "HardwareLeftOut", host, words))
     uninstalled = frozenset(connection.execute(_uninstalled, {"wanted": host}).scalars())
-    step = Step()
     for uuid, unit in ours.items():
+        if uuid in beyond:
+            continue
         ids = f"{unit.vendor_id}:{unit.product_id}" if unit.vendor_id and unit.product_id else ""
         row = {**hardware_row(host, uuid, unit, at), "driver": unit.driver, "ids": ids}
         was = kept.get(uuid)
@@ -117,15 +129,9 @@ def read_step(connection: Connection, host: str, told: Told, at: datetime) -> St
         one = in_step(old or first, host, unit, None)
         is_installed = unit.driver not in uninstalled
         _take(step, old, replace(one, state=offer_told(unit, one.desired_state, is_installed=is_installed)), at)
-    others = [row for row in kept.values() if row.host == host and row.driver and row.uuid not in ours]
-    step.gone = [row.uuid for row in others if row.present and _is_told(row.driver, told)]
     for uuid in step.gone:
         if uuid in known:
             _take(step, known[uuid], as_missing(known[uuid]), at)
-    is_full = len(ours) + len(others) > MOST_KEPT
-    left = [row.uuid for row in others if is_full or row.driver not in told.drivers]
-    left = [uuid for uuid in left if not kept[uuid].present or uuid in {*step.gone}]
-    step.forgotten = _read_free(connection, left, known)
     return step
 
 
@@ -162,8 +168,8 @@ def _is_ours(host: str, unit: Unit, kept: Row[Any] | None, known: Accelerator | 
 
 
 def _is_told(driver: str, told: Told) -> bool:
-    """Return whether *driver* has told what it has, or is there no more."""
-    return driver in told.devices or driver not in told.drivers
+    """Return whether *driver* has told all that it has, or is there no more."""
+    return (driver in told.devices and driver not in told.partial) or driver not in told.drivers
 
 
 def _take(step: Step, old: Accelerator | None, one: Accelerator, at: datetime) -> None:
