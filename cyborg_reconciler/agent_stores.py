@@ -228,7 +228,10 @@ class AgentStore(Protocol):
         """
 
     def revoke(self, host: str, event: Event) -> None:
-        """Let no token speak for *host* any more, whichever it has."""
+        """Let no token speak for *host* any more, whichever it has.
+
+        What its agent said of devices' health is forgotten, and the host looked at next where there was something.
+        """
 
     def approve(self, host: str, event: Event) -> bool:
         """Note that an operator agreed to the agent of *host*; return whether there is one."""

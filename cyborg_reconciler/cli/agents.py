@@ -171,6 +171,8 @@ def approve(*, host: str, settings: Settings) -> int:
 def revoke(*, host: str, settings: Settings) -> int:
     """Let no token speak for HOST any more; `agents enrol` lets its agent in again.
 
+    What its agent said of the health of devices is forgotten.
+
     \b
     Example:
       cyborg-reconciler agents revoke compute-7

@@ -148,10 +148,11 @@ def change(connection: Connection, host: str, *where: ColumnElement[bool], **val
     return connection.execute(update(agents).where(_columns.host == host, *where).values(**values)).rowcount == 1
 
 
-#: Yields how far the agents of the hosts *names* have told, the facts and drivers that they told last, and whether they
-#: are silent.
+#: Yields how far the agents of the hosts *names* have told, the facts and drivers that they told last, whether they are
+#: silent, and their tokens' hashes.
 PLACES: Final = select(
-    *(_columns.host, _columns.epoch, _columns.sequence, _columns.fingerprint, _columns.drivers, _columns.silent)
+    *(_columns.host, _columns.epoch, _columns.sequence, _columns.fingerprint, _columns.drivers, _columns.silent),
+    _columns.token_hash,
 ).where(_columns.host.in_(bindparam("names", expanding=True)))
 
 #: Enters how far an agent has told, and when it was heard; what is older changes nothing.

@@ -119,7 +119,8 @@ class DatabaseAgentStore:
                 agent_rows.put_check_ins(connection, told)
                 others = agent_rows.put_drivers(connection, told, places)
                 events = _put(connection, told, changed)
-                faring = health_rows.put_health(connection, told)
+                # Of one that was revoked meanwhile nothing would be taken back.
+                faring = health_rows.put_health(connection, [one for one in told if places[one.host].token_hash])
                 events += faring.events
                 forget_unused(connection, others)
                 enqueue(connection, observed.keys(), "CheckedIn", max(one.received_at for one in told))
@@ -159,9 +160,12 @@ class DatabaseAgentStore:
     def revoke(self, host: str, event: Event) -> None:
         """Let no token speak for *host* any more."""
         with writing(self._engine) as connection:
+            lock_rows(connection, hosts.c.name, [host])
             agent_rows.change(connection, host, token_hash="", next_token_hash="")
             agent_rows.forget_commands(connection, host, schema.commands.c.command == "rotate_token")
-            put_event(connection, event)
+            forgotten = health_rows.forget_health(connection, host, event.at)
+            enqueue(connection, {host} if forgotten else (), "HealthForgotten", event.at)
+            put_events(connection, [event, *forgotten])
 
     def approve(self, host: str, event: Event) -> bool:
         """Note that an operator agreed to the agent of *host*."""
