@@ -115,10 +115,12 @@ class Told:
 
     Attributes:
         drivers: the names of all that there are. devices: of those that were heard, by driver and uuid.
+        partial: the names of those that have more devices than were told.
     """
 
     drivers: frozenset[str] = frozenset()
     devices: Mapping[str, Mapping[str, Unit]] = field(default_factory=dict)
+    partial: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,17 +156,25 @@ class CheckIn:
     hardware: Told | None = None
 
 
-class AgentPort(Protocol):
-    """What agents answer at their own port. Whoever calls it has the endpoint from the inventory."""
+@dataclass(frozen=True, slots=True)
+class AgentAddress:
+    """Where the inventory says that the agent of *host* can be called."""
 
-    def discover(self, endpoint: str, driver: str | None, ready: Sequence[Wish]) -> None:
+    host: str
+    endpoint: str
+
+
+class AgentPort(Protocol):
+    """What agents answer at their own port."""
+
+    def discover(self, at: AgentAddress, driver: str | None, ready: Sequence[Wish]) -> None:
         """Have the agent look again, and set up what is to be *ready*.
 
         Raises:
             ConflictError: it is at it already. NotFoundError: it has no such driver. AgentUnreachableError.
         """
 
-    def hardware(self, endpoint: str, driver: str | None = None) -> Mapping[str, Any]:
+    def hardware(self, at: AgentAddress, driver: str | None = None) -> Mapping[str, Any]:
         """Return what it says of its hardware: ``hardware`` and ``unread``.
 
         Raises:
@@ -218,7 +228,10 @@ class AgentStore(Protocol):
         """
 
     def revoke(self, host: str, event: Event) -> None:
-        """Let no token speak for *host* any more, whichever it has."""
+        """Let no token speak for *host* any more, whichever it has.
+
+        What its agent said of devices' health is forgotten, and the host looked at next where there was something.
+        """
 
     def approve(self, host: str, event: Event) -> bool:
         """Note that an operator agreed to the agent of *host*; return whether there is one."""

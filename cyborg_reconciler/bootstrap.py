@@ -38,6 +38,7 @@ from cyborg_reconciler.documents.driver import Driver
 from cyborg_reconciler.documents.rest.fleet import ServiceType
 from cyborg_reconciler.errors import SettingsInvalidError
 from cyborg_reconciler.meters import DEVICE_USAGE, Tallies
+from cyborg_reconciler.port_credentials import port_credential, port_digest
 from cyborg_reconciler.ports import Declarations, Journal, Source
 from cyborg_reconciler.settings import Settings
 from cyborg_reconciler.stores import AcceleratorStore, CredentialStore, HardwareStore
@@ -252,22 +253,35 @@ def open_stores(settings: Settings, *, writes: bool = True) -> Iterator[Stores]:
 
 
 def agent_port(settings: Settings) -> AgentPort | None:
-    """Return how agents are called at their own port; None where there is no credential for that.
+    """Return how agents are called at their own port; None where there is no secret for that.
 
     Raises:
-        SettingsInvalidError: the credential or a certificate cannot be read.
+        SettingsInvalidError: the secret or a certificate cannot be read.
     """
-    if not settings.agent_credential_file:
+    if not settings.agent_secret_file:
         return None
-    from cyborg_reconciler.adapters.agent_port import HttpAgentPort, Terms, read_credential  # noqa: PLC0415 - slow to import; most commands call none
+    from cyborg_reconciler.adapters.agent_port import HttpAgentPort, Terms, read_agent_secret  # noqa: PLC0415 - slow to import; most commands call none
 
     given = (settings.agent_ca, settings.agent_cert, settings.agent_key)
     for name in filter(None, given):
         if not Path(name).is_file():
             raise SettingsInvalidError(wanted=f"the file {name}", found="it is not there")
-    credential = Path(settings.agent_credential_file)
-    read_credential(credential)
-    return HttpAgentPort(Terms(credential, *(Path(name) if name else None for name in given)))
+    secret = Path(settings.agent_secret_file)
+    read_agent_secret(secret)
+    return HttpAgentPort(Terms(secret, *(Path(name) if name else None for name in given)))
+
+
+def agent_digest(settings: Settings, host: str) -> str:
+    """Return what the agent of *host* holds of the credential that opens its port.
+
+    Raises:
+        SettingsInvalidError: there is no secret to make it of, or it cannot be read.
+    """
+    from cyborg_reconciler.adapters.agent_port import read_agent_secret  # noqa: PLC0415 - the same
+
+    if not settings.agent_secret_file:
+        raise SettingsInvalidError(wanted="agent_secret_file", found="it is not set")
+    return port_digest(port_credential(read_agent_secret(Path(settings.agent_secret_file)), host))
 
 
 @contextmanager
@@ -275,7 +289,7 @@ def open_discovery(settings: Settings) -> Iterator[Discovery]:
     """Yield what operators ask agents at their own ports.
 
     Raises:
-        JournalError: the database cannot be opened. SettingsInvalidError: the credential cannot be read.
+        JournalError: the database cannot be opened. SettingsInvalidError: the secret cannot be read.
     """
     with open_stores(settings, writes=False) as stores:
         yield Discovery(stores.agents, SystemClock(), agent_port(settings))

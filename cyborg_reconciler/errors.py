@@ -201,7 +201,7 @@ class AgentUnreachableError(ReconcilerError):
     """An agent does not answer at its own port, or not as it should."""
 
     next_step = NextStep.RETRY
-    remedy = "see that it runs, that its port is open to the conductor, and that both have one credential"
+    remedy = "see that it runs, that its port is open to the conductor, and that it has what `agents digest` prints"
 
 
 class RequestError(ReconcilerError):

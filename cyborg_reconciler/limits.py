@@ -1,13 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """How large and how deep may be what is sent to the conductor? Pure.
 
-Called by the API, which refuses what is beyond, and by the agent, which does not send it.
+Called by the API, by what calls agents and by the database, which refuse what is beyond, and by the agent, which does
+not send it.
 """
 
 from typing import Any, Final
 
 #: No body of a request is longer.
 MAX_BODY_BYTES: Final = 1024 * 1024
+#: Devices of drivers, which no facts tell of: in all of a host, and of one driver.
+HOST_DEVICES: Final = 2048
+DRIVER_DEVICES: Final = 1024
+#: Devices that an agent tells of at its own port, and the length of that answer.
+HARDWARE_DEVICES: Final = 8192
+HARDWARE_BYTES: Final = 4 * 1024 * 1024
 #: How deep a free tree may be nested: what is stored is read by others, whose parsers have limits of their own.
 MAX_DEPTH: Final = 16
 

@@ -22,6 +22,21 @@ def read_secret(path: Path, what: str = "a secret", *, group: bool = False) -> s
     Raises:
         SettingsInvalidError: it is not there, may be read by others, or is no secret; calls it *what*.
     """
+    (text,) = _read_words(path, what, 1, group=group)
+    return text
+
+
+def read_secrets(path: Path, what: str = "secrets") -> tuple[str, ...]:
+    """Return the secrets that the file at *path* holds, one a line, which nobody else may read.
+
+    Raises:
+        SettingsInvalidError: it is not there, may be read by others, or holds no secret; calls them *what*.
+    """
+    return _read_words(path, what)
+
+
+def _read_words(path: Path, what: str, count: int | None = None, *, group: bool = False) -> tuple[str, ...]:
+    """Return the words that the file holds: *count* of them, or one at least."""
     wanted = f"{what} in {path}"
     try:
         with path.open("rb") as file:
@@ -32,10 +47,10 @@ def read_secret(path: Path, what: str = "a secret", *, group: bool = False) -> s
     if mode & (stat.S_IRWXO if group else stat.S_IRWXG | stat.S_IRWXO):
         found = f"others may read it (mode {stat.S_IMODE(mode):04o})"
         raise SettingsInvalidError(wanted=wanted, found=found, remedy=f"chmod 600 {path}")
-    text = data.decode("latin-1").strip()
-    if len(data) > SECRET_BYTES or not is_secret(text):
-        raise SettingsInvalidError(wanted=wanted, found="not one printable word")
-    return text
+    words = tuple(data.decode("latin-1").split())
+    if len(data) > SECRET_BYTES or not words or not all(map(is_secret, words)) or len(words) != (count or len(words)):
+        raise SettingsInvalidError(wanted=wanted, found="not one printable word" if count else "no printable words")
+    return words
 
 
 def is_secret(text: str) -> bool:

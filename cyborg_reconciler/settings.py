@@ -21,7 +21,7 @@ PREFIX: Final = "CYBORG_RECONCILER_"
 #: The settings that are any text.
 TEXTS: Final = {
     *("policies", "enrolment_secret_file", "tls_cert", "tls_key", "tls_client_ca"),
-    *("agent_credential_file", "agent_ca", "agent_cert", "agent_key"),
+    *("agent_secret_file", "agent_ca", "agent_cert", "agent_key"),
 }
 
 #: What the settings may be that are one of a few words.
@@ -69,8 +69,9 @@ class Settings:
         enrolment_secret_file: holds the secret by which agents of unknown hosts register; without it, none do.
         sign_of_life_s: between two times that a server, a conductor or a worker says that it is up; it is down after
             three that are missing.
-        agent_credential_file: holds what the conductor shows to agents at their own port, where the inventory says
-            where that is (`cyborg_agent_endpoint`); without it agents are told all in the answers to their check-ins.
+        agent_secret_file: holds a random secret, of which is made what the conductor shows to the agent of each host at
+            its own port, where the inventory says where that is (`cyborg_agent_endpoint`); without it agents are told
+            all in the answers to their check-ins.
         agent_ca: the file (PEM) of the CAs of the agents' certificates; the system's without it.
         agent_cert: the file (PEM) of the certificate that the conductor shows to agents which ask for one.
         agent_key: the file (PEM) of that certificate's key, where it is a file of its own.
@@ -109,7 +110,7 @@ class Settings:
     save_out_batch: int = 500
     enrolment_secret_file: str = ""
     sign_of_life_s: int = 10
-    agent_credential_file: str = ""
+    agent_secret_file: str = ""
     agent_ca: str = ""
     agent_cert: str = ""
     agent_key: str = ""

@@ -15,18 +15,18 @@ from urllib.parse import quote
 import msgspec
 import urllib3
 
-from cyborg_reconciler.agent_stores import IN_PROGRESS, Wish
+from cyborg_reconciler.agent_stores import IN_PROGRESS, AgentAddress, Wish
 from cyborg_reconciler.deadlines import BoundedPool, deadline
 from cyborg_reconciler.documents.rest.base import UUID_FORM
 from cyborg_reconciler.errors import AgentUnreachableError, ConflictError, NotFoundError, SettingsInvalidError
+from cyborg_reconciler.limits import HARDWARE_BYTES, HARDWARE_DEVICES
+from cyborg_reconciler.port_credentials import SECRET_CHARACTERS, port_credential
 from cyborg_reconciler.secret_files import read_secret
 
 CONNECT_S: Final = 2.0
 #: For the whole answer, and for each part of it.
 ANSWER_S: Final = 5.0
 TOO_LONG: Final = "its answer takes too long"
-#: No host has so much hardware.
-ANSWER_BYTES: Final = 1024 * 1024
 CHUNK: Final = 64 * 1024
 
 ACCEPTED, OK, NOT_FOUND, CONFLICT = 202, 200, 404, 409
@@ -51,7 +51,7 @@ class _Device(msgspec.Struct):
 
 
 class _Hardware(msgspec.Struct):
-    hardware: Annotated[list[_Device], msgspec.Meta(max_length=8192)]
+    hardware: Annotated[list[_Device], msgspec.Meta(max_length=HARDWARE_DEVICES)]
     unread: Annotated[list[str], msgspec.Meta(max_length=1024)] = []
 
 
@@ -60,11 +60,12 @@ class Terms:
     """By what conductor and agents know each other.
 
     Attributes:
-        credential: the file that holds what the conductor shows; it is read with each call, for it may be renewed.
+        secret: the file of what the conductor's credentials are made of, one for each host; it is read with each call,
+            for it may be renewed.
         ca, cert, key: the authorities of agents' certificates (None: the system's), and what the conductor has itself.
     """
 
-    credential: Path
+    secret: Path
     ca: Path | None = None
     cert: Path | None = None
     key: Path | None = None
@@ -84,29 +85,29 @@ class HttpAgentPort:
             key_file=str(terms.key) if terms.key else None,
         )
 
-    def discover(self, endpoint: str, driver: str | None, ready: Sequence[Wish]) -> None:
-        """Have the agent at *endpoint* look again, and set up what is to be *ready*.
+    def discover(self, at: AgentAddress, driver: str | None, ready: Sequence[Wish]) -> None:
+        """Have the agent *at* an address look again, and set up what is to be *ready*.
 
         Raises:
             ConflictError: it is at it already. NotFoundError: it has no such driver. AgentUnreachableError.
         """
         wishes = [{"driver": one.driver, "address": one.address, "uuid": one.uuid} for one in ready]
-        status, text = self._ask("POST", endpoint, _path("discovery", driver), {"ready": wishes})
-        self._refuse(status, endpoint, driver)
-        if status != ACCEPTED or self._parsed(text, _Underway, endpoint).status != IN_PROGRESS:
-            raise _unreachable(endpoint, f"it answers {status}, and not that it is at it")
+        status, text = self._ask("POST", at, _path("discovery", driver), {"ready": wishes})
+        self._refuse(status, at.endpoint, driver)
+        if status != ACCEPTED or self._parsed(text, _Underway, at.endpoint).status != IN_PROGRESS:
+            raise _unreachable(at.endpoint, f"it answers {status}, and not that it is at it")
 
-    def hardware(self, endpoint: str, driver: str | None = None) -> Mapping[str, Any]:
-        """Return what the agent at *endpoint* says of its hardware: ``hardware`` and ``unread``, checked.
+    def hardware(self, at: AgentAddress, driver: str | None = None) -> Mapping[str, Any]:
+        """Return what the agent *at* an address says of its hardware: ``hardware`` and ``unread``, checked.
 
         Raises:
             NotFoundError: it has no such driver. AgentUnreachableError.
         """
-        status, text = self._ask("GET", endpoint, _path("hardware", driver))
-        self._refuse(status, endpoint, driver)
+        status, text = self._ask("GET", at, _path("hardware", driver))
+        self._refuse(status, at.endpoint, driver)
         if status != OK:
-            raise _unreachable(endpoint, f"it answers {status}")
-        found: Mapping[str, Any] = msgspec.to_builtins(self._parsed(text, _Hardware, endpoint))
+            raise _unreachable(at.endpoint, f"it answers {status}")
+        found: Mapping[str, Any] = msgspec.to_builtins(self._parsed(text, _Hardware, at.endpoint))
         return found
 
     @staticmethod
@@ -118,11 +119,12 @@ class HttpAgentPort:
         if status == NOT_FOUND and driver is not None:
             raise NotFoundError(wanted=f"driver {driver}", found=f"the agent at {endpoint} has none")
 
-    def _ask(self, method: str, endpoint: str, path: str, body: object = None) -> tuple[int, bytes]:
+    def _ask(self, method: str, at: AgentAddress, path: str, body: object = None) -> tuple[int, bytes]:
         """Return status and body of what is answered. Raises: AgentUnreachableError."""
+        endpoint = at.endpoint
         try:
             headers = {
-                "Authorization": f"Bearer {read_credential(self._terms.credential)}",
+                "Authorization": f"Bearer {port_credential(read_agent_secret(self._terms.secret), at.host)}",
                 "Accept": "application/json",
                 "Accept-Encoding": "identity",
                 "User-Agent": "cyborg-reconciler-conductor",
@@ -156,9 +158,17 @@ class HttpAgentPort:
             raise _unreachable(endpoint, f"its answer is not as it should be: {exc}") from exc
 
 
-def read_credential(path: Path) -> str:
-    """Return what the conductor shows to agents. Raises: SettingsInvalidError."""
-    return read_secret(path, "the agents' credential")
+def read_agent_secret(path: Path) -> str:
+    """Return what the credentials of agents' ports are made of. Raises: SettingsInvalidError."""
+    what = "the secret of agents' ports"
+    secret = read_secret(path, what)
+    if len(secret) < SECRET_CHARACTERS:
+        raise SettingsInvalidError(
+            wanted=f"{what} in {path}",
+            found=f"a word of less than {SECRET_CHARACTERS} characters, which a host could guess",
+            remedy="make a random one: `openssl rand -hex 32`",
+        )
+    return secret
 
 
 def _path(noun: str, driver: str | None) -> str:
@@ -168,12 +178,12 @@ def _path(noun: str, driver: str | None) -> str:
 def _read(answer: urllib3.BaseHTTPResponse) -> bytes:
     """Return the body, which is bounded in length. Raises: ValueError, and what urllib3 raises."""
     found = b""
-    while len(found) <= ANSWER_BYTES:
+    while len(found) <= HARDWARE_BYTES:
         more = answer.read1(CHUNK, decode_content=False)
         if not more:
             return found
         found += more
-    raise ValueError(f"its answer is longer than {ANSWER_BYTES} bytes")
+    raise ValueError(f"its answer is longer than {HARDWARE_BYTES} bytes")
 
 
 def _reason(exc: Exception) -> str:

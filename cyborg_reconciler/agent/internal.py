@@ -31,7 +31,9 @@ from cyborg_reconciler.agent.readers import shown
 from cyborg_reconciler.agent.settings import is_loopback
 from cyborg_reconciler.agent.wanted import Wish, parse_ready
 from cyborg_reconciler.errors import SettingsInvalidError
-from cyborg_reconciler.secret_files import read_secret
+from cyborg_reconciler.limits import HARDWARE_DEVICES
+from cyborg_reconciler.port_credentials import port_digest
+from cyborg_reconciler.secret_files import read_secrets
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -44,6 +46,8 @@ RETRY_S: Final = 10
 REQUEST_ID: Final = "X-Openstack-Request-Id"
 REQUEST_ID_FORM: Final = re.compile(r"req-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 HELLO: Final = "/hello"
+#: As `port_digest` makes them.
+DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 #: What a hello says; the name may be left out, and is then the type in small letters.
 HELLO_KEYS: Final = frozenset(("status", "endpoint", "type"))
 NAME_KEY: Final = "name"
@@ -66,8 +70,8 @@ class Gate:
         own_address: where this API listens, once it does: who calls from there is on this host, as on loopback.
     """
 
-    def __init__(self, registry: Registry, conductor_credential_file: Path | None) -> None:
-        self._registry, self._file = registry, conductor_credential_file
+    def __init__(self, registry: Registry, conductor_digest_file: Path | None) -> None:
+        self._registry, self._file = registry, conductor_digest_file
         self.own_address = ""
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
@@ -77,7 +81,7 @@ class Gate:
         resp.set_header(REQUEST_ID, req.context.id)
         if req.path == HELLO:
             self._admit_driver(req)
-        elif not _shows(req, self._conductor_credential()):
+        elif not self._is_conductor(req):
             raise falcon.HTTPUnauthorized(description="only the conductor may ask this", challenges=["Bearer"])
 
     def _admit_driver(self, req: falcon.Request) -> None:
@@ -89,17 +93,23 @@ class Gate:
         except ValueError as exc:
             LOG.error("%s", exc)  # noqa: TRY400 - what is wrong is a file, not the program
             raise falcon.HTTPServiceUnavailable(description="the drivers' credential cannot be read") from exc
-        if wanted is not None and not _shows(req, wanted):
+        if wanted is not None and not hmac.compare_digest(_token(req).encode("utf-8", "replace"), wanted.encode()):
             raise falcon.HTTPUnauthorized(description="a driver shows its host's credential", challenges=["Bearer"])
 
-    def _conductor_credential(self) -> str | None:
+    def _is_conductor(self, req: falcon.Request) -> bool:
+        """Say whether the caller is the conductor; how long that takes tells nothing of what it shows."""
         if self._file is None:
-            return None
+            return False
         try:
-            return read_secret(self._file)  # each time: it may be renewed
+            known = read_secrets(self._file, "the conductor's digest")  # each time: it may be renewed
         except SettingsInvalidError as exc:
             LOG.error("%s", exc)  # noqa: TRY400 - the same
-            return None
+            return False
+        if not all(map(DIGEST.fullmatch, known)):
+            LOG.error("%s: is not as `cyborg-reconciler agents digest` prints it", self._file)
+            return False
+        digest = port_digest(_token(req))
+        return any(hmac.compare_digest(digest, one) for one in known)
 
 
 class Resources:
@@ -157,17 +167,19 @@ class Resources:
                 unread.append(answer)
             else:
                 found += [one | {"address": told(one)["address"]} for one in answer]
-        resp.media = {"hardware": found, "unread": unread}
+        if len(found) > HARDWARE_DEVICES:
+            unread.append(f"{len(found) - HARDWARE_DEVICES} of {len(found)} devices are left out")
+        resp.media = {"hardware": found[:HARDWARE_DEVICES], "unread": unread}
 
     def _of_remote(self, name: str) -> Iterator[list[dict[str, Any]] | str]:
-        """Yield the devices of each registered driver, or why it told none."""
+        """Yield the devices of each registered driver, in an order that stays, or why it told none."""
         until = time.monotonic() + DRIVERS_S
         for driver in self._registry.remote(None if name == ALL else name):
             if time.monotonic() > until:
                 yield f"driver {driver.registration.name}: not asked, since others took {DRIVERS_S:.0f} s already"
                 continue
             try:
-                yield driver.hardware()
+                yield sorted(driver.hardware(), key=lambda one: str(one["uuid"]))
             except DriverSilentError as exc:
                 yield shown(str(exc))
 
@@ -229,13 +241,10 @@ def make_app(gate: Gate, resources: Resources) -> falcon.App[falcon.Request, fal
 
 
 # ------------------------------------------------------------------------------------------------------------- parsing
-def _shows(req: falcon.Request, credential: str | None) -> bool:
-    """Say whether the caller shows *credential*; how long that takes tells nothing of it."""
+def _token(req: falcon.Request) -> str:
+    """Return the bearer token that the caller shows; empty where there is none."""
     scheme, _, token = (req.get_header("Authorization") or "").partition(" ")
-    shown_token = token.strip().encode("utf-8", "replace")
-    return (
-        credential is not None and scheme.lower() == "bearer" and hmac.compare_digest(shown_token, credential.encode())
-    )
+    return token.strip() if scheme.lower() == "bearer" else ""
 
 
 def _read_body(req: falcon.Request) -> object:

@@ -25,14 +25,13 @@ from cyborg_reconciler.agent.conductor import (
     Receipt,
 )
 from cyborg_reconciler.agent.drivers.registry import Registry
-from cyborg_reconciler.agent.http import encode
+from cyborg_reconciler.agent.fitting import Hardware, within_length, within_limits
 from cyborg_reconciler.agent.observer import ALL, Observation, Observer
 from cyborg_reconciler.agent.readers import shown
 from cyborg_reconciler.agent.schedule import Backoff, epoch_after_refusal, jittered
 from cyborg_reconciler.agent.spool import Entry, Spool
 from cyborg_reconciler.agent.state import Identity, StateFolder, read_identity, rotated, write_identity
 from cyborg_reconciler.errors import ConductorError, SettingsInvalidError
-from cyborg_reconciler.limits import MAX_BODY_BYTES
 from cyborg_reconciler.secret_files import is_secret, read_secret
 
 LOG: Final = logging.getLogger(__name__)
@@ -44,8 +43,6 @@ DONE: Final = "done.json"
 DONE_AT_ONCE: Final = 256
 #: While nothing has been observed yet, and nothing can be said.
 NOTHING_SEEN_S: Final = 3600.0
-#: What is left free in a check-in for the reasons why hardware is not in it.
-REASONS_BYTES: Final = 8 * 1024
 #: While the observer hangs: that it goes on need not be news.
 HUNG_AGAIN_S: Final = 5.0
 #: What a conductor will take no more for being asked again.
@@ -97,7 +94,7 @@ class Reporter:
         self._accepted: str | None = None  # the fingerprint that the conductor has
         self._spooled: str | None = None  # the fingerprint of the newest entry in the spool
         self._interval_s = INTERVAL_S
-        self._told: list[dict[str, Any]] | None = None  # the devices of drivers that the conductor has
+        self._told: Hardware | None = None  # the devices of drivers that the conductor has
         self._done = _read_done(means.folder)
 
     # ------------------------------------------------------------------------------------------------------- the steps
@@ -133,9 +130,8 @@ class Reporter:
         return self._is_mute
 
     def _is_known(self, seen: Observation) -> bool:
-        return (
-            self._accepted == seen.fingerprint and not len(self._spool) and (self._told or []) == self._hardware(seen)
-        )
+        hardware, _ = self._hardware(seen)
+        return self._accepted == seen.fingerprint and not len(self._spool) and (self._told or []) == hardware
 
     def _report(self, seen: Observation) -> None:
         """Bring the conductor up to date. Raises: ConductorError."""
@@ -178,12 +174,12 @@ class Reporter:
             "unread": [*seen.unread, *means.folder.troubles],
         }
 
-    def _hardware(self, seen: Observation) -> list[dict[str, Any]]:
-        """Return the devices of drivers that no facts tell of."""
+    def _hardware(self, seen: Observation) -> tuple[Hardware, list[str]]:
+        """Return the devices of drivers that no facts tell of, and why some are left out."""
         if self.identity is None:
-            return []
+            return [], []
         own = self._means.registry.hardware(seen.devices, UUID(self.identity.uuid))
-        return own + [{"driver": name, "devices": devices} for name, devices in seen.remote.items()]
+        return within_limits(own + [{"driver": name, "devices": devices} for name, devices in seen.remote.items()])
 
     # -------------------------------------------------------------------------------------------------------- check-ins
     def _deliver(self) -> None:
@@ -202,9 +198,13 @@ class Reporter:
     def _send(self, body: dict[str, Any]) -> Receipt:
         said = body | {"done": self._done[:DONE_AT_ONCE]}
         seen = self._means.observer.latest
-        hardware = self._hardware(seen) if seen else []
+        hardware, left_out = self._hardware(seen) if seen else ([], [])
         if hardware or self._told != hardware:  # most hosts have none that no facts tell of; that is said once
-            said = _fitting(said | {"hardware": hardware})
+            said, too_long = within_length(said | {"hardware": hardware})
+            left_out += too_long
+        if left_out:
+            LOG.warning("%s", "; ".join(left_out))
+            said["unread"] = [*said["unread"], *left_out]
         receipt = self._say(lambda me: self._means.conductor.check_in(me.token, me.host, said))
         self._told = hardware
         return receipt
@@ -325,25 +325,6 @@ class Reporter:
         else:
             LOG.warning("command %d (%s) is none that this agent knows", command.id, shown(command.name))
         return True
-
-
-def _fitting(said: dict[str, Any]) -> dict[str, Any]:
-    """Return *said* as the conductor takes it: without what most-saying drivers found, where all is too much.
-
-    The facts come first: of a driver that is left out nothing is said, as of a silent one.
-    """
-    size = len(encode(said))
-    if size <= MAX_BODY_BYTES - REASONS_BYTES or not said.get("hardware"):
-        return said
-    hardware, unread = list(said["hardware"]), list(said["unread"])
-    for one in sorted(hardware, key=lambda one: len(encode(one)), reverse=True):
-        if size <= MAX_BODY_BYTES - REASONS_BYTES:
-            break
-        size -= len(encode(one))
-        hardware.remove(one)
-        unread.append(f"driver {one['driver']}: its hardware is left out: the check-in would be too long")
-    LOG.warning("%s", "; ".join(unread[len(said["unread"]) :]))
-    return said | {"hardware": hardware, "unread": unread}
 
 
 def _read_done(folder: StateFolder) -> list[int]:

@@ -38,8 +38,8 @@ class AgentSettings:
         bind: where the internal API listens; another address than loopback needs `tls_cert_file`. Port 0 is a free one.
         tls_cert_file, tls_key_file: the certificate of the internal API, and its key.
         tls_client_ca_file: the authorities of the clients' certificates; without it none is asked for.
-        conductor_credential_file: holds what the conductor shows to the internal API; without it all but `/hello` is
-            refused.
+        conductor_digest_file: holds by what the conductor is known at the internal API, as
+            `cyborg-reconciler agents digest` prints it, one a line; without it all but `/hello` is refused.
         driver_credential_file: holds what drivers show to the agent and the agent to drivers; without it neither
             shows anything.
         dummy_devices: how many virtual devices the driver `dummy` offers, which has no hardware; 0 switches it off.
@@ -63,7 +63,7 @@ class AgentSettings:
     tls_cert_file: Path | None = None
     tls_key_file: Path | None = None
     tls_client_ca_file: Path | None = None
-    conductor_credential_file: Path | None = None
+    conductor_digest_file: Path | None = None
     driver_credential_file: Path | None = None
     dummy_devices: int = 0
     poll_interval_s: float = 5.0

@@ -9,7 +9,7 @@ import click
 from rich.text import Text
 
 from cyborg_reconciler.agent_stores import Agent
-from cyborg_reconciler.bootstrap import open_agents, open_discovery
+from cyborg_reconciler.bootstrap import agent_digest, open_agents, open_discovery
 from cyborg_reconciler.cli.common import DONE, console, put_json, with_output, with_state
 from cyborg_reconciler.cli.operators import Duration, operator
 from cyborg_reconciler.cli.tables import ago, plain, plain_table
@@ -56,6 +56,28 @@ def enrol(*, host: str, valid: timedelta, output: str, settings: Settings) -> in
     return DONE
 
 
+@agents.command(short_help="By what the agent of a host knows the conductor at its own port.")
+@click.argument("host")
+@with_output
+@with_state
+def digest(*, host: str, output: str, settings: Settings) -> int:
+    """Print what the agent of HOST, as the inventory calls it, is to have in its conductor_digest_file.
+
+    Its port opens to a credential of its own, which the conductor makes of its secret (agent_secret_file) and the
+    host's name. The digest tells who shows that, and opens nothing. The role openstack.cyborg.agent makes it by itself.
+
+    \b
+    Example:
+      cyborg-reconciler agents digest compute-7 > conductor_digest
+    """
+    found = agent_digest(settings, host)
+    if output == "json":
+        put_json({"host": host, "digest": found})
+    else:
+        click.echo(found)
+    return DONE
+
+
 @agents.command("list", short_help="The agents, and when they were last heard.")
 @with_output
 @with_state
@@ -97,8 +119,8 @@ def _status(one: Agent) -> str:
 def hardware(*, host: str, driver: str | None, output: str, settings: Settings) -> int:
     """Ask the agent of HOST at its own port what hardware there is.
 
-    It is called where the inventory says (cyborg_agent_endpoint), with the credential that the settings name
-    (agent_credential_file): this shows too whether the conductor reaches it.
+    It is called where the inventory says (cyborg_agent_endpoint), with a credential of its own, made of the secret that
+    the settings name (agent_secret_file): this shows too whether the conductor reaches it.
 
     \b
     Example:
@@ -148,6 +170,8 @@ def approve(*, host: str, settings: Settings) -> int:
 @with_state
 def revoke(*, host: str, settings: Settings) -> int:
     """Let no token speak for HOST any more; `agents enrol` lets its agent in again.
+
+    What its agent said of the health of devices is forgotten.
 
     \b
     Example:

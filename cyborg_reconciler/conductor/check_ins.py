@@ -7,9 +7,10 @@ from cyborg_reconciler.agent_stores import AgentDriver, CheckIn, Told
 from cyborg_reconciler.core.accelerators import Unit
 from cyborg_reconciler.core.state import Health
 from cyborg_reconciler.documents.facts import decode_facts
-from cyborg_reconciler.documents.rest.agent import MOST_DEVICES, CheckInGiven, DeviceTold
+from cyborg_reconciler.documents.rest.agent import CheckInGiven, DeviceTold
 from cyborg_reconciler.documents.rest.base import is_shallow
 from cyborg_reconciler.errors import FactsUnreadableError, FieldError, RequestInvalidError
+from cyborg_reconciler.limits import HOST_DEVICES
 
 
 def parse_check_in(host: str, given: CheckInGiven, now: datetime) -> CheckIn:
@@ -50,8 +51,8 @@ def _told_in(given: CheckInGiven) -> Told | None:
     """
     if given.hardware is None:
         return None
-    if sum(len(one.devices) for one in given.hardware) > MOST_DEVICES:
-        wrong = FieldError("$.hardware", f"has more than {MOST_DEVICES} devices in all")
+    if sum(len(one.devices) for one in given.hardware) > HOST_DEVICES:
+        wrong = FieldError("$.hardware", f"has more than {HOST_DEVICES} devices in all")
         raise RequestInvalidError("the check-in", [wrong])
     devices: dict[str, dict[str, Unit]] = {}
     for place, one in enumerate(given.hardware):
@@ -62,7 +63,8 @@ def _told_in(given: CheckInGiven) -> Told | None:
             except ValueError as exc:
                 path = f"$.hardware[{place}].devices[{number}].acc_specs.acc_capability"
                 raise RequestInvalidError("the check-in", [FieldError(path, str(exc))]) from exc
-    return Told(frozenset((*devices, *(one.name for one in given.drivers))), devices)
+    partial = frozenset(one.driver for one in given.hardware if not one.whole)
+    return Told(frozenset((*devices, *(one.name for one in given.drivers))), devices, partial)
 
 
 def _unit(driver: str, device: DeviceTold) -> Unit:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
-from cyborg_reconciler.agent_stores import AgentPort, AgentStore
+from cyborg_reconciler.agent_stores import AgentAddress, AgentPort, AgentStore
 from cyborg_reconciler.conductor.callers import Caller
 from cyborg_reconciler.errors import AgentUnreachableError, NotFoundError, ReconcilerError
 from cyborg_reconciler.ports import Clock, Event
@@ -63,11 +63,11 @@ class Discovery:
 
     def _is_asked(self, host: str, driver: str | None) -> bool:
         """Return whether the agent of *host* could be asked at its own port, and has begun."""
-        endpoint = self._endpoint(host)
-        if self.port is None or not endpoint:
+        at = self._address(host)
+        if self.port is None or at is None:
             return False
         try:
-            self.port.discover(endpoint, driver, self.store.ready(host))
+            self.port.discover(at, driver, self.store.ready(host))
         except AgentUnreachableError as exc:
             log.warning("%s: %s; it is told when it checks in", host, exc)
             return False
@@ -85,10 +85,11 @@ class Discovery:
         with suppress(ReconcilerError):  # one that is looking already has heard it all the same
             self._is_asked(host, None)
 
-    def _endpoint(self, host: str) -> str:
+    def _address(self, host: str) -> AgentAddress | None:
         """Return where the agent of *host* may be called: where the inventory says, if an agent speaks for the host."""
         agent = self.store.agent(host)
-        return self.store.endpoint(host) if agent is not None and agent.may_speak else ""
+        endpoint = self.store.endpoint(host) if agent is not None and agent.may_speak else ""
+        return AgentAddress(host, endpoint) if endpoint else None
 
     def hardware(self, host: str, driver: str | None = None) -> Mapping[str, Any]:
         """Return what the agent of *host* says of its hardware just now, asked at its own port.
@@ -97,8 +98,8 @@ class Discovery:
             NotFoundError: there is no such host, agent that may speak, endpoint, or driver. AgentUnreachableError.
         """
         self._require_agent(host)
-        endpoint = self._endpoint(host)
-        if not endpoint:
+        at = self._address(host)
+        if at is None:
             raise NotFoundError(
                 wanted=f"the endpoint of the agent of {host}",
                 found="the inventory gives none",
@@ -106,9 +107,9 @@ class Discovery:
             )
         if self.port is None:
             raise NotFoundError(
-                wanted="the credential that agents know", found="there is none", remedy="set agent_credential_file"
+                wanted="the secret of agents' ports", found="there is none", remedy="set agent_secret_file"
             )
-        return self.port.hardware(endpoint, driver)
+        return self.port.hardware(at, driver)
 
     def _require_agent(self, host: str) -> None:
         """Raise NotFoundError unless *host* has an agent that may speak; say which of the ways to one is left."""

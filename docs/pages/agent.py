@@ -15,7 +15,7 @@ file that `--config` or `{PREFIX}CONFIG` names, then from the environment. A nam
 cannot be used, is an error. Secrets are files that the agent alone can read; a setting says which.
 """
 ANSWERS = """
-What the agent answers on its own port. The conductor shows its credential as `Authorization: Bearer …`; drivers
+What the agent answers on its own port. The conductor shows this host's credential as `Authorization: Bearer …`; drivers
 register from the same host. Errors are `application/problem+json`, and every answer has an `X-Openstack-Request-Id`.
 Unknown paths are 401 to whoever shows no credential, and 404 to the conductor; a method that a path does not have
 is 405.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is in the collection? The page of its modules, roles and playbooks, from their own documentation.
+"""What is in the collection? The page of its modules, filters, roles and playbooks, from their own documentation.
 
 Called by `generate`. Reads the collection's files.
 """
@@ -40,13 +40,16 @@ Yaml = Mapping[str, Any]
 def render() -> str:
     """Return the page."""
     modules = [read_module(path) for path in sorted((COLLECTION / "plugins/modules").glob("*.py"))]
+    filters = [read_module(path) for path in sorted((COLLECTION / "plugins/filter").glob("*.py"))]
     roles = sorted((COLLECTION / "roles").iterdir())
     index = [(f"[{name}](#{name})", markup(doc["short_description"])) for name, doc, _, _ in modules]
     return page(
-        "Modules, roles and playbooks",
+        "Modules, filters, roles and playbooks",
         INTRODUCTION,
         table(["module", "what it does"], index),
         *(section(*module) for module in modules),
+        "## Filters",
+        *(section(*one).replace("## ", "### ", 1) for one in filters),
         "## Roles",
         *(role(path) for path in roles),
         "## Playbooks",

@@ -13,6 +13,7 @@ from cyborg_reconciler.adapters.database.engine import reading
 from cyborg_reconciler.agent_stores import Agent, AgentDriver, CheckIn, Enrolment, Inventory, Told, digest_of
 from cyborg_reconciler.core.accelerators import Unit
 from cyborg_reconciler.core.state import Health, Host
+from cyborg_reconciler.limits import HOST_DEVICES
 from cyborg_reconciler.ports import Event
 from cyborg_reconciler.work_stores import HostDriver
 from tests.integration.databases import opened_anew
@@ -36,7 +37,8 @@ def store(journal):
 
 
 def unit(address="dummy:0", **more):
-    return Unit(address=address, identity=(), is_accelerator=True, driver="dummy", **{"setup_required": True, **more})
+    said = {"driver": "dummy", "setup_required": True, **more}
+    return Unit(address=address, identity=(), is_accelerator=True, **said)
 
 
 def told(found, *drivers):
@@ -138,6 +140,27 @@ def test_of_more_than_a_host_may_have_those_that_are_missing_are_forgotten(journ
     found = journal.hardware().page(HOST, 5000, "").documents
     assert len(found) == len(second)
     assert journal.accelerators().accelerator(next(iter(first))) is None
+
+
+def test_a_host_whose_drivers_fall_silent_one_by_one_has_no_more_than_others(journal, store):
+    many = HOST_DEVICES // 2
+    for sequence in range(1, 4):
+        name = f"driver-{sequence}"
+        found = {str(uuid.uuid4()): unit(f"{name}:{number}", driver=name) for number in range(many + 1)}
+        keep(store, Told(frozenset(f"driver-{number}" for number in range(1, 4)), {name: found}), sequence)
+    assert len(journal.hardware().page(HOST, 5000, "").documents) == HOST_DEVICES
+    told_of = [one.message for one in journal.events(HOST, 5000) if one.kind == "HardwareLeftOut"]
+    words = "{} devices of its drivers are left out: 2048 are kept of a host"
+    assert told_of == [words.format(many + 1), words.format(2)]
+
+
+def test_of_a_driver_that_has_more_than_it_tells_of_nothing_is_missing(journal, store):
+    one, other = str(uuid.uuid4()), str(uuid.uuid4())
+    keep(store, told({one: unit(), other: unit("dummy:1")}), 1)
+    keep(store, replace(told({other: unit("dummy:1")}), partial=frozenset({"dummy"})), 2)
+    assert journal.accelerators().accelerator(one).present
+    keep(store, told({other: unit("dummy:1")}), 3)
+    assert not journal.accelerators().accelerator(one).present
 
 
 @pytest.fixture

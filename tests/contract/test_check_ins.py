@@ -243,3 +243,16 @@ def test_what_the_later_of_two_that_are_written_together_leaves_out_is_as_the_ea
     assert journal.agents().agent("qat-1").drivers == digest_of(drivers)
     assert journal.agents().fares_otherwise("qat-1", {"0000:6b:00.0": "Healthy"})
     assert not journal.agents().fares_otherwise("qat-1", {"0000:6b:00.0": "Degraded"})
+
+
+def test_what_a_revoked_agent_said_of_health_is_forgotten_also_what_it_said_at_that_moment(journal, facts):
+    degraded, store = {"0000:6b:00.0": "Degraded"}, journal.agents()
+    store.keep([check_in("qat-1", facts["qat-1"])])
+    store.keep([replace(check_in("qat-1", facts["qat-1"], 2), health=degraded)])
+    store.fall_silent(NOON + timedelta(minutes=3), NOON + timedelta(minutes=5))
+    assert not store.fares_otherwise("qat-1", degraded), "who is silent may have had reason to say so"
+    store.revoke("qat-1", Event(NOON, "AgentTokenRevoked", "qat-1"))
+    assert store.fares_otherwise("qat-1", degraded)
+    store.keep([replace(check_in("qat-1", facts["qat-1"], 3), health=degraded)])
+    assert store.fares_otherwise("qat-1", degraded)
+    assert [one.kind for one in journal.events("qat-1", 100)].count("AcceleratorHealthForgotten") == 1

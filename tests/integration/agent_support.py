@@ -18,10 +18,13 @@ from typing import Any, Self
 
 import urllib3
 
+from cyborg_reconciler.port_credentials import port_credential, port_digest
 from tests.integration.fake_conductor import ENROLMENT, PATIENCE_S, FakeConductor
 
 PROGRAM = (sys.executable, "-c", "from cyborg_reconciler.cli import main; main()")
-CREDENTIAL = "the-conductors-own"
+#: Of what the conductor makes what opens agents' ports, and what that is for `nic-1`.
+SECRET = "5ecret" * 6
+CREDENTIAL = port_credential(SECRET, "nic-1")
 #: What a user of the environment may have set, and a test must not meet.
 QUIET = {name: text for name, text in os.environ.items() if not name.startswith("CYBORG_")}
 
@@ -110,7 +113,7 @@ class AgentProcess:
         values = {
             "conductor": conductor.url,
             "enrolment_file": agent.secret("enrolment", ENROLMENT),
-            "conductor_credential_file": agent.secret("credential", CREDENTIAL),
+            "conductor_digest_file": agent.secret("digest", port_digest(CREDENTIAL)),
             "state_dir": folder / "state",
             "bind": "127.0.0.1:0",
             "poll_interval_s": 0.1,

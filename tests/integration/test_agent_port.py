@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from cyborg_reconciler.adapters.agent_port import ANSWER_BYTES, HttpAgentPort, Terms
+from cyborg_reconciler.adapters.agent_port import HttpAgentPort, Terms
 from cyborg_reconciler.adapters.ansible.inventory import parse_inventory
-from cyborg_reconciler.agent_stores import Agent, Enrolment, Inventory, Wish
+from cyborg_reconciler.agent_stores import Agent, AgentAddress, Enrolment, Inventory, Wish
 from cyborg_reconciler.bootstrap import SystemClock, open_agents, open_stores
 from cyborg_reconciler.conductor.callers import Caller, Role
 from cyborg_reconciler.conductor.discovery import Discovery
@@ -26,10 +26,12 @@ from cyborg_reconciler.errors import (
     NotFoundError,
     SettingsInvalidError,
 )
+from cyborg_reconciler.limits import HARDWARE_BYTES
+from cyborg_reconciler.port_credentials import port_credential, port_digest
 from cyborg_reconciler.ports import Event
 from cyborg_reconciler.settings import PREFIX, Settings
 from cyborg_reconciler.simulation import nic_1, write_tree
-from tests.integration.agent_support import CREDENTIAL, ITEM, OBEDIENT, AgentProcess, FakeDriver
+from tests.integration.agent_support import CREDENTIAL, ITEM, OBEDIENT, SECRET, AgentProcess, FakeDriver
 from tests.integration.api_support import problem, serving, until
 from tests.integration.certificates import Authority
 from tests.integration.fake_conductor import FakeConductor
@@ -41,24 +43,27 @@ WISH = Wish("dummy", "dummy:0", ITEM["uuid"])
 
 
 @pytest.fixture(scope="module")
-def credential(tmp_path_factory):
-    path = tmp_path_factory.mktemp("credential") / "credential"
-    path.write_text(f"{CREDENTIAL}\n")
+def secret(tmp_path_factory):
+    path = tmp_path_factory.mktemp("secret") / "secret"
+    path.write_text(f"{SECRET}\n")
     path.chmod(0o600)
     return path
 
 
 @pytest.fixture(scope="module")
-def port(credential):
-    return HttpAgentPort(Terms(credential))
+def port(secret):
+    return HttpAgentPort(Terms(secret))
+
+
+def at(endpoint, host=HOST, scheme="http"):
+    return AgentAddress(host, f"{scheme}://{endpoint}")
 
 
 # ------------------------------------------------------------------------------------------- whatever is answered there
-def test_who_answers_as_an_agent_does_is_asked_once_with_the_credential(port):
+def test_who_answers_as_an_agent_does_is_asked_once_with_its_own_credential(port):
     with FakeDriver(OBEDIENT) as agent:
-        url = f"http://{agent.endpoint}"
-        port.discover(url, None, [WISH])
-        assert port.hardware(url)["hardware"][0]["uuid"] == ITEM["uuid"]
+        port.discover(at(agent.endpoint), None, [WISH])
+        assert port.hardware(at(agent.endpoint))["hardware"][0]["uuid"] == ITEM["uuid"]
         assert agent.asked == [(*DISCOVERY, f"Bearer {CREDENTIAL}"), (*HARDWARE, f"Bearer {CREDENTIAL}")]
 
 
@@ -68,9 +73,9 @@ def test_a_redirect_is_followed_nowhere(port):
         for status in (301, 302, 303, 307, 308):
             with FakeDriver({DISCOVERY: (status, headers, b""), HARDWARE: (status, headers, b"")}) as agent:
                 with pytest.raises(AgentUnreachableError, match=str(status)):
-                    port.discover(f"http://{agent.endpoint}", None, [])
+                    port.discover(at(agent.endpoint), None, [])
                 with pytest.raises(AgentUnreachableError, match=str(status)):
-                    port.hardware(f"http://{agent.endpoint}")
+                    port.hardware(at(agent.endpoint))
         assert other.asked == []
 
 
@@ -83,7 +88,7 @@ LIES = {
     "nested without end": b'{"hardware": ' + b"[" * 100_000,
     "no uuid": json.dumps({"hardware": [ITEM | {"uuid": "../x"}]}).encode(),
     "too many": json.dumps({"hardware": [], "unread": ["x"] * 2000}).encode(),
-    "too long": b'{"hardware": [], "more": "' + b"x" * ANSWER_BYTES + b'"}',
+    "too long": b'{"hardware": [], "more": "' + b"x" * HARDWARE_BYTES + b'"}',
 }
 
 
@@ -91,34 +96,35 @@ LIES = {
 def test_an_answer_that_is_none_is_as_if_nobody_had_answered(port, lie):
     with FakeDriver({DISCOVERY: (202, {}, lie), HARDWARE: (200, {}, lie)}) as agent:
         with pytest.raises(AgentUnreachableError):
-            port.discover(f"http://{agent.endpoint}", None, [])
+            port.discover(at(agent.endpoint), None, [])
         with pytest.raises(AgentUnreachableError):
-            port.hardware(f"http://{agent.endpoint}")
+            port.hardware(at(agent.endpoint))
 
 
 def test_what_an_agent_refuses_has_its_cause(port):
     paths = {("POST", "/drivers/a%2Fb/discovery"): (404, {}, b""), DISCOVERY: (409, {}, b"")}
     with FakeDriver(paths) as agent:
         with pytest.raises(NotFoundError, match="a/b"):
-            port.discover(f"http://{agent.endpoint}", "a/b", [])
+            port.discover(at(agent.endpoint), "a/b", [])
         with pytest.raises(ConflictError, match="at one already"):
-            port.discover(f"http://{agent.endpoint}", None, [])
-        url = f"http://{agent.endpoint}"
+            port.discover(at(agent.endpoint), None, [])
+        endpoint = agent.endpoint
     with pytest.raises(AgentUnreachableError):
-        port.hardware(url)  # it has gone
+        port.hardware(at(endpoint))  # it has gone
 
 
-def test_a_credential_that_others_may_read_is_shown_to_nobody(tmp_path):
-    file = tmp_path / "credential"
-    file.write_text("secret")
-    file.chmod(0o644)
+@pytest.mark.parametrize(("text", "mode", "why"), [(SECRET, 0o644, "others may read it"), ("s3cret", 0o600, "guess")])
+def test_of_a_secret_that_others_may_know_nothing_is_shown_to_anybody(tmp_path, text, mode, why):
+    file = tmp_path / "secret"
+    file.write_text(text)
+    file.chmod(mode)
     with FakeDriver(OBEDIENT) as agent:
-        with pytest.raises(AgentUnreachableError, match="others may read it"):
-            HttpAgentPort(Terms(file)).hardware(f"http://{agent.endpoint}")
+        with pytest.raises(AgentUnreachableError, match=why):
+            HttpAgentPort(Terms(file)).hardware(at(agent.endpoint))
         assert agent.asked == []
 
 
-def test_with_certificates_each_side_knows_the_other(tmp_path, credential):
+def test_with_certificates_each_side_knows_the_other(tmp_path, secret):
     ours, strangers = Authority(tmp_path, "ours"), Authority(tmp_path, "strangers")
     own, key, _ = ours.issue("agent")
     write_tree(nic_1(), tmp_path / "host")
@@ -127,17 +133,17 @@ def test_with_certificates_each_side_knows_the_other(tmp_path, credential):
         agent = AgentProcess.make(tmp_path / "agent", conductor, tmp_path / "host", **files)
         with agent:
             conductor.wait_for(conductor.check_ins)
-            url = f"https://127.0.0.1:{agent.port}"
+            there = at(f"127.0.0.1:{agent.port}", scheme="https")
             cert, cert_key, _ = ours.issue("conductor")
-            found = HttpAgentPort(Terms(credential, ours.file, cert, cert_key)).hardware(url, "dummy")
+            found = HttpAgentPort(Terms(secret, ours.file, cert, cert_key)).hardware(there, "dummy")
             assert [one["acc_specs"]["acc_type"] for one in found["hardware"]] == ["VIRTUAL"]
             for terms in (
-                Terms(credential, ours.file),
-                Terms(credential, strangers.file, cert, cert_key),
-                Terms(credential, ours.file, *strangers.issue("stranger")[:2]),
+                Terms(secret, ours.file),
+                Terms(secret, strangers.file, cert, cert_key),
+                Terms(secret, ours.file, *strangers.issue("stranger")[:2]),
             ):
                 with pytest.raises(AgentUnreachableError):
-                    HttpAgentPort(terms).hardware(url)
+                    HttpAgentPort(terms).hardware(there)
 
 
 # --------------------------------------------------------------------------------------------- where the inventory says
@@ -172,18 +178,18 @@ def test_an_endpoint_is_a_name_and_a_port_and_the_credential_does_not_travel_in_
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory, credential):
+def site(tmp_path_factory, secret):
     """A server whose agent checks in once an hour: what happens sooner, the conductor has asked for."""
     folder = tmp_path_factory.mktemp("agent_port")
     write_tree(nic_1(), folder / "host")
     state = folder / "state"
-    settings = {"heartbeat_interval_s": 3600, "agent_credential_file": credential}
+    settings = {"heartbeat_interval_s": 3600, "agent_secret_file": secret}
     with serving(state, "--auth", "none", **settings) as server, open_agents(Settings(state)) as operators:
         enrolment = operators.enrol(Caller("operator", Role.ADMIN), HOST, timedelta(hours=1))
         agent = AgentProcess.make(folder / "agent", server, folder / "host", dummy_devices=1)
         agent.secret("enrolment", enrolment)
         with agent:
-            server.agent, server.state, server.operators = agent, state, operators
+            server.agent, server.state, server.operators, server.secret = agent, state, operators, secret
             until(lambda: server("GET", f"/v1/accelerators?host={HOST}&driver=dummy").json()["accelerator"])
             yield server
 
@@ -215,7 +221,7 @@ def test_the_agent_is_asked_at_its_own_port_and_has_its_driver_set_up_what_is_wa
     assert waiting(site, HOST) == []
     assert problem(site("POST", f"/v1/hosts/{HOST}/drivers/nobody/discovery"), 404)
 
-    environ = {**os.environ, f"{PREFIX}AGENT_CREDENTIAL_FILE": str(site.agent.folder / "credential")}
+    environ = {**os.environ, f"{PREFIX}AGENT_SECRET_FILE": str(site.secret)}
     program = Path(sys.executable).parent / "cyborg-reconciler"
     words = [program, "agents", "hardware", HOST, "--driver", "dummy", "--state", site.state, "--output", "json"]
     done = subprocess.run(words, env=environ, capture_output=True, text=True, check=True)
@@ -223,6 +229,30 @@ def test_the_agent_is_asked_at_its_own_port_and_has_its_driver_set_up_what_is_wa
     shown = subprocess.run([*words[:4], "--state", site.state], env=environ, capture_output=True, text=True, check=True)
     assert {"dummy:0", one["uuid"]} <= set(shown.stdout.split())
     assert re.search(r"0000:ca:00\.1 +[0-9a-f]{4}:[0-9a-f]{4} +NIC", shown.stdout)
+
+
+def test_what_opens_the_port_of_one_host_opens_no_others_and_nor_does_what_a_host_holds(site, port):
+    here = f"127.0.0.1:{site.agent.port}"
+    assert port.hardware(at(here), "dummy")["hardware"]
+    for other in ("nic-2", "Nic-1", "nic-1.example.com"):
+        assert site.agent.ask("GET", "/hardware", credential=port_credential(SECRET, other)).status == 401
+        with pytest.raises(AgentUnreachableError, match="401"):
+            port.hardware(at(here, other))
+    held = (site.agent.folder / "digest").read_text().strip()
+    assert [site.agent.ask("GET", "/hardware", credential=one).status for one in (held, SECRET)] == [401, 401]
+
+
+def test_while_the_secret_is_renewed_the_agent_knows_the_conductor_by_both(site, port):
+    here, renewed = f"127.0.0.1:{site.agent.port}", port_credential(SECRET[::-1], HOST)
+    try:
+        site.agent.secret("digest", "\n".join(map(port_digest, (renewed, CREDENTIAL))))
+        assert site.agent.ask("GET", "/hardware", credential=renewed).status == 200
+        assert port.hardware(at(here), "dummy")["hardware"]
+        site.agent.secret("digest", port_digest(renewed))
+        with pytest.raises(AgentUnreachableError, match="401"):
+            port.hardware(at(here))
+    finally:
+        site.agent.secret("digest", port_digest(CREDENTIAL))
 
 
 def test_who_cannot_be_asked_for_its_hardware_is_told_from_others_with_the_remedy(site):
@@ -273,8 +303,8 @@ def test_where_nobody_answers_it_is_told_when_it_checks_in(site):
         assert len(stranger.asked) == 1
 
 
-def test_a_credential_that_is_none_ends_the_server_at_once(tmp_path):
+def test_a_secret_that_is_none_ends_the_server_at_once(tmp_path):
     from cyborg_reconciler.bootstrap import agent_port  # noqa: PLC0415 - beside what it is about
 
-    with pytest.raises(SettingsInvalidError, match="credential"):
-        agent_port(Settings(tmp_path, agent_credential_file=str(tmp_path / "nowhere")))
+    with pytest.raises(SettingsInvalidError, match="the secret of agents' ports"):
+        agent_port(Settings(tmp_path, agent_secret_file=str(tmp_path / "nowhere")))

@@ -369,6 +369,13 @@ class TestDiscovery:
         told = site.server("GET", f"/v1/events?kind=AcceleratorHealthTold&host={agent.host}").json()["events"]
         assert [one["after"]["health"] for one in told] == ["Healthy", "Degraded"]
 
+        assert (says("Degraded"), shown()) == (True, ("Degraded", "inactive"))
+        site.operators.revoke(OPERATOR, agent.host)
+        assert shown() == (well, "inactive"), "who does not speak any more would never take it back"
+        (told,) = site.server("GET", f"/v1/events?kind=AcceleratorHealthForgotten&host={agent.host}").json()["events"]
+        assert (told["before"]["health"], told["after"]["health"]) == ("Degraded", "Healthy")
+        assert site.rows("SELECT reason FROM queue WHERE host = ?", agent.host) == [("HealthForgotten",)]
+
     def test_what_goes_is_missing_and_comes_back_as_itself(self, site, enrolled):
         agent = enrolled()
         agent.check_in()

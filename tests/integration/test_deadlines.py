@@ -10,6 +10,7 @@ import pytest
 
 from cyborg_reconciler.adapters.agent_port import HttpAgentPort, Terms
 from cyborg_reconciler.agent.http import Caller, NoAnswerError
+from cyborg_reconciler.agent_stores import AgentAddress
 from cyborg_reconciler.errors import AgentUnreachableError
 
 #: Each part in time, and as many of them as take far longer than a call may: then the server ends by itself.
@@ -68,22 +69,22 @@ class Dripping:
 
 @pytest.fixture(scope="module")
 def port(tmp_path_factory):
-    credential = tmp_path_factory.mktemp("credential") / "credential"
-    credential.touch(0o600)
-    credential.write_text("secret")
-    return HttpAgentPort(Terms(credential), LIMIT_S)
+    secret = tmp_path_factory.mktemp("secret") / "secret"
+    secret.touch(0o600)
+    secret.write_text("5ecret" * 6)
+    return HttpAgentPort(Terms(secret), LIMIT_S)
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_an_agent_that_keeps_the_conductor_is_cut_off(port, way):
     with Dripping(*WAYS[way]) as agent, pytest.raises(AgentUnreachableError, match="its answer takes too long"):
-        port.hardware(f"http://{agent.endpoint}")
+        port.hardware(AgentAddress("compute-7", f"http://{agent.endpoint}"))
 
 
 def test_nor_does_it_keep_the_conductor_before_it_is_known_by_its_certificate(port):
     record = b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc"  # the beginning of a ServerHello
     with Dripping(record, b"\0") as agent, pytest.raises(AgentUnreachableError, match="its answer takes too long"):
-        port.hardware(f"https://{agent.endpoint}")
+        port.hardware(AgentAddress("compute-7", f"https://{agent.endpoint}"))
 
 
 @pytest.mark.parametrize("way", ["headers", "a body without a length"])

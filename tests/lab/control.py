@@ -29,7 +29,8 @@ from tests.lab.place import PROJECT
 
 #: All hosts are looked at once, when the worker starts; what happens later comes of what agents tell.
 DAY_S = "86400"
-CREDENTIAL = "what-the-conductor-shows-to-agents"
+#: Of what the conductor makes what it shows to the agents of its hosts.
+SECRET = "what-the-conductor-s-credentials-are-made-of"
 #: A guest that crawls is given longer than Ansible's own ten seconds.
 PATIENT = {name: text for name, text in ENVIRONMENT.items() if name.startswith("ANSIBLE_")}
 
@@ -84,7 +85,7 @@ class Control:
             "agent_constraints": str(PROJECT / "constraints.txt"),
             "agent_conductor": "https://{}:{}".format(*CONDUCTOR),
             "agent_ca_file": str(self.authority.file),
-            "agent_conductor_credential": CREDENTIAL,
+            "agent_conductor_secrets": [SECRET],
             **variables,
         }
         role = {"role": "openstack.cyborg.agent", "vars": given}

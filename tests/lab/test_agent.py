@@ -7,9 +7,10 @@ import time
 import pytest
 
 from ansible_collections.openstack.cyborg.plugins.module_utils.fingerprint import FLEETING
+from cyborg_reconciler.port_credentials import port_credential
 from tests.integration.api_support import until
 from tests.lab.console import Console
-from tests.lab.control import CREDENTIAL, Control
+from tests.lab.control import SECRET, Control
 from tests.lab.test_main_job import IGB, PCI, PF, vf_count, vf_drivers
 from tests.wheels import build_wheel, download_agent_libraries
 
@@ -21,11 +22,16 @@ SPOOL = "/var/lib/cyborg-agent/spool"
 #: What is found by looking is not what is to be shown here: nothing is looked at but for an event.
 SETTINGS = {"poll_interval_s": 86400, "facts_interval_s": 86400, "spread_s": 1}
 
-#: Runs in the guest: asks the agent's own port what it has found.
-ASK_HARDWARE = f"""
-import urllib.request
-request = urllib.request.Request("http://127.0.0.1:1337/hardware", headers={{"Authorization": "Bearer {CREDENTIAL}"}})
-print(urllib.request.urlopen(request, timeout=120).read().decode())
+#: Runs in the guest: asks the agent's own port what it has found, with a credential, and prints status and answer.
+ASK_HARDWARE = """
+import urllib.error, urllib.request
+shown = {{"Authorization": "Bearer {credential}"}}
+try:
+    request = urllib.request.Request("http://127.0.0.1:1337/hardware", headers=shown)
+    answer = urllib.request.urlopen(request, timeout=120)
+except urllib.error.HTTPError as exc:
+    answer = exc
+print(answer.status, answer.read().decode())
 """
 
 #: Who the agent runs as, what it may do, and what its limits are, as the kernel has them.
@@ -100,6 +106,13 @@ def test_an_agent_is_installed_tells_of_drift_outlives_a_reboot_and_goes(guest, 
     assert left.split() == []
 
 
+def ask_hardware(guest, credential, status):
+    """What the agent answers, with this *status*, to who shows *credential*."""
+    told, _, answer = guest.ssh("python3 -", stdin=ASK_HARDWARE.format(credential=credential)).partition(" ")
+    assert told == status
+    return answer
+
+
 def _install(control, guest):
     """Install the agent, and see that nobody need do so again, and that it may do no more than read."""
     token = control.enrolment()
@@ -114,7 +127,10 @@ def _install(control, guest):
 def _compare(control, guest, server, over_ssh):
     """The agent sees what the fact modules saw over SSH, and what it and the conductor call it is the same."""
     assert comparable(control.facts()) == comparable(over_ssh)
-    told = json.loads(guest.ssh("python3 -", stdin=ASK_HARDWARE))
+    told = json.loads(ask_hardware(guest, port_credential(SECRET, "node1"), "200"))
+    held = guest.ssh("sudo cat /etc/cyborg-agent/conductor_digest").strip()
+    for shown in (port_credential(SECRET, "node2"), SECRET, held):
+        ask_hardware(guest, shown, "401")
     assert told["unread"] == []
     known = {one["uuid"]: one for one in server("GET", "/v1/hosts/node1/hardware?limit=1000").json()["hardware"]}
     assert {one["uuid"] for one in told["hardware"]} == set(known)

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ROLE = ROOT / "collections/ansible_collections/openstack/cyborg/roles/agent"
 GIVEN = {
     "agent_conductor": "https://cloud.example:6670",
-    "agent_conductor_credential": "secret",
+    "agent_conductor_secrets": ["of-no-consequence-to-the-settings"],
     "agent_bind": "192.0.2.7:1337",
     "agent_ca_file": "ca.pem",
     "agent_tls_cert_file": "agent.pem",
@@ -67,7 +67,7 @@ def test_what_the_role_writes_the_agent_reads(render, tmp_path):
         tls_cert_file=place / "tls_cert_file.pem",
         tls_key_file=place / "tls_key_file.pem",
         enrolment_file=place / "enrolment",
-        conductor_credential_file=place / "conductor_credential",
+        conductor_digest_file=place / "conductor_digest",
         driver_credential_file=place / "driver_credential",
         dummy_devices=2,
         log_format="json",
@@ -76,7 +76,7 @@ def test_what_the_role_writes_the_agent_reads(render, tmp_path):
 
 def test_without_more_than_it_needs_the_settings_are_the_agents_own(render):
     text = render("agent.toml.j2", agent_conductor="https://cloud.example:6670")
-    assert "conductor_credential_file" not in text
+    assert "conductor_digest_file" not in text
     assert set(tomllib.loads(text)) <= {field.name for field in fields(AgentSettings)}
 
 
@@ -92,7 +92,7 @@ def test_the_libraries_are_those_of_the_small_install():
     options = read("meta/argument_specs.yml")["argument_specs"]["main"]["options"]
     assert {name: option.get("default", "") for name, option in options.items()} == defaults
     assert {name for name, option in options.items() if option.get("no_log")} == {
-        *("agent_enrolment_token", "agent_conductor_credential", "agent_driver_credential")
+        *("agent_enrolment_token", "agent_conductor_secrets", "agent_driver_credential")
     }
 
 

@@ -127,8 +127,8 @@ def test_the_collection_names_all_that_is_in_it():
     text = (COLLECTION / "README.md").read_text(encoding="utf-8")
     modules = {path.stem for path in (COLLECTION / "plugins/modules").glob("*.py")}
     assert set(re.findall(r"^\| `openstack\.cyborg\.(\w+)`", text, re.MULTILINE)) == modules
-    for kind in ("role", "playbook"):
-        found = {path.stem for path in (COLLECTION / f"{kind}s").iterdir()}
+    for kind, folder in (("role", "roles"), ("playbook", "playbooks"), ("filter", "plugins/filter")):
+        found = {path.stem for path in (COLLECTION / folder).iterdir() if path.name != "__pycache__"}
         assert set(re.findall(rf"^\| {kind} `openstack\.cyborg\.(\w+)`", text, re.MULTILINE)) == found
 
 

@@ -13,6 +13,8 @@ from cyborg_reconciler.agent.observer import Observer
 from cyborg_reconciler.agent.settings import AgentSettings
 from cyborg_reconciler.agent.state import StateFolder
 from cyborg_reconciler.agent.wanted import DEVICES
+from cyborg_reconciler.limits import HARDWARE_BYTES, HARDWARE_DEVICES
+from cyborg_reconciler.port_credentials import port_digest
 from tests.unit.test_agent_observer import Host
 
 UUID = "6d1c3a52-0df8-4c3d-9f6e-0a4b7f3d8a11"
@@ -24,15 +26,15 @@ CREDENTIAL = {"Authorization": "Bearer conductors"}
 class World:
     """An agent's API, on its observer and its drivers."""
 
-    def __init__(self, path, *, drivers_credential=None):
+    def __init__(self, path, *, drivers_credential=None, devices=1):
         self.path, self.uuid = path, UUID
         file = self.secret("drivers", drivers_credential) if drivers_credential else None
-        self.registry = Registry([DummyDriver(1)], StateFolder(path / "state"), file)
+        self.registry = Registry([DummyDriver(devices)], StateFolder(path / "state"), file)
         settings = AgentSettings(conductor="https://cloud.example")
         self.observer = Observer(Host(), self.registry, settings, lambda: None)
         resources = Resources(self.observer, self.registry, lambda: self.uuid)
         resources.own_port = 1337
-        self.gate = Gate(self.registry, self.secret("conductor", "conductors"))
+        self.gate = Gate(self.registry, self.secret("conductor", port_digest("conductors")))
         self.client = TestClient(make_app(self.gate, resources))
 
     def secret(self, name, text):
@@ -82,9 +84,25 @@ def test_without_a_configured_credential_nobody_is_let_in(world):
 
 
 def test_a_renewed_credential_counts_at_once(world):
-    world.secret("conductor", "renewed")
+    renewed = {"Authorization": "bearer renewed"}
+    world.secret("conductor", f"{port_digest('renewed')}\n{port_digest('conductors')}\n")
+    assert [world.ask("GET", "/hardware", shown).status_code for shown in (renewed, CREDENTIAL)] == [503, 503]
+    world.secret("conductor", port_digest("renewed"))
     refused(world.ask("GET", "/hardware"), 401)
-    assert world.ask("GET", "/hardware", {"Authorization": "bearer renewed"}).status_code == 503
+    assert world.ask("GET", "/hardware", renewed).status_code == 503
+
+
+def test_what_the_host_holds_opens_nothing(world):
+    refused(world.ask("GET", "/hardware", {"Authorization": f"Bearer {port_digest('conductors')}"}), 401)
+
+
+def test_where_the_file_holds_no_digest_nobody_is_let_in_and_the_log_says_why(world, caplog):
+    for text in ("conductors", f"{port_digest('conductors')}\nconductors", port_digest("conductors")[:-1]):
+        world.secret("conductor", text)
+        caplog.clear()
+        refused(world.ask("GET", "/hardware"), 401)
+        assert "is not as `cyborg-reconciler agents digest` prints it" in caplog.text
+        assert "conductors" not in caplog.text
 
 
 def test_what_is_not_there_is_said_in_the_same_shape(world):
@@ -127,6 +145,17 @@ def test_a_request_to_discover_may_say_what_is_to_be_ready(world):
     assert world.ask("POST", "/discovery", body=b'{"ready": []}').status_code == 202
     world.observer.step(2.0)
     assert world.observer.latest.devices["dummy"][0].setup_required
+
+
+def test_of_more_hardware_than_the_conductor_takes_the_first_is_told_and_how_much_is_not(tmp_path):
+    world = World(tmp_path, devices=HARDWARE_DEVICES + 3)
+    world.observer.step(0.0)
+    told = world.ask("GET", "/hardware")
+    assert [one["address"] for one in told.json["hardware"]] == [
+        f"dummy:{number}" for number in range(HARDWARE_DEVICES)
+    ]
+    assert told.json["unread"][-1] == f"3 of {HARDWARE_DEVICES + 3} devices are left out"
+    assert len(told.content) < HARDWARE_BYTES
 
 
 def test_hardware_is_told_with_what_could_not_be_read(world):

@@ -16,6 +16,7 @@ from cyborg_reconciler.agent.reporter import Clocks, Means, Reporter
 from cyborg_reconciler.agent.spool import LIMIT
 from cyborg_reconciler.agent.state import StateFolder, read_identity
 from cyborg_reconciler.errors import ConductorError
+from cyborg_reconciler.limits import DRIVER_DEVICES, HOST_DEVICES
 
 UUID = "6d1c3a52-0df8-4c3d-9f6e-0a4b7f3d8a11"
 INTERVAL_S = 60
@@ -354,6 +355,23 @@ def test_hardware_that_makes_a_check_in_too_long_is_left_out_with_the_reason_and
     assert [one["driver"] for one in first["hardware"]] == ["dummy", "few"]
     assert first["unread"] == ["a reason", "driver many: its hardware is left out: the check-in would be too long"]
     assert [one["driver"] for one in second["hardware"]] == ["dummy", "few", "many"]  # without facts, there is room
+
+
+def test_of_more_devices_than_a_host_may_have_the_first_are_told_and_the_rest_is_said_to_be_left_out(world):
+    devices = [{"uuid": f"{number:032x}"} for number in range(DRIVER_DEVICES)]
+    world.watch.latest = replace(seen("one"), devices={}, remote={"a": devices, "b": devices, "c": devices[:3]})
+    world.restart(registry=Registry([], world.folder))
+    world.settle()
+    world.watch.latest = replace(world.watch.latest, remote={"a": devices, "b": devices[1:], "c": devices[:3][::-1]})
+    world.settle()
+    first, second = world.conductor.taken
+    assert [len(one["devices"]) for one in first["hardware"]] == [DRIVER_DEVICES, HOST_DEVICES - DRIVER_DEVICES, 0]
+    assert [one.get("whole", True) for one in first["hardware"]] == [True, True, False]
+    assert first["unread"][-1].startswith("driver c: 3 of its 3 devices are left out")
+    assert second["hardware"][-1] == {"driver": "c", "devices": devices[:1], "whole": False}
+    assert second["unread"][-1].startswith("driver c: 2 of its 3 devices are left out")
+    world.step(INTERVAL_S)
+    assert len(world.conductor.taken) == 3, "nor is it news again and again"
 
 
 # -------------------------------------------------------------------------------------------------------------- tokens

@@ -14,7 +14,7 @@ from cyborg_reconciler.agent.settings import (
 )
 from cyborg_reconciler.bootstrap import agent_port
 from cyborg_reconciler.errors import SettingsInvalidError
-from cyborg_reconciler.secret_files import read_secret
+from cyborg_reconciler.secret_files import read_secret, read_secrets
 from cyborg_reconciler.settings import Settings
 from cyborg_reconciler_api.wsgi import agent_terms
 
@@ -110,6 +110,20 @@ def test_a_secret_is_one_word_that_nobody_else_may_read(tmp_path):
         read_secret(tmp_path / "gone")
 
 
+def test_several_secrets_are_one_a_line(tmp_path):
+    path = tmp_path / "digests"
+    path.touch(0o600)
+    path.write_text("\nfirst\n\nsecond\n")
+    assert read_secrets(path) == ("first", "second")
+    for text in ("", "\n", "first\nünlaut", "first\n\x00", "x\n" * 5000):
+        path.write_text(text)
+        with pytest.raises(SettingsInvalidError, match="no printable words"):
+            read_secrets(path)
+    path.chmod(0o644)
+    with pytest.raises(SettingsInvalidError, match="others may read it"):
+        read_secrets(path)
+
+
 @pytest.mark.parametrize(
     ("mode", "text", "why"), [(0o640, "s3cret", "others may read it"), (0o600, "two words", "one")]
 )
@@ -117,7 +131,7 @@ def test_who_reads_a_secret_checks_it_alike(tmp_path, mode, text, why):
     path = tmp_path / "secret"
     path.write_text(text)
     path.chmod(mode)
-    settings = Settings(tmp_path, enrolment_secret_file=str(path), agent_credential_file=str(path))
+    settings = Settings(tmp_path, enrolment_secret_file=str(path), agent_secret_file=str(path))
     for reader in (agent_terms, agent_port):
         with pytest.raises(SettingsInvalidError, match=why):
             reader(settings)

@@ -153,11 +153,11 @@ def change(connection: Connection, host: str, *where: ColumnElement[bool], **val
 
 
 #: Yields how far the agents of the hosts *names* have told, the facts and drivers that they told last, whether they are
-#: silent, and the digest of what was found on their hosts.
+#: silent, their tokens' hashes, and the digest of what was found on their hosts.
 PLACES: Final = (
     select(
         *(_columns.host, _columns.epoch, _columns.sequence, _columns.fingerprint, _columns.drivers, _columns.silent),
-        facts.c.units,
+        *(_columns.token_hash, facts.c.units),
     )
     .select_from(agents.outerjoin(facts, facts.c.host == _columns.host))
     .where(_columns.host.in_(bindparam("names", expanding=True)))

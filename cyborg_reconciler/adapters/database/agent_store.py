@@ -120,7 +120,8 @@ class DatabaseAgentStore:
                 agent_rows.put_check_ins(connection, told)
                 others = agent_rows.put_drivers(connection, told, places)
                 events = _put(connection, told, changed)
-                faring = health_rows.put_health(connection, told)
+                # Of one that was revoked meanwhile nothing would be taken back.
+                faring = health_rows.put_health(connection, [one for one in told if places[one.host].token_hash])
                 events += faring.events
                 forget_unused(connection, others)
                 enqueue(connection, observed.keys(), "CheckedIn", max(one.received_at for one in told))
@@ -161,9 +162,12 @@ class DatabaseAgentStore:
     def revoke(self, host: str, event: Event) -> None:
         """Let no token speak for *host* any more."""
         with writing(self._engine) as connection:
+            lock_rows(connection, hosts.c.name, [host])
             agent_rows.change(connection, host, token_hash="", next_token_hash="")
             agent_rows.forget_commands(connection, host, schema.commands.c.command == "rotate_token")
-            put_event(connection, event)
+            forgotten = health_rows.forget_health(connection, host, event.at)
+            enqueue(connection, {host} if forgotten else (), "HealthForgotten", event.at)
+            put_events(connection, [event, *forgotten])
 
     def approve(self, host: str, event: Event) -> bool:
         """Note that an operator agreed to the agent of *host*."""
@@ -272,11 +276,12 @@ def _observed(kept: Sequence[CheckIn]) -> dict[str, Observation]:
 def _put(connection: Connection, kept: Sequence[CheckIn], changed: Mapping[str, Found]) -> list[Event]:
     """Enter what facts and drivers tell of, and return what there is to tell of it."""
     newest = max(one.received_at for one in kept)
-    told_rows.claim(connection, {one.host: one.hardware for one in kept if one.hardware is not None}, newest)
+    told = {one.host: one.hardware for one in kept if one.hardware is not None}
+    claimed = told_rows.claim(connection, told, newest)
     events = put_found(connection, changed, newest)
     for one in sorted(kept, key=lambda one: one.host):
         if one.hardware is not None:
-            events += told_rows.put_told(connection, one.host, one.hardware, one.received_at)
+            events += told_rows.put_told(connection, one.host, one.hardware, one.received_at, claimed)
     return events
 
 

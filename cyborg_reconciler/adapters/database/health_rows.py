@@ -54,8 +54,22 @@ def put_health(connection: Connection, check_ins: Sequence[CheckIn]) -> Faring:
             as_now = replace(as_told, version=one.version + 1, updated_at=check_in.received_at)
             # What somebody changes just now is told again.
             if as_told != one and accelerator_rows.replace_if(connection, as_now, one.version):
-                events.append(_event(one, as_told, check_in.received_at))
+                words = f"its agent says that {one.address} is {as_now.told_health}"
+                events.append(_event(one, as_now, "AcceleratorHealthTold", words))
     return Faring(names, events)
+
+
+def forget_health(connection: Connection, host: str, at: datetime) -> list[Event]:
+    """Forget what the agent of *host*, whose row is ours, said of its devices: nobody would take it back any more."""
+    accelerator_rows.lock_on(connection, [host])
+    found = accelerator_rows.read_of(connection, [host], [])
+    told = [one for one in found if one.origin == "discovery" and one.told_health is not Health.HEALTHY]
+    now = [replace(one, told_health=Health.HEALTHY, version=one.version + 1, updated_at=at) for one in told]
+    accelerator_rows.write(connection, now)
+    words = "its agent, which said that {} is {}, speaks for it no more"
+    kind = "AcceleratorHealthForgotten"
+    pairs = zip(told, now, strict=True)
+    return [_event(one, as_now, kind, words.format(one.address, one.told_health)) for one, as_now in pairs]
 
 
 def _as_told(one: Accelerator, health: Health) -> Accelerator:
@@ -63,10 +77,9 @@ def _as_told(one: Accelerator, health: Health) -> Accelerator:
     return replace(one, told_health=health, state="inactive" if is_withdrawn else one.state)
 
 
-def _event(one: Accelerator, as_told: Accelerator, at: datetime) -> Event:
+def _event(one: Accelerator, as_told: Accelerator, kind: str, words: str) -> Event:
     def shown(which: Accelerator) -> dict[str, str]:
         return {"health": which.told_health, "state": which.state}
 
-    words = f"its agent says that {one.address} is {as_told.told_health}"
     data = {"accelerator": one.uuid, "before": shown(one), "after": shown(as_told)}
-    return Event(at, "AcceleratorHealthTold", one.host or "", words, data)
+    return Event(as_told.updated_at, kind, one.host or "", words, data)

@@ -5,7 +5,7 @@ Called by the store of agents, inside its transactions. What a driver says of it
 them is ready, `core.offer` says.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
@@ -29,11 +29,9 @@ from cyborg_reconciler.adapters.database.schema import accelerators, allocations
 from cyborg_reconciler.agent_stores import Told, Wish
 from cyborg_reconciler.core.accelerators import Unit
 from cyborg_reconciler.core.offer import offer_told
+from cyborg_reconciler.limits import HOST_DEVICES
 from cyborg_reconciler.ports import Event
 from cyborg_reconciler.stores import Accelerator
-
-#: Devices of a host that are kept, with those that are missing; of more, none that is missing and that nobody has.
-MOST_KEPT: Final = 2048
 
 #: The origin of what a driver found.
 ORIGIN: Final = "driver"
@@ -76,8 +74,10 @@ class Step:
         return bool(self.rows or self.gone or self.new or self.changed or self.forgotten)
 
 
-def claim(connection: Connection, told: Mapping[str, Told], at: datetime) -> None:
+def claim(connection: Connection, told: Mapping[str, Told], at: datetime) -> Collection[str]:
     """Enter the devices that nobody has told of yet: who tells of one at the same time waits, and sees whose it is.
+
+    Shape: the uuids of those that were entered, unless somebody else was faster.
 
     Those of all hosts at once, in the order of their uuids, so that no two wait for each other.
     """
@@ -90,6 +90,7 @@ def claim(connection: Connection, told: Mapping[str, Told], at: datetime) -> Non
             known.update(connection.execute(select(column).where(column.in_(portion))).scalars())
     rows = [_row(host, uuid, unit, at) for uuid, (host, unit) in found.items() if uuid not in known]
     upsert(connection, hardware, rows, update=[])
+    return {row["uuid"] for row in rows}
 
 
 def _row(host: str, uuid: str, unit: Unit, at: datetime) -> dict[str, Any]:
@@ -97,14 +98,14 @@ def _row(host: str, uuid: str, unit: Unit, at: datetime) -> dict[str, Any]:
     return {**hardware_row(host, uuid, unit, at), "driver": unit.driver, "ids": ids}
 
 
-def put_told(connection: Connection, host: str, told: Told, at: datetime) -> list[Event]:
+def put_told(connection: Connection, host: str, told: Told, at: datetime, claimed: Collection[str] = ()) -> list[Event]:
     """Bring what is kept of *host* in step with what its drivers tell, and return what there is to tell of it.
 
-    Its row is ours, and those of its accelerators; its devices were claimed.
+    Its row is ours, and those of its accelerators; its devices were *claimed*.
     """
-    step = read_step(connection, host, told, at)
+    step = read_step(connection, host, told, at, claimed)
     if not step:
-        return []
+        return step.events
     upsert(connection, hardware, step.rows, update=(*LOOKED_AT, "driver", "ids"))
     for portion in portions(step.gone):
         connection.execute(update(hardware).where(hardware.c.uuid.in_(portion)).values(present=False))
@@ -116,18 +117,33 @@ def put_told(connection: Connection, host: str, told: Told, at: datetime) -> lis
     return step.events
 
 
-def read_step(connection: Connection, host: str, told: Told, at: datetime) -> Step:
+def read_step(connection: Connection, host: str, told: Told, at: datetime, claimed: Collection[str] = ()) -> Step:
     """Return what is to be written. Of drivers that tell nothing nothing is known; those that are gone have nothing.
 
-    What nobody has is forgotten with its driver: whoever may speak for a host could fill the database otherwise.
+    Whoever may speak for a host could fill the database: what nobody has is forgotten with its driver, and beyond
+    `HOST_DEVICES` nothing new is taken in.
     """
     found = {uuid: unit for units in told.devices.values() for uuid, unit in units.items()}
     kept = _read_kept(connection, host, found)
     known = {one.uuid: one for one in accelerator_rows.read_of(connection, [host], list(found))}
     ours = {uuid: unit for uuid, unit in found.items() if _is_ours(host, unit, kept.get(uuid), known.get(uuid))}
+    others = [row for row in kept.values() if row.host == host and row.driver and row.uuid not in ours]
+    step = Step(gone=[row.uuid for row in others if row.present and _is_told(row.driver, told)])
+    is_full = len(ours) + len(others) > HOST_DEVICES
+    left = [row.uuid for row in others if is_full or row.driver not in told.drivers]
+    left = [uuid for uuid in left if not kept[uuid].present or uuid in {*step.gone}]
+    step.forgotten = _read_free(connection, left, known)
+    new = [uuid for uuid in ours if uuid not in kept or uuid in claimed]
+    room = HOST_DEVICES - (len(others) - len(step.forgotten)) - (len(ours) - len(new))
+    beyond = frozenset(new[max(room, 0) :])
+    step.forgotten += [uuid for uuid in beyond if uuid in claimed]
+    if beyond:
+        words = f"{len(beyond)} devices of its drivers are left out: {HOST_DEVICES} are kept of a host"
+        step.events.append(Event(at, "HardwareLeftOut", host, words))
     uninstalled = frozenset(connection.execute(_uninstalled, {"wanted": host}).scalars())
-    step = Step()
     for uuid, unit in ours.items():
+        if uuid in beyond:
+            continue
         row = _row(host, uuid, unit, at)
         was = kept.get(uuid)
         if was is None or not was.present or was.document != row["document"]:
@@ -137,15 +153,9 @@ def read_step(connection: Connection, host: str, told: Told, at: datetime) -> St
         one = in_step(old or first, host, unit, None)
         is_installed = unit.driver not in uninstalled
         _take(step, old, replace(one, state=offer_told(unit, one.desired_state, is_installed=is_installed)), at)
-    others = [row for row in kept.values() if row.host == host and row.driver and row.uuid not in ours]
-    step.gone = [row.uuid for row in others if row.present and _is_told(row.driver, told)]
     for uuid in step.gone:
         if uuid in known:
             _take(step, known[uuid], as_missing(known[uuid]), at)
-    is_full = len(ours) + len(others) > MOST_KEPT
-    left = [row.uuid for row in others if is_full or row.driver not in told.drivers]
-    left = [uuid for uuid in left if not kept[uuid].present or uuid in {*step.gone}]
-    step.forgotten = _read_free(connection, left, known)
     return step
 
 
@@ -182,8 +192,8 @@ def _is_ours(host: str, unit: Unit, kept: Row[Any] | None, known: Accelerator | 
 
 
 def _is_told(driver: str, told: Told) -> bool:
-    """Return whether *driver* has told what it has, or is there no more."""
-    return driver in told.devices or driver not in told.drivers
+    """Return whether *driver* has told all that it has, or is there no more."""
+    return (driver in told.devices and driver not in told.partial) or driver not in told.drivers
 
 
 def _take(step: Step, old: Accelerator | None, one: Accelerator, at: datetime) -> None:

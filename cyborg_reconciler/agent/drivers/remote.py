@@ -17,13 +17,11 @@ from cyborg_reconciler.agent.settings import is_loopback, parse_address
 from cyborg_reconciler.agent.state import is_uuid
 from cyborg_reconciler.agent.wanted import ADDRESS
 from cyborg_reconciler.errors import SettingsInvalidError
-from cyborg_reconciler.limits import MAX_DEPTH, is_deep
+from cyborg_reconciler.limits import DRIVER_DEVICES, MAX_DEPTH, is_deep
 
 #: A driver answers from the same host; one that needs longer has hung.
 CONNECT_S: Final = 2.0
 ANSWER_S: Final = 10.0
-#: No driver has more devices on one host.
-DEVICES: Final = 1024
 #: What the devices of a driver can do, all together, takes no more.
 CAPABILITY_BYTES: Final = 32 * 1024
 CONFLICT: Final = 409
@@ -93,7 +91,7 @@ class RemoteDriver:
     def hardware(self) -> list[dict[str, Any]]:
         """Return its devices, as ``GET /hardware`` says them. Raises: DriverSilentError."""
         found = self._ask("GET", "/hardware", {200}).body.get("hardware")
-        if not isinstance(found, list) or len(found) > DEVICES or not all(map(is_hardware, found)):
+        if not isinstance(found, list) or len(found) > DRIVER_DEVICES or not all(map(is_hardware, found)):
             raise self._silent("its hardware is not as the internal API says it")
         if why := _untold([item["acc_specs"].get("acc_capability", {}) for item in found]):
             raise self._silent(f"what its devices can do {why}")
@@ -176,4 +174,4 @@ def _pci_id(said: object) -> str | None:
 
 
 def _count(said: object) -> int:
-    return said if isinstance(said, int) and not isinstance(said, bool) and 0 < said <= DEVICES else 1
+    return said if isinstance(said, int) and not isinstance(said, bool) and 0 < said <= DRIVER_DEVICES else 1

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from cyborg_reconciler.documents.rest.base import UUID_FORM, Answer, HostName, Request, Title, Uuid
 from cyborg_reconciler.errors import FieldError, RequestInvalidError
+from cyborg_reconciler.limits import DRIVER_DEVICES
 
 #: A MAC as the kernel writes it, and longer ones (InfiniBand).
 Mac = Annotated[str, Field(pattern=r"^([0-9a-f]{2}:){5,19}[0-9a-f]{2}$", examples=["52:54:00:12:34:56"])]
@@ -18,8 +19,7 @@ Word = Annotated[str, msgspec.Meta(max_length=255, pattern=r"^[^\x00-\x1f\x7f]*\
 HealthTold = Literal["Healthy", "Degraded", "Missing", "Unknown"]
 #: Of vendors and products, as the database has room for.
 Id = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{4}\Z")]
-#: Devices that no facts tell of, which a host may have in all; commands that it may have carried out at once.
-MOST_DEVICES: Final = 2048
+#: Commands that a host may have carried out at once.
 MOST_DONE: Final = 256
 #: What the database's integers hold.
 Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
@@ -162,10 +162,11 @@ class DeviceTold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class HardwareTold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All that a driver found that no facts tell of."""
+    """What a driver found that no facts tell of."""
 
     driver: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}\Z", description="Which driver.")]
-    devices: Annotated[list[DeviceTold], msgspec.Meta(max_length=1024, description="Its devices.")]
+    devices: Annotated[list[DeviceTold], msgspec.Meta(max_length=DRIVER_DEVICES, description="Its devices.")]
+    whole: Annotated[bool, msgspec.Meta(description="Whether these are all; of others nothing is said.")] = True
 
 
 class CheckInGiven(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
