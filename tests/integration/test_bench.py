@@ -5,6 +5,7 @@ Nothing here looks at a time: what is measured is not tested.
 """
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,9 +21,22 @@ SIZES = (120,)
 pytestmark = pytest.mark.slow
 
 
-def bench(*arguments):
+def bench(*arguments, **environ):
     command = [sys.executable, "-m", "tests.perf", *arguments]
-    return subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
+    return subprocess.run(command, cwd=ROOT, env=os.environ | environ, check=False, capture_output=True, text=True)
+
+
+def drift(folder, **environ):
+    """The rows of drift, once it was seen that all of them are shown."""
+    output, page_ = folder / "bench.json", folder / "page.md"
+    done = bench("--quick", "--rows", "drift", "--output", str(output), "--page", str(page_), **environ)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(output.read_text(encoding="utf-8"))["rows"]
+    assert [row["name"] for row in rows] == ["event to check-in accepted", "event to OutOfSync"]
+    for row in rows:
+        assert f"\n{row['name']} " in done.stdout
+        assert f"\n| {row['name']} |" in page_.read_text(encoding="utf-8")
+    return rows
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +102,30 @@ def test_what_cannot_be_measured_is_said(tmp_path):
 def test_a_full_run_measures_what_a_quick_one_leaves_out():
     full, quick = options.parse([]), options.parse(["--quick"])
     assert set(full.sizes) - set(quick.sizes) == {100_000}
-    assert full.groups == quick.groups == ("core", "facts", "apply", "api")
+    assert full.groups == quick.groups == ("core", "facts", "apply", "api", "drift")
     assert full.rounds > quick.rounds
+
+
+def test_drift_that_the_kernel_tells_of_reaches_the_api_and_is_measured(tmp_path):
+    told, shown = drift(tmp_path)
+    if told["note"]:
+        pytest.skip(told["note"])
+    assert (told["hosts"], shown["hosts"]) == (3, 3)
+    assert 0 < told["detail"]["median_s"] <= shown["detail"]["median_s"] <= shown["detail"]["worst_s"]
+    assert (told["within"], type(shown["within"])) == (None, bool)
+
+
+def test_where_the_kernel_cannot_be_had_tell_of_drift_the_rows_say_so(tmp_path):
+    for row in drift(tmp_path, PATH="/nonexistent"):
+        assert row["note"] == "not measured: unshare: No such file or directory"
+        assert row["within"] is None
+
+
+def test_what_was_not_measured_has_no_figures_but_says_why():
+    row = report.Row(group="drift", name="soon", cpu_s=0.0, hosts=1, memory_mb=0.0, note="not measured: a | b")
+    assert report.line(report.cells(row)).split() == ["soon", "not", "measured:", "a", "|", "b"]
+    document = report.as_document([row], report.describe_machine(), quick=True, rounds=1)
+    assert "| soon |  |  |  |  |  | not measured: a \\| b |  |" in page.page(document)
 
 
 def test_a_missed_aim_is_shown_as_missed():

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from tests.perf import api, apply, core, facts, report
+from tests.perf import api, apply, core, drift, facts, report
 from tests.perf.options import Options, parse
 from tests.perf.page import page
 from tests.perf.process import CommandFailedError
@@ -22,6 +22,7 @@ MEASURES: Final[dict[str, Callable[[Options, Path], Iterator[report.Row]]]] = {
     "facts": facts.rows,
     "apply": apply.rows,
     "api": api.rows,
+    "drift": drift.rows,
 }
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-GROUPS: Final = ("core", "facts", "apply", "api")
+GROUPS: Final = ("core", "facts", "apply", "api", "drift")
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,10 +77,13 @@ def in_turns(things: Mapping[str, Callable[[], Cost]], rounds: int) -> dict[str,
     return {name: least(several) for name, several in costs.items()}
 
 
-def call(module: str, request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Run the Python *module* in a process of its own, give it *request* as JSON, and return what it answers."""
+def call(module: str, request: Mapping[str, Any], folder: Path, within: Sequence[str] = ()) -> dict[str, Any]:
+    """Run the Python *module* in a process of its own, give it *request* as JSON, and return what it answers.
+
+    *within*: the words of a program that runs it. Raises: CommandFailedError.
+    """
     done = subprocess.run(
-        [sys.executable, "-m", module],
+        [*within, sys.executable, "-m", module],
         cwd=folder,
         env=environment(),
         input=json.dumps(request),

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, Final
 
 #: Rises when the shape of the JSON changes.
-REPORT_VERSION: Final = 1
+REPORT_VERSION: Final = 2
 
 #: The widths of the table's columns, wide enough for every row, so that each can be shown when it is measured.
-WIDTHS: Final = (34, 8, 9, 7, 7, 22, 20, 6)
+WIDTHS: Final = (34, 8, 9, 7, 7, 22, 22, 6)
 WORDS: Final = frozenset({0, 5, 6, 7})
 
 #: What the rows say of these is part of what was measured.
@@ -29,13 +29,14 @@ class Row:
     """One line of the table.
 
     Attributes:
-        group: ``core``, ``facts``, ``apply`` or ``api``.
+        group: ``core``, ``facts``, ``apply``, ``api`` or ``drift``.
         cpu_s: CPU seconds of everything that the row does.
-        hosts: how many hosts that is for; of the API, how many requests.
+        hosts: how many hosts that is for; of the API, how many requests; of drift, how many changes.
         memory_mb: how far the memory of the process rose (core), or the largest process's peak (the others).
         ratio: CPU of this row over that of the row called *ratio_to*, of the same run and for as many hosts.
         aim: what was hoped for, in words. within: whether it was so; None where there is no aim.
         detail: further figures, by name with unit.
+        note: why there are no figures, in one line; empty where there are.
     """
 
     group: str
@@ -48,6 +49,7 @@ class Row:
     aim: str = ""
     within: bool | None = None
     detail: dict[str, float] = field(default_factory=dict)
+    note: str = ""
 
     @property
     def cpu_ms_per_host(self) -> float:
@@ -98,6 +100,8 @@ def line(cells: Sequence[str]) -> str:
 
 def cells(row: Row) -> tuple[str, ...]:
     """Return what the table shows of *row*."""
+    if row.note:
+        return (row.name, "", "", "", "", "", row.note, "")
     return (
         row.name,
         f"{row.cpu_s:.3f}",
