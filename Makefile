@@ -36,7 +36,8 @@ demo: $(STAMPS)/run ## run the main job on three simulated hosts: no root, no ne
 	$(BIN)/cyborg-reconciler demo
 
 test: $(STAMPS)/dev ## run the tests (PYTEST_ARGS='-k sriov' picks some)
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS) $(TEST_PATHS)
+	TMPDIR="$$($(BIN)/python tools/scratch.py)" \
+	  $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS) $(TEST_PATHS)
 
 fuzz: $(STAMPS)/dev ## send the API thousands of inputs more than the tests do
 	CYBORG_TESTS_DEEP=1 $(BIN)/python -m pytest $(PYTEST_ARGS) tests/integration/test_api_any_input.py

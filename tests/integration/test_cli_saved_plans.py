@@ -24,9 +24,15 @@ PLACES = ("/etc", "/usr", "/var/lib")
 
 
 @pytest.fixture
-def hostile(tmp_path):
+def pwned(tmp_path_factory):
+    """The file that is there once a host's text was run. Its path is short: a serial number has room for 128 signs."""
+    return tmp_path_factory.mktemp("p") / "pwned"
+
+
+@pytest.fixture
+def hostile(pwned):
     """What a host may report, and an operator copy into a policy: a command, if anybody takes it for a template."""
-    return f"{{{{ lookup('ansible.builtin.pipe', 'touch {tmp_path}/pwned') }}}}"
+    return f"{{{{ lookup('ansible.builtin.pipe', 'touch {pwned}') }}}}"
 
 
 @pytest.fixture
@@ -58,7 +64,7 @@ def playbook(console, plan):
     )
 
 
-def test_a_saved_plan_is_applied_as_shown_or_refused_and_never_templated(console, hostile, tmp_path):
+def test_a_saved_plan_is_applied_as_shown_or_refused_and_never_templated(console, hostile, pwned, tmp_path):
     host, one, two = console["qat-1"], tmp_path / "one.json", tmp_path / "two.json"
     declare(console, hostile, 4)
     assert console.plan("--out", one).code == 2
@@ -92,4 +98,4 @@ def test_a_saved_plan_is_applied_as_shown_or_refused_and_never_templated(console
     assert told.returncode == 0, told.stdout
     assert host.read(COUNT) == "5"
     assert json.loads(host.read("/var/lib/cyborg-reconciler/ownership.json"))["fencing_token"] == 4
-    assert not (tmp_path / "pwned").exists()
+    assert not pwned.exists()

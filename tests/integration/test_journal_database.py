@@ -6,7 +6,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,7 +40,7 @@ def test_kill_9_loses_nothing_that_was_acknowledged(folder: Path, database: str)
     acknowledged: list[list[str]] = []
     for number in range(3):
         with Writer(folder, f"round{number}", database) as writer:
-            time.sleep(chance.uniform(0.0, 0.4))
+            writer.listen(lines=chance.randint(10, 60))
             writer.process.send_signal(signal.SIGKILL)
             acknowledged += writer.acknowledged()
     assert len(acknowledged) > 30

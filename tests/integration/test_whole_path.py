@@ -5,6 +5,7 @@ The driver has no hardware. It runs in the agent's process, and once more behind
 """
 
 import json
+import sys
 from datetime import timedelta
 
 import pytest
@@ -34,9 +35,17 @@ def server(tmp_path_factory):
         agent = AgentProcess.make(folder / "agent", server, folder / "host", dummy_devices=2)
         agent.secret("enrolment", enrolment)
         with agent:
-            server.agent = agent
+            server.agent, server.log = agent, folder / "state.log"
             yield server
             (folder / "agent.log").write_text("\n".join(agent.lines))
+
+
+@pytest.fixture(autouse=True)
+def _said(server):
+    """What server, worker and agent said is shown beside a test that fails."""
+    yield
+    lines = [line for line in server.log.read_text(encoding="utf-8").splitlines() if "method=GET" not in line]
+    sys.stdout.write("\n".join([*lines[-60:], *server.agent.lines[-60:]]))
 
 
 def found(server, driver):

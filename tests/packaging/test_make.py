@@ -3,9 +3,12 @@
 
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
+
+from tools.scratch import find_scratch
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -54,3 +57,11 @@ def test_make_alone_lists_every_target(tmp_path):
     done = make(tmp_path, sys.executable, target="help")
     listed = {line.split()[1] for line in done.stdout.splitlines()}
     assert {"demo", "test", "fuzz", "lint", "lab", "bench", "docs", "clean"} <= listed
+
+
+def test_files_of_tests_lie_in_memory_where_there_is_room_and_elsewhere_otherwise(tmp_path):
+    assert find_scratch({"TMPDIR": "/elsewhere"}, tmp_path, 0) == "/elsewhere"
+    assert find_scratch({}, tmp_path, 0) == str(tmp_path)
+    assert find_scratch({}, tmp_path, 1 << 62) == tempfile.gettempdir()
+    assert find_scratch({}, tmp_path / "missing", 0) == tempfile.gettempdir()
+    assert find_scratch({}, Path("/proc"), 1) == tempfile.gettempdir()  # nothing can lie there

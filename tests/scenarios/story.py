@@ -20,9 +20,11 @@ for all hosts and, where they speak of devices, for all of Intel's. `given` may 
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import msgspec
+import yaml
 
 from cyborg_reconciler.core.plan import Terms, make_plan
 from cyborg_reconciler.core.resolve import Desired, compile_policies, resolve
@@ -60,6 +62,26 @@ KERNEL: dict[str, Any] = {
     "iommu_enabled": True,
     "os_family": "debian",
 }
+
+
+def _is_old(tag: str, first: str) -> bool:
+    """Return whether YAML 1.1 alone resolves words that begin so to *tag*."""
+    return tag.endswith(":timestamp") or (tag.endswith(":bool") and first not in "tTfF")
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # some builds have no libyaml
+    """Reads stories, a dozen times as fast as a parser in Python; `on`, `yes` and dates are text, as in policies."""
+
+    yaml_implicit_resolvers: ClassVar = {
+        first: [(tag, pattern) for tag, pattern in rules if not _is_old(tag, first)]
+        for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+def read_stories(path: Path) -> list[dict[str, Any]]:
+    """Return the stories of a file."""
+    stories: list[dict[str, Any]] = yaml.load(path.read_bytes(), _Loader)  # noqa: S506 - a safe one
+    return stories
 
 
 def policy_of(words: dict[str, Any], number: int) -> Located[AcceleratorPolicy]:

@@ -9,18 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ruamel.yaml import YAML
 
 from cyborg_reconciler.core.accelerators import units
 from cyborg_reconciler.core.offer import Offer, offers
 from cyborg_reconciler.core.state import Action, Change, Phase, Plan, Wait, words_of
 from cyborg_reconciler.core.verdict import judge
-from tests.scenarios.story import looked_at, plan_of
+from tests.scenarios.story import looked_at, plan_of, read_stories
 
 STORIES = [
     pytest.param(story, id=f"{path.stem}: {story['name']}")
     for path in sorted(Path(__file__).parent.glob("*.yaml"))
-    for story in YAML(typ="safe").load(path)
+    for story in read_stories(path)
 ]
 
 #: What `then` may tell.
