@@ -68,7 +68,7 @@ def on_starting(server: Any) -> None:  # noqa: ANN401 - gunicorn has no types
 
 def post_fork(server: Any, worker: Any) -> None:  # noqa: ANN401 - gunicorn has no types
     """Tell a new worker where it serves, and of the folder, before it imports the library that counts."""
-    again.note_place(worker.sockets)
+    again.note_place(worker.sockets, stands_in=worker.age > server.num_workers)  # workers are numbered from 1
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = server.metrics_folder
 
 

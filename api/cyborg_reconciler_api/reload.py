@@ -28,10 +28,11 @@ class Configuration(Protocol):
 
 @dataclass(slots=True)
 class _Read:
-    """What was read last, and could be used; where it serves, and since when."""
+    """What was read last, and could be used; where it serves, and since when; whether it stands in for another."""
 
     settings: Settings | None = None
     place: str = ""
+    stands_in: bool = False
     started_at: datetime | None = None
     context: ssl.SSLContext | None = None
 
@@ -49,9 +50,14 @@ def current_settings() -> Settings:
     return _read.settings or read_settings()
 
 
-def note_place(sockets: Iterable[object]) -> None:
-    """Note where this process serves: gunicorn's *sockets* tell that as texts."""
-    _read.place = ", ".join(map(str, sockets))
+def note_place(sockets: Iterable[object], *, stands_in: bool) -> None:
+    """Note where this process serves (gunicorn's *sockets* tell that as texts), and whether in another one's place."""
+    _read.place, _read.stands_in = ", ".join(map(str, sockets)), stands_in
+
+
+def stands_in() -> bool:
+    """Return whether this process serves in the place of one that ended, or was told to."""
+    return _read.stands_in
 
 
 def place_and_start() -> tuple[str, datetime]:

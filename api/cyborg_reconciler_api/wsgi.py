@@ -47,23 +47,41 @@ from cyborg_reconciler_api.access import Scheme, TokenScheme, nobody_is_asked
 from cyborg_reconciler_api.app import create_app
 from cyborg_reconciler_api.proxies import behind
 from cyborg_reconciler_api.rates import Limits
-from cyborg_reconciler_api.reload import current_settings, place_and_start
+from cyborg_reconciler_api.reload import current_settings, place_and_start, stands_in
 from cyborg_reconciler_api.services import Services
 from cyborg_reconciler_api.streams import Streams
+from cyborg_reconciler_api.waiting import PASSES, Waiting
 
 #: Names the folder that the processes of this server share. Source: prometheus-client, which has one for itself.
 SHARED_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
 
 
-def create() -> WSGIApplication:  # long: one line for each service that the API has
+def create() -> WSGIApplication:
     """Return the API over the stores of this process's settings; they are closed when the process ends.
 
     Raises:
-        ReconcilerError: the settings or the database cannot be used.
+        ReconcilerError: the settings or the database cannot be used. Where the database may come back, and this process
+            stands in for one that served, that is what is answered meanwhile.
     """
     settings = current_settings()
-    stack = ExitStack()
-    atexit.register(stack.close)
+
+    def begin() -> WSGIApplication:
+        with ExitStack() as stack:
+            app = _begun(settings, stack)
+            atexit.register(stack.pop_all().close)
+        return app
+
+    try:
+        app = begin()
+    except PASSES as exc:
+        if not stands_in():
+            raise
+        app = Waiting(begin, exc)
+    return behind(app, settings.trusted_proxies)
+
+
+def _begun(settings: Settings, stack: ExitStack) -> WSGIApplication:  # long: one line for each service that the API has
+    """Return the API; what it has opened is closed with *stack*."""
     stores = stack.enter_context(open_stores(settings))
     usage = stack.enter_context(open_usage(settings, os.environ.get(SHARED_FOLDER)))
     clock, meter = SystemClock(), open_meter(stores.tallies, usage)
@@ -80,7 +98,7 @@ def create() -> WSGIApplication:  # long: one line for each service that the API
     agents = Agents(
         stores.agents, saver, clock, agent_terms(settings), refusals, wanted_modules(stores).names, usage.note
     )
-    app = create_app(
+    return create_app(
         Services(
             authenticate=SCHEMES[settings.auth](settings, stores, stack),
             limits=Limits(settings.failed_logins_per_min, settings.requests_per_min, settings.lookups_per_min),
@@ -115,7 +133,6 @@ def create() -> WSGIApplication:  # long: one line for each service that the API
             agents_are=settings.agents,
         )
     )
-    return behind(app, settings.trusted_proxies)
 
 
 def _signs_of_life(settings: Settings, stores: Stores) -> SignsOfLife:

@@ -4,6 +4,7 @@
 Source: Cyborg's generic driver proposal of the Pike release.
 """
 
+import http
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, get_args
 from urllib.parse import urlencode
@@ -99,10 +100,21 @@ def backend_list(*, remote: Remote, output: str, host: str | None) -> int:
     rows = [
         {"backend": backend["uuid"], "host": backend["host"], "driver": backend["driver"], **service}
         for backend in remote.pages(BACKENDS, "backends", {"host": host})
-        for service in remote("GET", f"{BACKENDS}/{backend['uuid']}/services").document["services"]
+        for service in _services_of(remote, backend["uuid"])
     ]
     _show(output, rows, ("host", "driver", "device_type", "acc_type", "accelerators", "ready", "num"))
     return DONE
+
+
+def _services_of(remote: Remote, backend: str) -> Sequence[Row]:
+    """Return what a backend offers; nothing where it has gone since it was listed, with its driver."""
+    try:
+        found: Sequence[Row] = remote("GET", f"{BACKENDS}/{backend}/services").document["services"]
+    except ServerError as exc:
+        if exc.status != http.HTTPStatus.NOT_FOUND:
+            raise
+        return ()
+    return found
 
 
 @click.command("discover-services", short_help="Have hosts looked at again.")

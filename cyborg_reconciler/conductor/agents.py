@@ -148,13 +148,15 @@ class Agents:
 
     def _register(self, inventory: Inventory, hosts: Sequence[str], given: LookupGiven) -> tuple[AgentHost, bool]:
         """Return a host that is new, and waits for an operator's approval; a known one needs a token of its own."""
-        if hosts:
-            raise ForbiddenError(
-                wanted="a look-up by the shared secret",
-                found="it registers unknown hosts alone",
-                remedy="mint a token for this host: `cyborg-reconciler agents enrol HOST`",
-            )
-        return self._enrolled(inventory.hostname, "", inventory, given), True
+        if not hosts:
+            found = self._enrolled(inventory.hostname, "", inventory, given)
+            if found.token is not None:  # else another of this name came just before
+                return found, True
+        raise ForbiddenError(
+            wanted="a look-up by the shared secret",
+            found="it registers unknown hosts alone",
+            remedy="mint a token for this host: `cyborg-reconciler agents enrol HOST`",
+        )
 
     def _enrolled(self, host: str, enrolment_hash: str, inventory: Inventory, given: LookupGiven) -> AgentHost:
         token = new_token(AGENT_TOKEN)

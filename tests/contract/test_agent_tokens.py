@@ -7,11 +7,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from cyborg_reconciler.adapters.database import open_journal
-from cyborg_reconciler.conductor.agents import Agents, StaleCheckInError
+from cyborg_reconciler.conductor.agents import Agents, AgentTerms, Enroller, StaleCheckInError
 from cyborg_reconciler.conductor.callers import Caller, Role
 from cyborg_reconciler.conductor.saving import SaveOut, Saver
+from cyborg_reconciler.conductor.secrets import hash_of
 from cyborg_reconciler.documents.rest.agent import CheckInGiven, InventoryGiven, LookupGiven
-from cyborg_reconciler.errors import UnauthenticatedError
+from cyborg_reconciler.errors import ForbiddenError, UnauthenticatedError
 from cyborg_reconciler.testing import FixedClock
 
 NOW = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
@@ -107,3 +108,17 @@ def test_who_is_enrolled_anew_counts_anew_however_far_the_one_before_had_come(ag
     assert commands(agents, anew) == []
     with pytest.raises(UnauthenticatedError):
         agents.speaker(token)
+
+
+def test_who_registers_a_name_just_after_another_is_told_that_it_is_known(agents):
+    ours = replace(agents, terms=AgentTerms(secret_hash=hash_of("shared")))
+    look_up = LookupGiven(agent_version="1", inventory=InventoryGiven(hostname="new"))
+
+    class RegisteredMeanwhile(RevokedMeanwhile):
+        def known_as(self, inventory):
+            found = self.agents.store.known_as(inventory)
+            assert ours.look_up(Enroller(), look_up)[0].token
+            return found
+
+    with pytest.raises(ForbiddenError, match="unknown hosts alone"):
+        replace(ours, store=RegisteredMeanwhile(ours)).look_up(Enroller(), look_up)

@@ -221,6 +221,20 @@ def test_of_two_who_tell_of_the_same_new_devices_crosswise_one_has_them_and_none
 
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_of_two_who_register_one_unknown_name_at_once_one_has_it(tmp_path, journal, database):
+    store = journal.agents()
+    with opened_anew(tmp_path, database) as engine, ThreadPoolExecutor(2) as pool:
+        with writing(engine) as connection:
+            connection.execute(text("lock table hosts in share mode"))  # both have asked before either has entered it
+            new = [Agent(host="new", uuid="", token_hash=token, approved=False) for token in ("one", "other")]
+            first = [pool.submit(store.enrol, agent, "", Inventory("new"), ENROLLED) for agent in new]
+            until(lambda: waiting(engine) == 2)
+        won = [each.result(60) for each in first]
+    assert sorted(won) == [False, True]
+    assert store.agent("new").token_hash == new[won.index(True)].token_hash
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 def test_who_is_heard_just_now_is_not_silent(tmp_path, journal, database):
     agents = journal.agents()
     agents.greet("gpu-1", "gpu-1:1337", NOON)

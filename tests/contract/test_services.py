@@ -98,18 +98,17 @@ def test_an_agent_is_up_while_it_is_heard_and_may_speak(place):
     }
 
 
-@pytest.mark.parametrize("changed", [True, False])
-def test_drivers_are_those_that_their_agent_told_last_and_up_where_both_work(place, changed):
+def test_drivers_are_those_that_their_agent_told_last_and_up_where_both_work(place):
     place.enrol("compute-1")
-    place.check_in("compute-1", drivers=(PCI, DUMMY), changed=changed)
+    place.check_in("compute-1", drivers=(PCI, DUMMY))
     kept = {one.name: one for one in place.page(equal={"type": "driver"})}
     assert {name: one.status for name, one in kept.items()} == {"pci": "up", "dummy": "down"}
     assert kept["dummy"].message == UNREACHABLE
     backends = {one["driver"]: one for one in map(json.loads, place.backends.page(Wanted()).documents)}
     assert {name: str(one.uuid) for name, one in kept.items()} == {name: one["uuid"] for name, one in backends.items()}
-    place.check_in("compute-1", 2, drivers=(), changed=changed)
+    place.check_in("compute-1", 2, drivers=())
     assert len(place.page(equal={"type": "driver"})) == 2, "an agent that does not say has them still"
-    place.check_in("compute-1", 3, drivers=(replace(PCI, status="IN-PROGRESS"),), changed=changed)
+    place.check_in("compute-1", 3, drivers=(replace(PCI, status="IN-PROGRESS"),))
     (pci,) = place.page(equal={"type": "driver"})
     assert (pci.uuid, pci.status) == (kept["pci"].uuid, "up")
     place.clock.move(181)

@@ -292,6 +292,8 @@ class TestDrivers:
         site.synchronise()
         asked = site("POST", f"/v1/hosts/{HOST}/drivers/qat/install")
         assert asked.status == 202
+        told, *_ = site.events("DriverInstallAsked")
+        assert told["data"]["request_id"] == asked.headers["X-Openstack-Request-Id"]
         assert site("POST", f"/v1/runs/{asked.json()['uuid']}/cancel").status < 300
 
     def test_a_policy_that_is_committed_after_it_wins_and_the_run_says_so(self, site):

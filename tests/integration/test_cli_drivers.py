@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The commands of the generic driver, over the API of a server that has looked at two hosts."""
 
+import json
+
 import pytest
 
+from tests.integration.agent_support import FakeDriver
 from tests.integration.api_world import open_world
 from tests.integration.console import call
 
@@ -47,6 +50,19 @@ def test_backends_are_listed_with_what_each_driver_offers_on_each_host(ask):
     assert {row["host"] for row in rows} == {"compute-1"}
     assert all(row["accelerators"] >= 1 for row in rows)
     assert rows
+
+
+def test_a_backend_that_goes_while_they_are_listed_keeps_nobody_from_the_others():
+    path, offer = "/v1/backends", {"device_type": "CRYPTO", "acc_type": "", "accelerators": 1, "ready": 1, "num": 1}
+    listed = [{"uuid": name, "host": "compute-1", "driver": name} for name in ("gone", "there")]
+    answers = {
+        ("GET", path): (200, {}, json.dumps({"backends": listed}).encode()),
+        ("GET", f"{path}/gone/services"): (404, {}, b"{}"),
+        ("GET", f"{path}/there/services"): (200, {}, json.dumps({"services": [offer]}).encode()),
+    }
+    with FakeDriver(answers) as server:
+        (row,) = call("backend-list", "-o", "json", "--server", f"http://{server.endpoint}").data
+    assert (row["driver"], row["num"]) == ("there", 1)
 
 
 def test_a_driver_is_asked_for_on_one_host_and_on_all_that_have_devices_of_it(ask, world):

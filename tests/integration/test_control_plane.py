@@ -2,6 +2,8 @@
 """A control plane of several: a server of the API and one of agents, folders of their own, over one PostgreSQL."""
 
 import json
+import signal
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 import pytest
@@ -115,6 +117,22 @@ def test_while_the_database_is_away_both_say_when_to_come_again_and_then_they_go
     for log in (plane.log("api"), plane.log("conductor")):
         assert "JournalUnavailableError" not in log, "a line says it, without a traceback"
         assert log.count("see whether the database server runs") >= 4
+
+
+def test_processes_that_begin_while_the_database_is_away_say_so_and_serve_once_it_is_back(plane, cluster):
+    with stopped(cluster):
+        plane.api.process.send_signal(signal.SIGHUP)
+        until(lambda: plane.log("api").count("Worker exiting") == 2)  # those that had begun before
+        for path in ("/v1/hosts", "/readyz", "/hosts"):
+            answer = plane.api("GET", path)
+            assert problem(answer, 503).detail == UNAVAILABLE
+            assert int(answer.headers["Retry-After"]) > 0
+        assert plane.api("GET", "/healthz").status == 200
+    with ThreadPoolExecutor(8) as pool:  # so that they come to both processes
+        path = f"/v1/hosts/{HOST}"
+        until(lambda: set(pool.map(lambda _: plane.api("GET", path).status, range(24))) == {200})
+    assert plane.api.process.poll() is None
+    assert "Traceback" not in plane.log("api")
 
 
 def test_what_was_to_be_written_is_not_in_the_log_of_an_error_that_nobody_foresaw(plane, cluster):

@@ -16,7 +16,7 @@ from cyborg_reconciler.adapters.database.asking import ask
 from cyborg_reconciler.adapters.database.backend_store import forget_unused
 from cyborg_reconciler.adapters.database.declaration_rows import catalogue_now, read_catalogue
 from cyborg_reconciler.adapters.database.discovery_rows import Catalogue, Found, found_by, put_found, take_changed
-from cyborg_reconciler.adapters.database.engine import lock_rows, reading, writing
+from cyborg_reconciler.adapters.database.engine import lock_rows, reading, take_turns, writing
 from cyborg_reconciler.adapters.database.event_rows import put_event, put_events
 from cyborg_reconciler.adapters.database.queue_rows import enqueue
 from cyborg_reconciler.adapters.database.schema import agents, hosts
@@ -66,6 +66,7 @@ class DatabaseAgentStore:
             if enrolment_hash:
                 is_first = agent_rows.use_enrolment(connection, enrolment_hash, event.at)
             else:
+                take_turns(connection)  # of two that register one name at once the second finds it known
                 is_first = not agent_rows.is_known(connection, agent.host)
             if is_first:
                 agent_rows.put_agent(connection, agent)
