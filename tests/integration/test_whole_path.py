@@ -107,6 +107,21 @@ def test_a_driver_that_is_uninstalled_lets_go_of_its_devices_until_it_is_install
     until(lambda: show(server, uuid)["state"] == "ready")
 
 
+def test_a_driver_of_the_catalogue_that_is_uninstalled_takes_its_ready_device_along_and_stops_nothing_else(server):
+    path = f"/v1/accelerators?host={HOST}&driver=generic-pci&device_type=NVME"
+    until(lambda: server("GET", path).json()["accelerator"])
+    (uuid,) = (one["uuid"] for one in server("GET", path).json()["accelerator"] if "c2:00" in one["name"])
+    want(server, uuid, "ready")
+    until(lambda: show(server, uuid)["state"] == "ready")
+    assert run_of(server, "uninstall", "generic-pci") == "applied"
+    until(lambda: show(server, uuid)["state"] == "inactive")
+    assert (show(server, uuid)["desired_state"], show(server, uuid)["acc_status"]["setup_required"]) == ("ready", True)
+    host = server("GET", f"/v1/hosts/{HOST}").json()
+    assert host["reason"] == "", "two wishes of operators are no conflict that stops a host"
+    assert run_of(server, "install", "generic-pci") == "applied"
+    until(lambda: show(server, uuid)["state"] == "ready")
+
+
 def test_a_driver_behind_a_port_of_its_own_is_told_and_believed_alike(server):
     with HttpDriver() as driver:
         headers = {"Content-Type": "application/json"}
