@@ -14,7 +14,7 @@ from typing import Any, Final, get_args
 from cyborg_reconciler.conductor.callers import Caller, Role
 from cyborg_reconciler.conductor.implied import module_of
 from cyborg_reconciler.conductor.rules import Rules
-from cyborg_reconciler.core.rules import HostRules
+from cyborg_reconciler.core.rules import HostRules, Said
 from cyborg_reconciler.core.subject import driver_name
 from cyborg_reconciler.documents.rest.accelerator import AcceleratorGiven, AttachmentGiven, PatchStep, SpecsGiven
 from cyborg_reconciler.errors import (
@@ -54,15 +54,19 @@ class Accelerators:
     def create(self, caller: Caller, given: AcceleratorGiven) -> Accelerator:
         """Keep a new accelerator, or claim one that discovery found: by its uuid, or by its host and address.
 
+        What is claimed is to be ready, as all that an operator creates, unless a policy says what it is to be, or
+        somebody has it in maintenance.
+
         Raises:
             ConflictError: the name or the uuid is taken.
         """
         found = self._unclaimed(given)
         now = self.clock.now()
         if found is not None:
-            specs = given.acc_specs or SpecsGiven()
-            claimed = replace(with_specs(found, specs), name=given.name, claimed=True, updated_at=now)
-            return self.store.update(claimed, found.version, _event(now, "AcceleratorClaimed", caller, claimed))
+            claimed = replace(with_specs(found, given.acc_specs or SpecsGiven()), name=given.name, claimed=True)
+            if found.desired_state == "inactive" and not self._declared(found).policy:
+                claimed = replace(claimed, desired_state="ready", state_policy="")
+            return self._write(claimed, found, caller, "AcceleratorClaimed")
         if given.address is not None:
             raise ConflictError(
                 wanted=f"an accelerator at {given.address} of {given.host}",
@@ -193,7 +197,7 @@ class Accelerators:
             changed = replace(changed, **{name: _checked(name, step.value, number)})
             wished = wished or name == "desired_state"
         if wished:
-            policy = self._state_policy(one)
+            policy = self._declared(one).policy
             if policy and changed.desired_state != one.desired_state:
                 raise ConflictError(
                     wanted=f"{one.name} {changed.desired_state}",
@@ -208,11 +212,11 @@ class Accelerators:
     def _rules_of(self, one: Accelerator) -> HostRules | None:
         return self.rules.of(one.host) if one.host is not None and one.address is not None else None
 
-    def _state_policy(self, one: Accelerator) -> str:
-        """Return the policy that declares the state of *one*; empty where none does."""
+    def _declared(self, one: Accelerator) -> Said:
+        """Return the state that a policy declares of *one*; as the last pass noted it where it cannot be told."""
         rules = self._rules_of(one)
         said = rules.state(one.address or "") if rules is not None else None
-        return one.state_policy if said is None else said
+        return Said(one.desired_state, one.state_policy) if said is None else said
 
     def _binding_policies(self, one: Accelerator) -> tuple[str, str]:
         """Return the policy that declares the binding of *one*, and the one that an attachment to its host is against.

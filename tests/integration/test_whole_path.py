@@ -87,6 +87,18 @@ def test_a_device_of_the_agents_own_driver_is_ready_once_it_was_set_up_and_told_
     assert show(server, first["uuid"])["state"] == "inactive"
 
 
+def test_a_device_that_is_claimed_goes_through_its_driver_and_is_ready_once_that_said_so(server):
+    one = found(server, "dummy")[1]
+    assert (one["state"], one["desired_state"]) == ("inactive", "inactive")
+    assert server("POST", "/v1/accelerators", {"name": "crypto for tests", "uuid": one["uuid"]}).status == 201
+    until(lambda: show(server, one["uuid"])["state"] == "ready")
+    assert (show(server, one["uuid"])["name"], show(server, one["uuid"])["desired_state"]) == (
+        "crypto for tests",
+        "ready",
+    )
+    want(server, one["uuid"], "inactive")
+
+
 def run_of(server, verb, driver="dummy"):
     """Ask for a driver, and return the status of the run once it is over."""
     answer = server("POST", f"/v1/hosts/{HOST}/drivers/{driver}/{verb}", {})
