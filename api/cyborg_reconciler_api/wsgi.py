@@ -85,7 +85,7 @@ def create() -> WSGIApplication:  # long: one line for each service that the API
             authenticate=SCHEMES[settings.auth](settings, stores, stack),
             limits=Limits(settings.failed_logins_per_min, settings.requests_per_min, settings.lookups_per_min),
             refusals=refusals,
-            accelerators=Accelerators(stores.accelerators, rules, clock),
+            accelerators=Accelerators(stores.accelerators, stores.hardware, rules, clock),
             accelerator_store=stores.accelerators,
             hardware=stores.hardware,
             discovery=Discovery(

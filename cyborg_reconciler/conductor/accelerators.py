@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, get_args
+from urllib.parse import quote
 
 from cyborg_reconciler.conductor.callers import Caller, Role
 from cyborg_reconciler.conductor.implied import module_of
@@ -26,7 +27,15 @@ from cyborg_reconciler.errors import (
     RequestInvalidError,
 )
 from cyborg_reconciler.ports import Clock, Event
-from cyborg_reconciler.stores import Accelerator, AcceleratorStore, Attachment, State, laid_over
+from cyborg_reconciler.stores import (
+    Accelerator,
+    AcceleratorStore,
+    Attachment,
+    Device,
+    HardwareStore,
+    State,
+    laid_over,
+)
 
 #: The keys of a specification, and under which names an accelerator has them.
 SPEC_FIELDS: Final = {
@@ -48,6 +57,7 @@ class Accelerators:
     """
 
     store: AcceleratorStore
+    hardware: HardwareStore
     rules: Rules
     clock: Clock
 
@@ -58,8 +68,10 @@ class Accelerators:
         somebody has it in maintenance.
 
         Raises:
-            ConflictError: the name or the uuid is taken.
+            RequestInvalidError: there is no such host, or what has the uuid is elsewhere.
+            ConflictError: the name or the uuid is taken, or the hardware is no accelerator.
         """
+        self._require_host(given.host, "the body")
         found = self._unclaimed(given)
         now = self.clock.now()
         if found is not None:
@@ -67,12 +79,6 @@ class Accelerators:
             if found.desired_state == "inactive" and not self._declared(found).policy:
                 claimed = replace(claimed, desired_state="ready", state_policy="")
             return self._write(claimed, found, caller, "AcceleratorClaimed")
-        if given.address is not None:
-            raise ConflictError(
-                wanted=f"an accelerator at {given.address} of {given.host}",
-                found="there is none that nobody has claimed",
-                remedy="see /v1/hosts/{host}/hardware for what was found there",
-            )
         fields = _spec_fields(given.acc_specs or SpecsGiven())
         capability = fields.pop("acc_capability", {})
         # What stands on a host must be set up there first; what is on none is whatever its owner says.
@@ -95,19 +101,31 @@ class Accelerators:
         return one
 
     def _unclaimed(self, given: AcceleratorGiven) -> Accelerator | None:
-        """Return the accelerator that discovery found and that *given* claims."""
-        found = None
+        """Return the accelerator that discovery found and that *given* claims; None where it claims nothing."""
+        found, device = None, None
         if given.uuid is not None:
-            found = self.store.accelerator(given.uuid)
+            found, device = self.store.accelerator(given.uuid), self.hardware.device(given.uuid)
         elif given.host is not None and given.address is not None:
-            found = self.store.at(given.host, given.address)
+            place = given.host, given.address
+            found, device = self.store.at(*place), self.hardware.device_at(*place)
         if found is not None and (found.claimed or found.origin == "api"):
             raise ConflictError(
                 wanted=f"to create {given.name}",
                 found=f"accelerator {found.uuid} is there already, as {found.name}",
                 remedy="choose another uuid, or update that one",
             )
-        return found
+        # What is gone may come back, and is claimed; what is there and offered no more is not.
+        if found is not None and (found.present or device is None or device.is_accelerator):
+            _check_is_at(found, given)
+            return found
+        if device is not None or given.address is not None:
+            raise _not_offered(device, given)
+        return None
+
+    def _require_host(self, name: str | None, what: str) -> None:
+        """Raise RequestInvalidError where *what* names a host that there is not."""
+        if name is not None and not self.hardware.has_host(name):
+            raise RequestInvalidError(what, [FieldError("$.host", "there is no such host")])
 
     def describe(self, caller: Caller, uuid_: str, specs: SpecsGiven, seen: int | None) -> Accelerator:
         """Change the specification.
@@ -124,11 +142,12 @@ class Accelerators:
         """Attach to a VM, which Nova carries out; to a host, which is declared, carried out and verified; to a project.
 
         Raises:
-            RequestInvalidError: the body is of another accelerator, or names another host than its own.
+            RequestInvalidError: the body is of another accelerator, or names another host than its own, or none.
             ConflictError: it is attached, it is not ready, or a policy declares another binding.
         """
         one = self._read(uuid_, seen)
         _check_is_about(one, given)
+        self._require_host(given.host, "the attachment")
         if one.attachment is not None:
             raise ConflictError(
                 wanted=f"to attach {one.name}", found="it is attached already", remedy="detach it first"
@@ -288,6 +307,29 @@ def _checked(name: str, value: object, number: int) -> Any:  # noqa: ANN401 - a 
         return value
     words = f"one of {', '.join(get_args(State))}" if name == "desired_state" else "one line of text of that length"
     raise RequestInvalidError("the patch", [FieldError(f"$[{number}].value", f"is not {words}")])
+
+
+def _check_is_at(one: Accelerator, given: AcceleratorGiven) -> None:
+    """Raise RequestInvalidError where *given* claims *one* by its uuid and has it elsewhere."""
+    wrong = [
+        FieldError(f"$.{key}", f"what has the uuid is {found or 'on none'}")
+        for key, value, found in (("host", given.host, one.host), ("address", given.address, one.address))
+        if value not in {None, found}
+    ]
+    if wrong:
+        raise RequestInvalidError("the body", wrong)
+
+
+def _not_offered(device: Device | None, given: AcceleratorGiven) -> ConflictError:
+    """Return why *given* cannot claim what is where it says, or has its uuid."""
+    host, address = (given.host, given.address) if device is None else (device.host, device.address)
+    kinds = "a bridge or the like, a PF whose VFs are offered, or of a kind that is not known"
+    shown = quote(host or "", safe="")
+    return ConflictError(
+        wanted=f"an accelerator at {address} of {host}",
+        found=f"what is there is no accelerator: {kinds}" if device else "nothing was found there",
+        remedy=f"/v1/hosts/{shown}/hardware has what was found, /v1/accelerators?host={shown} what can be claimed",
+    )
 
 
 def _check_is_about(one: Accelerator, given: AttachmentGiven) -> None:

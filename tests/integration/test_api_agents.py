@@ -388,9 +388,40 @@ class TestDiscovery:
         found = {one["attach_info"]["address"]: one for one in self.accelerators(site, agent)}
         assert found[vf["address"]]["acc_specs"]["acc_type"] == "VF"
         assert found[pf["address"]]["acc_status"]["health"] != "Missing"
+        self.refuse_to_offer(site, agent, gpu["uuid"], pf["address"])
         agent.check_in(facts=other_facts(site.facts, devices=rest))
         gone = {one["attach_info"]["address"]: one["acc_status"]["health"] for one in self.accelerators(site, agent)}
         assert {gone[pf["address"]], gone[vf["address"]]} == {"Missing"}
+
+    @staticmethod
+    def refuse_to_offer(site, agent, uuid, address):
+        """Check that the hardware with *uuid* is claimed by no spelling, and that the answer leads to what can be."""
+        for given in ({"uuid": uuid}, {"host": agent.host, "address": address}):
+            found = problem(site.server("POST", "/v1/accelerators", {"name": f"no {uuid}", **given}), 409)
+            assert f"{address} of {agent.host}" in found.detail
+            assert "no accelerator" in found.detail
+            assert site.server("GET", f"/v1/hosts/{agent.host}/hardware").status == 200
+            assert f"/v1/hosts/{agent.host}/hardware has" in found.detail
+
+    def test_hardware_that_is_no_accelerator_cannot_be_claimed_whichever_way_it_is_named(self, site, enrolled):
+        agent = enrolled()
+        agent.check_in()
+        hardware = site.server("GET", f"/v1/hosts/{agent.host}/hardware?limit=1000").json()["hardware"]
+        offered = {one["uuid"] for one in self.accelerators(site, agent)}
+        bridge = next(one for one in hardware if one["uuid"] not in offered)
+        self.refuse_to_offer(site, agent, bridge["uuid"], bridge["address"])
+        problem(site.server("GET", f"/v1/accelerators/{bridge['uuid']}"), 404)
+        nothing = {"name": "nothing", "host": agent.host, "address": "0000:fe:00.0"}
+        assert "nothing was found there" in problem(site.server("POST", "/v1/accelerators", nothing), 409).detail
+
+    def test_what_is_claimed_by_its_uuid_is_claimed_where_it_is(self, site, enrolled):
+        agent = enrolled()
+        agent.check_in()
+        one = self.accelerators(site, agent)[0]
+        given = {"name": "elsewhere", "uuid": one["uuid"], "host": agent.host, "address": "0000:fe:00.0"}
+        assert {wrong.path for wrong in problem(site.server("POST", "/v1/accelerators", given), 400).errors} == {
+            "$.address"
+        }
 
     def test_one_that_was_found_is_claimed_by_name_and_what_discovery_says_stays(self, site, enrolled):
         agent = enrolled()

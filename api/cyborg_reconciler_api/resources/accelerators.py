@@ -127,7 +127,10 @@ def show(services: Services, call: Call) -> Reply:
 
 
 CREATED: Final = Sample(request={"name": "IPSec Card", "uuid": UUID})
-CREATING: Final = {400: BAD_BODY, 409: "another accelerator has the name or the uuid"}
+CREATING: Final = {
+    400: f"{BAD_BODY}; or there is no such host, or what has the uuid is elsewhere",
+    409: "another accelerator has the name or the uuid; or what was found there is no accelerator, or nothing was",
+}
 
 
 @operation(
@@ -227,7 +230,7 @@ def describe(services: Services, call: Call) -> Reply:
     answer=Accelerator,
     is_single=True,
     errors={
-        400: f"{BAD_BODY}; or it has `acc_specs` and a target",
+        400: f"{BAD_BODY}; or there is no such host; or it has `acc_specs` and a target",
         403: "the specification is not the caller's to change",
         404: NO_SUCH,
         409: f"it is attached already, or not ready, or a policy declares its binding; {OVERTAKEN}",
