@@ -216,17 +216,28 @@ class Accelerators:
             changed = replace(changed, **{name: _checked(name, step.value, number)})
             wished = wished or name == "desired_state"
         if wished:
-            policy = self._declared(one).policy
-            if policy and changed.desired_state != one.desired_state:
-                raise ConflictError(
-                    wanted=f"{one.name} {changed.desired_state}",
-                    found=f"policy {policy} declares its state",
-                    remedy="change the policy",
-                )
-            changed = replace(changed, state_policy=policy)  # that of the last pass may be gone: then this wish counts
+            changed = replace(changed, state_policy=self._yielding(one, changed.desired_state))
         if changed.desired_state != one.desired_state:
             changed = _no_longer_offered(changed)
         return self._write(changed, one, caller, "AcceleratorPatched") if changed != one else one
+
+    def _yielding(self, one: Accelerator, wish: State) -> str:
+        """Return what *one* keeps as the policy of its state now that an operator wants it as a *wish* says.
+
+        That of the last pass where it is the one that still declares the state. Where another one does, or none any
+        more, the wish counts until a pass has noted otherwise.
+
+        Raises:
+            ConflictError: a policy declares another state.
+        """
+        said = self._declared(one)
+        if said.policy and said.value != wish:
+            raise ConflictError(
+                wanted=f"{one.name} {wish}",
+                found=f"policy {said.policy} declares its state",
+                remedy="change the policy",
+            )
+        return one.state_policy if said.policy == one.state_policy else ""
 
     def _rules_of(self, one: Accelerator) -> HostRules | None:
         return self.rules.of(one.host) if one.host is not None and one.address is not None else None

@@ -165,6 +165,39 @@ class TestStates:
         site.pass_over()
         assert (site.card["state"], site.card["desired_state"]) == (wished, wished)
 
+    @pytest.mark.parametrize(("declared", "stored"), [("maintenance", "ready"), ("ready", "inactive")])
+    def test_a_wish_that_is_as_it_was_and_not_as_a_policy_says_is_refused_and_what_was_wished_before_stays(
+        self, site, declared, stored
+    ):
+        if stored == "ready":
+            make_ready(site)
+        before = site.card
+        site.commit(OF_CARDS + f"state: {declared}")
+        site.synchronise()
+        assert "policy committed (" in problem(site.set(stored), 409).detail
+        assert site.card == before
+        site.commit("")
+        site.pass_over()
+        assert site.card == before, "no pass had seen the policy"
+
+    def test_a_wish_that_a_policy_shares_stays_when_the_policy_goes_before_a_pass(self, site):
+        site.commit(OF_CARDS + "state: ready")
+        site.synchronise()
+        assert site.set("ready").status == 200
+        site.commit("")
+        site.pass_over()
+        assert (site.card["state"], site.card["desired_state"]) == ("ready", "ready")
+
+    def test_a_wish_that_a_noted_policy_shares_is_the_policys(self, site):
+        site.commit(OF_CARDS + "state: ready")
+        site.pass_over()
+        before = site.card
+        assert site.set("ready").status == 200
+        assert site.card == before
+        site.commit("")
+        site.pass_over()
+        assert (site.card["state"], site.card["desired_state"]) == ("inactive", "inactive")
+
     @pytest.mark.parametrize("state", ["maintenance", "inactive"])
     def test_what_is_not_wanted_ready_any_more_is_not_offered_from_then_on(self, site, state):
         make_ready(site)
