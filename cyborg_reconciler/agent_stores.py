@@ -53,7 +53,8 @@ class Agent:
         epoch, sequence: of the newest check-in that is kept. fingerprint: of the facts that are kept.
         boot_id: of the host, when the agent last checked in.
         drivers: `digest_of` the drivers that it told of last.
-        silent: it was not heard for too long. awaited: it is to do something, see `AgentStore.commands`.
+        silent: it was not heard for too long. silent_changed_at: when that became so, or ceased to be; None as long as
+            it never reported. awaited: it is to do something, see `AgentStore.commands`.
     """
 
     host: str
@@ -70,6 +71,7 @@ class Agent:
     agent_version: str = ""
     last_seen_at: datetime | None = None
     silent: bool = False
+    silent_changed_at: datetime | None = None
     drivers: str = ""
     awaited: bool = False
 

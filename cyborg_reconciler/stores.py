@@ -247,8 +247,31 @@ class AcceleratorStore(ObservedAccelerators, Protocol):
         """Return the consumers that have an allocation of the accelerator."""
 
 
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A physical device that was found, supported or not.
+
+    Attributes:
+        is_accelerator: it is offered; not so where that could not be told.
+    """
+
+    uuid: str
+    host: str
+    address: str
+    is_accelerator: bool
+
+
 class HardwareStore(Protocol):
     """Every physical device that was found. Every method raises JournalError when the database cannot be used."""
+
+    def device(self, uuid: str) -> Device | None:
+        """Return the device, there or not."""
+
+    def device_at(self, host: str, address: str) -> Device | None:
+        """Return the device that is at *address* on *host*."""
+
+    def has_host(self, name: str) -> bool:
+        """Return whether there is a host of this name."""
 
     def page(self, host: str, limit: int, marker: str) -> Page:
         """Return a page of the hardware that is there, of one host or (empty) of all, in the order of uuids.

@@ -61,7 +61,7 @@ from cyborg_reconciler.ports import (
 )
 from cyborg_reconciler.stores import Accelerator, Credential
 from cyborg_reconciler.tracing import REQUEST_ID
-from cyborg_reconciler.work_stores import HostDriver, Lease, Pass, QueueItem, RunNews, carried_out
+from cyborg_reconciler.work_stores import HostDriver, Lease, Pass, QueueItem, RunNews, carried_out, with_before
 
 #: The id of a FakeJournal that was given none.
 FAKE_CONTROLLER_ID = "00000000-0000-4000-8000-000000000001"
@@ -673,10 +673,10 @@ class FakeWork:
         """Keep *one*, with a pending run, and have its host looked at."""
         memory, key = self._memory(), (one.host, one.driver)
         self.enqueue([one.host], event.kind, event.at)
-        memory.events.append(event)
         known = memory.host_drivers.get(key)
+        memory.events.append(with_before(event, known))
         if known is not None and known.is_open:
-            if (known.state, known.version) == (one.state, one.version):
+            if known.told() == one.told():
                 return known
             self._end(known.run, "cancelled", one.declared_at)
         run = str(uuid.uuid4())

@@ -5,7 +5,7 @@ Asked by the worker and the conductor; the database's adapter fills the Protocol
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal, Protocol
 
@@ -120,6 +120,16 @@ class HostDriver:
     declared_by: str = ""
     declared_at: datetime
 
+    def told(self) -> Mapping[str, str | None]:
+        """Return what the audit trail keeps of it."""
+        return {"state": self.state, "version": self.version}
+
+
+def with_before(event: Event, before: HostDriver | None) -> Event:
+    """Return *event*, which tells what is declared now, with what was declared *before*; None: nothing was."""
+    was = {"state": None, "version": None} if before is None else before.told()
+    return replace(event, data={**(event.data or {}), "before": was})
+
 
 def carried_out(asked: Iterable[HostDriver], plan: PlanDocument) -> Mapping[str, str]:
     """Return the runs that *plan* carries out of those that were *asked* for, by host: of each the first."""
@@ -152,8 +162,8 @@ class HostDriverStore(Protocol):
     def declare(self, one: HostDriver, event: Event) -> HostDriver:
         """Keep *one*, with a pending run of its host, and have the host looked at, in one transaction; return it so.
 
-        What is declared just so, and waits for its run, is returned as it is. A run that waits for something else of
-        the same driver is closed as ``cancelled``.
+        *event* is told with what was declared before. What is declared just so, and waits for its run, is returned as
+        it is. A run that waits for something else of the same driver is closed as ``cancelled``.
         """
 
     def declared(self) -> Sequence[HostDriver]:

@@ -103,7 +103,7 @@ def _begun(settings: Settings, stack: ExitStack) -> WSGIApplication:  # long: on
             authenticate=SCHEMES[settings.auth](settings, stores, stack),
             limits=Limits(settings.failed_logins_per_min, settings.requests_per_min, settings.lookups_per_min),
             refusals=refusals,
-            accelerators=Accelerators(stores.accelerators, rules, clock),
+            accelerators=Accelerators(stores.accelerators, stores.hardware, rules, clock),
             accelerator_store=stores.accelerators,
             hardware=stores.hardware,
             discovery=Discovery(

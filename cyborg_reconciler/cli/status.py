@@ -2,18 +2,22 @@
 """`status`: where every host stands, as the journal has it; nothing is asked of the hosts."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import click
 from rich.table import Table
 from rich.text import Text
 
-from cyborg_reconciler.bootstrap import open_memory
+from cyborg_reconciler.agent_stores import AgentStore
+from cyborg_reconciler.bootstrap import open_stores
 from cyborg_reconciler.cli.common import DONE, console, put_json, with_output, with_state
 from cyborg_reconciler.cli.tables import ago, plain, plain_table
-from cyborg_reconciler.core.conditions import Condition
+from cyborg_reconciler.core.conditions import Condition, of_agent
 from cyborg_reconciler.ports import HostRecord
 from cyborg_reconciler.settings import Settings
+
+#: Agents that are read at a time.
+_PAGE = 1000
 
 _STYLES = {"Synced": "green", "OutOfSync": "yellow", "Unknown": "red"}
 
@@ -30,8 +34,10 @@ def status(*, output: str, settings: Settings, hosts: tuple[str, ...]) -> int:
       cyborg-reconciler status
       cyborg-reconciler status compute-7 --output json
     """
-    with open_memory(settings) as journal:
-        records = [record for record in journal.hosts() if not hosts or record.name in hosts]
+    with open_stores(settings, writes=False) as stores:
+        records = [record for record in stores.journal.hosts() if not hosts or record.name in hosts]
+        of_agents = _conditions_of_agents(stores.agents)
+    records = [replace(one, conditions=(*one.conditions, *of_agents.get(one.name, ()))) for one in records]
     if missing := [host for host in hosts if host not in {record.name for record in records}]:
         msg = f"no host is called {', '.join(missing)} in {settings.journal}"
         raise click.UsageError(msg, click.get_current_context())
@@ -45,6 +51,19 @@ def status(*, output: str, settings: Settings, hosts: tuple[str, ...]) -> int:
             console().print()
             console().print(_conditions_table(records[0].conditions))
     return DONE
+
+
+def _conditions_of_agents(store: AgentStore) -> dict[str, tuple[Condition]]:
+    """Return which agents are silent and which are not, by host, of those that may speak and have reported once."""
+    found: dict[str, tuple[Condition]] = {}
+    after = ""
+    while some := store.agents(after, _PAGE):
+        after = some[-1].host
+        for one in some:
+            if one.may_speak and one.silent_changed_at is not None:
+                silent_after = one.last_seen_at if one.silent else None
+                found[one.host] = (of_agent(one.silent_changed_at, one.generation, silent_after),)
+    return found
 
 
 def _hosts_table(records: Sequence[HostRecord]) -> Table:

@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, get_args
+from urllib.parse import quote
 
 from cyborg_reconciler.conductor.callers import Caller, Role
 from cyborg_reconciler.conductor.implied import module_of
 from cyborg_reconciler.conductor.rules import Rules
-from cyborg_reconciler.core.rules import HostRules
+from cyborg_reconciler.core.rules import HostRules, Said
 from cyborg_reconciler.core.subject import driver_name
 from cyborg_reconciler.documents.rest.accelerator import AcceleratorGiven, AttachmentGiven, PatchStep, SpecsGiven
 from cyborg_reconciler.errors import (
@@ -26,7 +27,15 @@ from cyborg_reconciler.errors import (
     RequestInvalidError,
 )
 from cyborg_reconciler.ports import Clock, Event
-from cyborg_reconciler.stores import Accelerator, AcceleratorStore, Attachment, State, laid_over
+from cyborg_reconciler.stores import (
+    Accelerator,
+    AcceleratorStore,
+    Attachment,
+    Device,
+    HardwareStore,
+    State,
+    laid_over,
+)
 
 #: The keys of a specification, and under which names an accelerator has them.
 SPEC_FIELDS: Final = {
@@ -48,27 +57,28 @@ class Accelerators:
     """
 
     store: AcceleratorStore
+    hardware: HardwareStore
     rules: Rules
     clock: Clock
 
     def create(self, caller: Caller, given: AcceleratorGiven) -> Accelerator:
         """Keep a new accelerator, or claim one that discovery found: by its uuid, or by its host and address.
 
+        What is claimed is to be ready, as all that an operator creates, unless a policy says what it is to be, or
+        somebody has it in maintenance.
+
         Raises:
-            ConflictError: the name or the uuid is taken.
+            RequestInvalidError: there is no such host, or what has the uuid is elsewhere.
+            ConflictError: the name or the uuid is taken, or the hardware is no accelerator.
         """
+        self._require_host(given.host, "the body")
         found = self._unclaimed(given)
         now = self.clock.now()
         if found is not None:
-            specs = given.acc_specs or SpecsGiven()
-            claimed = replace(with_specs(found, specs), name=given.name, claimed=True, updated_at=now)
-            return self.store.update(claimed, found.version, _event(now, "AcceleratorClaimed", caller, claimed))
-        if given.address is not None:
-            raise ConflictError(
-                wanted=f"an accelerator at {given.address} of {given.host}",
-                found="there is none that nobody has claimed",
-                remedy="see /v1/hosts/{host}/hardware for what was found there",
-            )
+            claimed = replace(with_specs(found, given.acc_specs or SpecsGiven()), name=given.name, claimed=True)
+            if found.desired_state == "inactive" and not self._declared(found).policy:
+                claimed = replace(claimed, desired_state="ready", state_policy="")
+            return self._write(claimed, found, caller, "AcceleratorClaimed")
         fields = _spec_fields(given.acc_specs or SpecsGiven())
         capability = fields.pop("acc_capability", {})
         # What stands on a host must be set up there first; what is on none is whatever its owner says.
@@ -91,19 +101,31 @@ class Accelerators:
         return one
 
     def _unclaimed(self, given: AcceleratorGiven) -> Accelerator | None:
-        """Return the accelerator that discovery found and that *given* claims."""
-        found = None
+        """Return the accelerator that discovery found and that *given* claims; None where it claims nothing."""
+        found, device = None, None
         if given.uuid is not None:
-            found = self.store.accelerator(given.uuid)
+            found, device = self.store.accelerator(given.uuid), self.hardware.device(given.uuid)
         elif given.host is not None and given.address is not None:
-            found = self.store.at(given.host, given.address)
+            place = given.host, given.address
+            found, device = self.store.at(*place), self.hardware.device_at(*place)
         if found is not None and (found.claimed or found.origin == "api"):
             raise ConflictError(
                 wanted=f"to create {given.name}",
                 found=f"accelerator {found.uuid} is there already, as {found.name}",
                 remedy="choose another uuid, or update that one",
             )
-        return found
+        # What is gone may come back, and is claimed; what is there and offered no more is not.
+        if found is not None and (found.present or device is None or device.is_accelerator):
+            _check_is_at(found, given)
+            return found
+        if device is not None or given.address is not None:
+            raise _not_offered(device, given)
+        return None
+
+    def _require_host(self, name: str | None, what: str) -> None:
+        """Raise RequestInvalidError where *what* names a host that there is not."""
+        if name is not None and not self.hardware.has_host(name):
+            raise RequestInvalidError(what, [FieldError("$.host", "there is no such host")])
 
     def describe(self, caller: Caller, uuid_: str, specs: SpecsGiven, seen: int | None) -> Accelerator:
         """Change the specification.
@@ -120,11 +142,12 @@ class Accelerators:
         """Attach to a VM, which Nova carries out; to a host, which is declared, carried out and verified; to a project.
 
         Raises:
-            RequestInvalidError: the body is of another accelerator, or names another host than its own.
+            RequestInvalidError: the body is of another accelerator, or names another host than its own, or none.
             ConflictError: it is attached, it is not ready, or a policy declares another binding.
         """
         one = self._read(uuid_, seen)
         _check_is_about(one, given)
+        self._require_host(given.host, "the attachment")
         if one.attachment is not None:
             raise ConflictError(
                 wanted=f"to attach {one.name}", found="it is attached already", remedy="detach it first"
@@ -193,26 +216,37 @@ class Accelerators:
             changed = replace(changed, **{name: _checked(name, step.value, number)})
             wished = wished or name == "desired_state"
         if wished:
-            policy = self._state_policy(one)
-            if policy and changed.desired_state != one.desired_state:
-                raise ConflictError(
-                    wanted=f"{one.name} {changed.desired_state}",
-                    found=f"policy {policy} declares its state",
-                    remedy="change the policy",
-                )
-            changed = replace(changed, state_policy=policy)  # that of the last pass may be gone: then this wish counts
+            changed = replace(changed, state_policy=self._yielding(one, changed.desired_state))
         if changed.desired_state != one.desired_state:
             changed = _no_longer_offered(changed)
         return self._write(changed, one, caller, "AcceleratorPatched") if changed != one else one
 
+    def _yielding(self, one: Accelerator, wish: State) -> str:
+        """Return what *one* keeps as the policy of its state now that an operator wants it as a *wish* says.
+
+        That of the last pass where it is the one that still declares the state. Where another one does, or none any
+        more, the wish counts until a pass has noted otherwise.
+
+        Raises:
+            ConflictError: a policy declares another state.
+        """
+        said = self._declared(one)
+        if said.policy and said.value != wish:
+            raise ConflictError(
+                wanted=f"{one.name} {wish}",
+                found=f"policy {said.policy} declares its state",
+                remedy="change the policy",
+            )
+        return one.state_policy if said.policy == one.state_policy else ""
+
     def _rules_of(self, one: Accelerator) -> HostRules | None:
         return self.rules.of(one.host) if one.host is not None and one.address is not None else None
 
-    def _state_policy(self, one: Accelerator) -> str:
-        """Return the policy that declares the state of *one*; empty where none does."""
+    def _declared(self, one: Accelerator) -> Said:
+        """Return the state that a policy declares of *one*; as the last pass noted it where it cannot be told."""
         rules = self._rules_of(one)
         said = rules.state(one.address or "") if rules is not None else None
-        return one.state_policy if said is None else said
+        return Said(one.desired_state, one.state_policy) if said is None else said
 
     def _binding_policies(self, one: Accelerator) -> tuple[str, str]:
         """Return the policy that declares the binding of *one*, and the one that an attachment to its host is against.
@@ -284,6 +318,29 @@ def _checked(name: str, value: object, number: int) -> Any:  # noqa: ANN401 - a 
         return value
     words = f"one of {', '.join(get_args(State))}" if name == "desired_state" else "one line of text of that length"
     raise RequestInvalidError("the patch", [FieldError(f"$[{number}].value", f"is not {words}")])
+
+
+def _check_is_at(one: Accelerator, given: AcceleratorGiven) -> None:
+    """Raise RequestInvalidError where *given* claims *one* by its uuid and has it elsewhere."""
+    wrong = [
+        FieldError(f"$.{key}", f"what has the uuid is {found or 'on none'}")
+        for key, value, found in (("host", given.host, one.host), ("address", given.address, one.address))
+        if value not in {None, found}
+    ]
+    if wrong:
+        raise RequestInvalidError("the body", wrong)
+
+
+def _not_offered(device: Device | None, given: AcceleratorGiven) -> ConflictError:
+    """Return why *given* cannot claim what is where it says, or has its uuid."""
+    host, address = (given.host, given.address) if device is None else (device.host, device.address)
+    kinds = "a bridge or the like, a PF whose VFs are offered, or of a kind that is not known"
+    shown = quote(host or "", safe="")
+    return ConflictError(
+        wanted=f"an accelerator at {address} of {host}",
+        found=f"what is there is no accelerator: {kinds}" if device else "nothing was found there",
+        remedy=f"/v1/hosts/{shown}/hardware has what was found, /v1/accelerators?host={shown} what can be claimed",
+    )
 
 
 def _check_is_about(one: Accelerator, given: AttachmentGiven) -> None:

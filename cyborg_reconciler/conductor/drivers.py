@@ -75,5 +75,5 @@ class Drivers:
             declared_by=caller.name,
             declared_at=now,
         )
-        data = {**caller.trace(), "driver": driver, "after": {"state": wanted.state, "version": wanted.version}}
+        data = {**caller.trace(), "driver": driver, "after": wanted.told()}
         return self.store.declare(wanted, Event(now, TOLD[wish], host, f"{caller.name}: {driver}", data))

@@ -25,8 +25,10 @@ from cyborg_reconciler.work_stores import HostDriver, HostDriverStore
 #: How the names of policies begin that nobody wrote.
 NOBODYS: Final = "api"
 
-#: Lower than any that can be written: a policy that somebody wrote always wins.
-PRIORITY: Final = -1
+#: Lower than any that can be written: a policy that somebody wrote always wins. That a driver is to be on a host, or
+#: not, is said of that driver; that a device is to be ready asks for whichever driver is for it, and gives way.
+OF_DRIVERS: Final = -1
+OF_ACCELERATORS: Final = -2
 
 #: The most characters that a policy's name has, and those of the digest where it has to be cut.
 NAME_LENGTH: Final = 63
@@ -93,7 +95,7 @@ def of_driver(one: HostDriver, catalogue: Catalogue) -> AcceleratorPolicy | None
     # What is built from a source has the version of that source.
     version = spec.version if one.version is not None and spec.dkms is not None else one.version
     driver = DriverSpec(name=one.driver, state=one.state, version=version)
-    return _policy(name_of("driver", one.host, one.driver), one.host, driver=driver)
+    return _policy(name_of("driver", one.host, one.driver), one.host, OF_DRIVERS, driver=driver)
 
 
 def of_accelerator(one: Accelerator, catalogue: Catalogue) -> AcceleratorPolicy | None:
@@ -122,7 +124,7 @@ def _of_device(
         devices = DeviceSelector(addresses=(address,), **given)
     except ValidationError:  # it was found at what is no address: nothing can be declared of it
         return None
-    return _policy(name, host, device_selector=devices, **said)
+    return _policy(name, host, OF_ACCELERATORS, device_selector=devices, **said)
 
 
 def binding_of(one: Accelerator, catalogue: Catalogue) -> str | None:
@@ -157,9 +159,9 @@ def name_of(*parts: str) -> str:
     return f"{plain[: NAME_LENGTH - DIGEST_LENGTH - 1].rstrip('.-')}-{digest}"
 
 
-def _policy(name: str, host: str, **said: Any) -> AcceleratorPolicy:  # noqa: ANN401 - fields of a policy
+def _policy(name: str, host: str, priority: int, **said: Any) -> AcceleratorPolicy:  # noqa: ANN401 - fields of a policy
     # Just this host, whatever its name: one that people could not write in a policy has one all the same.
     pattern = re.sub(r"([*?[])", r"[\1]", host)
     selector = Selector.model_construct(_fields_set={"names"}, names=(pattern,), groups=(), labels={})
-    spec = PolicySpec(host_selector=selector, **said).model_copy(update={"priority": PRIORITY})
+    spec = PolicySpec(host_selector=selector, **said).model_copy(update={"priority": priority})
     return AcceleratorPolicy(api_version=API_VERSION, kind="AcceleratorPolicy", metadata=Metadata(name=name), spec=spec)

@@ -41,6 +41,7 @@ class ConditionType(enum.StrEnum):
     DEGRADED = "Degraded"
     PAUSED = "Paused"
     REBOOT_REQUIRED = "RebootRequired"
+    AGENT_SILENT = "AgentSilent"
 
 
 class Status(enum.StrEnum):
@@ -113,6 +114,11 @@ MEANINGS: Final[Mapping[ConditionType, Meaning]] = {
         "what is configured and declared is what runs; a change that is merely planned requires nothing yet",
         "the host could not be observed, or what is configured could not be compared with what runs",
     ),
+    ConditionType.AGENT_SILENT: Meaning(
+        "the host's agent has reported once, and was not heard for three intervals since",
+        "its agent is heard",
+        "never: where no agent that may speak for the host has reported, there is no such condition",
+    ),
 }
 
 #: Waits that say that something could not be read.
@@ -151,7 +157,7 @@ Judgement = tuple[Status, str, str]
 
 
 def conditions_of(standing: Standing, previous: Iterable[Condition], now: datetime) -> tuple[Condition, ...]:
-    """Return the conditions of a host, one of each type, in the order of the types.
+    """Return the conditions of a host, in the order of their types: one of each, but for what `of_agent` tells.
 
     A status that is as in *previous* keeps its time; a host of which no generation is known, since it was not observed,
     keeps the one that it was judged by last.
@@ -165,6 +171,17 @@ def conditions_of(standing: Standing, previous: Iterable[Condition], now: dateti
         new = Condition(type_, status, str(reason), message, since, generation)
         found.append(old if old == new else new)  # one value for what stays: it is told from others at a glance
     return tuple(found)
+
+
+def of_agent(since: datetime, generation: int, silent_after: datetime | None) -> Condition:
+    """Return whether a host's agent, which has reported once, is silent; and when that became so.
+
+    *silent_after*: when it was heard last, None where it is not silent.
+    """
+    if silent_after is None:
+        return Condition(ConditionType.AGENT_SILENT, Status.FALSE, "Heard", "", since, generation)
+    words = f"its agent was last heard at {silent_after.isoformat()}"
+    return Condition(ConditionType.AGENT_SILENT, Status.TRUE, "NotHeard", words, since, generation)
 
 
 def after_failure(conditions: Iterable[Condition], phase: Phase, now: datetime) -> tuple[Condition, ...]:

@@ -6,7 +6,7 @@ not observed has no offers, and what was known of it stays. The store of agents 
 tells of. Pure.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -17,7 +17,19 @@ from cyborg_reconciler.core.features.base import Leaf, protection_of
 from cyborg_reconciler.core.interpret import interpret
 from cyborg_reconciler.core.lifecycle import MAINTENANCE, READY
 from cyborg_reconciler.core.resolve import Desired
-from cyborg_reconciler.core.state import HOST, Action, FieldPath, Health, Origin, Phase, Plan, Reason, Value, Wait
+from cyborg_reconciler.core.state import (
+    ABSENT,
+    HOST,
+    Action,
+    FieldPath,
+    Health,
+    Origin,
+    Phase,
+    Plan,
+    Reason,
+    Value,
+    Wait,
+)
 from cyborg_reconciler.core.subject import Subject
 from cyborg_reconciler.core.verdict import PATIENT, WISHED, judge
 from cyborg_reconciler.documents.base import AcceleratorState
@@ -144,6 +156,10 @@ def _verified(unit: Unit, offer: Offer, host: _Host) -> Offer:
     # What is wrong with a PF is wrong with its VFs.
     devices = {unit.address, unit.parent or unit.address}
     names = {name for address in devices for name in host.desired.lifecycle.drivers.get(address, ())}
+    taken_away = next(_taken_away(sorted(names), host.desired), None)
+    if taken_away is not None:
+        health, reason = Health.SUSPENDED, str(Reason.SUSPENDED)
+        return replace(offer, setup_required=True, health=health, reason=reason, message=taken_away)
     owners: set[Owner] = {*((address,) for address in devices), *((HOST, drivers.NAME, name) for name in names)}
     mine = _part(owners, devices, host)
     set_up = offer.setup_required if not names else any(path[0] == HOST for path in _unlike(owners, host))
@@ -160,6 +176,14 @@ def _verified(unit: Unit, offer: Offer, host: _Host) -> Offer:
         message = f"the host's last change failed in the phase {host.failed_in}; see `cyborg-reconciler history`"
         health, reason = Health.DEGRADED, CHANGE_FAILED
     return replace(offer, setup_required=set_up, reboot_required=reboots, health=health, reason=reason, message=message)
+
+
+def _taken_away(names: Iterable[str], desired: Desired) -> Iterator[str]:
+    """Yield which of the drivers called *names* are not to be there, and who says so."""
+    for name in names:
+        path = (HOST, drivers.NAME, name, "state")
+        if desired.fields.get(path) is ABSENT:
+            yield f"driver {name}, which makes it ready, is declared absent by policy {desired.origin(path).place}"
 
 
 def _part(owners: Collection[Owner], devices: Collection[str], host: _Host) -> Plan:

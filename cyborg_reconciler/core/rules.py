@@ -5,10 +5,11 @@ Asked by the conductor, before a wish of the API is taken and after each pass, a
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from cyborg_reconciler.core import ranges
 from cyborg_reconciler.core.features import binding, driver
+from cyborg_reconciler.core.lifecycle import INACTIVE
 from cyborg_reconciler.core.resolve import Desired
 from cyborg_reconciler.core.state import HOST, FieldPath, Origin, Value
 from cyborg_reconciler.core.subject import Subject
@@ -22,6 +23,10 @@ class Said(NamedTuple):
     policy: str
 
 
+#: No policy says what a device is to be: then it is to be nothing in particular.
+UNSAID: Final = Said(INACTIVE, "")
+
+
 @dataclass(frozen=True, slots=True)
 class HostRules:
     """What is declared of one host."""
@@ -29,12 +34,12 @@ class HostRules:
     desired: Desired
     subject: Subject
 
-    def state(self, address: str) -> str | None:
-        """Return the policy that declares the state of a device, empty where none does; None: it cannot be told."""
+    def state(self, address: str) -> Said | None:
+        """Return the state that a policy declares of a device, `UNSAID` where none does; None: it cannot be told."""
         if self._is_held(address):
             return None
         leaf = self.desired.lifecycle.states.get(address)
-        return leaf.origin.place if leaf is not None and is_written(leaf.origin) else ""
+        return Said(leaf.value, leaf.origin.place) if leaf is not None and is_written(leaf.origin) else UNSAID
 
     def binding(self, address: str) -> Said | None:
         """Return what a policy binds a device to; None where none does, or it cannot be told.

@@ -17,8 +17,9 @@ start of `apply` or `run`: such a host is `Failed`, with the phase in which it w
 """
 CONDITION_TEXT = """
 What is true of a host, after the conventions of Kubernetes: a list with one condition of each type. `status HOST` shows
-it, and `status --output json` has it for all hosts as `conditions`. Of a host that could not be observed nothing is
-known, and the reason says why: `Unreachable`, say.
+it, and `status --output json` and the API have it for all hosts as `conditions`. Of a host that could not be observed
+nothing is known, and the reason says why: `Unreachable`, say. `AgentSilent` alone is not of the last look, and is there
+only where an agent speaks for the host and has reported once.
 """
 FIELDS_TEXT = """
 Each condition has these fields beside its type:

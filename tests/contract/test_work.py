@@ -17,7 +17,17 @@ from cyborg_reconciler.documents.plan import HostPlan, Outcome, PlanDocument, Ro
 from cyborg_reconciler.meters import LAST_PASS, LEASE_HELD, PASS_SECONDS, PASSES, QUEUE_AGE
 from cyborg_reconciler.ports import BegunRun, Event, Journal
 from cyborg_reconciler.tracing import of_request
-from cyborg_reconciler.work_stores import HostDriver, HostDriverStore, Lease, Leases, Pass, Queue, QueueItem, RunNews
+from cyborg_reconciler.work_stores import (
+    HostDriver,
+    HostDriverStore,
+    Lease,
+    Leases,
+    Pass,
+    Queue,
+    QueueItem,
+    RunNews,
+    with_before,
+)
 from tests.begun import uuid_of
 from tests.contract.test_journal import LATER, NOON, make_plan
 
@@ -144,7 +154,8 @@ def test_a_lease_that_was_renewed_since_is_not_taken_and_one_that_was_taken_is_n
 
 # ----------------------------------------------------------------------------------------------------- drivers on hosts
 QAT = HostDriver(host="compute-1", driver="qat", state="present", declared_by="ann", declared_at=NOON)
-ASKED = Event(NOON, "DriverInstallAsked", "compute-1", "ann: qat")
+ASKED = Event(NOON, "DriverInstallAsked", "compute-1", "ann: qat", {"by": "ann"})
+NOTHING = {"state": None, "version": None}
 
 
 def test_what_is_declared_has_a_pending_run_an_event_and_a_place_in_the_queue(open_both) -> None:
@@ -157,7 +168,8 @@ def test_what_is_declared_has_a_pending_run_an_event_and_a_place_in_the_queue(op
     (run,) = journal.runs("compute-1")
     assert (run.uuid, run.status, run.hosts, run.ended_at) == (one.run, "pending", {"compute-1": "pending"}, None)
     assert journal.open_runs() == [], "nobody has begun it"
-    assert journal.events("compute-1") == [ASKED]
+    assert journal.events("compute-1") == [with_before(ASKED, None)]
+    assert journal.events("compute-1")[0].data == {"by": "ann", "before": NOTHING}
     assert hosts_of(work.take(10, NOON)) == ["compute-1"]
     plan = journal.plan(run.plan_uuid)
     assert plan is not None
@@ -171,6 +183,8 @@ def test_what_is_asked_for_twice_waits_for_one_run_and_what_is_asked_for_otherwi
     first = work.declare(QAT, ASKED)
     assert work.declare(replace(QAT, declared_at=LATER), ASKED) == first
     second = work.declare(replace(QAT, state="absent", declared_at=LATER), ASKED)
+    told = [event.data["before"] for event in journal.events("compute-1")]
+    assert told == [*2 * [{"state": "present", "version": QAT.version}], NOTHING], "newest first"
     assert [(run.uuid, run.status) for run in journal.runs()] == [(second.run, "pending"), (first.run, "cancelled")]
     assert work.declared() == [second]
     work.tell(first, RunNews("applied"), LATER)

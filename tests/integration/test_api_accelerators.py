@@ -2,10 +2,14 @@
 """Accelerators over real HTTP: every row of the contract that is about them, against gunicorn."""
 
 import uuid
+from datetime import timedelta
 
 import pytest
 
+from cyborg_reconciler.bootstrap import open_agents
+from cyborg_reconciler.conductor.callers import Caller, Role
 from cyborg_reconciler.documents.rest.accelerator import Accelerator, AcceleratorList
+from cyborg_reconciler.settings import Settings
 from tests.integration.api_support import problem, race, serving
 
 UUID = "8e45a2ea-5364-4b0d-a252-bf8becaa606e"
@@ -20,7 +24,11 @@ SPECS = {
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    with serving(tmp_path_factory.mktemp("api") / "state", "--auth", "none") as server:
+    state = tmp_path_factory.mktemp("api") / "state"
+    with serving(state, "--auth", "none") as server:
+        with open_agents(Settings(state)) as operators:
+            for host in ("compute-1", "listed-1"):
+                operators.enrol(Caller("operator", Role.ADMIN), host, timedelta(hours=1))
         yield server
 
 
@@ -54,6 +62,12 @@ class TestCreate:
         shown = server("GET", made(host="compute-1")).json()
         assert (shown["state"], shown["desired_state"], shown["host"]) == ("inactive", "ready", "compute-1")
         assert shown["acc_status"]["setup_required"]
+
+    @pytest.mark.parametrize("where", [{}, {"address": "0000:3b:00.0"}])
+    def test_a_host_that_there_is_not_is_named_and_nothing_is_kept(self, server, where):
+        body = {"name": f"card {uuid.uuid4()}", "host": "nosuchhost", **where}
+        assert paths_of(problem(server("POST", "/v1/accelerators", body), 400)) == {"$.host"}
+        assert server("GET", "/v1/accelerators?host=nosuchhost").json()["accelerator"] == []
 
     @pytest.mark.parametrize("second", [{"uuid": str(uuid.uuid4())}, {"name": "another"}])
     def test_a_name_and_a_uuid_are_had_by_one_alone(self, server, second):
@@ -221,6 +235,12 @@ class TestAttach:
     )
     def test_a_body_about_another_one_is_refused(self, server, made, body):
         problem(server("PUT", made(), body), 400)
+
+    def test_a_host_that_there_is_not_gets_nothing_attached(self, server, made):
+        path = made()
+        assert paths_of(problem(server("PUT", path, {"host": "nosuchhost"}), 400)) == {"$.host"}
+        assert server("GET", path).json()["attachment"] is None
+        assert server("PUT", path, {"host": "compute-1"}).json()["attachment"]["status"] == "pending"
 
 
 class TestPatch:

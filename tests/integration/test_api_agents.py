@@ -9,7 +9,8 @@ import sys
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from cyborg_reconciler.simulation import samples
 from cyborg_reconciler.simulation.hosts import write_tree
 from cyborg_reconciler.testing import FixedClock
 from tests.integration.api_support import Server, problem, serving
+from tests.integration.console import call
 
 OPERATOR = Caller("operator", Role.ADMIN)
 
@@ -298,17 +300,37 @@ class TestSilence:
             said = CheckInGiven("1", "boot-1", 1, 1, "", hardware=[HardwareTold("dummy", [device])])
             service.check_in(service.speaker(host.token), "quiet-1", said)
             assert service.listen() == []
+            silent_since = partial(self.silent_since, journal, "quiet-1")
+            began = clock.now()
+            assert silent_since() == ("False", "Heard", began)
+            clock.move(60)
+            again = msgspec.structs.replace(said, sequence=2, boot_id="boot-2")  # with news, so that it is kept now
+            service.check_in(service.speaker(host.token), "quiet-1", again)
+            assert silent_since() == ("False", "Heard", began), "it is as it was, whenever it checks in"
             clock.move(181)
+            fell = clock.now()
             assert service.listen() == ["quiet-1"]
+            clock.move(60)
             assert service.listen() == []
+            assert silent_since() == ("True", "NotHeard", fell)
             assert service.store.agent("quiet-1").silent
-            service.check_in(
-                service.speaker(host.token), "quiet-1", msgspec.structs.replace(said, sequence=2, hardware=[])
-            )
+            shown = call("status", "quiet-1", "--output", "json", "--state", tmp_path / "state").data[0]["conditions"]
+            assert [(one["type"], one["status"]) for one in shown] == [("AgentSilent", "True")]
+            assert "AgentSilent" in call("status", "quiet-1", "--state", tmp_path / "state").output
+            again = msgspec.structs.replace(again, sequence=3, hardware=[])
+            service.check_in(service.speaker(host.token), "quiet-1", again)
             assert not service.store.agent("quiet-1").silent
+            assert silent_since() == ("False", "Heard", clock.now())
             kinds = [event.kind for event in journal.events("quiet-1")]
             assert (kinds.count("AgentSilent"), kinds.count("AgentHeard")) == (1, 1)
             saver.close()
+
+    @staticmethod
+    def silent_since(journal, host):
+        """What the API says of the silence of a host's agent, and since when that is so."""
+        shown = json.loads(journal.fleet().hosts.document(host))["conditions"]
+        (one,) = [one for one in shown if one["type"] == "AgentSilent"]
+        return one["status"], one["reason"], datetime.fromisoformat(one["last_transition_time"])
 
     def test_a_name_that_never_reported_is_no_alarm(self, tmp_path):
         with open_journal(tmp_path / "state") as journal:
@@ -400,9 +422,40 @@ class TestDiscovery:
         found = {one["attach_info"]["address"]: one for one in self.accelerators(site, agent)}
         assert found[vf["address"]]["acc_specs"]["acc_type"] == "VF"
         assert found[pf["address"]]["acc_status"]["health"] != "Missing"
+        self.refuse_to_offer(site, agent, gpu["uuid"], pf["address"])
         agent.check_in(facts=other_facts(site.facts, devices=rest))
         gone = {one["attach_info"]["address"]: one["acc_status"]["health"] for one in self.accelerators(site, agent)}
         assert {gone[pf["address"]], gone[vf["address"]]} == {"Missing"}
+
+    @staticmethod
+    def refuse_to_offer(site, agent, uuid, address):
+        """Check that the hardware with *uuid* is claimed by no spelling, and that the answer leads to what can be."""
+        for given in ({"uuid": uuid}, {"host": agent.host, "address": address}):
+            found = problem(site.server("POST", "/v1/accelerators", {"name": f"no {uuid}", **given}), 409)
+            assert f"{address} of {agent.host}" in found.detail
+            assert "no accelerator" in found.detail
+            assert site.server("GET", f"/v1/hosts/{agent.host}/hardware").status == 200
+            assert f"/v1/hosts/{agent.host}/hardware has" in found.detail
+
+    def test_hardware_that_is_no_accelerator_cannot_be_claimed_whichever_way_it_is_named(self, site, enrolled):
+        agent = enrolled()
+        agent.check_in()
+        hardware = site.server("GET", f"/v1/hosts/{agent.host}/hardware?limit=1000").json()["hardware"]
+        offered = {one["uuid"] for one in self.accelerators(site, agent)}
+        bridge = next(one for one in hardware if one["uuid"] not in offered)
+        self.refuse_to_offer(site, agent, bridge["uuid"], bridge["address"])
+        problem(site.server("GET", f"/v1/accelerators/{bridge['uuid']}"), 404)
+        nothing = {"name": "nothing", "host": agent.host, "address": "0000:fe:00.0"}
+        assert "nothing was found there" in problem(site.server("POST", "/v1/accelerators", nothing), 409).detail
+
+    def test_what_is_claimed_by_its_uuid_is_claimed_where_it_is(self, site, enrolled):
+        agent = enrolled()
+        agent.check_in()
+        one = self.accelerators(site, agent)[0]
+        given = {"name": "elsewhere", "uuid": one["uuid"], "host": agent.host, "address": "0000:fe:00.0"}
+        assert {wrong.path for wrong in problem(site.server("POST", "/v1/accelerators", given), 400).errors} == {
+            "$.address"
+        }
 
     def test_one_that_was_found_is_claimed_by_name_and_what_discovery_says_stays(self, site, enrolled):
         agent = enrolled()

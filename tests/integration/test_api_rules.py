@@ -43,8 +43,9 @@ OF_CARDS = 'device_selector: {vendor_id: "8086", product_id: ["4940"]}\n  '
 class Site:
     """A server, its tree, and the loop that looks at a host with a card."""
 
-    def __init__(self, world):
+    def __init__(self, world, host=HOST):
         self.world, self.stores, self.rules = world, world.stores, rules_of(world.stores.fleet)
+        self.host = host
 
     def __call__(self, method, path, body=None):
         return self.world(method, path, body)
@@ -61,8 +62,8 @@ class Site:
     def pass_over(self, meanwhile=lambda: None):
         """Look at the host and settle, as a pass does that may change nothing; *meanwhile* comes between the two."""
         clock = FixedClock(datetime.now(UTC))
-        observer = RecordedObserver({HOST: self.world.facts_of(HOST)}, clock=clock)
-        ports = fake_ports(self.world.declarations.read(), [Host(HOST, frozenset({"crypto"}))], observer)
+        observer = RecordedObserver({self.host: self.world.facts_of(self.host)}, clock=clock)
+        ports = fake_ports(self.world.declarations.read(), [Host(self.host, frozenset({"crypto"}))], observer)
         journal, cards, work = self.stores.journal, self.stores.accelerators, self.stores.drivers
         declarations = WithImplied(self.world.declarations, work, cards)
         ports = replace(ports, journal=journal, controller=journal.controller(), declarations=declarations)
@@ -70,11 +71,11 @@ class Site:
         meanwhile()
         Offering(cards, self.rules, clock).record(seen)
         Settling(work, cards, self.rules, clock).settle(seen)
-        return seen.hosts[HOST]
+        return seen.hosts[self.host]
 
     @property
     def path(self):
-        found = self("GET", f"/v1/accelerators?host={HOST}&driver=qat").json()["accelerator"]
+        found = self("GET", f"/v1/accelerators?host={self.host}&driver=qat").json()["accelerator"]
         return f"/v1/accelerators/{found[0]['uuid']}"
 
     @property
@@ -85,7 +86,7 @@ class Site:
         return self("PATCH", self.path, [{"op": "replace", "path": "/desired_state", "value": state}])
 
     def events(self, kind):
-        return self("GET", f"/v1/events?kind={kind}&host={HOST}").json()["events"]
+        return self("GET", f"/v1/events?kind={kind}&host={self.host}").json()["events"]
 
 
 @pytest.fixture(scope="module")
@@ -165,6 +166,39 @@ class TestStates:
         site.pass_over()
         assert (site.card["state"], site.card["desired_state"]) == (wished, wished)
 
+    @pytest.mark.parametrize(("declared", "stored"), [("maintenance", "ready"), ("ready", "inactive")])
+    def test_a_wish_that_is_as_it_was_and_not_as_a_policy_says_is_refused_and_what_was_wished_before_stays(
+        self, site, declared, stored
+    ):
+        if stored == "ready":
+            make_ready(site)
+        before = site.card
+        site.commit(OF_CARDS + f"state: {declared}")
+        site.synchronise()
+        assert "policy committed (" in problem(site.set(stored), 409).detail
+        assert site.card == before
+        site.commit("")
+        site.pass_over()
+        assert site.card == before, "no pass had seen the policy"
+
+    def test_a_wish_that_a_policy_shares_stays_when_the_policy_goes_before_a_pass(self, site):
+        site.commit(OF_CARDS + "state: ready")
+        site.synchronise()
+        assert site.set("ready").status == 200
+        site.commit("")
+        site.pass_over()
+        assert (site.card["state"], site.card["desired_state"]) == ("ready", "ready")
+
+    def test_a_wish_that_a_noted_policy_shares_is_the_policys(self, site):
+        site.commit(OF_CARDS + "state: ready")
+        site.pass_over()
+        before = site.card
+        assert site.set("ready").status == 200
+        assert site.card == before
+        site.commit("")
+        site.pass_over()
+        assert (site.card["state"], site.card["desired_state"]) == ("inactive", "inactive")
+
     @pytest.mark.parametrize("state", ["maintenance", "inactive"])
     def test_what_is_not_wanted_ready_any_more_is_not_offered_from_then_on(self, site, state):
         make_ready(site)
@@ -216,6 +250,43 @@ class TestStates:
         assert view.desired.fields["host", "driver", "qat", "state"] == "present", "what Git declares is kept so"
         assert (view.plan.actions, view.desired.restored) == ((), ())
         make_ready(site)
+
+
+class TestClaims:
+    """What was found is claimed by a POST, each time on a host of its own: nobody gives it back."""
+
+    @staticmethod
+    def found(site, host):
+        """A host whose card was found, and where that is."""
+        place = Site(site.world, host)
+        place.pass_over()
+        return place, {"name": f"card of {host}", "host": host, "address": CARD}
+
+    def test_what_is_claimed_is_wanted_ready_and_is_so_once_it_was_verified(self, site):
+        place, body = self.found(site, "claimed-1")
+        assert (place.card["state"], place.card["desired_state"]) == ("inactive", "inactive")
+        uuid = place.card["uuid"]
+        answer = place("POST", "/v1/accelerators", {"name": body["name"], "uuid": uuid})
+        assert (answer.status, answer.headers["Location"]) == (201, f"/accelerators/{uuid}")
+        assert (place.card["state"], place.card["desired_state"]) == ("inactive", "ready")
+        (told,) = place.events("AcceleratorClaimed")
+        assert (told["before"]["desired_state"], told["after"]["desired_state"]) == ("inactive", "ready")
+        assert "claimed-1" in {item.host for item in site.stores.leases.take(100, datetime.now(UTC))}
+        place.pass_over()
+        assert (place.card["state"], place.card["desired_state"]) == ("ready", "ready")
+
+    def test_what_a_policy_declares_or_somebody_has_in_maintenance_is_claimed_as_it_is(self, site):
+        place, body = self.found(site, "claimed-2")
+        assert place.set("maintenance").status == 200
+        assert place("POST", "/v1/accelerators", body).status == 201
+        assert (place.card["name"], place.card["desired_state"]) == (body["name"], "maintenance")
+        site.commit(OF_CARDS + "state: inactive")
+        site.synchronise()
+        place, body = self.found(site, "claimed-3")
+        assert place("POST", "/v1/accelerators", body).status == 201
+        place.pass_over()
+        assert (place.card["state"], place.card["desired_state"]) == ("inactive", "inactive")
+        assert place.events("AcceleratorOverruled") == []
 
 
 class TestBindings:

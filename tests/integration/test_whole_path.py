@@ -96,6 +96,18 @@ def test_a_device_of_the_agents_own_driver_is_ready_once_it_was_set_up_and_told_
     assert show(server, first["uuid"])["state"] == "inactive"
 
 
+def test_a_device_that_is_claimed_goes_through_its_driver_and_is_ready_once_that_said_so(server):
+    one = found(server, "dummy")[1]
+    assert (one["state"], one["desired_state"]) == ("inactive", "inactive")
+    assert server("POST", "/v1/accelerators", {"name": "crypto for tests", "uuid": one["uuid"]}).status == 201
+    until(lambda: show(server, one["uuid"])["state"] == "ready")
+    assert (show(server, one["uuid"])["name"], show(server, one["uuid"])["desired_state"]) == (
+        "crypto for tests",
+        "ready",
+    )
+    want(server, one["uuid"], "inactive")
+
+
 def run_of(server, verb, driver="dummy"):
     """Ask for a driver, and return the status of the run once it is over."""
     answer = server("POST", f"/v1/hosts/{HOST}/drivers/{driver}/{verb}", {})
@@ -113,6 +125,21 @@ def test_a_driver_that_is_uninstalled_lets_go_of_its_devices_until_it_is_install
     until(lambda: show(server, uuid)["acc_status"]["setup_required"])
     assert (show(server, uuid)["state"], show(server, uuid)["desired_state"]) == ("inactive", "ready")
     assert run_of(server, "install") == "applied"
+    until(lambda: show(server, uuid)["state"] == "ready")
+
+
+def test_a_driver_of_the_catalogue_that_is_uninstalled_takes_its_ready_device_along_and_stops_nothing_else(server):
+    path = f"/v1/accelerators?host={HOST}&driver=generic-pci&device_type=NVME"
+    until(lambda: server("GET", path).json()["accelerator"])
+    (uuid,) = (one["uuid"] for one in server("GET", path).json()["accelerator"] if "c2:00" in one["name"])
+    want(server, uuid, "ready")
+    until(lambda: show(server, uuid)["state"] == "ready")
+    assert run_of(server, "uninstall", "generic-pci") == "applied"
+    until(lambda: show(server, uuid)["state"] == "inactive")
+    assert (show(server, uuid)["desired_state"], show(server, uuid)["acc_status"]["setup_required"]) == ("ready", True)
+    host = server("GET", f"/v1/hosts/{HOST}").json()
+    assert host["reason"] == "", "two wishes of operators are no conflict that stops a host"
+    assert run_of(server, "install", "generic-pci") == "applied"
     until(lambda: show(server, uuid)["state"] == "ready")
 
 

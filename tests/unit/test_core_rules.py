@@ -15,7 +15,7 @@ def rules(*policies, **host):
 def test_a_vf_has_the_state_of_its_pf_and_the_driver_that_is_said_of_it_there():
     policy = {"name": "mine", "device_selector": {"product_id": "4940"}, "state": "ready"}
     found = rules({**policy, "sriov": {"groups": [{"vfs": "1", "driver": "vfio-pci"}]}}, device={"num_vfs": 2})
-    assert found.state(VF) == found.state(PF) == "mine (mine.yml:7)"
+    assert found.state(VF) == found.state(PF) == ("ready", "mine (mine.yml:7)")
     assert found.binding(VF) == ("vfio-pci", "mine (mine.yml:9)")
     assert found.binding("0000:6b:01.0") is None
 

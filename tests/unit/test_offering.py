@@ -9,7 +9,7 @@ from cyborg_reconciler.conductor.offering import Offering
 from cyborg_reconciler.core.state import Health
 from cyborg_reconciler.ports import Unobserved
 from cyborg_reconciler.stores import Attachment
-from tests.scenarios.story import policy_of
+from tests.scenarios.story import driver_of, policy_of
 from tests.unit.test_settling import CARD, FRESH, INSTALLED, NOON, Place
 from tests.unit.world import pool_of
 
@@ -127,3 +127,23 @@ def test_an_attachment_is_no_policy():
     place = Offered(replace(WANTED, attachment=Attachment("pending", NOON, host="a")))
     place.pass_over()
     assert place.card.binding_policy == ""
+
+
+@pytest.mark.parametrize("wanted", ["qat", "any"])
+def test_a_driver_that_is_uninstalled_takes_its_ready_accelerator_along_until_it_is_installed_again(wanted):
+    place = Offered(WANTED, **INSTALLED)
+    if wanted == "any":  # one that has nothing to install or to take away, as the catalogue's generic-pci
+        generic = driver_of({"name": "any", "device_type": "GENERIC"})
+        place.world.declarations.declared = replace(place.world.declarations.declared, drivers=(generic,))
+    place.pass_over()
+    assert place.card.state == "ready"
+    asked = place.ask("absent", driver=wanted)
+    place.pass_over()
+    assert place.stands(asked) == ("applied", "")
+    (record,) = place.world.journal.hosts()
+    assert (record.sync, record.reason) == ("Synced", "")
+    assert (place.card.state, place.card.desired_state, place.card.setup_required) == ("inactive", "ready", True)
+    again = place.ask(driver=wanted)
+    place.pass_over()
+    assert place.stands(again) == ("applied", "")
+    assert place.card.state == "ready"

@@ -45,11 +45,11 @@ def declarations():
 
 def test_policies_are_read_once_for_each_state_of_them(declarations):
     rules = Rules(declarations, Kept())
-    assert {rules.of("a").state(CARD) for _ in range(3)} == {"mine (mine.yml:7)"}
-    assert rules.of("stray").state(CARD) == "", "one that only its agent knows is in no group"
+    assert {rules.of("a").state(CARD) for _ in range(3)} == {("ready", "mine (mine.yml:7)")}
+    assert rules.of("stray").state(CARD).policy == "", "one that only its agent knows is in no group"
     assert declarations.count == 1
     declarations.declared = Declared(digest="2")
-    assert (rules.of("a").state(CARD), declarations.count) == ("", 2)
+    assert (rules.of("a").state(CARD), declarations.count) == (("inactive", ""), 2)
 
 
 def test_what_cannot_be_told_is_not_made_up(declarations):

@@ -76,7 +76,8 @@ class Place:
         self.settling = Settling(self.work, self.accelerators, self.rules, world.ports.clock)
 
     def ask(self, state="present", **more):
-        one = HostDriver(host="a", driver="qat", state=state, declared_at=self.ports.clock.now(), **more)
+        more = {"driver": "qat", **more}
+        one = HostDriver(host="a", state=state, declared_at=self.ports.clock.now(), **more)
         return self.work.declare(one, Event(NOON, "DriverInstallAsked", "a"))
 
     def look(self):

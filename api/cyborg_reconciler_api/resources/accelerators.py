@@ -127,7 +127,10 @@ def show(services: Services, call: Call) -> Reply:
 
 
 CREATED: Final = Sample(request={"name": "IPSec Card", "uuid": UUID})
-CREATING: Final = {400: BAD_BODY, 409: "another accelerator has the name or the uuid"}
+CREATING: Final = {
+    400: f"{BAD_BODY}; or there is no such host, or what has the uuid is elsewhere",
+    409: "another accelerator has the name or the uuid; or what was found there is no accelerator, or nothing was",
+}
 
 
 @operation(
@@ -141,9 +144,10 @@ CREATING: Final = {400: BAD_BODY, 409: "another accelerator has the name or the 
 def create(services: Services, call: Call) -> Reply:
     """Create an accelerator, or claim one that discovery found, by its uuid or by its host and address.
 
-    One on no host is ready at once; one that names a host becomes ready when its driver is set up and verified there.
+    One on no host is ready at once; one that names a host, and one that was found, becomes ready when its driver is set
+    up and verified there. What a policy declares of the state of what was found stays so.
     """
-    return _created(services.accelerators.create(call.caller, call.body))
+    return _created(services, services.accelerators.create(call.caller, call.body))
 
 
 @operation(
@@ -159,12 +163,20 @@ def create_at(services: Services, call: Call) -> Reply:
     given: AcceleratorGiven = call.body
     if given.uuid not in {None, call.ids["uuid"]}:
         raise RequestInvalidError("the body", [FieldError("$.uuid", "is another than that of the path")])
-    return _created(services.accelerators.create(call.caller, given.model_copy(update={"uuid": call.ids["uuid"]})))
+    given = given.model_copy(update={"uuid": call.ids["uuid"]})
+    return _created(services, services.accelerators.create(call.caller, given))
 
 
-def _created(one: Record) -> Reply:
+def _created(services: Services, one: Record) -> Reply:
+    _hasten(services, one)
     # The specification's own spelling, without the version.
     return Reply(location=f"/accelerators/{one.uuid}", version=one.version)
+
+
+def _hasten(services: Services, one: Record) -> None:
+    """Have the agent hear at once what is wanted of *one*, if its driver is the agent's."""
+    if one.origin == "driver" and one.host is not None:
+        services.discovery.hasten(one.host)
 
 
 def _updated(one: Record) -> Reply:
@@ -218,7 +230,7 @@ def describe(services: Services, call: Call) -> Reply:
     answer=Accelerator,
     is_single=True,
     errors={
-        400: f"{BAD_BODY}; or it has `acc_specs` and a target",
+        400: f"{BAD_BODY}; or there is no such host; or it has `acc_specs` and a target",
         403: "the specification is not the caller's to change",
         404: NO_SUCH,
         409: f"it is attached already, or not ready, or a policy declares its binding; {OVERTAKEN}",
@@ -278,6 +290,5 @@ def patch(services: Services, call: Call) -> Reply:
     What is set ready has its driver installed and verified by the reconciler; it is offered as ready only then.
     """
     one = services.accelerators.patch(call.caller, call.ids["uuid"], call.body, call.seen)
-    if one.origin == "driver" and one.host is not None:
-        services.discovery.hasten(one.host)  # its driver is the agent's
+    _hasten(services, one)
     return _updated(one)

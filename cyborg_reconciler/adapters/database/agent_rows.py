@@ -32,7 +32,7 @@ _columns: Final = agents.c
 #: The columns that hold what an `Agent` has under the same name, as it is.
 PLAIN: Final = (
     *("host", "token_hash", "next_token_hash", "approved", "epoch", "sequence", "fingerprint", "boot_id", "endpoint"),
-    *("agent_version", "last_seen_at", "silent", "drivers"),
+    *("agent_version", "last_seen_at", "silent", "silent_changed_at", "drivers"),
 )
 SYSTEM_UUID: Final = "system_uuid"
 MAC: Final = "mac"
@@ -163,6 +163,8 @@ PLACES: Final = (
     .where(_columns.host.in_(bindparam("names", expanding=True)))
 )
 
+_heard: Final = bindparam("heard", type_=_columns.last_seen_at.type)
+
 #: Enters how far an agent has told, and when it was heard; what is older changes nothing.
 TOLD: Final = (
     update(agents)
@@ -178,12 +180,15 @@ TOLD: Final = (
         sequence=bindparam("new_sequence"),
         boot_id=bindparam("new_boot"),
         agent_version=bindparam("new_version"),
-        last_seen_at=bindparam("heard"),
+        last_seen_at=_heard,
         fingerprint=case(
             (bindparam("new_fingerprint") == "", _columns.fingerprint), else_=bindparam("new_fingerprint")
         ),
         drivers=case((bindparam("new_drivers") == "", _columns.drivers), else_=bindparam("new_drivers")),
         silent=False,
+        silent_changed_at=case(
+            (or_(_columns.silent, _columns.silent_changed_at.is_(None)), _heard), else_=_columns.silent_changed_at
+        ),
     )
 )
 
@@ -254,10 +259,11 @@ def read_silent(connection: Connection, where: ColumnElement[bool]) -> list[str]
     return list(connection.execute(select(_columns.host).where(where).order_by(_columns.host)).scalars())
 
 
-def set_silent(connection: Connection, names: Sequence[str]) -> None:
-    """Enter that agents are silent."""
+def set_silent(connection: Connection, names: Sequence[str], at: datetime) -> None:
+    """Enter that agents are silent, since then."""
     for portion in portions(names):
-        connection.execute(update(agents).where(_columns.host.in_(portion)).values(silent=True))
+        values = {"silent": True, "silent_changed_at": at}
+        connection.execute(update(agents).where(_columns.host.in_(portion)).values(values))
 
 
 # ------------------------------------------------------------------------------------------------------------- commands

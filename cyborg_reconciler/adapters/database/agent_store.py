@@ -243,7 +243,7 @@ class DatabaseAgentStore:
             lock_rows(connection, agents.c.host, late := agent_rows.read_silent(connection, was_not_heard))
             # Who was heard just now is not silent; who was not locked is marked the next time.
             fallen = sorted({*late} & {*agent_rows.read_silent(connection, was_not_heard)})
-            agent_rows.set_silent(connection, fallen)
+            agent_rows.set_silent(connection, fallen, at)
             for host in fallen:
                 put_event(connection, Event(at, "AgentSilent", host, "its agent has not checked in for too long"))
         return fallen

@@ -12,7 +12,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Connection, Row, bindparam, select, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, select, update
 
 from cyborg_reconciler.adapters.database import accelerator_rows
 from cyborg_reconciler.adapters.database.agent_rows import inventory_of, put_identities
@@ -24,7 +24,7 @@ from cyborg_reconciler.core.state import Health
 from cyborg_reconciler.documents.driver import DriverDocSpec
 from cyborg_reconciler.documents.facts import Facts
 from cyborg_reconciler.ports import Event
-from cyborg_reconciler.stores import Accelerator, Page
+from cyborg_reconciler.stores import Accelerator, Device, Page
 
 #: Drivers by name.
 Catalogue = Mapping[str, DriverDocSpec]
@@ -313,6 +313,13 @@ def in_step(one: Accelerator, host: str, unit: Unit, parent: str | None) -> Acce
 
 
 # --------------------------------------------------------------------------------------------------------- what is read
+def read_device(connection: Connection, *where: ColumnElement[bool]) -> Device | None:
+    """Return the device for which *where* holds."""
+    columns = [hardware.c[name] for name in ("uuid", "host", "address", "is_accelerator")]
+    row = connection.execute(select(*columns).where(*where)).first()
+    return None if row is None else Device(*row)
+
+
 def read_page(connection: Connection, host: str, limit: int, marker: str) -> Page:
     """Return a page of the documents of the hardware that is there."""
     query = select(hardware.c.uuid, hardware.c.document).where(hardware.c.present, hardware.c.uuid > marker)

@@ -20,19 +20,20 @@ _columns = host_drivers.c
 DECLARED: Final = ("host", "driver", "state", "version", "run", "is_open", "declared_by", "declared_at")
 
 
-def put(connection: Connection, one: HostDriver) -> HostDriver:
-    """Enter what is declared, with a run that is to come; return it as it is then."""
+def put(connection: Connection, one: HostDriver) -> tuple[HostDriver, HostDriver | None]:
+    """Enter what is declared, with a run that is to come; return it as it is then, and as it was declared before."""
     known = connection.execute(
         select(host_drivers).where(_columns.host == one.host, _columns.driver == one.driver)
     ).first()
-    if known is not None and known.is_open:
-        if (known.state, known.version) == (one.state, one.version):
-            return parse(known)
-        run_rows.cancel_pending(connection, known.run, one.declared_at)
+    before = None if known is None else parse(known)
+    if before is not None and before.is_open:
+        if before.told() == one.told():
+            return before, before
+        run_rows.cancel_pending(connection, before.run, one.declared_at)
     one = replace(one, run=run_rows.add_pending(connection, one.host, one.declared_at), is_open=True)
     row = {**{name: getattr(one, name) for name in DECLARED}, **_before(known)}
     upsert(connection, host_drivers, [row], update=[name for name in row if name not in {"host", "driver"}])
-    return one
+    return one, before
 
 
 def _before(known: Row[Any] | None) -> dict[str, Any]:

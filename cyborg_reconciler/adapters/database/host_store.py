@@ -13,7 +13,8 @@ from sqlalchemy import Engine, Row, bindparam, select
 from cyborg_reconciler.adapters.database.asking import ask
 from cyborg_reconciler.adapters.database.engine import reading
 from cyborg_reconciler.adapters.database.pages import link, raw, read_page, render
-from cyborg_reconciler.adapters.database.schema import agents, conditions, facts, hosts, inventory
+from cyborg_reconciler.adapters.database.schema import MAY_SPEAK, agents, conditions, facts, hosts, inventory
+from cyborg_reconciler.core.conditions import of_agent
 from cyborg_reconciler.fleet_stores import Wanted
 from cyborg_reconciler.stores import Page
 
@@ -31,6 +32,8 @@ ALL: Final = (
         inventory.c.labels,
         agents.c.last_seen_at,
         agents.c.silent,
+        agents.c.silent_changed_at,
+        MAY_SPEAK.label("may_speak"),
     )
     .outerjoin(conditions)
     .outerjoin(facts, facts.c.host == hosts.c.name)
@@ -88,15 +91,8 @@ def _host(row: Row[Any]) -> str:
 
 
 def _conditions(row: Row[Any]) -> Any:  # noqa: ANN401 - JSON, decoded or not
-    """Return the conditions that were recorded, and whether the host's agent fell silent."""
-    if row.last_seen_at is None:
+    """Return the conditions that were recorded, and whether the host's agent fell silent, if one speaks for it."""
+    if row.silent_changed_at is None or not row.may_speak:
         return raw(row.document or "[]")
-    silent = {
-        "type": "AgentSilent",
-        "status": "True" if row.silent else "False",
-        "reason": "NotHeard" if row.silent else "Heard",
-        "message": f"its agent was last heard at {row.last_seen_at.isoformat()}" if row.silent else "",
-        "last_transition_time": row.last_seen_at,
-        "observed_generation": row.generation,
-    }
+    silent = of_agent(row.silent_changed_at, row.generation, silent_after=row.last_seen_at if row.silent else None)
     return [*msgspec.json.decode(row.document or "[]"), silent]

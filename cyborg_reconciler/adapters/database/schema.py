@@ -29,7 +29,7 @@ from sqlalchemy import (
 )
 
 #: The revision that these tables are. A database of another one is migrated, or refused when it is newer.
-REVISION: Final = "v0010"
+REVISION: Final = "v0011"
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -280,7 +280,7 @@ identities = Table(
 )
 
 #: The agents of hosts. Tokens are hashed; *fingerprint* is that of the facts that the agent last told in full, and
-#: *drivers* a digest of what it last told of its drivers.
+#: *drivers* a digest of what it last told of its drivers; *silent_changed_at* is when *silent* became what it is.
 agents = Table(
     "agents",
     metadata,
@@ -296,6 +296,7 @@ agents = Table(
     Column("agent_version", String(255), nullable=False),
     Column("last_seen_at", UtcDateTime, index=True),
     Column("silent", Boolean, nullable=False),
+    Column("silent_changed_at", UtcDateTime),
     Column("drivers", Text, nullable=False, server_default=text("''")),
 )
 

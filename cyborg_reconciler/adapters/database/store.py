@@ -16,10 +16,10 @@ from cyborg_reconciler.adapters.database.asking import ask
 from cyborg_reconciler.adapters.database.engine import reading, writing
 from cyborg_reconciler.adapters.database.event_rows import put_event, put_events
 from cyborg_reconciler.adapters.database.queue_rows import enqueue
-from cyborg_reconciler.adapters.database.schema import accelerators
+from cyborg_reconciler.adapters.database.schema import accelerators, hardware
 from cyborg_reconciler.errors import ConflictError, NotFoundError, OvertakenError
 from cyborg_reconciler.ports import Event
-from cyborg_reconciler.stores import Accelerator, AcceleratorFilter, Page
+from cyborg_reconciler.stores import Accelerator, AcceleratorFilter, Device, Page
 
 
 class DatabaseStore:
@@ -109,6 +109,22 @@ class DatabaseHardwareStore:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+
+    def device(self, uuid: str) -> Device | None:
+        """Return the device, there or not."""
+        with reading(self._engine) as connection:
+            return discovery_rows.read_device(connection, hardware.c.uuid == uuid)
+
+    def device_at(self, host: str, address: str) -> Device | None:
+        """Return the device that is at *address* on *host*."""
+        is_there = (hardware.c.host == host, hardware.c.address == address, hardware.c.present)
+        with reading(self._engine) as connection:
+            return discovery_rows.read_device(connection, *is_there)
+
+    def has_host(self, name: str) -> bool:
+        """Return whether there is a host of this name."""
+        with reading(self._engine) as connection:
+            return is_known(connection, name)
 
     def page(self, host: str, limit: int, marker: str) -> Page:
         """Return a page of the hardware that is there."""

@@ -16,7 +16,7 @@ from cyborg_reconciler.adapters.database.engine import reading, writing
 from cyborg_reconciler.adapters.database.event_rows import put_event
 from cyborg_reconciler.documents.driver import DriverDocSpec
 from cyborg_reconciler.ports import Event
-from cyborg_reconciler.work_stores import HostDriver, Lease, Pass, QueueItem, RunNews
+from cyborg_reconciler.work_stores import HostDriver, Lease, Pass, QueueItem, RunNews, with_before
 
 
 class DatabaseWork:
@@ -78,8 +78,8 @@ class DatabaseWork:
         """Keep *one*, with a pending run, and have its host looked at."""
         with writing(self._engine) as connection:
             queue_rows.enqueue(connection, [one.host], event.kind, event.at)  # first: others wait for its row
-            kept = host_driver_rows.put(connection, one)
-            put_event(connection, event)
+            kept, before = host_driver_rows.put(connection, one)
+            put_event(connection, with_before(event, before))
         return kept
 
     def declared(self) -> Sequence[HostDriver]:
