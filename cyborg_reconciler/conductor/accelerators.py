@@ -114,7 +114,8 @@ class Accelerators:
         one = self._read(uuid_, seen)
         if one.attachment is None or not _is_of(caller, one.attachment):
             _require_manager(caller, f"to change the specification of {one.name}")
-        return self._write(with_specs(one, specs), one, caller, "AcceleratorUpdated")
+        changed = with_specs(one, specs)
+        return self._write(changed, one, caller, "AcceleratorUpdated") if changed != one else one
 
     def attach(self, caller: Caller, uuid_: str, given: AttachmentGiven, seen: int | None) -> Accelerator:
         """Attach to a VM, which Nova carries out; to a host, which is declared, carried out and verified; to a project.

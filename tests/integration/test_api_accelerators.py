@@ -175,10 +175,23 @@ class TestSpecs:
             ("/device_type", {"device_type": "TOASTER"}),
             ("/acc-specs", {}),
             ("", {"acc_specs": {"num": 1}, "instance_uuid": VM}),
+            ("", {"acc_specs": None, "name": "n"}),
+            *((tail, {"acc_specs": specs}) for tail in ("", "/acc-specs") for specs in (None, {}, {"num": None})),
         ],
     )
     def test_what_is_no_update_is_refused(self, server, made, tail, body):
-        problem(server("PUT", made() + tail, body), 400)
+        path = made()
+        before = server("GET", path)
+        problem(server("PUT", path + tail, body), 400)
+        assert server("GET", path).data == before.data
+
+    def test_an_update_that_changes_nothing_is_no_new_version_and_no_event(self, server, made):
+        path = made(acc_specs=SPECS)
+        before, told = server("GET", path), server("GET", "/v1/events?kind=AcceleratorUpdated").json()["events"]
+        for tail in ("", "/acc-specs"):
+            answer = server("PUT", path + tail, {"acc_specs": {"num": 1}})
+            assert (answer.status, answer.data, answer.headers["ETag"]) == (200, before.data, before.headers["ETag"])
+        assert server("GET", "/v1/events?kind=AcceleratorUpdated").json()["events"] == told
 
     def test_who_read_an_older_version_is_told_so(self, server, made):
         path = made()

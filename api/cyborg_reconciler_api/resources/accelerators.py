@@ -204,11 +204,16 @@ def describe(services: Services, call: Call) -> Reply:
             raise RequestInvalidError("the path", [FieldError("acc_spec", f"is none of {', '.join(SPEC_KEYS)}")])
         if set(specs) != {key}:
             raise RequestInvalidError("the body", [FieldError("$", f"must have {key}, and nothing else")])
-    elif not specs or given:
-        raise RequestInvalidError("the body", [FieldError("$.acc_specs", "must say what is to change, and it alone")])
-    return _updated(
-        services.accelerators.describe(call.caller, call.ids["uuid"], SpecsGiven.model_validate(specs), call.seen)
-    )
+    elif given:
+        raise RequestInvalidError("the body", [FieldError("$.acc_specs", "must stand there alone")])
+    return _described(services, call, SpecsGiven.model_validate(specs))
+
+
+def _described(services: Services, call: Call, specs: SpecsGiven | None) -> Reply:
+    """Update the specification, as the body says; both ways to ask for that are answered alike."""
+    if specs is None or not specs.model_dump(exclude_none=True):
+        raise RequestInvalidError("the body", [FieldError("$.acc_specs", "must say what is to change")])
+    return _updated(services.accelerators.describe(call.caller, call.ids["uuid"], specs, call.seen))
 
 
 @operation(
@@ -232,10 +237,9 @@ def attach(services: Services, call: Call) -> Reply:
     service; a host's is on its way until `attachment.status` says that it is done. A body with `acc_specs` updates the
     specification instead.
     """
-    uuid = call.ids["uuid"]
-    if call.body.acc_specs is not None:
-        return _updated(services.accelerators.describe(call.caller, uuid, call.body.acc_specs, call.seen))
-    return _updated(services.accelerators.attach(call.caller, uuid, call.body, call.seen))
+    if call.body.is_update:
+        return _described(services, call, call.body.acc_specs)
+    return _updated(services.accelerators.attach(call.caller, call.ids["uuid"], call.body, call.seen))
 
 
 @operation(
