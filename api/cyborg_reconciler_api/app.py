@@ -17,7 +17,7 @@ from cyborg_reconciler.conductor.credentials import without_tokens
 from cyborg_reconciler.conductor.refusals import Refusal
 from cyborg_reconciler.errors import ForbiddenError, TooManyRequestsError, UnauthenticatedError
 from cyborg_reconciler_api import errors, parsing, traffic
-from cyborg_reconciler_api.access import LOCAL
+from cyborg_reconciler_api.access import LOCAL, check_sender
 from cyborg_reconciler_api.operation import CHANGING, Call, Operation, Reply, operations_of
 from cyborg_reconciler_api.routes import ROUTES, UNVERSIONED, served
 from cyborg_reconciler_api.services import Services
@@ -156,7 +156,9 @@ def _admitted(operation: Operation, services: Services, request: falcon.Request)
     known = services.authenticate(request.auth, peer)
     caller = replace(known, request_id=request.context.request_id)
     request.context.caller = caller
-    if known is not LOCAL:
+    if known is LOCAL:
+        check_sender(*(request.get_header(name) or "" for name in ("Host", "Origin", "Sec-Fetch-Site")))
+    else:
         services.limits.call(caller.name)
     if caller.role < operation.access:
         raise ForbiddenError(

@@ -11,6 +11,7 @@ from falcon.typing import ReadableIO
 from pydantic import BaseModel, ValidationError
 
 from cyborg_reconciler.documents.rest.base import UUID_FORM
+from cyborg_reconciler.documents.rest.body import decode
 from cyborg_reconciler.errors import (
     FieldError,
     NotFoundError,
@@ -26,6 +27,9 @@ DISCARDED_BYTES: Final = 8 * MAX_BODY_BYTES
 PIECE_BYTES: Final = 64 * 1024
 
 UUID: Final = re.compile(UUID_FORM)
+
+#: The methods that ask for something, and change nothing.
+SAFE: Final = frozenset({"GET", "HEAD"})
 
 #: What the numbers of events are below.
 MOST_EVENTS: Final = 2**63 - 1
@@ -45,14 +49,30 @@ class MediaTypeError(Exception):
 def read_body(request: falcon.Request, operation: Operation) -> Any:  # noqa: ANN401 - whatever the operation takes
     """Return the body as the operation's document has it; None where it takes none.
 
+    Where none is taken, an empty block may be sent all the same. What a GET or a HEAD comes with means nothing, and is
+    not looked at. Source: RFC 9110, 9.3.1.
+
     Raises:
         RequestInvalidError, TooLargeError, MediaTypeError.
     """
-    if operation.request is None:
+    if operation.request is None and request.method in SAFE:
+        return None
+    text = _read(request)
+    if operation.request is None and not text:
         return None
     media_type = (request.content_type or "").partition(";")[0].strip().lower()
     if media_type not in operation.content_types:
         raise MediaTypeError(" or ".join(operation.content_types))
+    value = decode(text)
+    if operation.request is None:
+        return _check_is_empty(value)
+    try:
+        return operation.request.validate_json(text)
+    except ValidationError as exc:
+        raise RequestInvalidError("the body is not what is asked for", field_errors(exc)) from exc
+
+
+def _read(request: falcon.Request) -> bytes:
     if (request.content_length or 0) > MAX_BODY_BYTES:
         raise TooLargeError
     try:
@@ -61,10 +81,16 @@ def read_body(request: falcon.Request, operation: Operation) -> Any:  # noqa: AN
         raise RequestInvalidError("the body", [FieldError("$", f"cannot be read: {type(exc).__name__}")]) from exc
     if len(text) > MAX_BODY_BYTES:
         raise TooLargeError
-    try:
-        return operation.request.validate_json(text)
-    except ValidationError as exc:
-        raise RequestInvalidError("the body is not what is asked for", field_errors(exc)) from exc
+    return text
+
+
+def _check_is_empty(value: object) -> None:
+    """Raise RequestInvalidError where *value*, sent where nothing is taken, says anything."""
+    wrong = [FieldError("$", "must be left out, or be an empty block")]
+    if isinstance(value, dict):
+        wrong = [FieldError(_json_path((name,)), "there is no such field: no body is taken here") for name in value]
+    if wrong:
+        raise RequestInvalidError("the body", wrong)
 
 
 def discard_body(request: falcon.Request) -> None:

@@ -73,7 +73,7 @@ def check_is_told(method: str, path: str, answer: urllib3.BaseHTTPResponse) -> N
     asked = full_path(urlsplit(path).path.rstrip("/") or "/")
     found = [(route, one) for route, name, one in all_operations() if name == method and matches(route, asked)]
     for route, one in sorted(found, key=lambda match: match[0].count("{"))[:1]:
-        told = {**openapi.successes(method, one), **openapi.causes(route, one)}
+        told = {**openapi.successes(method, one), **openapi.causes(route, method, one)}
         assert answer.status in told, f"{method} {route} does not say that it answers {answer.status}"
         if answer.status == one.success and one.answer is not None:
             one.answer.model_validate_json(answer.data)

@@ -77,6 +77,19 @@ class TestCreate:
     def test_all_that_is_wrong_with_a_body_is_named_in_one_answer(self, server, body, paths):
         assert paths_of(problem(server("POST", "/v1/accelerators", body), 400)) == paths
 
+    @pytest.mark.parametrize(
+        "odd", [b"NaN", b"Infinity", b"1e999", b'{"a": 1, "a": 1}', b'"\\ud800"', b"01", b"'a'", b"1,"]
+    )
+    def test_what_is_no_json_is_never_kept_as_something_else(self, server, made, odd):
+        body = b'{"name": "odd", "acc_specs": {"acc_capability": {"num": %s}}}' % odd
+        path = made()
+        before = server("GET", path).data
+        assert paths_of(problem(server("POST", "/v1/accelerators", body), 400)) == {"$"}
+        assert paths_of(problem(server("PUT", path, body.replace(b'"name": "odd", ', b"")), 400)) == {"$"}
+        assert paths_of(problem(server("PUT", path, b'{"name": "n", "name": "n"}'), 400)) == {"$"}
+        assert server("GET", path).data == before
+        assert server("GET", "/v1/accelerators?name=odd").json()["accelerator"] == []
+
     def test_a_tree_as_deep_as_a_stack_is_refused(self, server):
         deep = b'{"name": "deep", "acc_specs": {"acc_capability": ' + b'{"a":' * 5000 + b"1" + b"}" * 5002
         problem(server("POST", "/v1/accelerators", deep), 400)
