@@ -250,7 +250,7 @@ class AcceleratorStore(ObservedAccelerators, Protocol):
 class HardwareStore(Protocol):
     """Every physical device that was found. Every method raises JournalError when the database cannot be used."""
 
-    def page(self, host: str, limit: int, marker: str) -> Page:
+    def page(self, host: str, limit: int, marker: str, *, descending: bool = False) -> Page:
         """Return a page of the hardware that is there, of one host or (empty) of all, in the order of uuids.
 
         Raises:

@@ -209,6 +209,8 @@ def answered_by_rule(path: str, method: str, operation: Operation) -> dict[int, 
     if ids_of(path):
         found[404] = "there is no such thing"
     found[405] = "the path has no such method"
+    if operation.is_single and method in CHANGING:
+        found[412] = "If-Match has a weak tag"
     if method != "GET":
         found[413] = f"the body has more than {MAX_BODY_BYTES} bytes"
         found[415] = f"the body is not {' or '.join(operation.content_types)}"

@@ -28,6 +28,10 @@ PIECE_BYTES: Final = 64 * 1024
 
 UUID: Final = re.compile(UUID_FORM)
 
+#: A tag, as ETag and If-Match have it, and those that are versions of ours. Source: RFC 9110, 8.8.3.
+TAG: Final = re.compile(r'(?P<weak>W/)?"(?P<tag>[^"\x00-\x20\x7f]*)"')
+VERSION: Final = re.compile("[0-9]{1,19}")
+
 #: The methods that ask for something, and change nothing.
 SAFE: Final = frozenset({"GET", "HEAD"})
 
@@ -40,6 +44,10 @@ SHOWN_CHARACTERS: Final = 200
 
 class TooLargeError(Exception):
     """The body has more than `MAX_BODY_BYTES`."""
+
+
+class WeakTagError(Exception):
+    """If-Match has a weak tag, which is the same as none. Source: RFC 9110, 13.1.1."""
 
 
 class MediaTypeError(Exception):
@@ -146,15 +154,19 @@ def parse_seen(request: falcon.Request) -> int | None:
     """Return the version that the caller has read, by If-Match; None where he does not say.
 
     Raises:
-        OvertakenError: it is the tag of no version of ours. RequestInvalidError: it is no tag.
+        OvertakenError: it is the tag of no version of ours. WeakTagError: it is a weak one. RequestInvalidError: it is
+        no tag.
     """
-    tags = request.if_match
-    if not tags or tags == ["*"]:
+    said = (request.get_header("If-Match") or "*").strip()
+    if said == "*":
         return None
-    if len(tags) > 1:
-        raise RequestInvalidError("the header", [FieldError("If-Match", "give one tag")])
-    tag = str(tags[0])
-    if not tag.isdecimal():
+    found = TAG.fullmatch(said)
+    if found is None:
+        raise RequestInvalidError("the header", [FieldError("If-Match", "give one tag, in its quotes, as ETag has it")])
+    if found["weak"]:
+        raise WeakTagError
+    tag = found["tag"]
+    if not VERSION.fullmatch(tag):
         raise OvertakenError(wanted=f"the tag {tag[:SHOWN_CHARACTERS]}", found="another process updated it first")
     return int(tag)
 

@@ -151,13 +151,16 @@ def problem(answer, status):
 
 
 def race(server: Server, path: str) -> list[int]:
-    """The statuses that fifty get who update the accelerator at *path* at once, having all read one version of it."""
+    """The statuses that fifty get who update the accelerator at *path* at once, having all read one version of it.
+
+    It has one unit, and each says that it has another number of them.
+    """
     tag = server("GET", path).headers["ETag"]
     together = threading.Barrier(50)
 
     def write(number: int) -> int:
         together.wait()
-        return server("PUT", f"{path}/num", {"num": number}, if_match=tag).status
+        return server("PUT", f"{path}/num", {"num": number + 2}, if_match=tag).status
 
     with ThreadPoolExecutor(50) as pool:
         return sorted(pool.map(write, range(50)))

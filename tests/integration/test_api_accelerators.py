@@ -213,7 +213,18 @@ class TestSpecs:
         assert (newer.status, newer.headers["ETag"] != tag) == (200, True)
         assert problem(server("PUT", f"{path}/num", {"num": 3}, if_match=tag), 409).type.endswith("/overtaken")
         assert server("PUT", f"{path}/num", {"num": 3}, if_match=newer.headers["ETag"]).status == 200
-        problem(server("PUT", f"{path}/num", {"num": 4}, if_match='"another"'), 409)
+        for other in ('"another"', f'"{"1" * 5000}"', '"²"'):
+            problem(server("PUT", f"{path}/num", {"num": 4}, if_match=other), 409)
+
+    def test_a_weak_tag_is_that_of_no_version_and_one_without_quotes_is_none(self, server, made):
+        path = made()
+        tag = server("GET", path).headers["ETag"]
+        for method, tail, body in (("PUT", "/num", {"num": 4}), ("DELETE", "", None)):
+            assert problem(server(method, path + tail, body, if_match=f"W/{tag}"), 412).type.endswith("/weak-tag")
+            for other in (tag.strip('"'), f"{tag}, {tag}", f"w/{tag}", tag[1:]):
+                assert paths_of(problem(server(method, path + tail, body, if_match=other), 400)) == {"If-Match"}
+        assert server("GET", path).headers["ETag"] == tag
+        assert server("DELETE", path, if_match="*").status == 204
 
     def test_of_fifty_who_write_at_once_with_one_tag_one_wins(self, server, made):
         assert race(server, made()) == [200] + [409] * 49

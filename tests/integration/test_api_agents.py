@@ -32,12 +32,13 @@ from cyborg_reconciler.documents.rest.agent import (
     SetupTold,
     SpecsTold,
 )
-from cyborg_reconciler.documents.rest.hardware import HardwareList
+from cyborg_reconciler.documents.rest.hardware import Hardware
 from cyborg_reconciler.settings import Settings
 from cyborg_reconciler.simulation import samples
 from cyborg_reconciler.simulation.hosts import write_tree
 from cyborg_reconciler.testing import FixedClock
 from tests.integration.api_support import Server, problem, serving
+from tests.integration.api_world import pages
 
 OPERATOR = Caller("operator", Role.ADMIN)
 
@@ -415,13 +416,16 @@ class TestDiscovery:
     def test_every_device_is_hardware_and_pages_follow_each_other(self, site, enrolled):
         agent = enrolled()
         agent.check_in()
-        path, found = f"/v1/hosts/{agent.host}/hardware?limit=3", []
-        while path:
-            page = HardwareList.model_validate(site.server("GET", path).json())
-            found += page.hardware
-            path = next((link.href for link in page.links if link.rel == "next"), None)
-        assert {one.address for one in found} == {device["address"] for device in site.facts["devices"]}
-        assert site.server("GET", "/v1/hardware?limit=1").json()["hardware"]
+        for path in (f"/v1/hosts/{agent.host}/hardware", "/v1/hardware"):
+            found, ids = {}, {}
+            for sort in ("uuid", "uuid:desc"):
+                shown, _ = pages(site.server, f"{path}?limit=3&sort={sort}", "hardware")
+                found[sort] = [Hardware.model_validate(one) for one in shown]
+                ids[sort] = [one.uuid for one in found[sort]]
+            assert ids["uuid"] == sorted(set(ids["uuid"])) == ids["uuid:desc"][::-1]
+            on_host = {one.address for one in found["uuid"] if one.host == agent.host}
+            assert on_host == {device["address"] for device in site.facts["devices"]}
+            problem(site.server("GET", f"{path}?sort=address"), 400)
         problem(site.server("GET", "/v1/hosts/nowhere/hardware"), 404)
 
     @pytest.mark.parametrize(("path", "driver"), [("discovery", None), ("drivers/pci/discovery", "pci")])
