@@ -17,6 +17,7 @@ from cyborg_reconciler.conductor.rules import Rules
 from cyborg_reconciler.core.rules import HostRules
 from cyborg_reconciler.core.subject import driver_name
 from cyborg_reconciler.documents.rest.accelerator import AcceleratorGiven, AttachmentGiven, PatchStep, SpecsGiven
+from cyborg_reconciler.documents.rest.base import is_title
 from cyborg_reconciler.errors import (
     ConflictError,
     FieldError,
@@ -37,6 +38,10 @@ SPEC_FIELDS: Final = {
     "vendor_id": "vendor_id",
     "product_id": "product_id",
 }
+
+
+#: Characters of a description.
+MOST_OF_A_DESCRIPTION: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +114,11 @@ class Accelerators:
         """Change the specification.
 
         Raises:
-            ConflictError: it is discovery's to say. ForbiddenError: it is another project's.
+            ConflictError: it is discovery's to say. ForbiddenError: it is not attached to the caller's project.
         """
         one = self._read(uuid_, seen)
-        if one.attachment is None or not _is_of(caller, one.attachment):
-            _require_manager(caller, f"to change the specification of {one.name}")
+        if not _is_of(caller, one.attachment):
+            _require_admin(caller, f"to change the specification of {one.name}")
         changed = with_specs(one, specs)
         return self._write(changed, one, caller, "AcceleratorUpdated") if changed != one else one
 
@@ -159,20 +164,24 @@ class Accelerators:
         """Detach; the accelerator itself stays.
 
         Raises:
-            ConflictError: there are allocations of it.
+            ForbiddenError: it is attached to another project. ConflictError: there are allocations of it; whose these
+            are is told whoever may detach it.
         """
         one = self._read(uuid_, seen)
+        is_his = _is_of(caller, one.attachment)
+        if one.attachment is not None and not is_his:
+            _require_admin(caller, f"to detach {one.name}")
         consumers = self.store.allocated(uuid_)
         if consumers:
+            names = consumers[:3] if is_his or caller.role == Role.ADMIN else ["consumers of other projects"]
+            verb = "has" if names == consumers[:1] else "have"
             raise ConflictError(
                 wanted=f"to detach {one.name}",
-                found=f"{', '.join(consumers[:3])} {'has' if len(consumers) == 1 else 'have'} an allocation of it",
+                found=f"{', '.join(names)} {verb} an allocation of it",
                 remedy="let its consumers give it back first",
             )
         if one.attachment is None:
             return one
-        if not _is_of(caller, one.attachment):
-            _require_manager(caller, f"to detach {one.name}")
         return self._write(replace(one, attachment=None), one, caller, "AcceleratorDetached")
 
     def patch(self, caller: Caller, uuid_: str, steps: Sequence[PatchStep], seen: int | None) -> Accelerator:
@@ -280,8 +289,9 @@ def _checked(name: str, value: object, number: int) -> Any:  # noqa: ANN401 - a 
     """Return *value* if a field called *name* may have it."""
     if name == "desired_state" and value in get_args(State):
         return value
-    limit = {"name": (1, 255), "description": (0, 4096)}.get(name)
-    if limit and isinstance(value, str) and limit[0] <= len(value) <= limit[1] and value.isprintable():
+    if name == "name" and isinstance(value, str) and is_title(value):
+        return value
+    if name == "description" and isinstance(value, str) and len(value) <= MOST_OF_A_DESCRIPTION and value.isprintable():
         return value
     words = f"one of {', '.join(get_args(State))}" if name == "desired_state" else "one line of text of that length"
     raise RequestInvalidError("the patch", [FieldError(f"$[{number}].value", f"is not {words}")])
@@ -300,14 +310,14 @@ def _check_is_about(one: Accelerator, given: AttachmentGiven) -> None:
         raise RequestInvalidError("the attachment", wrong)
 
 
-def _is_of(caller: Caller, held: Attachment) -> bool:
-    return held.project_id == caller.project
+def _is_of(caller: Caller, held: Attachment | None) -> bool:
+    return held is not None and held.project_id == caller.project
 
 
-def _require_manager(caller: Caller, wanted: str) -> None:
-    if caller.role < Role.MANAGER:
+def _require_admin(caller: Caller, wanted: str) -> None:
+    if caller.role < Role.ADMIN:
         raise ForbiddenError(
-            wanted=wanted, found="it is not attached to your project", remedy="attach it first, or ask a manager"
+            wanted=wanted, found="it is not attached to your project", remedy="attach it first, or ask an admin"
         )
 
 

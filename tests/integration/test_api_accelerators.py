@@ -90,6 +90,12 @@ class TestCreate:
         assert server("GET", path).data == before
         assert server("GET", "/v1/accelerators?name=odd").json()["accelerator"] == []
 
+    @pytest.mark.parametrize("name", ["", "   ", "\u202edraC", "two\nlines", "\x1b[2J", "n" * 256, "a\u2028b"])
+    def test_a_name_is_one_line_that_can_be_seen_whoever_gives_it(self, server, made, name):
+        assert paths_of(problem(server("POST", "/v1/accelerators", {"name": name}), 400)) == {"$.name"}
+        step = {"op": "replace", "path": "/name", "value": name}
+        assert paths_of(problem(server("PATCH", made(), [step]), 400)) == {"$[0].value"}
+
     def test_a_tree_as_deep_as_a_stack_is_refused(self, server):
         deep = b'{"name": "deep", "acc_specs": {"acc_capability": ' + b'{"a":' * 5000 + b"1" + b"}" * 5002
         problem(server("POST", "/v1/accelerators", deep), 400)
