@@ -39,6 +39,7 @@ from cyborg_reconciler.simulation.hosts import write_tree
 from cyborg_reconciler.testing import FixedClock
 from tests.integration.api_support import Server, problem, serving
 from tests.integration.api_world import pages
+from tests.integration.console import call
 
 OPERATOR = Caller("operator", Role.ADMIN)
 
@@ -271,7 +272,7 @@ class TestCheckIn:
 
 class TestCommands:
     def test_agents_are_enrolled_listed_and_shut_out_by_command(self, site):
-        minted = site.cli("agents", "enrol", "typed-1")
+        minted = site.cli("agents", "enrol", "typed-1", "--new")
         agent = Speaker(site, "typed-1", look_up(site, minted, hostname="typed-1").json()["token"])
         assert agent.check_in().status == 202
         listed = {one["host"]: one for one in json.loads(site.cli("agents", "list", "--output", "json"))}
@@ -279,6 +280,17 @@ class TestCommands:
         assert "hash" not in json.dumps(listed)
         site.cli("agents", "revoke", "typed-1")
         assert "revoked" in next(line for line in site.cli("agents", "list").splitlines() if "typed-1" in line)
+
+    def test_a_name_that_nobody_knows_is_enrolled_by_who_says_that_it_is_new(self, site):
+        before = site.rows("select count(*) from hosts")
+        refused = call("agents", "enrol", "unheard-of-1", "--state", site.state)
+        assert (refused.code, "say --new" in " ".join(refused.errors.split())) == (1, True)
+        for name in ("a b", "a/b", "", "n" * 256, "a\n"):
+            refused = call("agents", "enrol", name, "--new", "--state", site.state)
+            assert (refused.code, "none can be called so" in " ".join(refused.errors.split())) == (1, True)
+        assert site.rows("select count(*) from hosts") == before
+        site.cli("agents", "enrol", "unheard-of-1", "--new")
+        site.cli("agents", "enrol", "unheard-of-1")
 
 
 class TestSilence:

@@ -49,8 +49,11 @@ Title = Annotated[
     AfterValidator(_titled),
 ]
 
+#: The form of a host's name; who uses it says where it begins and ends, as its parser has it.
+HOST_NAME_FORM: Final = r"[^\s/\x00-\x1f\x7f]{1,255}"
+
 #: A host's name, as the inventory has it.
-HostName = Annotated[str, Field(pattern=r"^[^\s/\x00-\x1f\x7f]{1,255}$", examples=["compute-1"])]
+HostName = Annotated[str, Field(pattern=f"^{HOST_NAME_FORM}$", examples=["compute-1"])]
 
 
 def is_shallow(tree: dict[str, Any]) -> dict[str, Any]:
