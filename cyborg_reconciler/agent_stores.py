@@ -211,7 +211,7 @@ class AgentStore(Protocol):
     def agents(self, after: str = "", limit: int = 100) -> Sequence[Agent]:
         """Return agents by the name of their hosts, of those after *after*."""
 
-    def greet(self, host: str, endpoint: str, at: datetime) -> None:
+    def greet(self, host: str, endpoint: str) -> None:
         """Keep where the agent says that it can be reached; nobody calls it there because it says so."""
 
     def keep(self, check_ins: Sequence[CheckIn]) -> Sequence[bool]:

@@ -273,7 +273,7 @@ class HardwareStore(Protocol):
     def has_host(self, name: str) -> bool:
         """Return whether there is a host of this name."""
 
-    def page(self, host: str, limit: int, marker: str) -> Page:
+    def page(self, host: str, limit: int, marker: str, *, descending: bool = False) -> Page:
         """Return a page of the hardware that is there, of one host or (empty) of all, in the order of uuids.
 
         Raises:

@@ -2,6 +2,7 @@
 """Who calls? The schemes by which the API's users say that; `wsgi` chooses one. No I/O but that of the store."""
 
 import functools
+import re
 import threading
 import time
 from collections import OrderedDict
@@ -12,11 +13,15 @@ from typing import Final
 from cyborg_reconciler.conductor.callers import Caller, Role
 from cyborg_reconciler.conductor.credentials import TOKEN, Credentials, Uses, caller_of
 from cyborg_reconciler.conductor.secrets import hash_of
+from cyborg_reconciler.documents.wording import printable
 from cyborg_reconciler.errors import ForbiddenError, UnauthenticatedError
 from cyborg_reconciler.stores import Credential
 
 #: Who calls where nobody is asked who he is.
 LOCAL: Final = Caller("local", Role.ADMIN)
+
+#: The header Host: a name or an address, and a port.
+HOST: Final = re.compile(r"(?P<name>\[[0-9a-fA-F:.]+\]|[^:@/\[\]]+)(:[0-9]+)?")
 
 #: Returns who calls, by the header Authorization and the address that the request came from.
 Scheme = Callable[[str | None, str], Caller]
@@ -44,6 +49,45 @@ def nobody_is_asked(_authorization: str | None, peer: str) -> Caller:
 def is_loopback(address: str) -> bool:
     """Return whether *address* is this machine's own; asked with each request, and of few addresses."""
     return ip_address(address).is_loopback
+
+
+def check_sender(host: str, origin: str, site: str) -> None:
+    """Let no page of somebody else's speak for whoever looks at it, where nobody is asked who he is.
+
+    *host*, *origin*, *site*: the headers Host, Origin and Sec-Fetch-Site; empty where they are not sent, as no browser
+    does where it matters. Source: OWASP, CSRF Prevention Cheat Sheet; W3C, Fetch Metadata Request Headers.
+
+    Raises:
+        ForbiddenError: the server is called by a name that others may have given it (DNS rebinding), or by such a page.
+    """
+    if host and not _is_here(host):
+        found = f"the request is for {printable(host)}, and `auth` is none"
+        remedy = "call it by localhost or a loopback address, or set auth to token"
+    elif site == "cross-site" or (origin and origin.partition("://")[2].lower() != host.lower()):
+        found = f"a page of {printable(origin) or 'another site'} sends it, and `auth` is none"
+        remedy = "use the server's own page, or set auth to token"
+    else:
+        return
+    raise ForbiddenError(wanted="a request of whoever works on this machine", found=found, remedy=remedy)
+
+
+@functools.lru_cache(maxsize=256)
+def _is_here(host: str) -> bool:
+    """Return whether the header Host has a name of this machine that nobody else can give.
+
+    >>> [_is_here(host) for host in ("localhost:6670", "127.0.0.1", "[::1]:6670")]
+    [True, True, True]
+    >>> [_is_here(host) for host in ("localhost.example:80", "192.0.2.7", "127.0.0.1.example", "::1", "a@localhost")]
+    [False, False, False, False, False]
+    """
+    found = HOST.fullmatch(host)
+    if found is None:
+        return False
+    name = found["name"].strip("[]").lower()
+    try:
+        return name == "localhost" or is_loopback(name)
+    except ValueError:
+        return False
 
 
 class TokenScheme:

@@ -8,7 +8,7 @@ import hashlib
 import http
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 import falcon
 
@@ -17,7 +17,7 @@ from cyborg_reconciler.conductor.credentials import without_tokens
 from cyborg_reconciler.conductor.refusals import Refusal
 from cyborg_reconciler.errors import ForbiddenError, TooManyRequestsError, UnauthenticatedError
 from cyborg_reconciler_api import errors, parsing, traffic
-from cyborg_reconciler_api.access import LOCAL
+from cyborg_reconciler_api.access import LOCAL, check_sender
 from cyborg_reconciler_api.operation import CHANGING, Call, Operation, Reply, operations_of
 from cyborg_reconciler_api.routes import ROUTES, UNVERSIONED, served
 from cyborg_reconciler_api.services import Services
@@ -71,6 +71,21 @@ class Naming:
         response.set_headers(HEADERS)
         request.path = full_path(request.path)
 
+    def process_resource(
+        self,
+        request: falcon.Request,
+        _response: falcon.Response,
+        resource: Any,  # noqa: ANN401 - one of those that `_resource` makes
+        _params: object,
+    ) -> None:
+        """Refuse a method that HTTP does not know as one is that the path does not have.
+
+        Raises:
+            HTTPMethodNotAllowed.
+        """
+        if request.method not in falcon.COMBINED_METHODS:
+            raise falcon.HTTPMethodNotAllowed(resource.methods)
+
 
 def full_path(path: str) -> str:
     """Return *path* with its version, and in the plural.
@@ -112,8 +127,9 @@ def _refusal(request: falcon.Request, response: falcon.Response, exc: Exception)
 
 def _resource(operations: Mapping[str, Operation], services: Services) -> object:
     """Return an object with the methods that Falcon looks for."""
-    methods = {f"on_{method.lower()}": _responder(one, services, method) for method, one in operations.items()}
-    return type("Resource", (), methods)()
+    answered = {**({"HEAD": operations["GET"]} if "GET" in operations else {}), **operations}
+    methods = {f"on_{method.lower()}": _responder(one, services, method) for method, one in answered.items()}
+    return type("Resource", (), {**methods, "methods": (*answered, "OPTIONS")})()
 
 
 def _responder(operation: Operation, services: Services, method: str) -> Callable[..., None]:
@@ -122,7 +138,7 @@ def _responder(operation: Operation, services: Services, method: str) -> Callabl
     def respond(_self: object, request: falcon.Request, response: falcon.Response, **ids: str) -> None:
         caller = _admitted(operation, services, request)
         judged = _judged(operation, services, request)
-        parsing.check_ids(ids, creates=method == "POST")
+        parsing.check_ids(ids, creates=operation.success == http.HTTPStatus.CREATED)
         call = Call(
             caller=caller,
             ids=ids,
@@ -132,7 +148,7 @@ def _responder(operation: Operation, services: Services, method: str) -> Callabl
             body=parsing.read_body(request, operation),
             seen=parsing.parse_seen(request) if heeds_tags else None,
             judged=judged,
-            stream_after=parsing.parse_stream(request) if operation.is_stream else None,
+            stream_after=parsing.parse_stream(request) if operation.is_stream and method == "GET" else None,
         )
         _send(operation.run(services, call), operation, request, response)
 
@@ -156,7 +172,9 @@ def _admitted(operation: Operation, services: Services, request: falcon.Request)
     known = services.authenticate(request.auth, peer)
     caller = replace(known, request_id=request.context.request_id)
     request.context.caller = caller
-    if known is not LOCAL:
+    if known is LOCAL:
+        check_sender(*(request.get_header(name) or "" for name in ("Host", "Origin", "Sec-Fetch-Site")))
+    else:
         services.limits.call(caller.name)
     if caller.role < operation.access:
         raise ForbiddenError(
@@ -193,7 +211,8 @@ def _send(reply: Reply, operation: Operation, request: falcon.Request, response:
         response.set_header("ETag", f'"{reply.version}"')
     elif operation.is_single and body is not None:  # what nobody can change here has no version, and a tag all the same
         response.set_header("ETag", f'"{hashlib.sha256(body).hexdigest()[:TAG_DIGITS]}"')
-    if request.method == "GET" and request.if_none_match and _has(request.if_none_match, response.get_header("ETag")):
+    known = request.if_none_match if request.method in parsing.SAFE else None
+    if known and _has(known, response.get_header("ETag")):
         response.status, response.data = http.HTTPStatus.NOT_MODIFIED, None
     if reply.location:
         response.set_header("Location", reply.location)

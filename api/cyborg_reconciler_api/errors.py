@@ -12,7 +12,7 @@ import msgspec
 from cyborg_reconciler import errors
 from cyborg_reconciler.limits import MAX_BODY_BYTES
 from cyborg_reconciler_api import traffic
-from cyborg_reconciler_api.parsing import MediaTypeError, TooLargeError
+from cyborg_reconciler_api.parsing import MediaTypeError, TooLargeError, WeakTagError
 from cyborg_reconciler_api.streams import BusyError
 
 #: Source: RFC 9457.
@@ -28,6 +28,7 @@ STATUS: Final[dict[type[BaseException], int]] = {
     errors.ForbiddenError: 403,
     errors.NotFoundError: 404,
     errors.ConflictError: 409,
+    WeakTagError: 412,
     TooLargeError: 413,
     MediaTypeError: 415,
     errors.PlanOutdatedError: 409,
@@ -64,17 +65,21 @@ def answer(request: falcon.Request, response: falcon.Response, exc: BaseExceptio
         response.set_header("WWW-Authenticate", "Bearer")
     response.status = status
     response.content_type = PROBLEM
-    response.data = msgspec.json.encode(
-        {
-            "type": f"/problems/{kind}",
-            "title": kind.replace("-", " ").capitalize(),
-            "status": status,
-            "detail": detail,
-            "instance": request.path,
-            "errors": wrong,
-            "request_id": traffic.name(request, response),
-        }
-    )
+    told = problem(status, kind, detail, request.path, traffic.name(request, response))
+    response.data = msgspec.json.encode({**told, "errors": wrong})
+
+
+def problem(status: int, kind: str, detail: str, instance: str, request_id: str) -> dict[str, Any]:
+    """Return a problem, as RFC 9457 has it, and this API."""
+    return {
+        "type": f"/problems/{kind}",
+        "title": kind.replace("-", " ").capitalize(),
+        "status": status,
+        "detail": detail,
+        "instance": instance,
+        "errors": [],
+        "request_id": request_id,
+    }
 
 
 def describe(exc: BaseException) -> tuple[int, str, str, list[dict[str, Any]]]:
@@ -83,22 +88,29 @@ def describe(exc: BaseException) -> tuple[int, str, str, list[dict[str, Any]]]:
     status = next((STATUS[kind] for kind in type(exc).__mro__ if kind in STATUS), 500)
     if isinstance(exc, falcon.HTTPError):
         status = exc.status_code
-        kind = http.HTTPStatus(status).phrase.lower().replace(" ", "-")
-        return status, kind, exc.description or http.HTTPStatus(status).description, wrong
+        return status, kind_of(status), exc.description or http.HTTPStatus(status).description, wrong
     if status == http.HTTPStatus.INTERNAL_SERVER_ERROR:
         return status, "internal", "something went wrong in the server; its log has it under the request id", wrong
     if isinstance(exc, errors.RequestInvalidError):
         wrong = [{"path": one.path, "message": one.message} for one in exc.problems]
+    kind, detail = _kind(exc), str(exc)
     match exc:
         case TooLargeError():
-            return status, "too-large", f"the body has more than {MAX_BODY_BYTES} bytes; send less", wrong
+            detail = f"the body has more than {MAX_BODY_BYTES} bytes; send less"
         case MediaTypeError():
-            return status, "media-type", f"the body must be {exc}; say so in Content-Type", wrong
+            detail = f"the body must be {exc}; say so in Content-Type"
+        case WeakTagError():
+            detail = "a weak tag is that of no version; send the ETag as it was answered"
         case errors.JournalError():
             # What its own words say is for the log: they may hold the database's address.
             reason = (type(exc).__doc__ or "").partition("\n")[0].rstrip(".")
-            return status, "unavailable", f"{reason}; try again", wrong
-    return status, _kind(exc), str(exc), wrong
+            kind, detail = "unavailable", f"{reason}; try again"
+    return status, kind, detail, wrong
+
+
+def kind_of(status: int) -> str:
+    """Return the name of an error of which nothing but its *status* is known."""
+    return http.HTTPStatus(status).phrase.lower().replace(" ", "-")
 
 
 def _kind(exc: BaseException) -> str:

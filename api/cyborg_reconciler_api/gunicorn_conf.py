@@ -26,7 +26,7 @@ except SettingsInvalidError as exc:
 
 wsgi_app = "cyborg_reconciler_api.wsgi:create()"
 bind = "127.0.0.1:6670"
-worker_class = "gthread"
+worker_class = "cyborg_reconciler_api.gunicorn_worker.ProblemWorker"  # gthread, with our errors
 workers = 2
 threads = _settings.threads
 # A request that takes longer has hung; event streams end after 30 s by themselves.

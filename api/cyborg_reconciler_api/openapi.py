@@ -198,7 +198,7 @@ def role_of(operation: Operation) -> str:
     return str(operation.access)
 
 
-def answered_by_rule(path: str, operation: Operation) -> dict[int, str]:
+def answered_by_rule(path: str, method: str, operation: Operation) -> dict[int, str]:
     """Return what an operation answers since all of its kind do: each status with what causes it."""
     found = {400: "a parameter is unknown, is given twice, or has no such value"}
     if isinstance(operation.access, Role):
@@ -209,18 +209,22 @@ def answered_by_rule(path: str, operation: Operation) -> dict[int, str]:
     if ids_of(path):
         found[404] = "there is no such thing"
     found[405] = "the path has no such method"
-    if operation.request is not None:
+    if operation.is_single and method in CHANGING:
+        found[412] = "If-Match has a weak tag"
+    if method != "GET":
         found[413] = f"the body has more than {MAX_BODY_BYTES} bytes"
         found[415] = f"the body is not {' or '.join(operation.content_types)}"
+        if operation.request is None:
+            found[400] += "; there is a body, and it is no empty block"
     if operation.access != "anybody":
         found[429] = "the caller asks too often, or too many requests from there had no valid token"
         found[503] = "the database cannot be used just now"
     return found
 
 
-def causes(path: str, operation: Operation) -> dict[int, str]:
+def causes(path: str, method: str, operation: Operation) -> dict[int, str]:
     """Return every status of something wrong, with all that causes it."""
-    found = answered_by_rule(path, operation)
+    found = answered_by_rule(path, method, operation)
     for status, cause in operation.errors.items():
         told = found.get(status)
         found[status] = f"{told}; {cause}" if told and status != http.HTTPStatus.NOT_FOUND else cause
@@ -276,7 +280,7 @@ def _operation(
     for status, words in successes(method, one).items():
         answers[str(status)] = _answer(status, words, one, references)
     problem = {PROBLEM: {"schema": references["", "problem"]}}
-    for status, cause in causes(path, one).items():
+    for status, cause in causes(path, method, one).items():
         headers = _headers(*HEADERS_OF.get(status, ()))
         answers[str(status)] = {"description": cause, "headers": headers, "content": problem}
     return {**told, "responses": answers}

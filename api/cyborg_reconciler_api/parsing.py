@@ -11,6 +11,7 @@ from falcon.typing import ReadableIO
 from pydantic import BaseModel, ValidationError
 
 from cyborg_reconciler.documents.rest.base import UUID_FORM
+from cyborg_reconciler.documents.rest.body import decode
 from cyborg_reconciler.errors import (
     FieldError,
     NotFoundError,
@@ -27,6 +28,13 @@ PIECE_BYTES: Final = 64 * 1024
 
 UUID: Final = re.compile(UUID_FORM)
 
+#: A tag, as ETag and If-Match have it, and those that are versions of ours. Source: RFC 9110, 8.8.3.
+TAG: Final = re.compile(r'(?P<weak>W/)?"(?P<tag>[^"\x00-\x20\x7f]*)"')
+VERSION: Final = re.compile("[0-9]{1,19}")
+
+#: The methods that ask for something, and change nothing.
+SAFE: Final = frozenset({"GET", "HEAD"})
+
 #: What the numbers of events are below.
 MOST_EVENTS: Final = 2**63 - 1
 
@@ -38,6 +46,10 @@ class TooLargeError(Exception):
     """The body has more than `MAX_BODY_BYTES`."""
 
 
+class WeakTagError(Exception):
+    """If-Match has a weak tag, which is the same as none. Source: RFC 9110, 13.1.1."""
+
+
 class MediaTypeError(Exception):
     """The body is of a kind that the operation does not take; the text names those that it does."""
 
@@ -45,14 +57,30 @@ class MediaTypeError(Exception):
 def read_body(request: falcon.Request, operation: Operation) -> Any:  # noqa: ANN401 - whatever the operation takes
     """Return the body as the operation's document has it; None where it takes none.
 
+    Where none is taken, an empty block may be sent all the same. What a GET or a HEAD comes with means nothing, and is
+    not looked at. Source: RFC 9110, 9.3.1.
+
     Raises:
         RequestInvalidError, TooLargeError, MediaTypeError.
     """
-    if operation.request is None:
+    if operation.request is None and request.method in SAFE:
+        return None
+    text = _read(request)
+    if operation.request is None and not text:
         return None
     media_type = (request.content_type or "").partition(";")[0].strip().lower()
     if media_type not in operation.content_types:
         raise MediaTypeError(" or ".join(operation.content_types))
+    value = decode(text)
+    if operation.request is None:
+        return _check_is_empty(value)
+    try:
+        return operation.request.validate_json(text)
+    except ValidationError as exc:
+        raise RequestInvalidError("the body is not what is asked for", field_errors(exc)) from exc
+
+
+def _read(request: falcon.Request) -> bytes:
     if (request.content_length or 0) > MAX_BODY_BYTES:
         raise TooLargeError
     try:
@@ -61,10 +89,16 @@ def read_body(request: falcon.Request, operation: Operation) -> Any:  # noqa: AN
         raise RequestInvalidError("the body", [FieldError("$", f"cannot be read: {type(exc).__name__}")]) from exc
     if len(text) > MAX_BODY_BYTES:
         raise TooLargeError
-    try:
-        return operation.request.validate_json(text)
-    except ValidationError as exc:
-        raise RequestInvalidError("the body is not what is asked for", field_errors(exc)) from exc
+    return text
+
+
+def _check_is_empty(value: object) -> None:
+    """Raise RequestInvalidError where *value*, sent where nothing is taken, says anything."""
+    wrong = [FieldError("$", "must be left out, or be an empty block")]
+    if isinstance(value, dict):
+        wrong = [FieldError(_json_path((name,)), "there is no such field: no body is taken here") for name in value]
+    if wrong:
+        raise RequestInvalidError("the body", wrong)
 
 
 def discard_body(request: falcon.Request) -> None:
@@ -120,15 +154,19 @@ def parse_seen(request: falcon.Request) -> int | None:
     """Return the version that the caller has read, by If-Match; None where he does not say.
 
     Raises:
-        OvertakenError: it is the tag of no version of ours. RequestInvalidError: it is no tag.
+        OvertakenError: it is the tag of no version of ours. WeakTagError: it is a weak one. RequestInvalidError: it is
+        no tag.
     """
-    tags = request.if_match
-    if not tags or tags == ["*"]:
+    said = (request.get_header("If-Match") or "*").strip()
+    if said == "*":
         return None
-    if len(tags) > 1:
-        raise RequestInvalidError("the header", [FieldError("If-Match", "give one tag")])
-    tag = str(tags[0])
-    if not tag.isdecimal():
+    found = TAG.fullmatch(said)
+    if found is None:
+        raise RequestInvalidError("the header", [FieldError("If-Match", "give one tag, in its quotes, as ETag has it")])
+    if found["weak"]:
+        raise WeakTagError
+    tag = found["tag"]
+    if not VERSION.fullmatch(tag):
         raise OvertakenError(wanted=f"the tag {tag[:SHOWN_CHARACTERS]}", found="another process updated it first")
     return int(tag)
 

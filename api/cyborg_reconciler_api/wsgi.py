@@ -6,7 +6,7 @@ Takes the settings of the process, opens the stores, and puts the API together.
 
 import atexit
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
@@ -40,6 +40,7 @@ from cyborg_reconciler.conductor.refusals import Refusals
 from cyborg_reconciler.conductor.runs import Runs
 from cyborg_reconciler.conductor.saving import SaveOut, Saver
 from cyborg_reconciler.conductor.secrets import hash_of
+from cyborg_reconciler.documents.rest.fleet import ServiceType
 from cyborg_reconciler.secret_files import read_secret
 from cyborg_reconciler.settings import Settings
 from cyborg_reconciler.survey import Options
@@ -54,6 +55,14 @@ from cyborg_reconciler_api.waiting import PASSES, Waiting
 
 #: Names the folder that the processes of this server share. Source: prometheus-client, which has one for itself.
 SHARED_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
+
+
+#: What a server is, by the setting `agents`: where these are served there is a conductor.
+SERVICES: Final[Mapping[str, Sequence[ServiceType]]] = {
+    "here": ("api", "conductor"),
+    "elsewhere": ("api",),
+    "only": ("conductor",),
+}
 
 
 def create() -> WSGIApplication:
@@ -92,7 +101,8 @@ def _begun(settings: Settings, stack: ExitStack) -> WSGIApplication:  # long: on
     rules = rules_of(stores.fleet)
     options = Options(facts_max_age=timedelta(seconds=settings.facts_max_age_s))
     controller = stores.journal.controller()
-    stack.enter_context(_signs_of_life(settings, stores).given())
+    for signs in _signs_of_life(settings, stores):
+        stack.enter_context(signs.given())
     saver = Saver(stores.agents, SaveOut(settings.save_out_interval_s, settings.save_out_batch), meter)
     stack.callback(saver.close)
     agents = Agents(
@@ -135,11 +145,11 @@ def _begun(settings: Settings, stack: ExitStack) -> WSGIApplication:  # long: on
     )
 
 
-def _signs_of_life(settings: Settings, stores: Stores) -> SignsOfLife:
-    """Return what says that this server is up: all of its processes say the same."""
+def _signs_of_life(settings: Settings, stores: Stores) -> Iterator[SignsOfLife]:
+    """Yield what says that this server is up, as what it is: all of its processes say the same."""
     place, started_at = place_and_start()
-    kind: Final = "conductor" if settings.agents == "only" else "api"
-    return replace(signs_of_life(settings, stores, kind, place), started_at=started_at)
+    for kind in SERVICES[settings.agents]:
+        yield replace(signs_of_life(settings, stores, kind, place), started_at=started_at)
 
 
 def _none(_settings: Settings, _stores: Stores, _stack: ExitStack) -> Scheme:

@@ -38,16 +38,22 @@ def agents() -> None:
 @agents.command(short_help="Mint the token with which the agent of a host looks itself up.")
 @click.argument("host")
 @click.option("--valid", type=Duration(), default="1h", show_default=True, help="How long it can be used.")
+@click.option("--new", is_flag=True, help="Nobody has looked at HOST yet: its agent is to be the first to tell of it.")
 @with_output
 @with_state
-def enrol(*, host: str, valid: timedelta, output: str, settings: Settings) -> int:
+def enrol(*, host: str, valid: timedelta, new: bool, output: str, settings: Settings) -> int:
     """Mint an enrolment token for HOST, as the inventory calls it, and print it: it is shown this once.
+
+    A name that no host has that was looked at is refused, since it may be misspelt. With --new a host of that name is
+    known from then on; one that no inventory has is observed, and not changed.
 
     \b
     Example:
       cyborg-reconciler agents enrol compute-7 --valid 30m > compute-7.token
     """
     with open_agents(settings) as service:
+        if not new:
+            service.check_known(host)
         token = service.enrol(operator(), host, valid)
     if output == "json":
         put_json({"host": host, "token": token, "valid_s": int(valid.total_seconds())})

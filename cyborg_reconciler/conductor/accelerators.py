@@ -6,18 +6,20 @@ version says so.
 """
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any, Final, get_args
 from urllib.parse import quote
 
+from cyborg_reconciler.conductor.accelerator_events import event_of
+from cyborg_reconciler.conductor.accelerator_specs import spec_fields, with_specs
 from cyborg_reconciler.conductor.callers import Caller, Role
 from cyborg_reconciler.conductor.implied import module_of
 from cyborg_reconciler.conductor.rules import Rules
 from cyborg_reconciler.core.rules import HostRules, Said
 from cyborg_reconciler.core.subject import driver_name
 from cyborg_reconciler.documents.rest.accelerator import AcceleratorGiven, AttachmentGiven, PatchStep, SpecsGiven
+from cyborg_reconciler.documents.rest.base import is_title
 from cyborg_reconciler.errors import (
     ConflictError,
     FieldError,
@@ -26,7 +28,7 @@ from cyborg_reconciler.errors import (
     OvertakenError,
     RequestInvalidError,
 )
-from cyborg_reconciler.ports import Clock, Event
+from cyborg_reconciler.ports import Clock
 from cyborg_reconciler.stores import (
     Accelerator,
     AcceleratorStore,
@@ -34,18 +36,10 @@ from cyborg_reconciler.stores import (
     Device,
     HardwareStore,
     State,
-    laid_over,
 )
 
-#: The keys of a specification, and under which names an accelerator has them.
-SPEC_FIELDS: Final = {
-    "remote": "remotable",
-    "num": "num",
-    "device_type": "device_type",
-    "acc_type": "acc_type",
-    "vendor_id": "vendor_id",
-    "product_id": "product_id",
-}
+#: Characters of a description.
+MOST_OF_A_DESCRIPTION: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +73,7 @@ class Accelerators:
             if found.desired_state == "inactive" and not self._declared(found).policy:
                 claimed = replace(claimed, desired_state="ready", state_policy="")
             return self._write(claimed, found, caller, "AcceleratorClaimed")
-        fields = _spec_fields(given.acc_specs or SpecsGiven())
+        fields = spec_fields(given.acc_specs or SpecsGiven())
         capability = fields.pop("acc_capability", {})
         # What stands on a host must be set up there first; what is on none is whatever its owner says.
         state: State = "inactive" if given.host else "ready"
@@ -97,7 +91,7 @@ class Accelerators:
             setup_required=given.host is not None,
             **fields,
         )
-        self.store.add(one, _event(now, "AcceleratorCreated", caller, one))
+        self.store.add(one, event_of(now, "AcceleratorCreated", caller, one))
         return one
 
     def _unclaimed(self, given: AcceleratorGiven) -> Accelerator | None:
@@ -131,12 +125,13 @@ class Accelerators:
         """Change the specification.
 
         Raises:
-            ConflictError: it is discovery's to say. ForbiddenError: it is another project's.
+            ConflictError: it is discovery's to say. ForbiddenError: it is not attached to the caller's project.
         """
         one = self._read(uuid_, seen)
-        if one.attachment is None or not _is_of(caller, one.attachment):
-            _require_manager(caller, f"to change the specification of {one.name}")
-        return self._write(with_specs(one, specs), one, caller, "AcceleratorUpdated")
+        if not _is_of(caller, one.attachment):
+            _require_admin(caller, f"to change the specification of {one.name}")
+        changed = with_specs(one, specs)
+        return self._write(changed, one, caller, "AcceleratorUpdated") if changed != one else one
 
     def attach(self, caller: Caller, uuid_: str, given: AttachmentGiven, seen: int | None) -> Accelerator:
         """Attach to a VM, which Nova carries out; to a host, which is declared, carried out and verified; to a project.
@@ -181,20 +176,24 @@ class Accelerators:
         """Detach; the accelerator itself stays.
 
         Raises:
-            ConflictError: there are allocations of it.
+            ForbiddenError: it is attached to another project. ConflictError: there are allocations of it; whose these
+            are is told whoever may detach it.
         """
         one = self._read(uuid_, seen)
+        is_his = _is_of(caller, one.attachment)
+        if one.attachment is not None and not is_his:
+            _require_admin(caller, f"to detach {one.name}")
         consumers = self.store.allocated(uuid_)
         if consumers:
+            names = consumers[:3] if is_his or caller.role == Role.ADMIN else ["consumers of other projects"]
+            verb = "has" if names == consumers[:1] else "have"
             raise ConflictError(
                 wanted=f"to detach {one.name}",
-                found=f"{', '.join(consumers[:3])} {'has' if len(consumers) == 1 else 'have'} an allocation of it",
+                found=f"{', '.join(names)} {verb} an allocation of it",
                 remedy="let its consumers give it back first",
             )
         if one.attachment is None:
             return one
-        if not _is_of(caller, one.attachment):
-            _require_manager(caller, f"to detach {one.name}")
         return self._write(replace(one, attachment=None), one, caller, "AcceleratorDetached")
 
     def patch(self, caller: Caller, uuid_: str, steps: Sequence[PatchStep], seen: int | None) -> Accelerator:
@@ -274,34 +273,7 @@ class Accelerators:
     def _write(self, changed: Accelerator, one: Accelerator, caller: Caller, kind: str) -> Accelerator:
         now = self.clock.now()
         changed = replace(changed, updated_at=now)
-        return self.store.update(changed, one.version, _event(now, kind, caller, changed, one))
-
-
-def with_specs(one: Accelerator, specs: SpecsGiven) -> Accelerator:
-    """Return *one* with *specs*: what an operator created is his; of what was found, discovery says the rest.
-
-    Raises:
-        ConflictError: discovery says otherwise.
-    """
-    fields = _spec_fields(specs)
-    capability = fields.pop("acc_capability", None)
-    if one.origin == "api":
-        return replace(one, **fields, **({} if capability is None else {"acc_capability": capability}))
-    differing = [key for key, value in fields.items() if key != "remotable" and getattr(one, key) != value]
-    if differing:
-        raise ConflictError(
-            wanted=f"{', '.join(f'{key} {fields[key]}' for key in differing)} for {one.name}",
-            found=f"discovery found {', '.join(str(getattr(one, key)) for key in differing)}",
-            remedy="leave out what was discovered",
-        )
-    overlay = one.overlay if capability is None else laid_over(one.overlay, capability)
-    return replace(one, remotable=fields.get("remotable", one.remotable), overlay=overlay)
-
-
-def _spec_fields(specs: SpecsGiven) -> dict[str, Any]:
-    """Return what *specs* say, by the names that an accelerator has for it."""
-    given = specs.model_dump(exclude_none=True)
-    return {SPEC_FIELDS.get(key, key): value for key, value in given.items()}
+        return self.store.update(changed, one.version, event_of(now, kind, caller, changed, one))
 
 
 def _no_longer_offered(one: Accelerator) -> Accelerator:
@@ -313,8 +285,9 @@ def _checked(name: str, value: object, number: int) -> Any:  # noqa: ANN401 - a 
     """Return *value* if a field called *name* may have it."""
     if name == "desired_state" and value in get_args(State):
         return value
-    limit = {"name": (1, 255), "description": (0, 4096)}.get(name)
-    if limit and isinstance(value, str) and limit[0] <= len(value) <= limit[1] and value.isprintable():
+    if name == "name" and isinstance(value, str) and is_title(value):
+        return value
+    if name == "description" and isinstance(value, str) and len(value) <= MOST_OF_A_DESCRIPTION and value.isprintable():
         return value
     words = f"one of {', '.join(get_args(State))}" if name == "desired_state" else "one line of text of that length"
     raise RequestInvalidError("the patch", [FieldError(f"$[{number}].value", f"is not {words}")])
@@ -356,43 +329,12 @@ def _check_is_about(one: Accelerator, given: AttachmentGiven) -> None:
         raise RequestInvalidError("the attachment", wrong)
 
 
-def _is_of(caller: Caller, held: Attachment) -> bool:
-    return held.project_id == caller.project
+def _is_of(caller: Caller, held: Attachment | None) -> bool:
+    return held is not None and held.project_id == caller.project
 
 
-def _require_manager(caller: Caller, wanted: str) -> None:
-    if caller.role < Role.MANAGER:
+def _require_admin(caller: Caller, wanted: str) -> None:
+    if caller.role < Role.ADMIN:
         raise ForbiddenError(
-            wanted=wanted, found="it is not attached to your project", remedy="attach it first, or ask a manager"
+            wanted=wanted, found="it is not attached to your project", remedy="attach it first, or ask an admin"
         )
-
-
-def _event(now: datetime, kind: str, caller: Caller, one: Accelerator, before: Accelerator | None = None) -> Event:
-    """Return the entry of the audit trail: who did what to which accelerator, and what differs from before."""
-    after, known = _told(one), _told(before) if before is not None else {}
-    changed = [key for key, value in after.items() if key not in known or known[key] != value]
-    data: dict[str, Any] = {
-        **caller.trace(),
-        "accelerator": one.uuid,
-        "name": one.name,
-        "after": {key: after[key] for key in changed},
-    }
-    if before is not None:
-        data["before"] = {key: known[key] for key in changed}
-    return Event(now, kind, one.host or "", f"{caller.name}: {one.name}", data)
-
-
-def _told(one: Accelerator) -> Mapping[str, Any]:
-    """Return what the audit trail keeps of an accelerator: all that a caller can change."""
-    held = one.attachment
-    return {
-        "name": one.name,
-        "description": one.description,
-        "host": one.host,
-        "claimed": one.claimed,
-        "state": one.state,
-        "desired_state": one.desired_state,
-        **{key: getattr(one, name) for key, name in SPEC_FIELDS.items()},
-        "acc_capability": laid_over(one.acc_capability, one.overlay),
-        "attached_to": (held.instance_uuid or held.host or held.project_id) if held else None,
-    }

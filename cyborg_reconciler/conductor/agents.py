@@ -4,6 +4,7 @@
 Called by the API. All I/O goes through the store. A look-up is for one host, once; its token speaks for that one alone.
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
@@ -25,6 +26,8 @@ from cyborg_reconciler.documents.rest.agent import (
     UsageTold,
     WishTold,
 )
+from cyborg_reconciler.documents.rest.base import HOST_NAME_FORM
+from cyborg_reconciler.documents.wording import printable
 from cyborg_reconciler.errors import (
     ConflictError,
     ForbiddenError,
@@ -197,13 +200,13 @@ class Agents:
         return agent
 
     def hello(self, agent: Agent, given: HelloGiven) -> AgentHost:
-        """Note that an agent is ready; where it says that it is, it is not called for that.
+        """Note that an agent is ready; where it says that it is, it is not called for that. It is no check-in.
 
         Raises:
             ForbiddenError: it waits for approval.
         """
         _require_approval(agent)
-        self.store.greet(agent.host, given.endpoint, self.clock.now())
+        self.store.greet(agent.host, given.endpoint)
         return AgentHost(host=agent.host, uuid=agent.uuid, heartbeat_interval=self.terms.interval_s)
 
     def check_in(self, agent: Agent, host: str, given: CheckInGiven) -> CheckedIn:
@@ -289,8 +292,30 @@ class Agents:
         tell(Event(self.clock.now(), "AgentRefused", host, message))
 
     # -------------------------------------------------------------------------------------------------- from operators
+    def check_known(self, host: str) -> None:
+        """Raise NotFoundError where nobody has ever looked at a host called so, and no agent is one's."""
+        if not self.store.known_as(Inventory(host)):
+            raise NotFoundError(
+                wanted=f"a host called {host}",
+                found="none of that name was ever looked at",
+                remedy="spell it as the inventory does, and have it looked at first; "
+                "where its agent is to be the first to tell of it, say --new",
+            )
+
     def enrol(self, caller: Caller, host: str, valid_for: timedelta) -> str:
-        """Return a token with which the agent of *host* may look itself up, once, until it expires."""
+        """Return a token with which the agent of *host* may look itself up, once, until it expires.
+
+        The host is known from now on.
+
+        Raises:
+            NotFoundError: no host can be called so.
+        """
+        if not re.fullmatch(HOST_NAME_FORM, host):
+            raise NotFoundError(
+                wanted=f"a host called {printable(host)}",
+                found="none can be called so",
+                remedy="a name has 1 to 255 characters, without spaces and slashes",
+            )
         token = new_token(ENROLMENT_TOKEN)
         now = self.clock.now()
         event = Event(now, "EnrolmentMinted", host, f"by {caller.name}", caller.trace())

@@ -18,6 +18,7 @@ from cyborg_reconciler.documents.driver import DriverDocSpec
 from cyborg_reconciler.documents.facts import Device
 
 READY: Final = "ready"
+INACTIVE: Final = "inactive"
 MAINTENANCE: Final = "maintenance"
 
 #: Where a device is to be bound to one of these, nothing of the catalogue is to drive it.

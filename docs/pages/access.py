@@ -16,6 +16,8 @@ audit trail. An operation that says so of itself looks closer: a member changes 
 AFTER = """
 *Agents* are let in with their own host's token, which opens nothing else, and users' tokens open nothing of theirs.
 *Anybody* needs no token. A *manager* is the user with elevated privileges of Cyborg's specifications.
+With `auth` none every request is an admin's that comes from this machine, is for `localhost` or a loopback address
+(`Host`), and is sent by no page of another site (`Origin`, `Sec-Fetch-Site`); others get 403.
 [How to run the API](../how-to/run-the-api.md) says how tokens are made.
 """
 YES: Final = "yes"

@@ -237,9 +237,10 @@ def test_of_two_who_register_one_unknown_name_at_once_one_has_it(tmp_path, journ
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 def test_who_is_heard_just_now_is_not_silent(tmp_path, journal, database):
     agents = journal.agents()
-    agents.greet("gpu-1", "gpu-1:1337", NOON)
-    agents.greet("qat-1", "qat-1:1337", NOON)
     with opened_anew(tmp_path, database) as engine, ThreadPoolExecutor(1) as pool:
+        with writing(engine) as connection:
+            for host in ("gpu-1", "qat-1"):
+                agent_rows.change(connection, host, last_seen_at=NOON)
         with writing(engine) as connection:
             agent_rows.change(connection, "gpu-1", last_seen_at=NOON + timedelta(minutes=5))
             fallen = pool.submit(agents.fall_silent, NOON + timedelta(minutes=3), NOON + timedelta(minutes=5))

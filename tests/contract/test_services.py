@@ -85,6 +85,8 @@ def test_who_is_down_for_long_is_forgotten_when_another_starts(place):
 def test_an_agent_is_up_while_it_is_heard_and_may_speak(place):
     place.enrol("compute-1")
     assert place.shown() == {("compute-1", "agent", "agent"): "down"}
+    place.agents.greet("compute-1", "compute-1:1337")
+    assert place.shown() == {("compute-1", "agent", "agent"): "down"}, "who says hello has not checked in"
     place.check_in("compute-1", drivers=())
     (agent,) = place.page()
     assert (agent.status, agent.version, agent.last_seen_at) == ("up", "0.1.0", NOON)

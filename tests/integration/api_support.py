@@ -73,7 +73,7 @@ def check_is_told(method: str, path: str, answer: urllib3.BaseHTTPResponse) -> N
     asked = full_path(urlsplit(path).path.rstrip("/") or "/")
     found = [(route, one) for route, name, one in all_operations() if name == method and matches(route, asked)]
     for route, one in sorted(found, key=lambda match: match[0].count("{"))[:1]:
-        told = {**openapi.successes(method, one), **openapi.causes(route, one)}
+        told = {**openapi.successes(method, one), **openapi.causes(route, method, one)}
         assert answer.status in told, f"{method} {route} does not say that it answers {answer.status}"
         if answer.status == one.success and one.answer is not None:
             one.answer.model_validate_json(answer.data)
@@ -151,13 +151,16 @@ def problem(answer, status):
 
 
 def race(server: Server, path: str) -> list[int]:
-    """The statuses that fifty get who update the accelerator at *path* at once, having all read one version of it."""
+    """The statuses that fifty get who update the accelerator at *path* at once, having all read one version of it.
+
+    It has one unit, and each says that it has another number of them.
+    """
     tag = server("GET", path).headers["ETag"]
     together = threading.Barrier(50)
 
     def write(number: int) -> int:
         together.wait()
-        return server("PUT", f"{path}/num", {"num": number}, if_match=tag).status
+        return server("PUT", f"{path}/num", {"num": number + 2}, if_match=tag).status
 
     with ThreadPoolExecutor(50) as pool:
         return sorted(pool.map(write, range(50)))

@@ -91,6 +91,25 @@ class TestCreate:
     def test_all_that_is_wrong_with_a_body_is_named_in_one_answer(self, server, body, paths):
         assert paths_of(problem(server("POST", "/v1/accelerators", body), 400)) == paths
 
+    @pytest.mark.parametrize(
+        "odd", [b"NaN", b"Infinity", b"1e999", b'{"a": 1, "a": 1}', b'"\\ud800"', b"01", b"'a'", b"1,"]
+    )
+    def test_what_is_no_json_is_never_kept_as_something_else(self, server, made, odd):
+        body = b'{"name": "odd", "acc_specs": {"acc_capability": {"num": %s}}}' % odd
+        path = made()
+        before = server("GET", path).data
+        assert paths_of(problem(server("POST", "/v1/accelerators", body), 400)) == {"$"}
+        assert paths_of(problem(server("PUT", path, body.replace(b'"name": "odd", ', b"")), 400)) == {"$"}
+        assert paths_of(problem(server("PUT", path, b'{"name": "n", "name": "n"}'), 400)) == {"$"}
+        assert server("GET", path).data == before
+        assert server("GET", "/v1/accelerators?name=odd").json()["accelerator"] == []
+
+    @pytest.mark.parametrize("name", ["", "   ", "\u202edraC", "two\nlines", "\x1b[2J", "n" * 256, "a\u2028b"])
+    def test_a_name_is_one_line_that_can_be_seen_whoever_gives_it(self, server, made, name):
+        assert paths_of(problem(server("POST", "/v1/accelerators", {"name": name}), 400)) == {"$.name"}
+        step = {"op": "replace", "path": "/name", "value": name}
+        assert paths_of(problem(server("PATCH", made(), [step]), 400)) == {"$[0].value"}
+
     def test_a_tree_as_deep_as_a_stack_is_refused(self, server):
         deep = b'{"name": "deep", "acc_specs": {"acc_capability": ' + b'{"a":' * 5000 + b"1" + b"}" * 5002
         problem(server("POST", "/v1/accelerators", deep), 400)
@@ -189,10 +208,23 @@ class TestSpecs:
             ("/device_type", {"device_type": "TOASTER"}),
             ("/acc-specs", {}),
             ("", {"acc_specs": {"num": 1}, "instance_uuid": VM}),
+            ("", {"acc_specs": None, "name": "n"}),
+            *((tail, {"acc_specs": specs}) for tail in ("", "/acc-specs") for specs in (None, {}, {"num": None})),
         ],
     )
     def test_what_is_no_update_is_refused(self, server, made, tail, body):
-        problem(server("PUT", made() + tail, body), 400)
+        path = made()
+        before = server("GET", path)
+        problem(server("PUT", path + tail, body), 400)
+        assert server("GET", path).data == before.data
+
+    def test_an_update_that_changes_nothing_is_no_new_version_and_no_event(self, server, made):
+        path = made(acc_specs=SPECS)
+        before, told = server("GET", path), server("GET", "/v1/events?kind=AcceleratorUpdated").json()["events"]
+        for tail in ("", "/acc-specs"):
+            answer = server("PUT", path + tail, {"acc_specs": {"num": 1}})
+            assert (answer.status, answer.data, answer.headers["ETag"]) == (200, before.data, before.headers["ETag"])
+        assert server("GET", "/v1/events?kind=AcceleratorUpdated").json()["events"] == told
 
     def test_who_read_an_older_version_is_told_so(self, server, made):
         path = made()
@@ -201,7 +233,18 @@ class TestSpecs:
         assert (newer.status, newer.headers["ETag"] != tag) == (200, True)
         assert problem(server("PUT", f"{path}/num", {"num": 3}, if_match=tag), 409).type.endswith("/overtaken")
         assert server("PUT", f"{path}/num", {"num": 3}, if_match=newer.headers["ETag"]).status == 200
-        problem(server("PUT", f"{path}/num", {"num": 4}, if_match='"another"'), 409)
+        for other in ('"another"', f'"{"1" * 5000}"', '"²"'):
+            problem(server("PUT", f"{path}/num", {"num": 4}, if_match=other), 409)
+
+    def test_a_weak_tag_is_that_of_no_version_and_one_without_quotes_is_none(self, server, made):
+        path = made()
+        tag = server("GET", path).headers["ETag"]
+        for method, tail, body in (("PUT", "/num", {"num": 4}), ("DELETE", "", None)):
+            assert problem(server(method, path + tail, body, if_match=f"W/{tag}"), 412).type.endswith("/weak-tag")
+            for other in (tag.strip('"'), f"{tag}, {tag}", f"w/{tag}", tag[1:]):
+                assert paths_of(problem(server(method, path + tail, body, if_match=other), 400)) == {"If-Match"}
+        assert server("GET", path).headers["ETag"] == tag
+        assert server("DELETE", path, if_match="*").status == 204
 
     def test_of_fifty_who_write_at_once_with_one_tag_one_wins(self, server, made):
         assert race(server, made()) == [200] + [409] * 49

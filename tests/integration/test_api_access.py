@@ -25,6 +25,7 @@ from tests.integration.console import call
 
 OPERATOR = Caller("tests", Role.ADMIN)
 NOWHERE = "00000000-0000-4000-8000-000000000000"
+CONSUMER = "11111111-2222-4333-8444-555555555555"
 #: Nobody waits for this: a wait ends when what it is for has come.
 PATIENCE_S = 120
 
@@ -145,8 +146,37 @@ def test_a_member_changes_what_is_attached_to_his_project_alone(place):
     assert place.by("member")("PUT", path, body).status == 200
     other = place.server.called_by(make_token(place.state, "another", "member"))
     assert problem(other("DELETE", f"/v1{made}"), 403).detail.startswith("to detach shared")
-    assert place.by("manager")("PUT", path, {"num": 3}).status == 200
+    assert place.by("manager")("PUT", path, {"num": 3}).status == 403
+    assert place.by("manager")("DELETE", f"/v1{made}").status == 403
+    assert place.by("admin")("PUT", path, {"num": 3}).status == 200
     assert other("GET", f"/v1{made}").status == 200
+
+
+def test_a_manager_sets_the_state_and_names_nothing(place):
+    manager = place.by("manager")
+    path = f"/v1{place.by('admin')('POST', '/v1/accelerators', {'name': 'named'}).headers['Location']}"
+    steps = {name: {"op": "replace", "path": f"/{name}", "value": "renamed"} for name in ("name", "description")}
+    state = {"op": "replace", "path": "/state", "value": "maintenance"}
+    for step in steps.values():
+        assert "ask somebody who is admin" in problem(manager("PATCH", path, [state, step]), 403).detail
+    assert manager("GET", path).json()["state"] == "ready"
+    named = {"op": "test", "path": "/name", "value": "named"}
+    assert manager("PATCH", path, [named, state]).json()["state"] == "maintenance"
+    assert place.by("admin")("PATCH", path, list(steps.values())).json()["name"] == "renamed"
+
+
+@pytest.mark.parametrize("attached", [True, False])
+def test_whose_the_allocations_are_is_no_answer_to_another_project(place, attached):
+    made = place.by("admin")("POST", "/v1/accelerators", {"name": f"taken {attached}"}).headers["Location"]
+    if attached:
+        assert place.by("member")("PUT", f"/v1{made}", {}).status == 200
+    given = {"allocations": [{"accelerator": made.rpartition("/")[2], "amount": 1}]}
+    assert place.by("admin")("PUT", f"/v1/allocations/{CONSUMER}", given).status in {200, 201}
+    other = place.server.called_by(make_token(place.state, f"other-{attached}", "member"))
+    assert CONSUMER not in problem(other("DELETE", f"/v1{made}"), 403 if attached else 409).detail
+    told = problem(place.by("member" if attached else "admin")("DELETE", f"/v1{made}"), 409)
+    assert f"{CONSUMER} has an allocation of it" in told.detail
+    assert place.by("admin")("DELETE", f"/v1/allocations/{CONSUMER}").status == 204
 
 
 class TestAudit:

@@ -33,12 +33,13 @@ from cyborg_reconciler.documents.rest.agent import (
     SetupTold,
     SpecsTold,
 )
-from cyborg_reconciler.documents.rest.hardware import HardwareList
+from cyborg_reconciler.documents.rest.hardware import Hardware
 from cyborg_reconciler.settings import Settings
 from cyborg_reconciler.simulation import samples
 from cyborg_reconciler.simulation.hosts import write_tree
 from cyborg_reconciler.testing import FixedClock
 from tests.integration.api_support import Server, problem, serving
+from tests.integration.api_world import pages
 from tests.integration.console import call
 
 OPERATOR = Caller("operator", Role.ADMIN)
@@ -277,7 +278,7 @@ class TestCheckIn:
 
 class TestCommands:
     def test_agents_are_enrolled_listed_and_shut_out_by_command(self, site):
-        minted = site.cli("agents", "enrol", "typed-1")
+        minted = site.cli("agents", "enrol", "typed-1", "--new")
         agent = Speaker(site, "typed-1", look_up(site, minted, hostname="typed-1").json()["token"])
         assert agent.check_in().status == 202
         listed = {one["host"]: one for one in json.loads(site.cli("agents", "list", "--output", "json"))}
@@ -285,6 +286,17 @@ class TestCommands:
         assert "hash" not in json.dumps(listed)
         site.cli("agents", "revoke", "typed-1")
         assert "revoked" in next(line for line in site.cli("agents", "list").splitlines() if "typed-1" in line)
+
+    def test_a_name_that_nobody_knows_is_enrolled_by_who_says_that_it_is_new(self, site):
+        before = site.rows("select count(*) from hosts")
+        refused = call("agents", "enrol", "unheard-of-1", "--state", site.state)
+        assert (refused.code, "say --new" in " ".join(refused.errors.split())) == (1, True)
+        for name in ("a b", "a/b", "", "n" * 256, "a\n"):
+            refused = call("agents", "enrol", name, "--new", "--state", site.state)
+            assert (refused.code, "none can be called so" in " ".join(refused.errors.split())) == (1, True)
+        assert site.rows("select count(*) from hosts") == before
+        site.cli("agents", "enrol", "unheard-of-1", "--new")
+        site.cli("agents", "enrol", "unheard-of-1")
 
 
 class TestSilence:
@@ -480,13 +492,16 @@ class TestDiscovery:
     def test_every_device_is_hardware_and_pages_follow_each_other(self, site, enrolled):
         agent = enrolled()
         agent.check_in()
-        path, found = f"/v1/hosts/{agent.host}/hardware?limit=3", []
-        while path:
-            page = HardwareList.model_validate(site.server("GET", path).json())
-            found += page.hardware
-            path = next((link.href for link in page.links if link.rel == "next"), None)
-        assert {one.address for one in found} == {device["address"] for device in site.facts["devices"]}
-        assert site.server("GET", "/v1/hardware?limit=1").json()["hardware"]
+        for path in (f"/v1/hosts/{agent.host}/hardware", "/v1/hardware"):
+            found, ids = {}, {}
+            for sort in ("uuid", "uuid:desc"):
+                shown, _ = pages(site.server, f"{path}?limit=3&sort={sort}", "hardware")
+                found[sort] = [Hardware.model_validate(one) for one in shown]
+                ids[sort] = [one.uuid for one in found[sort]]
+            assert ids["uuid"] == sorted(set(ids["uuid"])) == ids["uuid:desc"][::-1]
+            on_host = {one.address for one in found["uuid"] if one.host == agent.host}
+            assert on_host == {device["address"] for device in site.facts["devices"]}
+            problem(site.server("GET", f"{path}?sort=address"), 400)
         problem(site.server("GET", "/v1/hosts/nowhere/hardware"), 404)
 
     @pytest.mark.parametrize(("path", "driver"), [("discovery", None), ("drivers/pci/discovery", "pci")])

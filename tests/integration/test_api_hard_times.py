@@ -37,7 +37,7 @@ def log(disk):
 
 
 def request(method, path, *headers):
-    lines = [f"{method} {path} HTTP/1.1", "Host: a", "Content-Type: application/json", *headers, "", ""]
+    lines = [f"{method} {path} HTTP/1.1", "Host: localhost", "Content-Type: application/json", *headers, "", ""]
     return "\r\n".join(lines).encode()
 
 

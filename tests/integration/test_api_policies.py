@@ -178,7 +178,18 @@ class TestPolicies:
 
     @pytest.mark.parametrize(
         "body",
-        [b"", b"null", b"[]", b"{", b'{"a": NaN}', b'{"a": 1, "a": 1}', b"[" * 100_000, b'"\xff"', b"1" * 5000],
+        [
+            b"",
+            b"null",
+            b"[]",
+            b"{",
+            b'{"a": NaN}',
+            b'{"a": 1, "a": 1}',
+            b"[" * 100_000,
+            b'"\xff"',
+            b"1" * 5000,
+            b"1e999",
+        ],
     )
     def test_what_is_no_document_is_refused(self, looked, body):
         problem(looked("POST", "/v1/policies", body), 400)

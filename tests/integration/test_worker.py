@@ -103,7 +103,7 @@ def test_the_worker_is_a_service_that_is_up(place):
         found = place.server("GET", "/v1/services").json()["services"]
         return {(one["type"], one["status"], one["message"]) for one in found}
 
-    wait_until(lambda: shown() == {("api", "up", ""), ("worker", "up", "at work")}, LOOKS_S)
+    wait_until(lambda: shown() == {("api", "up", ""), ("conductor", "up", ""), ("worker", "up", "at work")}, LOOKS_S)
 
 
 def test_drift_of_a_host_that_is_enqueued_shows_and_waits_for_consent(place):

@@ -34,7 +34,7 @@ def documented(party):
 def of_conductor():
     """What agents have of the REST API."""
     return {
-        (method, path): {*openapi.successes(method, one), *openapi.causes(path, one)} - OF_EVERY_PATH
+        (method, path): {*openapi.successes(method, one), *openapi.causes(path, method, one)} - OF_EVERY_PATH
         for path, method, one in operations_of(ROUTES)
         if one.access == "agent"
     }

@@ -42,7 +42,7 @@ def lacking(path, method, one):
         "who may call it": one.access in {*Role, "anybody", "agent"},
         "what its path names: see PATH_IDS": set(openapi.ids_of(path)) <= set(openapi.PATH_IDS),
     }
-    told = {**openapi.successes(method, one), **openapi.causes(path, one)}
+    told = {**openapi.successes(method, one), **openapi.causes(path, method, one)}
     asked |= {f"what causes {status}": words(cause) >= 3 for status, cause in told.items()}
     asked |= {
         f"what {name} says": words(field.description or "") >= 2

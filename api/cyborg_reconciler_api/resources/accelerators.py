@@ -19,7 +19,7 @@ from cyborg_reconciler.documents.rest.accelerator import (
     StateName,
 )
 from cyborg_reconciler.documents.rest.base import HostName, Request, Title, Uuid
-from cyborg_reconciler.errors import FieldError, NotFoundError, RequestInvalidError
+from cyborg_reconciler.errors import FieldError, ForbiddenError, NotFoundError, RequestInvalidError
 from cyborg_reconciler.stores import ACCELERATORS, AcceleratorFilter, document_of
 from cyborg_reconciler.stores import Accelerator as Record
 from cyborg_reconciler_api.listing import listed
@@ -197,7 +197,7 @@ class SpecsOfKey(SpecsGiven):
     is_single=True,
     errors={
         400: f"{BAD_BODY}; or the path names no key of a specification",
-        403: "it is not attached to the caller's project, and he is no manager",
+        403: "it is not attached to the caller's project, and he is no admin",
         404: NO_SUCH,
         409: f"{OVERTAKEN}; or discovery found another value",
     },
@@ -216,11 +216,16 @@ def describe(services: Services, call: Call) -> Reply:
             raise RequestInvalidError("the path", [FieldError("acc_spec", f"is none of {', '.join(SPEC_KEYS)}")])
         if set(specs) != {key}:
             raise RequestInvalidError("the body", [FieldError("$", f"must have {key}, and nothing else")])
-    elif not specs or given:
-        raise RequestInvalidError("the body", [FieldError("$.acc_specs", "must say what is to change, and it alone")])
-    return _updated(
-        services.accelerators.describe(call.caller, call.ids["uuid"], SpecsGiven.model_validate(specs), call.seen)
-    )
+    elif given:
+        raise RequestInvalidError("the body", [FieldError("$.acc_specs", "must stand there alone")])
+    return _described(services, call, SpecsGiven.model_validate(specs))
+
+
+def _described(services: Services, call: Call, specs: SpecsGiven | None) -> Reply:
+    """Update the specification, as the body says; both ways to ask for that are answered alike."""
+    if specs is None or not specs.model_dump(exclude_none=True):
+        raise RequestInvalidError("the body", [FieldError("$.acc_specs", "must say what is to change")])
+    return _updated(services.accelerators.describe(call.caller, call.ids["uuid"], specs, call.seen))
 
 
 @operation(
@@ -244,10 +249,9 @@ def attach(services: Services, call: Call) -> Reply:
     service; a host's is on its way until `attachment.status` says that it is done. A body with `acc_specs` updates the
     specification instead.
     """
-    uuid = call.ids["uuid"]
-    if call.body.acc_specs is not None:
-        return _updated(services.accelerators.describe(call.caller, uuid, call.body.acc_specs, call.seen))
-    return _updated(services.accelerators.attach(call.caller, uuid, call.body, call.seen))
+    if call.body.is_update:
+        return _described(services, call, call.body.acc_specs)
+    return _updated(services.accelerators.attach(call.caller, call.ids["uuid"], call.body, call.seen))
 
 
 @operation(
@@ -256,7 +260,7 @@ def attach(services: Services, call: Call) -> Reply:
     success=204,
     is_single=True,
     errors={
-        403: "it is attached to another project, and the caller is no manager",
+        403: "it is attached to another project, and the caller is no admin",
         404: NO_SUCH,
         409: f"there are allocations of it; {OVERTAKEN}",
     },
@@ -267,6 +271,8 @@ def detach(services: Services, call: Call) -> Reply:
     return Reply(version=services.accelerators.detach(call.caller, call.ids["uuid"], call.seen).version)
 
 
+#: What of an accelerator is nobody's to change but an admin's.
+NAMING: Final = frozenset({"/name", "/description"})
 Patch = Annotated[Sequence[PatchStep], Field(min_length=1, max_length=16)]
 
 
@@ -279,16 +285,23 @@ Patch = Annotated[Sequence[PatchStep], Field(min_length=1, max_length=16)]
     content_types=(JSON_PATCH, JSON),
     errors={
         400: "the body is no JSON Patch for these paths, or has no such value",
+        403: "name and description are an admin's to change",
         404: NO_SUCH,
         409: f"a policy declares the state, and is named; the name is taken; a test fails; {OVERTAKEN}",
     },
     sample=Sample(request=[{"op": "replace", "path": "/desired_state", "value": "ready"}], answer=SHOWN),
 )
 def patch(services: Services, call: Call) -> Reply:
-    """Change `desired_state`, `name` or `description`.
+    """Change `desired_state`, which a manager may, and as an admin `name` or `description`.
 
     What is set ready has its driver installed and verified by the reconciler; it is offered as ready only then.
     """
+    if call.caller.role < Role.ADMIN and any(step.op != "test" and step.path in NAMING for step in call.body):
+        raise ForbiddenError(
+            wanted="to change name or description",
+            found=f"{call.caller.name} is {call.caller.role}",
+            remedy=f"ask somebody who is {Role.ADMIN}",
+        )
     one = services.accelerators.patch(call.caller, call.ids["uuid"], call.body, call.seen)
     _hasten(services, one)
     return _updated(one)

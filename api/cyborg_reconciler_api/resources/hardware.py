@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The operations on hardware: what was found on hosts, and looking again. Source: Cyborg's internal API."""
 
-from typing import Final
+from typing import Annotated, Final
 
 from pydantic import Field
 
@@ -31,6 +31,9 @@ class HardwareQuery(ListQuery):
     """Which part of the list."""
 
     marker: Uuid | None = Field(None, description="The uuid of the last one that is known already.")
+    sort: Annotated[str, Field(pattern=r"^uuid(:(asc|desc))?$")] = Field(
+        "uuid", description="In which order: uuid:asc or uuid:desc.", examples=["uuid:asc"]
+    )
 
 
 @operation("List hardware", access=Role.READER, query=HardwareQuery, answer=HardwareList, sample=LISTED)
@@ -53,7 +56,9 @@ def list_of_host(services: Services, call: Call) -> Reply:
 
 
 def _page(services: Services, call: Call, host: str) -> Reply:
-    return listed(call, "hardware", services.hardware.page(host, call.query.limit, call.query.marker or ""))
+    wanted = call.query.wanted()
+    page = services.hardware.page(host, wanted.limit, wanted.marker, descending=wanted.descending)
+    return listed(call, "hardware", page)
 
 
 @operation("Look at all hosts again", access=Role.MANAGER, success=202, answer=Underway, sample=UNDERWAY)

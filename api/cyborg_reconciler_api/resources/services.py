@@ -49,7 +49,7 @@ def list_(services: Services, call: Call) -> Reply:
     """List what takes part, a page at a time: servers of the API, conductors, workers, agents and their drivers.
 
     Those of the control plane say again and again that they are up, are down when they have missed that three times,
-    and are forgotten after a week. Agents are up that have checked in within three intervals, and with them those of
-    their drivers that they said to work.
+    and are forgotten after a week. A server that serves users and agents is two of them, an API and a conductor. Agents
+    are up that have checked in within three intervals, and with them those of their drivers that they said to work.
     """
     return listed(call, "services", services.presence.page(call.query.wanted()))

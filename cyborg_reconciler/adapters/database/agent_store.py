@@ -89,10 +89,10 @@ class DatabaseAgentStore:
         """Return agents by the names of their hosts."""
         return [agent_rows.parse_agent(row) for row in ask(self._engine, agent_rows.LISTED, after=after, limit=limit)]
 
-    def greet(self, host: str, endpoint: str, at: datetime) -> None:
+    def greet(self, host: str, endpoint: str) -> None:
         """Keep where the agent says that it can be reached."""
         with writing(self._engine) as connection:
-            agent_rows.change(connection, host, endpoint=endpoint, last_seen_at=at)
+            agent_rows.change(connection, host, endpoint=endpoint)
 
     def keep(self, check_ins: Sequence[CheckIn]) -> Sequence[bool]:
         """Keep what changed on many hosts."""

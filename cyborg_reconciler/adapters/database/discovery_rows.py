@@ -14,7 +14,7 @@ from uuid import UUID
 import msgspec
 from sqlalchemy import ColumnElement, Connection, Row, bindparam, select, update
 
-from cyborg_reconciler.adapters.database import accelerator_rows
+from cyborg_reconciler.adapters.database import accelerator_rows, pages
 from cyborg_reconciler.adapters.database.agent_rows import inventory_of, put_identities
 from cyborg_reconciler.adapters.database.engine import portions, upsert
 from cyborg_reconciler.adapters.database.schema import accelerators, facts, hardware, hosts
@@ -23,6 +23,7 @@ from cyborg_reconciler.core.accelerators import Known, Unit, settle, units
 from cyborg_reconciler.core.state import Health
 from cyborg_reconciler.documents.driver import DriverDocSpec
 from cyborg_reconciler.documents.facts import Facts
+from cyborg_reconciler.fleet_stores import Wanted
 from cyborg_reconciler.ports import Event
 from cyborg_reconciler.stores import Accelerator, Device, Page
 
@@ -320,11 +321,10 @@ def read_device(connection: Connection, *where: ColumnElement[bool]) -> Device |
     return None if row is None else Device(*row)
 
 
-def read_page(connection: Connection, host: str, limit: int, marker: str) -> Page:
+def read_page(connection: Connection, host: str, wanted: Wanted) -> Page:
     """Return a page of the documents of the hardware that is there."""
-    query = select(hardware.c.uuid, hardware.c.document).where(hardware.c.present, hardware.c.uuid > marker)
+    query = select(hardware.c.uuid, hardware.c.document).where(hardware.c.present)
     if host:
         query = query.where(hardware.c.host == host)
-    rows = connection.execute(query.order_by(hardware.c.uuid).limit(limit + 1)).all()
-    shown = rows[:limit]
-    return Page([row.document for row in shown], shown[-1].uuid if shown else "", len(rows) > len(shown))
+    shown, more = pages.read_page(connection, query, hardware.c.uuid, wanted, wanted.marker or None)
+    return Page([row.document for row in shown], shown[-1].uuid if shown else "", more)

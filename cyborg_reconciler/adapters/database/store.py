@@ -18,6 +18,7 @@ from cyborg_reconciler.adapters.database.event_rows import put_event, put_events
 from cyborg_reconciler.adapters.database.queue_rows import enqueue
 from cyborg_reconciler.adapters.database.schema import accelerators, hardware
 from cyborg_reconciler.errors import ConflictError, NotFoundError, OvertakenError
+from cyborg_reconciler.fleet_stores import Wanted
 from cyborg_reconciler.ports import Event
 from cyborg_reconciler.stores import Accelerator, AcceleratorFilter, Device, Page
 
@@ -126,12 +127,13 @@ class DatabaseHardwareStore:
         with reading(self._engine) as connection:
             return is_known(connection, name)
 
-    def page(self, host: str, limit: int, marker: str) -> Page:
+    def page(self, host: str, limit: int, marker: str, *, descending: bool = False) -> Page:
         """Return a page of the hardware that is there."""
         with reading(self._engine) as connection:
             if host and not is_known(connection, host):
                 raise NotFoundError(wanted=f"host {host}", found="there is none")
-            return discovery_rows.read_page(connection, host, limit, marker)
+            wanted = Wanted(descending=descending, limit=limit, marker=marker)
+            return discovery_rows.read_page(connection, host, wanted)
 
 
 def _hosts_of(one: Accelerator) -> set[str]:

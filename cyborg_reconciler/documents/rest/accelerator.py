@@ -83,9 +83,14 @@ class AttachmentOrSpecs(AttachmentGiven):
         None, description="What is to change in the specification.", examples=[{"acc_capability": {"num": 2}}]
     )
 
+    @property
+    def is_update(self) -> bool:
+        """Whether it updates the specification, and attaches nothing."""
+        return "acc_specs" in self.model_fields_set
+
     @model_validator(mode="after")
     def _one_purpose(self) -> Self:
-        if self.acc_specs is not None and len(self.model_fields_set) > 1:
+        if self.is_update and len(self.model_fields_set) > 1:
             msg = "acc_specs updates the specification, anything else attaches: send one of them"
             raise ValueError(msg)
         return self

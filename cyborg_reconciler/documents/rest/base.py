@@ -22,11 +22,38 @@ Uuid = Annotated[
     ),
 ]
 
-#: A name that people give: one line.
-Title = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$", examples=["IPSec Card"])]
+#: Characters of a name that people give.
+MOST_OF_A_TITLE: Final = 255
+
+
+def is_title(text: str) -> bool:
+    r"""Return whether *text* is a name that people can give: one line, of what can be seen and not of spaces alone.
+
+    >>> [is_title(text) for text in ("IPSec Card", "  ", "\u202edraC", "two\nlines")]
+    [True, False, False, False]
+    """
+    return 0 < len(text) <= MOST_OF_A_TITLE and text.isprintable() and not text.isspace()
+
+
+def _titled(text: str) -> str:
+    if is_title(text):
+        return text
+    msg = "is not one line of text that can be seen"
+    raise ValueError(msg)
+
+
+#: A name that people give.
+Title = Annotated[
+    str,
+    Field(min_length=1, max_length=MOST_OF_A_TITLE, pattern=r"^[^\x00-\x1f\x7f]*$", examples=["IPSec Card"]),
+    AfterValidator(_titled),
+]
+
+#: The form of a host's name; who uses it says where it begins and ends, as its parser has it.
+HOST_NAME_FORM: Final = r"[^\s/\x00-\x1f\x7f]{1,255}"
 
 #: A host's name, as the inventory has it.
-HostName = Annotated[str, Field(pattern=r"^[^\s/\x00-\x1f\x7f]{1,255}$", examples=["compute-1"])]
+HostName = Annotated[str, Field(pattern=f"^{HOST_NAME_FORM}$", examples=["compute-1"])]
 
 
 def is_shallow(tree: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from cyborg_reconciler.documents.declared import API_PLACE
 from cyborg_reconciler.documents.parse import parse_json
 from cyborg_reconciler.documents.policy import AcceleratorPolicy
 from cyborg_reconciler.documents.rest.base import Answer, Link, Time
+from cyborg_reconciler.documents.rest.body import decode
 from cyborg_reconciler.errors import FieldError, RequestInvalidError
 
 KIND: Final = "AcceleratorPolicy"
@@ -44,7 +45,7 @@ class PolicyBody:
         Raises:
             RequestInvalidError: it is none; all that is wrong is listed, with what would be right.
         """
-        value = _decode(data)
+        value = decode(data)
         if isinstance(value, dict) and value.get("kind") not in (None, KIND):
             remedy = f"the API takes {KIND}; other kinds stand in the tree"
             raise RequestInvalidError("the policy", [FieldError("$.kind", f"is another kind; {remedy}")])
@@ -64,34 +65,6 @@ class PolicyBody:
     def json_schema(self, *, ref_template: str = "#/$defs/{model}") -> dict[str, Any]:
         """Return its JSON Schema."""
         return TypeAdapter(AcceleratorPolicy).json_schema(ref_template=ref_template)
-
-
-def _decode(data: bytes | str) -> Any:  # noqa: ANN401 - any JSON value
-    """Return what *data* says.
-
-    Raises:
-        RequestInvalidError: it is no JSON, or a name stands in it twice.
-    """
-    twice: list[FieldError] = []
-
-    def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
-        block = dict(found)
-        if len(block) < len(found):
-            twice.append(FieldError("$", f"one of {', '.join(sorted(block))[:200]} stands there twice; keep one"))
-        return block
-
-    def refuse(word: str) -> None:
-        twice.append(FieldError("$", f"{word} is no JSON"))
-
-    try:
-        value = json.loads(
-            data if isinstance(data, str) else data.decode(), object_pairs_hook=pairs, parse_constant=refuse
-        )
-    except (ValueError, RecursionError) as exc:
-        raise RequestInvalidError("the body", [FieldError("$", "is not JSON, or is nested too deep")]) from exc
-    if twice:
-        raise RequestInvalidError("the body", twice)
-    return value
 
 
 def json_path(value: object, field: str) -> str:

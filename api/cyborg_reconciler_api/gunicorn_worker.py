@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What does gunicorn answer to what it cannot read itself? The same as the API: a problem, with the id of a request.
+
+The class of workers that `gunicorn_conf` names. Of what is refused here the application never hears: request lines and
+headers that are none, or too long.
+"""
+
+import uuid
+from typing import Any, Final
+
+import msgspec
+from gunicorn import util  # type: ignore[import-untyped]  # it has none
+from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]  # it has none
+
+from cyborg_reconciler.documents.wording import printable
+from cyborg_reconciler.tracing import REQUEST_ID
+from cyborg_reconciler_api.errors import PROBLEM, kind_of, problem
+from cyborg_reconciler_api.traffic import HEADER
+
+#: Where gunicorn's answers have their status: behind ``HTTP/1.1``.
+STATUS: Final = slice(9, 12)
+
+
+class ProblemWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
+    """Threads that serve, as gunicorn's own do, and that tell errors as problems."""
+
+    def handle_error(
+        self,
+        req: Any,  # noqa: ANN401 - gunicorn's own
+        client: Any,  # noqa: ANN401 - gunicorn's own
+        addr: Any,  # noqa: ANN401 - gunicorn's own
+        exc: BaseException,
+    ) -> None:
+        """Answer what *exc* means: gunicorn logs it, and says its status; the words for it are ours."""
+        request_id = f"req-{uuid.uuid4()}"
+        reset = REQUEST_ID.set(request_id)
+        answer = _Kept()
+        super().handle_error(req, answer, addr, exc)
+        REQUEST_ID.reset(reset)
+        head = answer.text.partition(b"\r\n")[0].decode("latin-1")
+        if not head:
+            return
+        status = int(head[STATUS])
+        detail = f"the request cannot be read: {printable(str(exc))}"
+        if status >= 500:  # noqa: PLR2004 - a class of statuses
+            detail = "something went wrong in the server; its log has it under the request id"
+        path = getattr(req, "path", None) or ""
+        body = msgspec.json.encode(problem(status, kind_of(status), detail, path, request_id))
+        lines = [head, "Connection: close", f"Content-Type: {PROBLEM}", f"Content-Length: {len(body)}"]
+        text = "\r\n".join([*lines, f"{HEADER}: {request_id}", "", ""])
+        try:
+            util.write_nonblock(client, text.encode("latin-1") + body)
+        except OSError:
+            self.log.debug("Failed to send error message.")
+
+
+class _Kept:
+    """Stands where a connection is, and keeps what is written to it."""
+
+    def __init__(self) -> None:
+        self.text = b""
+
+    def gettimeout(self) -> float:
+        """Return how sockets say that they do not wait."""
+        return 0.0
+
+    def sendall(self, text: bytes) -> None:
+        """Keep *text*."""
+        self.text += text
