@@ -34,7 +34,8 @@ Every path below `/v1` also answers without the version, and `/accelerator` is `
 or a parameter that is not described is an error. Whatever goes wrong is told as a problem document (RFC 9457), which
 names everything that is wrong with a request. `X-Openstack-Request-Id` (`req-` and a uuid) is what the logs call a
 request: the caller's own, or one that is given to it, and every answer has it. A list is read page by page: `next` in
-its `links` leads on. Times are UTC (RFC 3339), uuids are in lower case with dashes.
+its `links` leads on. Times are UTC (RFC 3339), uuids are in lower case with dashes. `HEAD` answers as `GET` does,
+without the body.
 """.strip()
 
 #: What a path may name: what that is, and which values it has.

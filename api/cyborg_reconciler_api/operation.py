@@ -106,6 +106,7 @@ class Operation:
         further: other statuses when it went well, and when that is. errors: the rest, and what causes each; those that
             every operation can answer are told by `openapi`.
         query, request, answer: the documents of parameters, body and answer. content_types: those of the body.
+        form: the type of the body, where it is one that is judged by such.
         produces: the content type of the answer; one that is not JSON has no document.
         is_single: the answer is one resource, with an ETag; where something is changed, If-Match is heeded.
         is_stream: it answers with a stream of events to those who accept one.
@@ -122,6 +123,7 @@ class Operation:
     errors: Mapping[int, str]
     query: type[BaseModel] | None
     request: Body | None
+    form: Any
     answer: type[BaseModel] | None
     sample: Sample
     content_types: tuple[str, ...]
@@ -172,6 +174,7 @@ def operation(  # noqa: PLR0913 - what an operation says of itself
             errors=errors or {},
             query=query,
             request=request if request is None or hasattr(request, "validate_json") else TypeAdapter(request),
+            form=request,
             answer=answer,
             sample=sample,
             content_types=content_types,

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from cyborg_reconciler.documents.rest.base import UUID_FORM
 from cyborg_reconciler.documents.rest.body import decode
+from cyborg_reconciler.documents.rest.faults import faults, json_path
 from cyborg_reconciler.errors import (
     FieldError,
     NotFoundError,
@@ -77,7 +78,7 @@ def read_body(request: falcon.Request, operation: Operation) -> Any:  # noqa: AN
     try:
         return operation.request.validate_json(text)
     except ValidationError as exc:
-        raise RequestInvalidError("the body is not what is asked for", field_errors(exc)) from exc
+        raise RequestInvalidError("the body is not what is asked for", faults(operation.form, exc)) from exc
 
 
 def _read(request: falcon.Request) -> bytes:
@@ -96,7 +97,7 @@ def _check_is_empty(value: object) -> None:
     """Raise RequestInvalidError where *value*, sent where nothing is taken, says anything."""
     wrong = [FieldError("$", "must be left out, or be an empty block")]
     if isinstance(value, dict):
-        wrong = [FieldError(_json_path((name,)), "there is no such field: no body is taken here") for name in value]
+        wrong = [FieldError(json_path((name,)), "there is no such field: no body is taken here") for name in value]
     if wrong:
         raise RequestInvalidError("the body", wrong)
 
@@ -117,18 +118,6 @@ def _stream_of(request: falcon.Request) -> ReadableIO:
     return request.stream if request.env.get("wsgi.input_terminated") else request.bounded_stream
 
 
-def field_errors(exc: ValidationError) -> list[FieldError]:
-    """Return all that pydantic found wrong, each with its JSON path."""
-    return [
-        FieldError(_json_path(error["loc"]), error["msg"][:SHOWN_CHARACTERS])
-        for error in exc.errors(include_url=False, include_context=False, include_input=False)
-    ]
-
-
-def _json_path(location: tuple[int | str, ...]) -> str:
-    return "$" + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in location)
-
-
 def parse_query(request: falcon.Request, document: type[BaseModel] | None) -> Any:  # noqa: ANN401 - whatever it takes
     """Return the parameters as *document* has them.
 
@@ -146,7 +135,7 @@ def parse_query(request: falcon.Request, document: type[BaseModel] | None) -> An
     try:
         return document.model_validate(given, strict=False)
     except ValidationError as exc:
-        wrong = [FieldError(one.path.removeprefix("$."), one.message) for one in field_errors(exc)]
+        wrong = [FieldError(one.path.removeprefix("$."), one.message) for one in faults(document, exc)]
         raise RequestInvalidError("parameters", wrong) from exc
 
 

@@ -107,17 +107,15 @@ def names_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
     return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
-def model_at(model: type[BaseModel], keys: Sequence[Key]) -> type[BaseModel] | None:
+def model_at(model: Any, keys: Sequence[Key]) -> type[BaseModel] | None:  # noqa: ANN401 - any type
     """Return the model of the block at *keys* below *model*; None when that is no model."""
-    if not keys:
-        return model
     spot = spot_at(model, keys)
     return next((found for option in _options(spot) if (found := _model(option.annotation))), None) if spot else None
 
 
-def spot_at(model: type[BaseModel], keys: Sequence[Key]) -> Spot | None:
-    """Return what may stand at *keys* below *model*; None when nothing may."""
-    spot: Spot | None = Spot(model)
+def spot_at(model: Any, keys: Sequence[Key]) -> Spot | None:  # noqa: ANN401 - any type
+    """Return what may stand at *keys* below *model*, a model or another type; None when nothing may."""
+    spot: Spot | None = _unwrap(model)
     for key in keys:
         if spot is None:
             return None
@@ -140,7 +138,7 @@ def _step(spot: Spot, key: Key) -> Spot | None:
         field = names_of(model).get(str(key))
         return Spot(field.annotation, tuple(field.metadata), field) if field else None
     origin, arguments = get_origin(spot.annotation), get_args(spot.annotation)
-    if origin is tuple and isinstance(key, int):
+    if origin in {tuple, Sequence} and isinstance(key, int):
         return _unwrap(arguments[0])
     if origin is dict and isinstance(key, str):
         return _unwrap(arguments[1])
@@ -192,7 +190,7 @@ def show(value: object) -> str:
     """Return *value* as an error shows it: on one line, without control characters, cut when it is long."""
     if isinstance(value, dict):
         return "a block of fields"
-    if isinstance(value, tuple):
+    if isinstance(value, list | tuple):
         return "a list"
     return printable(quote(value) if isinstance(value, str) else flow(value))
 

@@ -39,7 +39,7 @@ class Sent:
 
 def as_request(method: str, path: str, body: bytes = b"", token: str = "") -> bytes:
     """Return a request as it goes over the wire."""
-    lines = [f"{method} {path} HTTP/1.1", "Host: bench"]
+    lines = [f"{method} {path} HTTP/1.1", "Host: localhost"]
     if token:
         lines.append(f"Authorization: Bearer {token}")
     if body:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
+from cyborg_reconciler.documents.base import Shape
 from cyborg_reconciler.limits import MAX_DEPTH, is_deep
 
 #: The form of a uuid in its canonical spelling; who uses it says where it begins and ends, as its parser has it.
@@ -20,6 +21,7 @@ Uuid = Annotated[
         examples=["8e45a2ea-5364-4b0d-a252-bf8becaa606e"],
         json_schema_extra={"format": "uuid"},
     ),
+    Shape("a uuid in lower case, with dashes", "8e45a2ea-5364-4b0d-a252-bf8becaa606e"),
 ]
 
 #: Characters of a name that people give.
@@ -53,7 +55,11 @@ Title = Annotated[
 HOST_NAME_FORM: Final = r"[^\s/\x00-\x1f\x7f]{1,255}"
 
 #: A host's name, as the inventory has it.
-HostName = Annotated[str, Field(pattern=f"^{HOST_NAME_FORM}$", examples=["compute-1"])]
+HostName = Annotated[
+    str,
+    Field(pattern=f"^{HOST_NAME_FORM}$", examples=["compute-1"]),
+    Shape("a host's name, without spaces and slashes", "compute-1"),
+]
 
 
 def is_shallow(tree: dict[str, Any]) -> dict[str, Any]:
@@ -91,7 +97,7 @@ class ProblemField(Answer):
     """One thing that is wrong in a request."""
 
     path: str = Field(description="A JSON path, or the name of a parameter or a header.", examples=["$.acc_specs.num"])
-    message: str = Field(description="What is wrong with it.", examples=["Input should be a valid integer"])
+    message: str = Field(description="What is wrong with it.", examples=['"1" is not a whole number'])
 
 
 class Problem(Answer):
