@@ -132,7 +132,8 @@ def test_a_device_whose_uuid_something_else_has_gets_another_and_keeps_it(journa
     units = found_by(facts["qat-1"], {}).units
     taken = min(map(str, settle(units, host_uuid, ()).values()))
     if whose == "operator":
-        accelerators.add(Accelerator(uuid=taken, name="mine", created_at=NOON, updated_at=NOON, origin="api"), ENROLLED)
+        given = {"host": "gpu-1", "origin": "api", "created_at": NOON, "updated_at": NOON}
+        accelerators.add(Accelerator(uuid=taken, name="mine", **given), ENROLLED)
     else:
         assert agents.keep([dummy("gpu-1", taken)]) == [True]
     before = accelerators.accelerator(taken)
@@ -144,6 +145,22 @@ def test_a_device_whose_uuid_something_else_has_gets_another_and_keeps_it(journa
     turned = msgspec.structs.replace(facts["qat-1"], devices=facts["qat-1"].devices[::-1], fingerprint="again")
     agents.keep([check_in("qat-1", turned, 2)])
     assert journal.hardware().page("qat-1", 100, "").documents == found
+
+
+def test_what_an_operator_told_of_without_a_host_is_the_hardware_with_its_uuid(journal, facts):
+    (host_uuid,) = (UUID(one.uuid) for one in journal.hosts(["qat-1"]))
+    found = found_by(facts["qat-1"], {}).units
+    uuids = {str(uuid): address for address, uuid in settle(found, host_uuid, ()).items()}
+    for uuid_ in uuids:
+        given = {"created_at": NOON, "updated_at": NOON, "origin": "api", "claimed": True, "state": "ready"}
+        journal.accelerators().add(Accelerator(uuid=uuid_, name=uuid_, **given), ENROLLED)
+    assert journal.agents().keep([check_in("qat-1", facts["qat-1"])]) == [True]
+    documents = journal.hardware().page("qat-1", 100, "").documents
+    assert {json.loads(one)["uuid"] for one in documents} == uuids.keys()
+    offered = journal.accelerators().found_on(["qat-1"])
+    assert offered
+    for one in offered:
+        assert (one.name, one.address, one.state) == (one.uuid, uuids[one.uuid], "inactive")
 
 
 def waiting(engine):

@@ -131,6 +131,13 @@ def read_of(connection: Connection, names: Collection[str], uuids: Collection[st
     return list(found.values())
 
 
+def lock_and_read(connection: Connection, uuids: Collection[str]) -> list[Accelerator]:
+    """Return the accelerators with *uuids*, wherever they are; others are kept from writing them."""
+    if uuids:
+        lock_rows(connection, _columns.uuid, sorted(uuids))
+    return read_of(connection, (), uuids)
+
+
 def lock_on(connection: Connection, names: Collection[str]) -> None:
     """Keep others from writing the accelerators on the hosts called *names*: what is read of them now may be relied on.
 

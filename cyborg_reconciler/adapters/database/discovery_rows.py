@@ -117,6 +117,8 @@ def _put_units(connection: Connection, found: Mapping[str, Sequence[Unit]], at: 
     for portion in portions(gone):
         connection.execute(update(hardware).where(hardware.c.uuid.in_(portion)).values(present=False))
     known = {one.uuid: one for one in accelerator_rows.read_of(connection, found, ())}
+    elsewhere = accelerator_rows.lock_and_read(connection, offers.keys() - known.keys())
+    known |= {one.uuid: one for one in elsewhere}
     return _put_accelerators(connection, known, Looked(offers, gone, at))
 
 
@@ -141,13 +143,13 @@ def _settle(
 
 
 def _read_taken(connection: Connection, new: Mapping[str, str]) -> set[str]:
-    """Return those of the *new* uuids, each with its host, that something else has."""
+    """Return those of the *new* uuids, each with its host, that something else has, and not an operator of no host."""
     taken: set[str] = set()
     for portion in portions(list(new)):
         taken.update(connection.execute(select(hardware.c.uuid).where(hardware.c.uuid.in_(portion))).scalars())
         columns = (accelerators.c.uuid, accelerators.c.host)
         rows = connection.execute(select(*columns).where(accelerators.c.uuid.in_(portion)))
-        taken.update(row.uuid for row in rows if row.host != new[row.uuid])
+        taken.update(row.uuid for row in rows if row.host not in {None, new[row.uuid]})
     return taken
 
 
@@ -218,7 +220,7 @@ def _put_accelerators(connection: Connection, known: Mapping[str, Accelerator], 
     events: list[Event] = []
     for uuid, (host, unit, parent) in offers.items():
         old = known.get(uuid)
-        one = in_step(old or _inactive(uuid, host, unit, at), host, unit, parent)
+        one = in_step(_inactive(uuid, host, unit, at) if old is None else _as_found(old), host, unit, parent)
         if old is None:
             new.append(one)
             events.append(discovered(at, one))
@@ -236,6 +238,14 @@ def _put_accelerators(connection: Connection, known: Mapping[str, Accelerator], 
     accelerator_rows.insert(connection, with_free_names(connection, new))
     accelerator_rows.write(connection, [replace(one, version=one.version + 1, updated_at=at) for one in changed])
     return events
+
+
+def _as_found(one: Accelerator) -> Accelerator:
+    """Return *one* as what was found: of what an operator had told of before, discovery says the rest from here on.
+
+    It is not ready before that was verified.
+    """
+    return one if one.origin != "api" else replace(one, origin="discovery", state="inactive")
 
 
 def as_missing(one: Accelerator) -> Accelerator:
