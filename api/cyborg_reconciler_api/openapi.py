@@ -19,7 +19,7 @@ from cyborg_reconciler.documents.rest.accelerator import SPEC_KEYS
 from cyborg_reconciler.documents.rest.base import HostName, Problem, Uuid
 from cyborg_reconciler.limits import MAX_BODY_BYTES
 from cyborg_reconciler_api.errors import PROBLEM, RETRY_AFTER_S
-from cyborg_reconciler_api.operation import CHANGING, EVENT_STREAM, JSON, Operation, Table, operations_of
+from cyborg_reconciler_api.operation import CHANGING, EVENT_STREAM, JSON, Document, Operation, Table, operations_of
 
 VERSION: Final = "3.1.0"
 
@@ -248,8 +248,8 @@ def _schemas(table: Table) -> tuple[dict[str, Any], dict[tuple[str, str], dict[s
     others: dict[tuple[str, str], dict[str, Any]] = {}
     for _, _, one in operations_of(table):
         name = operation_id(one)
-        if isinstance(one.request, TypeAdapter):
-            inputs.append(((name, "request"), "validation", one.request))
+        if isinstance(one.request, Document):
+            inputs.append(((name, "request"), "validation", one.request.adapter))
         elif one.request is not None:
             others[name, "request"] = one.request.json_schema(ref_template=REFERENCE)
         if one.answer is not None:

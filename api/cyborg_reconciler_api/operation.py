@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, Protocol
 from pydantic import BaseModel, TypeAdapter
 
 from cyborg_reconciler.conductor.callers import Caller, Role
+from cyborg_reconciler.documents.rest.body import decode
 from cyborg_reconciler_api.services import Services
 
 #: Of whom an operation is asked: anybody, an agent, or a user with a role at least.
@@ -84,7 +85,7 @@ class Sample:
 
 
 class Body(Protocol):
-    """What a body must be. Pydantic's TypeAdapter is one."""
+    """What a body must be."""
 
     def validate_json(self, data: bytes, /) -> Any:  # noqa: ANN401 - whatever the operation takes
         """Return what the body says.
@@ -95,6 +96,30 @@ class Body(Protocol):
 
     def json_schema(self, *, ref_template: str = ...) -> dict[str, Any]:
         """Return its JSON Schema."""
+
+
+class Document:
+    """What a body must be of which pydantic knows a *form*.
+
+    Attributes:
+        adapter: pydantic's own, which makes the descriptions of all bodies at once.
+    """
+
+    def __init__(self, form: Any) -> None:  # noqa: ANN401 - a type, of which there is no type
+        self.adapter = TypeAdapter[Any](form)
+
+    def validate_json(self, data: bytes, /) -> Any:  # noqa: ANN401 - whatever the operation takes
+        """Return what the body says.
+
+        Raises:
+            ValidationError, RequestInvalidError: it is not what is asked for.
+        """
+        decode(data)  # pydantic takes more than JSON, and makes something else of it
+        return self.adapter.validate_json(data)
+
+    def json_schema(self, *, ref_template: str = "#/$defs/{model}") -> dict[str, Any]:
+        """Return its JSON Schema."""
+        return self.adapter.json_schema(ref_template=ref_template)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,7 +198,7 @@ def operation(  # noqa: PLR0913 - what an operation says of itself
             further=further or {},
             errors=errors or {},
             query=query,
-            request=request if request is None or hasattr(request, "validate_json") else TypeAdapter(request),
+            request=request if request is None or hasattr(request, "validate_json") else Document(request),
             form=request,
             answer=answer,
             sample=sample,

@@ -72,9 +72,8 @@ def read_body(request: falcon.Request, operation: Operation) -> Any:  # noqa: AN
     media_type = (request.content_type or "").partition(";")[0].strip().lower()
     if media_type not in operation.content_types:
         raise MediaTypeError(" or ".join(operation.content_types))
-    value = decode(text)
     if operation.request is None:
-        return _check_is_empty(value)
+        return _check_is_empty(decode(text))
     try:
         return operation.request.validate_json(text)
     except ValidationError as exc:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Is a body JSON, to the letter? Asked of every body by the API, before anything is made of it. Pure.
+"""Is a body JSON, to the letter? Asked of every body that a user sends, before anything is made of it. Pure.
 
 Parsers take more than that, each something else, and make a null or the last of two values of it: what somebody sent
-would be kept as what he did not send.
+would be kept as what he did not send. What agents send is read by msgspec alone, which takes no more than JSON, and
+kept as it was sent.
 """
 
 import json
