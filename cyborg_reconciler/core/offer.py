@@ -56,7 +56,8 @@ class Offer:
         state: what is observed; ``ready`` only where that is desired, and verified.
         setup_required: the driver that makes it ready is not there as declared; where none is to, see `Unit`.
         reboot_required: see `Unit`.
-        health: how it fares: Progressing while it is being set up, Degraded where that failed or needs a person.
+        health: how it fares: Progressing while it is being set up, Degraded where that failed or needs a person,
+            Suspended in maintenance and where its driver is not to be there.
         reason, message: why it is not Healthy, as one word and in words.
     """
 

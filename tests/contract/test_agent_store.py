@@ -5,18 +5,21 @@ import uuid
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 from sqlalchemy import select
 
 from cyborg_reconciler.adapters.database import open_journal, schema
 from cyborg_reconciler.adapters.database.engine import reading
 from cyborg_reconciler.agent_stores import Agent, AgentDriver, CheckIn, Enrolment, Inventory, Told, digest_of
-from cyborg_reconciler.core.accelerators import Unit
+from cyborg_reconciler.core.accelerators import Unit, units, uuid_of
 from cyborg_reconciler.core.state import Health, Host
 from cyborg_reconciler.limits import HOST_DEVICES
 from cyborg_reconciler.ports import Event
+from cyborg_reconciler.stores import Accelerator
 from cyborg_reconciler.work_stores import HostDriver
 from tests.integration.databases import opened_anew
+from tests.scenarios.story import facts_of
 
 NOW = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
 HOST = "compute-7"
@@ -107,6 +110,26 @@ def test_what_a_driver_found_is_kept_judged_by_what_is_desired_and_missing_when_
     keep(store, told({one: unit()}), 4)
     assert accelerators.accelerator(one).present
     assert store.is_news(HOST, Told(), NOW)  # there is no such driver any more
+
+
+def test_what_an_operator_told_of_before_it_was_found_is_that_and_ready_only_once_it_was_verified(journal, store):
+    facts = facts_of({"hostname": HOST, "device": {"num_vfs": 0}})
+    (found,) = units(facts, {})
+    made, accelerators = str(uuid_of(found, uuid.UUID(store.agent(HOST).uuid))), journal.accelerators()
+    told_of = Accelerator(
+        uuid=made, name="mine", created_at=NOW, updated_at=NOW, origin="api", state="ready", desired_state="ready"
+    )
+    accelerators.add(told_of, Event(NOW, "AcceleratorCreated"))
+    terms = {"boot_id": "b", "agent_version": "1", "received_at": NOW, "host": HOST, "epoch": 1}
+    first = CheckIn(sequence=1, fingerprint="f", facts=facts, document=msgspec.json.encode(facts), **terms)
+    assert store.keep([first]) == [True]
+    one = accelerators.accelerator(made)
+    assert (one.name, one.host, one.address, one.device_type) == ("mine", HOST, found.address, found.device_type)
+    assert (one.state, one.desired_state) == ("inactive", "ready")
+    gone = msgspec.structs.replace(facts, devices=[], fingerprint="g")
+    then = replace(first, sequence=2, fingerprint="g", facts=gone, document=msgspec.json.encode(gone))
+    assert store.keep([then]) == [True]
+    assert accelerators.accelerator(made).health is Health.MISSING
 
 
 def test_what_stands_at_one_address_has_names_of_its_own(journal, store):
