@@ -22,7 +22,6 @@ from cyborg_reconciler.adapters.declarations.yaml import YamlDeclarations
 from cyborg_reconciler.adapters.relay import Relay
 from cyborg_reconciler.adapters.stored.inventory import KnownHosts
 from cyborg_reconciler.adapters.stored.observer import FreshestObserver, StoredObserver
-from cyborg_reconciler.agent_stores import AgentPort, AgentStore
 from cyborg_reconciler.conductor.agents import SILENT_AFTER, Agents, AgentTerms
 from cyborg_reconciler.conductor.discovery import Discovery
 from cyborg_reconciler.conductor.implied import WithImplied
@@ -41,9 +40,11 @@ from cyborg_reconciler.meters import DEVICE_USAGE, Tallies
 from cyborg_reconciler.port_credentials import port_credential, port_digest
 from cyborg_reconciler.ports import Declarations, Journal, Source
 from cyborg_reconciler.settings import Settings
-from cyborg_reconciler.stores import AcceleratorStore, CredentialStore, HardwareStore
+from cyborg_reconciler.stores.accelerators import AcceleratorStore, HardwareStore
+from cyborg_reconciler.stores.agents import AgentPort, AgentStore
+from cyborg_reconciler.stores.credentials import CredentialStore
+from cyborg_reconciler.stores.work import HostDriverStore, Leases, Passes, Queue
 from cyborg_reconciler.survey import Ports, Survey
-from cyborg_reconciler.work_stores import HostDriverStore, Leases, Passes, Queue
 
 if TYPE_CHECKING:
     from cyborg_reconciler.adapters.prometheus import PrometheusMeter

@@ -59,9 +59,10 @@ from cyborg_reconciler.ports import (
     run_ended,
     run_started,
 )
-from cyborg_reconciler.stores import Accelerator, Credential
+from cyborg_reconciler.stores.accelerators import Accelerator
+from cyborg_reconciler.stores.credentials import Credential
+from cyborg_reconciler.stores.work import HostDriver, Lease, Pass, QueueItem, RunNews, carried_out, with_before
 from cyborg_reconciler.tracing import REQUEST_ID
-from cyborg_reconciler.work_stores import HostDriver, Lease, Pass, QueueItem, RunNews, carried_out, with_before
 
 #: The id of a FakeJournal that was given none.
 FAKE_CONTROLLER_ID = "00000000-0000-4000-8000-000000000001"

@@ -18,8 +18,8 @@ from cyborg_reconciler.errors import AlreadyRunningError, JournalError, NextStep
 from cyborg_reconciler.phases import put_right
 from cyborg_reconciler.ports import OnProgress
 from cyborg_reconciler.reconcile import converge
+from cyborg_reconciler.stores.work import Pass, QueueItem
 from cyborg_reconciler.survey import HostView, Options, Survey, pool_sizes, survey
-from cyborg_reconciler.work_stores import Pass, QueueItem
 
 #: How often the queue and the policies are looked at.
 POLL_S: Final = 0.5

@@ -15,7 +15,7 @@ from cyborg_reconciler.conductor.credentials import TOKEN, Credentials, Uses, ca
 from cyborg_reconciler.conductor.secrets import hash_of
 from cyborg_reconciler.documents.wording import printable
 from cyborg_reconciler.errors import ForbiddenError, UnauthenticatedError
-from cyborg_reconciler.stores import Credential
+from cyborg_reconciler.stores.credentials import Credential
 
 #: Who calls where nobody is asked who he is.
 LOCAL: Final = Caller("local", Role.ADMIN)

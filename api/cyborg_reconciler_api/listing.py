@@ -7,8 +7,7 @@ from urllib.parse import quote, urlencode
 from pydantic import Field
 
 from cyborg_reconciler.documents.rest.base import Request
-from cyborg_reconciler.fleet_stores import Wanted
-from cyborg_reconciler.stores import Page
+from cyborg_reconciler.stores.pages import Page, PageQuery
 from cyborg_reconciler_api.operation import Call, Reply
 
 
@@ -23,10 +22,10 @@ class ListQuery(Request):
         None, description="The last one that is known already.", examples=["compute-1"]
     )
 
-    def wanted(self) -> Wanted:
+    def wanted(self) -> PageQuery:
         """Return it as the stores have it."""
         given = self.model_dump(exclude=set(self.OTHERS), exclude_none=True)
-        return Wanted(
+        return PageQuery(
             equal={name: str(value) for name, value in given.items()},
             since=getattr(self, "since", None),
             descending=getattr(self, "sort", "").endswith("desc"),

@@ -16,10 +16,11 @@ from cyborg_reconciler.conductor.refusals import Refusals
 from cyborg_reconciler.conductor.runs import Runs
 from cyborg_reconciler.documents.declared import Located
 from cyborg_reconciler.documents.driver import Driver
-from cyborg_reconciler.fleet_stores import BackendStore, EventStore, HostStore, PlanStore, RunStore
 from cyborg_reconciler.meters import Meter
-from cyborg_reconciler.policy_stores import AllocationStore, DeclaredStore, PolicyStore
-from cyborg_reconciler.stores import AcceleratorStore, HardwareStore
+from cyborg_reconciler.stores.accelerators import AcceleratorStore, HardwareStore
+from cyborg_reconciler.stores.allocations import AllocationStore
+from cyborg_reconciler.stores.fleet import BackendStore, EventStore, HostStore, PlanStore, RunStore
+from cyborg_reconciler.stores.policies import DeclaredStore, PolicyStore
 from cyborg_reconciler_api.access import Scheme
 from cyborg_reconciler_api.rates import Limits
 from cyborg_reconciler_api.streams import Streams

@@ -17,7 +17,8 @@ import msgspec
 
 from cyborg_reconciler.conductor.usage import Usage
 from cyborg_reconciler.errors import JournalError
-from cyborg_reconciler.fleet_stores import EventStore, Wanted
+from cyborg_reconciler.stores.fleet import EventStore
+from cyborg_reconciler.stores.pages import PageQuery
 
 #: Seconds after which a stream ends; whoever wants more resumes by the last event's number.
 LIFETIME_S: Final = 30.0
@@ -55,7 +56,7 @@ class Streams:
         self._newest = 0
         self._news = threading.Condition()
 
-    def open(self, wanted: Wanted, after: int, *, tells_usage: bool = False) -> "Stream":
+    def open(self, wanted: PageQuery, after: int, *, tells_usage: bool = False) -> "Stream":
         """Return a stream of the events that are *wanted*, after the one with the number *after*; -1: from now on.
 
         One that *tells_usage* has, between the events, how much devices are used.
@@ -107,7 +108,7 @@ class Stream:
     """The bytes of one stream. To be closed, by whoever serves it."""
 
     streams: Streams
-    wanted: Wanted
+    wanted: PageQuery
     after: int
     usage: Usage | None = None
     _told_usage: int = 0

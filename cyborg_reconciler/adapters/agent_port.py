@@ -15,13 +15,13 @@ from urllib.parse import quote
 import msgspec
 import urllib3
 
-from cyborg_reconciler.agent_stores import IN_PROGRESS, AgentAddress, Wish
 from cyborg_reconciler.deadlines import BoundedPool, deadline
 from cyborg_reconciler.documents.rest.base import UUID_FORM
 from cyborg_reconciler.errors import AgentUnreachableError, ConflictError, NotFoundError, SettingsInvalidError
 from cyborg_reconciler.limits import HARDWARE_BYTES, HARDWARE_DEVICES
 from cyborg_reconciler.port_credentials import SECRET_CHARACTERS, port_credential
 from cyborg_reconciler.secret_files import read_secret
+from cyborg_reconciler.stores.agents import IN_PROGRESS, AgentAddress, Wish
 
 CONNECT_S: Final = 2.0
 #: For the whole answer, and for each part of it.

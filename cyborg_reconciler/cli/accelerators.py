@@ -12,7 +12,7 @@ from cyborg_reconciler.cli.common import DONE, FAILED, console, errors_console, 
 from cyborg_reconciler.cli.remote import Remote, ServerError, with_server
 from cyborg_reconciler.cli.tables import plain_table
 from cyborg_reconciler.documents.base import DeviceType
-from cyborg_reconciler.stores import ACCELERATORS, State
+from cyborg_reconciler.stores.accelerators import ACCELERATORS, State
 
 COLUMNS: Final = ("uuid", "name", "host", "type", "state", "desired", "health", "attached to")
 

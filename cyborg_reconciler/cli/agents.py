@@ -8,12 +8,12 @@ from typing import Final
 import click
 from rich.text import Text
 
-from cyborg_reconciler.agent_stores import Agent
 from cyborg_reconciler.bootstrap import agent_digest, open_agents, open_discovery
 from cyborg_reconciler.cli.common import DONE, console, put_json, with_output, with_state
 from cyborg_reconciler.cli.operators import Duration, operator
 from cyborg_reconciler.cli.tables import ago, plain, plain_table
 from cyborg_reconciler.settings import Settings
+from cyborg_reconciler.stores.agents import Agent
 
 #: What nobody outside of the database is told.
 HIDDEN: Final = {"token_hash", "next_token_hash"}

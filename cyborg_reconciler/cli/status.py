@@ -8,13 +8,13 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from cyborg_reconciler.agent_stores import AgentStore
 from cyborg_reconciler.bootstrap import open_stores
 from cyborg_reconciler.cli.common import DONE, console, put_json, with_output, with_state
 from cyborg_reconciler.cli.tables import ago, plain, plain_table
 from cyborg_reconciler.core.conditions import Condition, of_agent
 from cyborg_reconciler.ports import HostRecord
 from cyborg_reconciler.settings import Settings
+from cyborg_reconciler.stores.agents import AgentStore
 
 #: Agents that are read at a time.
 _PAGE = 1000

@@ -16,7 +16,7 @@ from cyborg_reconciler.cli.tables import plain, plain_table
 from cyborg_reconciler.conductor.credentials import Credentials, check_name
 from cyborg_reconciler.errors import RequestInvalidError
 from cyborg_reconciler.settings import Settings
-from cyborg_reconciler.stores import Credential, RoleName
+from cyborg_reconciler.stores.credentials import Credential, RoleName
 
 
 def name_of(_context: click.Context, _param: click.Parameter, value: str | None) -> str | None:

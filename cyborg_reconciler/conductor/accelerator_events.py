@@ -8,7 +8,7 @@ from typing import Any
 from cyborg_reconciler.conductor.accelerator_specs import SPEC_FIELDS
 from cyborg_reconciler.conductor.callers import Caller
 from cyborg_reconciler.ports import Event
-from cyborg_reconciler.stores import Accelerator, laid_over
+from cyborg_reconciler.stores.accelerators import Accelerator, laid_over
 
 
 def event_of(now: datetime, kind: str, caller: Caller, one: Accelerator, before: Accelerator | None = None) -> Event:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from cyborg_reconciler.documents.rest.accelerator import SpecsGiven
 from cyborg_reconciler.errors import ConflictError
-from cyborg_reconciler.stores import Accelerator, laid_over
+from cyborg_reconciler.stores.accelerators import Accelerator, laid_over
 
 #: The keys of a specification, and under which names an accelerator has them.
 SPEC_FIELDS: Final = {

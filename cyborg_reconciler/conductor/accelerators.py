@@ -29,7 +29,7 @@ from cyborg_reconciler.errors import (
     RequestInvalidError,
 )
 from cyborg_reconciler.ports import Clock
-from cyborg_reconciler.stores import (
+from cyborg_reconciler.stores.accelerators import (
     Accelerator,
     AcceleratorStore,
     Attachment,

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from typing import Final
 
-from cyborg_reconciler.agent_stores import Agent, AgentStore, Command, CommandName, Enrolment, Inventory, digest_of
 from cyborg_reconciler.conductor.callers import Caller
 from cyborg_reconciler.conductor.check_ins import parse_check_in
 from cyborg_reconciler.conductor.refusals import Refusals
@@ -35,6 +34,7 @@ from cyborg_reconciler.errors import (
     UnauthenticatedError,
 )
 from cyborg_reconciler.ports import Clock, Event
+from cyborg_reconciler.stores.agents import Agent, AgentStore, Command, CommandName, Enrolment, Inventory, digest_of
 
 AGENT_TOKEN: Final = "cya"  # noqa: S105 - what tokens of agents begin with
 ENROLMENT_TOKEN: Final = "cye"  # noqa: S105 - what tokens of enrolments begin with

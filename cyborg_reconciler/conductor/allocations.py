@@ -12,9 +12,9 @@ from typing import Any
 from cyborg_reconciler.conductor.callers import Caller
 from cyborg_reconciler.documents.rest.allocation import AllocationGiven
 from cyborg_reconciler.errors import FieldError, NotFoundError, OvertakenError, RequestInvalidError
-from cyborg_reconciler.policy_stores import Allocations as Record
-from cyborg_reconciler.policy_stores import AllocationStore
 from cyborg_reconciler.ports import Clock, Event
+from cyborg_reconciler.stores.allocations import Allocations as Record
+from cyborg_reconciler.stores.allocations import AllocationStore
 
 
 @dataclass(frozen=True, slots=True)

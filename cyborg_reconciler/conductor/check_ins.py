@@ -3,7 +3,6 @@
 
 from datetime import datetime
 
-from cyborg_reconciler.agent_stores import AgentDriver, CheckIn, Told
 from cyborg_reconciler.core.accelerators import Unit
 from cyborg_reconciler.core.state import Health
 from cyborg_reconciler.documents.facts import decode_facts
@@ -11,6 +10,7 @@ from cyborg_reconciler.documents.rest.agent import CheckInGiven, DeviceTold
 from cyborg_reconciler.documents.rest.base import is_shallow
 from cyborg_reconciler.errors import FactsUnreadableError, FieldError, RequestInvalidError
 from cyborg_reconciler.limits import HOST_DEVICES
+from cyborg_reconciler.stores.agents import AgentDriver, CheckIn, Told
 
 
 def parse_check_in(host: str, given: CheckInGiven, now: datetime) -> CheckIn:

@@ -19,7 +19,7 @@ from cyborg_reconciler.conductor.later import Later
 from cyborg_reconciler.conductor.secrets import hash_of, is_same, new_token
 from cyborg_reconciler.errors import ConflictError, FieldError, NotFoundError, RequestInvalidError
 from cyborg_reconciler.ports import Clock, Event
-from cyborg_reconciler.stores import Credential, CredentialStore, RoleName
+from cyborg_reconciler.stores.credentials import Credential, CredentialStore, RoleName
 
 #: By this a scanner of files knows a token that went astray.
 PREFIX: Final = "cyu"

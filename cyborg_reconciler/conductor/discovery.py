@@ -12,10 +12,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
-from cyborg_reconciler.agent_stores import AgentAddress, AgentPort, AgentStore
 from cyborg_reconciler.conductor.callers import Caller
 from cyborg_reconciler.errors import AgentUnreachableError, NotFoundError, ReconcilerError
 from cyborg_reconciler.ports import Clock, Event
+from cyborg_reconciler.stores.agents import AgentAddress, AgentPort, AgentStore
 
 log: Final = logging.getLogger(__name__)
 

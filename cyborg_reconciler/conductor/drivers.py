@@ -13,7 +13,7 @@ from cyborg_reconciler.conductor.rules import Rules
 from cyborg_reconciler.documents.driver import DriverDocSpec
 from cyborg_reconciler.errors import ConflictError, NotFoundError
 from cyborg_reconciler.ports import Clock, Event, Journal
-from cyborg_reconciler.work_stores import HostDriver, HostDriverStore
+from cyborg_reconciler.stores.work import HostDriver, HostDriverStore
 
 #: What can be asked for, and what is told of it.
 Wish = Literal["install", "update", "uninstall"]

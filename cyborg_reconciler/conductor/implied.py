@@ -19,8 +19,8 @@ from cyborg_reconciler.documents.declared import IMPLIED_PLACE, Declared, Locate
 from cyborg_reconciler.documents.driver import DriverDocSpec
 from cyborg_reconciler.documents.policy import AcceleratorPolicy, Binding, DeviceSelector, DriverSpec, PolicySpec
 from cyborg_reconciler.ports import Declarations
-from cyborg_reconciler.stores import Accelerator, ObservedAccelerators, State
-from cyborg_reconciler.work_stores import HostDriver, HostDriverStore
+from cyborg_reconciler.stores.accelerators import Accelerator, ObservedAccelerators, State
+from cyborg_reconciler.stores.work import HostDriver, HostDriverStore
 
 #: How the names of policies begin that nobody wrote.
 NOBODYS: Final = "api"

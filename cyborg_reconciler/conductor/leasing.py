@@ -14,7 +14,7 @@ from typing import Final
 
 from cyborg_reconciler.errors import JournalError
 from cyborg_reconciler.ports import Clock
-from cyborg_reconciler.work_stores import Lease, Leases
+from cyborg_reconciler.stores.work import Lease, Leases
 
 #: How long a lease lasts that is not renewed.
 LASTS_S: Final = 15.0

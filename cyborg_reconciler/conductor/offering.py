@@ -17,7 +17,7 @@ from cyborg_reconciler.core.offer import Offer, offers
 from cyborg_reconciler.core.rules import HostRules
 from cyborg_reconciler.core.state import Health, Origin
 from cyborg_reconciler.ports import Clock, Event
-from cyborg_reconciler.stores import Accelerator, ObservedAccelerators
+from cyborg_reconciler.stores.accelerators import Accelerator, ObservedAccelerators
 from cyborg_reconciler.survey import HostView, Survey
 
 

@@ -28,9 +28,9 @@ from cyborg_reconciler.errors import (
     NotFoundError,
     RequestInvalidError,
 )
-from cyborg_reconciler.fleet_stores import PlanStore, Proposal, shown_plan, shown_steps
 from cyborg_reconciler.ports import Clock, Controller, Declarations, Event, Observation, Unobserved
 from cyborg_reconciler.saved_plans import only, plan_document
+from cyborg_reconciler.stores.fleet import PlanStore, Proposal, shown_plan, shown_steps
 from cyborg_reconciler.survey import Basis, HostView, Options, Survey, compare
 from cyborg_reconciler.survey_data import host_data, summary
 

@@ -17,8 +17,8 @@ from cyborg_reconciler.documents.declared import API_PLACE, Located
 from cyborg_reconciler.documents.driver import Driver
 from cyborg_reconciler.documents.rest.policy import PolicyGiven
 from cyborg_reconciler.errors import ConflictError, FieldError, NotFoundError, OvertakenError, RequestInvalidError
-from cyborg_reconciler.policy_stores import DeclaredStore, PolicyStore, StoredPolicy
 from cyborg_reconciler.ports import Clock, Event
+from cyborg_reconciler.stores.policies import DeclaredStore, PolicyStore, StoredPolicy
 
 ELSEWHERE: Final = "change it in the tree"
 

@@ -14,9 +14,9 @@ from typing import Final
 from cyborg_reconciler.conductor.agents import SILENT_AFTER
 from cyborg_reconciler.documents.rest.fleet import ServiceType
 from cyborg_reconciler.errors import JournalError
-from cyborg_reconciler.fleet_stores import Service, ServiceStore, Wanted
 from cyborg_reconciler.ports import Clock
-from cyborg_reconciler.stores import Page
+from cyborg_reconciler.stores.fleet import Service, ServiceStore
+from cyborg_reconciler.stores.pages import Page, PageQuery
 
 #: A service that has missed so many signs of its life is down.
 DOWN_AFTER: Final = 3
@@ -32,7 +32,7 @@ class Presence:
     clock: Clock
     heartbeat_s: int
 
-    def page(self, wanted: Wanted) -> Page:
+    def page(self, wanted: PageQuery) -> Page:
         """Return a page of services, as they are now.
 
         Raises:

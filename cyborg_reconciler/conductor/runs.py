@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from cyborg_reconciler.conductor.callers import Caller
 from cyborg_reconciler.errors import ConflictError, NotFoundError
-from cyborg_reconciler.fleet_stores import RunStore
 from cyborg_reconciler.ports import Clock, Event
+from cyborg_reconciler.stores.fleet import RunStore
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Final
 
-from cyborg_reconciler.agent_stores import AgentStore, CheckIn
 from cyborg_reconciler.errors import JournalError, JournalFullError, JournalLockedError, JournalUnavailableError
 from cyborg_reconciler.meters import CHECK_INS, WRITTEN_TOGETHER, Meter, NoMeter
+from cyborg_reconciler.stores.agents import AgentStore, CheckIn
 
 log: Final = logging.getLogger(__name__)
 

@@ -17,9 +17,9 @@ from cyborg_reconciler.core.rules import HostRules, is_written
 from cyborg_reconciler.core.state import ABSENT, HOST, FieldPath, Phase, Reason, Value, Wait
 from cyborg_reconciler.core.subject import driver_name
 from cyborg_reconciler.ports import Clock, Event
-from cyborg_reconciler.stores import Accelerator, AttachStatus, ObservedAccelerators
+from cyborg_reconciler.stores.accelerators import Accelerator, AttachStatus, ObservedAccelerators
+from cyborg_reconciler.stores.work import HostDriver, HostDriverStore, RunNews
 from cyborg_reconciler.survey import HostView, Survey
-from cyborg_reconciler.work_stores import HostDriver, HostDriverStore, RunNews
 
 #: What a host's run that did not come out well says of its steps.
 BAD_STEPS = frozenset({"refused", "failed"})

@@ -11,13 +11,13 @@ from sqlalchemy import select
 
 from cyborg_reconciler.adapters.database import open_journal, schema
 from cyborg_reconciler.adapters.database.engine import reading
-from cyborg_reconciler.agent_stores import Agent, AgentDriver, CheckIn, Enrolment, Inventory, Told, digest_of
 from cyborg_reconciler.core.accelerators import Unit, units, uuid_of
 from cyborg_reconciler.core.state import Health, Host
 from cyborg_reconciler.limits import HOST_DEVICES
 from cyborg_reconciler.ports import Event
-from cyborg_reconciler.stores import Accelerator
-from cyborg_reconciler.work_stores import HostDriver
+from cyborg_reconciler.stores.accelerators import Accelerator
+from cyborg_reconciler.stores.agents import Agent, AgentDriver, CheckIn, Enrolment, Inventory, Told, digest_of
+from cyborg_reconciler.stores.work import HostDriver
 from tests.integration.databases import opened_anew
 from tests.scenarios.story import facts_of
 

@@ -20,15 +20,15 @@ from cyborg_reconciler.adapters.database.agent_store import Ahead, DatabaseAgent
 from cyborg_reconciler.adapters.database.discovery_rows import found_by
 from cyborg_reconciler.adapters.database.engine import reading, writing
 from cyborg_reconciler.adapters.database.event_rows import in_order
-from cyborg_reconciler.agent_stores import Agent, AgentDriver, CheckIn, Enrolment, Inventory, Told, digest_of
 from cyborg_reconciler.core.accelerators import Unit, settle
 from cyborg_reconciler.documents.declared import Declared
 from cyborg_reconciler.documents.facts import decode_facts
 from cyborg_reconciler.ports import Event, Observation
 from cyborg_reconciler.simulation import samples
 from cyborg_reconciler.simulation.hosts import write_tree
-from cyborg_reconciler.stores import Accelerator, Attachment
-from cyborg_reconciler.work_stores import HostDriver
+from cyborg_reconciler.stores.accelerators import Accelerator, Attachment
+from cyborg_reconciler.stores.agents import Agent, AgentDriver, CheckIn, Enrolment, Inventory, Told, digest_of
+from cyborg_reconciler.stores.work import HostDriver
 from tests.integration.api_support import until
 from tests.integration.databases import opened_anew
 

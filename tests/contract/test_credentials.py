@@ -8,7 +8,7 @@ import pytest
 from cyborg_reconciler.adapters.database import open_journal
 from cyborg_reconciler.errors import ConflictError
 from cyborg_reconciler.ports import Event
-from cyborg_reconciler.stores import Credential
+from cyborg_reconciler.stores.credentials import Credential
 from cyborg_reconciler.testing import FakeCredentialStore
 
 NOON = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)

@@ -12,13 +12,14 @@ from itertools import pairwise
 import pytest
 
 from cyborg_reconciler.adapters.database import open_journal
-from cyborg_reconciler.agent_stores import Agent, AgentDriver, CheckIn, Enrolment, Inventory, digest_of
 from cyborg_reconciler.core.state import Host
 from cyborg_reconciler.documents.declared import Declared
 from cyborg_reconciler.errors import ConflictError, OvertakenError
-from cyborg_reconciler.fleet_stores import Proposal, Wanted
 from cyborg_reconciler.ports import Event
-from cyborg_reconciler.stores import Accelerator
+from cyborg_reconciler.stores.accelerators import Accelerator
+from cyborg_reconciler.stores.agents import Agent, AgentDriver, CheckIn, Enrolment, Inventory, digest_of
+from cyborg_reconciler.stores.fleet import Proposal
+from cyborg_reconciler.stores.pages import PageQuery
 from tests.begun import uuid_of
 from tests.contract.test_journal import make_facts, make_plan, observe, raised
 from tests.scenarios.story import driver_of, policy_of
@@ -83,11 +84,11 @@ class TestPolicies:
         journal.record_declarations(Declared(tree, digest="d1"), NOON)
         for name in ("a", "b.b", "twin", "z"):
             fleet.policies.add(name, "{}", CHANGED)
-        seen, page = [], fleet.policies.page(Wanted(limit=2))
+        seen, page = [], fleet.policies.page(PageQuery(limit=2))
         while page.documents:
             seen.append(page.last)
-            page = fleet.policies.page(Wanted(limit=1, marker=page.last))
-        whole = fleet.policies.page(Wanted())
+            page = fleet.policies.page(PageQuery(limit=1, marker=page.last))
+        whole = fleet.policies.page(PageQuery())
         assert len(whole.documents) == 8
         assert not whole.more
         assert '"also_in":"twin.yml"' in fleet.policies.document("twin")[0]
@@ -122,7 +123,7 @@ class TestEvents:
         def follow():
             last = "0"
             while not (stop.is_set() and last == str(fleet.events.newest())):
-                page = fleet.events.page(Wanted(limit=1000, marker=last))
+                page = fleet.events.page(PageQuery(limit=1000, marker=last))
                 last = page.last or last
                 seen.extend(page.documents)
 
@@ -137,11 +138,11 @@ class TestEvents:
         for number in range(5):
             event = Event(NOON + timedelta(minutes=number), "Odd" if number % 2 else "Even", "h", run=str(uuid.uuid4()))
             journal.record_event(event)
-        newest = fleet.events.page(Wanted(descending=True, limit=2))
-        rest = fleet.events.page(Wanted(descending=True, marker=newest.last))
+        newest = fleet.events.page(PageQuery(descending=True, limit=2))
+        rest = fleet.events.page(PageQuery(descending=True, marker=newest.last))
         assert (len(newest.documents), newest.more, len(rest.documents), rest.more) == (2, True, 3, False)
-        assert len(fleet.events.page(Wanted({"kind": "Odd"})).documents) == 2
-        assert len(fleet.events.page(Wanted({"kind": "Even"}, since=NOON + timedelta(minutes=1))).documents) == 2
+        assert len(fleet.events.page(PageQuery({"kind": "Odd"})).documents) == 2
+        assert len(fleet.events.page(PageQuery({"kind": "Even"}, since=NOON + timedelta(minutes=1))).documents) == 2
 
 
 class TestPlans:
@@ -257,7 +258,7 @@ def test_hosts_are_pages_by_name(journal, fleet):
     journal.record_observations(observe(*(make_facts(name) for name in names)))
     seen, marker = [], ""
     while True:
-        page = fleet.hosts.page(Wanted(limit=2, marker=marker))
+        page = fleet.hosts.page(PageQuery(limit=2, marker=marker))
         seen += page.documents
         marker = page.last
         if not page.more:
@@ -277,7 +278,7 @@ class TestBackends:
         def tell(sequence, *drivers):
             said = {"boot_id": "b", "fingerprint": "f", "agent_version": "1", "received_at": LATER}
             store.keep([CheckIn(host=host, epoch=1, sequence=sequence, drivers=drivers, **said)])
-            page = fleet.backends.page(Wanted({"host": host}))
+            page = fleet.backends.page(PageQuery({"host": host}))
             assert [fleet.backends.document(json.loads(one)["uuid"]) for one in page.documents] == page.documents
             return {one["driver"]: one for one in map(json.loads, page.documents)}
 
@@ -295,8 +296,8 @@ class TestBackends:
         silent = store.agent(host)
         for token, health in (("", "Unknown"), (silent.token_hash, "Healthy")):
             assert store.set_token(store.agent(host), token, "", CHANGED)
-            (spoken_for,) = map(json.loads, fleet.backends.page(Wanted({"host": host})).documents)
+            (spoken_for,) = map(json.loads, fleet.backends.page(PageQuery({"host": host})).documents)
             assert (spoken_for["health"], store.agent(host).may_speak) == (health, bool(token))
         store.fall_silent(LATER + timedelta(hours=1), LATER)
-        (silent,) = map(json.loads, fleet.backends.page(Wanted({"host": host})).documents)
+        (silent,) = map(json.loads, fleet.backends.page(PageQuery({"host": host})).documents)
         assert (silent["status"], silent["health"]) == ("READY", "Unknown")

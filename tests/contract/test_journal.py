@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from cyborg_reconciler.adapters.database import DatabaseJournal
-from cyborg_reconciler.agent_stores import Agent, CheckIn, Enrolment, Inventory
 from cyborg_reconciler.core.conditions import Condition, ConditionType, Status
 from cyborg_reconciler.core.state import Health, History, Host, Phase, Sync
 from cyborg_reconciler.documents.base import Metadata, Selector
@@ -26,6 +25,7 @@ from cyborg_reconciler.documents.plan import (
 from cyborg_reconciler.documents.policy import AcceleratorPolicy, PolicySpec
 from cyborg_reconciler.errors import JournalError
 from cyborg_reconciler.ports import Event, HostRecord, Journal, Observation, RunRecord, Unobserved
+from cyborg_reconciler.stores.agents import Agent, CheckIn, Enrolment, Inventory
 from cyborg_reconciler.testing import FakeJournal, FixedClock, RecordedObserver, ignore_progress
 from tests.begun import uuid_of
 

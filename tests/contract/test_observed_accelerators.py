@@ -13,7 +13,7 @@ import pytest
 from cyborg_reconciler.adapters.database import open_journal
 from cyborg_reconciler.meters import QUEUE_LENGTH
 from cyborg_reconciler.ports import Event
-from cyborg_reconciler.stores import Accelerator, AcceleratorFilter, AcceleratorStore, Attachment
+from cyborg_reconciler.stores.accelerators import Accelerator, AcceleratorFilter, AcceleratorStore, Attachment
 from cyborg_reconciler.testing import FakeAccelerators
 from tests.contract.test_journal import LATER, NOON
 

@@ -9,11 +9,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from cyborg_reconciler.adapters.database import open_journal
-from cyborg_reconciler.agent_stores import Agent, CheckIn, Enrolment, Inventory
 from cyborg_reconciler.conductor.saving import SaveOut, Saver
 from cyborg_reconciler.errors import JournalError
 from cyborg_reconciler.meters import NoMeter
 from cyborg_reconciler.ports import Event
+from cyborg_reconciler.stores.agents import Agent, CheckIn, Enrolment, Inventory
 from tests.integration.api_support import until
 
 NOW = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)

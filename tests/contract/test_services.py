@@ -8,12 +8,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from cyborg_reconciler.adapters.database import open_journal
-from cyborg_reconciler.agent_stores import READY, UNREACHABLE, Agent, AgentDriver, CheckIn, Enrolment, Inventory
 from cyborg_reconciler.conductor.presence import FORGOTTEN_AFTER, Identity, Presence, SignsOfLife
 from cyborg_reconciler.documents.rest.fleet import ServiceList
 from cyborg_reconciler.errors import RequestInvalidError
-from cyborg_reconciler.fleet_stores import Wanted
 from cyborg_reconciler.ports import Event
+from cyborg_reconciler.stores.agents import READY, UNREACHABLE, Agent, AgentDriver, CheckIn, Enrolment, Inventory
+from cyborg_reconciler.stores.pages import PageQuery
 from cyborg_reconciler.testing import FixedClock
 from tests.integration.api_support import until
 
@@ -45,7 +45,7 @@ class Place:
         (self.agents.keep if changed else self.agents.touch)([one])
 
     def page(self, **wanted):
-        page = self.presence.page(Wanted(**wanted))
+        page = self.presence.page(PageQuery(**wanted))
         documents = b",".join(one.encode() for one in page.documents)
         return ServiceList.model_validate_json(b'{"links": [], "services": [' + documents + b"]}").services
 
@@ -106,7 +106,7 @@ def test_drivers_are_those_that_their_agent_told_last_and_up_where_both_work(pla
     kept = {one.name: one for one in place.page(equal={"type": "driver"})}
     assert {name: one.status for name, one in kept.items()} == {"pci": "up", "dummy": "down"}
     assert kept["dummy"].message == UNREACHABLE
-    backends = {one["driver"]: one for one in map(json.loads, place.backends.page(Wanted()).documents)}
+    backends = {one["driver"]: one for one in map(json.loads, place.backends.page(PageQuery()).documents)}
     assert {name: str(one.uuid) for name, one in kept.items()} == {name: one["uuid"] for name, one in backends.items()}
     place.check_in("compute-1", 2, drivers=())
     assert len(place.page(equal={"type": "driver"})) == 2, "an agent that does not say has them still"

@@ -16,8 +16,7 @@ from cyborg_reconciler.documents.driver import Driver, DriverDocSpec
 from cyborg_reconciler.documents.plan import HostPlan, Outcome, PlanDocument, RoleSegment
 from cyborg_reconciler.meters import LAST_PASS, LEASE_HELD, PASS_SECONDS, PASSES, QUEUE_AGE
 from cyborg_reconciler.ports import BegunRun, Event, Journal
-from cyborg_reconciler.tracing import of_request
-from cyborg_reconciler.work_stores import (
+from cyborg_reconciler.stores.work import (
     HostDriver,
     HostDriverStore,
     Lease,
@@ -28,6 +27,7 @@ from cyborg_reconciler.work_stores import (
     RunNews,
     with_before,
 )
+from cyborg_reconciler.tracing import of_request
 from tests.begun import uuid_of
 from tests.contract.test_journal import LATER, NOON, make_plan
 

@@ -27,7 +27,7 @@ from cyborg_reconciler.conductor.credentials import Credentials
 from cyborg_reconciler.documents.rest.base import Problem
 from cyborg_reconciler.ports import Clock
 from cyborg_reconciler.settings import PREFIX, Settings
-from cyborg_reconciler.stores import RoleName
+from cyborg_reconciler.stores.credentials import RoleName
 from cyborg_reconciler_api import openapi
 from cyborg_reconciler_api.app import all_operations, full_path
 

@@ -14,7 +14,6 @@ import pytest
 
 from cyborg_reconciler.adapters.agent_port import HttpAgentPort, Terms
 from cyborg_reconciler.adapters.ansible.inventory import parse_inventory
-from cyborg_reconciler.agent_stores import Agent, AgentAddress, Enrolment, Inventory, Wish
 from cyborg_reconciler.bootstrap import SystemClock, open_agents, open_stores
 from cyborg_reconciler.conductor.callers import Caller, Role
 from cyborg_reconciler.conductor.discovery import Discovery
@@ -31,6 +30,7 @@ from cyborg_reconciler.port_credentials import port_credential, port_digest
 from cyborg_reconciler.ports import Event
 from cyborg_reconciler.settings import PREFIX, Settings
 from cyborg_reconciler.simulation import nic_1, write_tree
+from cyborg_reconciler.stores.agents import Agent, AgentAddress, Enrolment, Inventory, Wish
 from tests.integration.agent_support import CREDENTIAL, ITEM, OBEDIENT, SECRET, AgentProcess, FakeDriver
 from tests.integration.api_support import problem, serving, until
 from tests.integration.certificates import Authority

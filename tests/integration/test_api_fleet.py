@@ -22,7 +22,7 @@ from cyborg_reconciler.documents.rest.fleet import (
     RunList,
 )
 from cyborg_reconciler.ports import Event, Unobserved
-from cyborg_reconciler.stores import Accelerator
+from cyborg_reconciler.stores.accelerators import Accelerator
 from tests.begun import uuid_of
 from tests.integration.api_support import problem
 from tests.integration.api_world import Follower, open_world, pages

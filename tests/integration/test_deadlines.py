@@ -10,8 +10,8 @@ import pytest
 
 from cyborg_reconciler.adapters.agent_port import HttpAgentPort, Terms
 from cyborg_reconciler.agent.http import Caller, NoAnswerError
-from cyborg_reconciler.agent_stores import AgentAddress
 from cyborg_reconciler.errors import AgentUnreachableError
+from cyborg_reconciler.stores.agents import AgentAddress
 
 #: Each part in time, and as many of them as take far longer than a call may: then the server ends by itself.
 PART_S, PARTS, LIMIT_S = 0.05, 400, 0.5

@@ -9,7 +9,7 @@ from sqlalchemy import event, text
 from cyborg_reconciler.adapters.database import open_journal, schema
 from cyborg_reconciler.adapters.database.engine import writing
 from cyborg_reconciler.adapters.database.event_store import DatabaseEvents
-from cyborg_reconciler.fleet_stores import Wanted
+from cyborg_reconciler.stores.pages import PageQuery
 from tests.integration.databases import opened_anew
 
 NOON = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
@@ -38,7 +38,7 @@ def test_events_of_a_host_and_a_kind_are_found_by_their_index(tmp_path, database
                 cursor.execute(EXPLAIN[connection.dialect.name] + statement, parameters)
                 said.append(" ".join(str(row) for row in cursor.fetchall()))
 
-        wanted = Wanted({"host": "host-3", "kind": "kind-3"}, limit=100, marker=marker, descending=True)
+        wanted = PageQuery({"host": "host-3", "kind": "kind-3"}, limit=100, marker=marker, descending=True)
         page = DatabaseEvents(engine).page(wanted)
     below = int(marker) - 1 if marker else MANY
     assert len(page.documents) == sum(n % 50 == 3 and n % 7 == 3 for n in range(below))

@@ -30,7 +30,7 @@ from cyborg_reconciler.adapters.database.schema import accelerators, agents, hos
 from cyborg_reconciler.adapters.database.sqlite import open_engine
 from cyborg_reconciler.conductor.secrets import hash_of
 from cyborg_reconciler.simulation import large, write_tree
-from cyborg_reconciler.stores import Accelerator
+from cyborg_reconciler.stores.accelerators import Accelerator
 from tests.perf.client import CONNECTIONS, as_request, dealt, send
 from tests.perf.options import Options
 from tests.perf.process import ROOT, environment

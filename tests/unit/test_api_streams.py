@@ -8,8 +8,7 @@ import msgspec
 import pytest
 
 from cyborg_reconciler.errors import JournalError
-from cyborg_reconciler.fleet_stores import Wanted
-from cyborg_reconciler.stores import Page
+from cyborg_reconciler.stores.pages import Page, PageQuery
 from cyborg_reconciler_api.streams import BusyError, Streams
 
 
@@ -24,7 +23,7 @@ class Trail:
             raise JournalError(wanted="the journal", found="it is locked")
         return len(self.kinds)
 
-    def page(self, wanted: Wanted) -> Page:
+    def page(self, wanted: PageQuery) -> Page:
         after = int(wanted.marker)
         found = [
             (number, kind)
@@ -47,40 +46,40 @@ def told(stream):
 
 def test_it_resumes_after_the_number_that_is_known_and_ends_when_its_time_is_up():
     streams = Streams(Trail("a", "b", "c"), most=1, lifetime_s=0)
-    stream = streams.open(Wanted(), 1)
+    stream = streams.open(PageQuery(), 1)
     assert told(stream) == [(2, "b"), (3, "c")]
     assert next(stream, None) is None
 
 
 def test_without_a_number_it_begins_with_what_happens_from_now_on():
     trail = Trail("before")
-    stream = Streams(trail, most=1, lifetime_s=0).open(Wanted(), -1)
+    stream = Streams(trail, most=1, lifetime_s=0).open(PageQuery(), -1)
     trail.kinds.append("after")
     assert told(stream) == [(2, "after")]
 
 
 def test_what_is_not_wanted_is_passed_over_and_not_read_again():
-    stream = Streams(Trail(*"abababab"), most=1, lifetime_s=0).open(Wanted(equal={"kind": "b"}), 0)
+    stream = Streams(Trail(*"abababab"), most=1, lifetime_s=0).open(PageQuery(equal={"kind": "b"}), 0)
     assert told(stream) == [(2, "b"), (4, "b"), (6, "b"), (8, "b")]
-    nothing = Streams(Trail(*"aaaa"), most=1, lifetime_s=0).open(Wanted(equal={"kind": "b"}), 0)
+    nothing = Streams(Trail(*"aaaa"), most=1, lifetime_s=0).open(PageQuery(equal={"kind": "b"}), 0)
     assert told(nothing) == []
     assert nothing.after == 4
 
 
 def test_more_than_is_read_at_once_comes_in_several_reads():
-    stream = Streams(Trail(*["a"] * 1000), most=1, lifetime_s=0).open(Wanted(), 0)
+    stream = Streams(Trail(*["a"] * 1000), most=1, lifetime_s=0).open(PageQuery(), 0)
     assert [number for number, _ in told(stream)] == list(range(1, 1001))
 
 
 def test_a_number_that_is_yet_to_come_waits_for_it_and_disturbs_nobody():
     trail = Trail("a")
     streams = Streams(trail, most=2, lifetime_s=0, heartbeat_s=0)
-    assert told(streams.open(Wanted(), 10**15)) == []
+    assert told(streams.open(PageQuery(), 10**15)) == []
     assert not streams.wait_beyond(1, 0)
 
 
 def test_while_nothing_happens_there_are_signs_of_life():
-    stream = Streams(Trail(), most=1, lifetime_s=60, heartbeat_s=0).open(Wanted(), -1)
+    stream = Streams(Trail(), most=1, lifetime_s=60, heartbeat_s=0).open(PageQuery(), -1)
     assert [next(stream) for _ in range(3)][1:] == [b": still here\n\n"] * 2
     stream.close()
 
@@ -88,7 +87,7 @@ def test_while_nothing_happens_there_are_signs_of_life():
 def test_what_happens_meanwhile_wakes_those_who_wait():
     trail = Trail()
     streams = Streams(trail, most=1, lifetime_s=60, heartbeat_s=60)
-    stream = streams.open(Wanted(), -1)
+    stream = streams.open(PageQuery(), -1)
     next(stream)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(next, stream)
@@ -99,21 +98,21 @@ def test_what_happens_meanwhile_wakes_those_who_wait():
 
 def test_there_are_only_so_many_and_one_that_is_closed_makes_room():
     streams = Streams(Trail(), most=2)
-    first, second = streams.open(Wanted(), -1), streams.open(Wanted(), -1)
+    first, second = streams.open(PageQuery(), -1), streams.open(PageQuery(), -1)
     with pytest.raises(BusyError):
-        streams.open(Wanted(), -1)
+        streams.open(PageQuery(), -1)
     first.close()
     first.close()
-    third = streams.open(Wanted(), -1)
+    third = streams.open(PageQuery(), -1)
     with pytest.raises(BusyError):
-        streams.open(Wanted(), -1)
+        streams.open(PageQuery(), -1)
     second.close()
     third.close()
 
 
 def test_one_that_has_begun_ends_when_the_database_goes_away():
     trail = Trail("a")
-    stream = Streams(trail, most=1, lifetime_s=60).open(Wanted(), 0)
+    stream = Streams(trail, most=1, lifetime_s=60).open(PageQuery(), 0)
     next(stream)
     trail.broken = True
     assert list(stream) == []
@@ -124,6 +123,6 @@ def test_none_is_opened_while_the_database_is_away():
     trail.broken = True
     streams = Streams(trail, most=1, lifetime_s=0)
     with pytest.raises(JournalError):
-        streams.open(Wanted(), -1)
+        streams.open(PageQuery(), -1)
     trail.broken = False
-    assert told(streams.open(Wanted(), 0)) == [(1, "a")]
+    assert told(streams.open(PageQuery(), 0)) == [(1, "a")]

@@ -16,7 +16,7 @@ from cyborg_reconciler.documents.declared import Declared, Located, is_of_tree
 from cyborg_reconciler.documents.parse import Parsed, load_document
 from cyborg_reconciler.documents.rest.policy import PolicyBody, json_path
 from cyborg_reconciler.errors import DeclarationsInvalidError, JournalLockedError
-from cyborg_reconciler.policy_stores import StoredPolicy
+from cyborg_reconciler.stores.policies import StoredPolicy
 from tests.scenarios.story import facts_of, policy_of
 
 NOON = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)

@@ -12,9 +12,9 @@ from cyborg_reconciler.core.state import ABSENT, Host
 from cyborg_reconciler.core.subject import lay_out
 from cyborg_reconciler.documents.declared import IMPLIED_PLACE, Declared
 from cyborg_reconciler.ports import Event
-from cyborg_reconciler.stores import Accelerator, Attachment
+from cyborg_reconciler.stores.accelerators import Accelerator, Attachment
+from cyborg_reconciler.stores.work import HostDriver
 from cyborg_reconciler.testing import FakeAccelerators, FakeJournal, FixedDeclarations
-from cyborg_reconciler.work_stores import HostDriver
 from tests.scenarios.story import driver_of, facts_of, policy_of
 
 NOON = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)

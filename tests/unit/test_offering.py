@@ -8,7 +8,7 @@ import pytest
 from cyborg_reconciler.conductor.offering import Offering
 from cyborg_reconciler.core.state import Health
 from cyborg_reconciler.ports import Unobserved
-from cyborg_reconciler.stores import Attachment
+from cyborg_reconciler.stores.accelerators import Attachment
 from tests.scenarios.story import driver_of, policy_of
 from tests.unit.test_settling import CARD, FRESH, INSTALLED, NOON, Place
 from tests.unit.world import pool_of

@@ -12,10 +12,10 @@ from cyborg_reconciler.conductor.settling import Settling
 from cyborg_reconciler.documents.plan import ActionsSegment, Outcome, RoleSegment, StepOutcome
 from cyborg_reconciler.ports import Event, Unobserved
 from cyborg_reconciler.reconcile import converge
-from cyborg_reconciler.stores import Accelerator, Attachment
+from cyborg_reconciler.stores.accelerators import Accelerator, Attachment
+from cyborg_reconciler.stores.work import HostDriver
 from cyborg_reconciler.survey import Options, survey
 from cyborg_reconciler.testing import FAKE_CONTROLLER_ID, FakeAccelerators, change_nothing, ignore_progress
-from cyborg_reconciler.work_stores import HostDriver
 from tests.scenarios.story import driver_of, facts_of, policy_of
 from tests.unit.world import World, pool_of
 

@@ -20,8 +20,8 @@ from cyborg_reconciler.documents.rest.accelerator import (
 )
 from cyborg_reconciler.documents.rest.base import HostName, Request, Title, Uuid
 from cyborg_reconciler.errors import FieldError, ForbiddenError, NotFoundError, RequestInvalidError
-from cyborg_reconciler.stores import ACCELERATORS, AcceleratorFilter, document_of
-from cyborg_reconciler.stores import Accelerator as Record
+from cyborg_reconciler.stores.accelerators import ACCELERATORS, AcceleratorFilter, document_of
+from cyborg_reconciler.stores.accelerators import Accelerator as Record
 from cyborg_reconciler_api.listing import listed
 from cyborg_reconciler_api.operation import JSON, JSON_PATCH, Call, Reply, Sample, operation
 from cyborg_reconciler_api.services import Services

@@ -3,9 +3,9 @@
 
 from typing import Final
 
-from cyborg_reconciler.agent_stores import Agent
 from cyborg_reconciler.conductor.agents import Enroller
 from cyborg_reconciler.documents.rest.agent import AgentHost, CheckedIn, CheckInBody, HelloGiven, LookupGiven
+from cyborg_reconciler.stores.agents import Agent
 from cyborg_reconciler_api.operation import Call, Reply, Sample, operation
 from cyborg_reconciler_api.services import Services
 

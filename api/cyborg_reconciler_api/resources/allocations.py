@@ -8,7 +8,7 @@ import msgspec
 from cyborg_reconciler.conductor.callers import Role
 from cyborg_reconciler.documents.rest.allocation import AllocationsGiven, AllocationsShown
 from cyborg_reconciler.errors import FieldError, NotFoundError, RequestInvalidError
-from cyborg_reconciler.policy_stores import Allocations
+from cyborg_reconciler.stores.allocations import Allocations
 from cyborg_reconciler_api.operation import Call, Reply, Sample, operation
 from cyborg_reconciler_api.parsing import UUID as CANONICAL
 from cyborg_reconciler_api.services import Services

@@ -13,7 +13,7 @@ from cyborg_reconciler.documents.driver import Driver
 from cyborg_reconciler.documents.rest.base import Link
 from cyborg_reconciler.documents.rest.policy import DriverList, DriverShown
 from cyborg_reconciler.errors import NotFoundError
-from cyborg_reconciler.stores import Page
+from cyborg_reconciler.stores.pages import Page
 from cyborg_reconciler_api.listing import ListQuery, listed
 from cyborg_reconciler_api.operation import Call, Reply, Sample, operation
 from cyborg_reconciler_api.services import Services

@@ -10,7 +10,7 @@ from cyborg_reconciler.conductor.callers import Role
 from cyborg_reconciler.documents.rest.base import HostName, Uuid
 from cyborg_reconciler.documents.rest.fleet import EventList
 from cyborg_reconciler.errors import NotFoundError
-from cyborg_reconciler.fleet_stores import Wanted
+from cyborg_reconciler.stores.pages import PageQuery
 from cyborg_reconciler_api.listing import ListQuery, listed
 from cyborg_reconciler_api.operation import EVENT_STREAM, Call, Reply, Sample, operation
 from cyborg_reconciler_api.services import Services
@@ -113,6 +113,6 @@ def of_run(services: Services, call: Call) -> Reply:
     return listed(call, "events", services.events.page(wanted))
 
 
-def _stream(services: Services, wanted: Wanted, after: int, *, tells_usage: bool = False) -> Reply:
+def _stream(services: Services, wanted: PageQuery, after: int, *, tells_usage: bool = False) -> Reply:
     stream = services.streams.open(replace(wanted, descending=False), after, tells_usage=tells_usage)
     return Reply(stream=stream, content_type=EVENT_STREAM, headers={"Cache-Control": "no-store"})

@@ -30,7 +30,8 @@ from cyborg_reconciler.adapters.database.engine import POSTGRESQL, lock_rows, po
 from cyborg_reconciler.adapters.database.schema import accelerators, allocations
 from cyborg_reconciler.core.state import Health
 from cyborg_reconciler.errors import FieldError, RequestInvalidError
-from cyborg_reconciler.stores import Accelerator, AcceleratorFilter, Attachment, Page, document_of
+from cyborg_reconciler.stores.accelerators import Accelerator, AcceleratorFilter, Attachment, document_of
+from cyborg_reconciler.stores.pages import Page
 
 _columns: Final = accelerators.c
 #: The columns that hold what an `Accelerator` has under the same name, as it is.

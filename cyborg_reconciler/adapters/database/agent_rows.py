@@ -25,8 +25,8 @@ from cyborg_reconciler.adapters.database.schema import (
     hosts,
     identities,
 )
-from cyborg_reconciler.agent_stores import Agent, CheckIn, Command, CommandName, Enrolment, Inventory, digest_of
 from cyborg_reconciler.documents.facts import Facts
+from cyborg_reconciler.stores.agents import Agent, CheckIn, Command, CommandName, Enrolment, Inventory, digest_of
 
 _columns: Final = agents.c
 #: The columns that hold what an `Agent` has under the same name, as it is.

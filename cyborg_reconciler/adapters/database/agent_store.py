@@ -20,8 +20,8 @@ from cyborg_reconciler.adapters.database.engine import lock_rows, reading, take_
 from cyborg_reconciler.adapters.database.event_rows import put_event, put_events
 from cyborg_reconciler.adapters.database.queue_rows import enqueue
 from cyborg_reconciler.adapters.database.schema import agents, hosts
-from cyborg_reconciler.agent_stores import Agent, CheckIn, Command, CommandName, Enrolment, Inventory, Told, Wish
 from cyborg_reconciler.ports import Event, Observation
+from cyborg_reconciler.stores.agents import Agent, CheckIn, Command, CommandName, Enrolment, Inventory, Told, Wish
 
 
 @dataclass(frozen=True, slots=True)

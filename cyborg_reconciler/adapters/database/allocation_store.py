@@ -10,8 +10,8 @@ from cyborg_reconciler.adapters.database.engine import reading, writing
 from cyborg_reconciler.adapters.database.event_rows import put_event
 from cyborg_reconciler.adapters.database.schema import accelerators, allocations
 from cyborg_reconciler.errors import ConflictError, OvertakenError
-from cyborg_reconciler.policy_stores import Allocations
 from cyborg_reconciler.ports import Event
+from cyborg_reconciler.stores.allocations import Allocations
 
 _columns: Final = allocations.c
 

@@ -22,11 +22,10 @@ from cyborg_reconciler.adapters.database.schema import (
     facts,
     hosts,
 )
-from cyborg_reconciler.agent_stores import IN_PROGRESS, READY
 from cyborg_reconciler.core.state import HEALTHS, Health
 from cyborg_reconciler.errors import FieldError, RequestInvalidError
-from cyborg_reconciler.fleet_stores import Wanted
-from cyborg_reconciler.stores import Page
+from cyborg_reconciler.stores.agents import IN_PROGRESS, READY
+from cyborg_reconciler.stores.pages import Page, PageQuery
 
 BACKENDS: Final = "/v1/backends"
 
@@ -64,7 +63,7 @@ class DatabaseBackends:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def page(self, wanted: Wanted) -> Page:
+    def page(self, wanted: PageQuery) -> Page:
         """Return a page of backends."""
         is_used = select(accelerators.c.uuid).where(_is_of_backend()).exists()
         query = _backends().where(or_(is_used, agent_drivers.c.name.is_not(None)))
@@ -116,7 +115,7 @@ def _backends() -> Select[Any]:
     return select(backends, *told, *heard).select_from(joined.outerjoin(facts, facts.c.host == backends.c.host))
 
 
-def _is_after(connection: Connection, wanted: Wanted) -> ColumnElement[bool]:
+def _is_after(connection: Connection, wanted: PageQuery) -> ColumnElement[bool]:
     """Return what holds for the rows after the marker."""
     row = connection.execute(select(backends).where(backends.c.uuid == wanted.marker)).first()
     if row is None:

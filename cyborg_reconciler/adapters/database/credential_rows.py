@@ -11,7 +11,7 @@ from datetime import datetime
 from sqlalchemy import Connection, bindparam, or_, select, update
 
 from cyborg_reconciler.adapters.database.schema import credentials
-from cyborg_reconciler.stores import Credential
+from cyborg_reconciler.stores.credentials import Credential
 
 _columns = credentials.c
 

@@ -15,7 +15,7 @@ from cyborg_reconciler.adapters.database.engine import reading, writing
 from cyborg_reconciler.adapters.database.event_rows import put_event
 from cyborg_reconciler.errors import ConflictError
 from cyborg_reconciler.ports import Event
-from cyborg_reconciler.stores import Credential
+from cyborg_reconciler.stores.credentials import Credential
 
 
 class DatabaseCredentialStore:

@@ -18,14 +18,14 @@ from cyborg_reconciler.adapters.database import accelerator_rows, pages
 from cyborg_reconciler.adapters.database.agent_rows import inventory_of, put_identities
 from cyborg_reconciler.adapters.database.engine import portions, upsert
 from cyborg_reconciler.adapters.database.schema import accelerators, facts, hardware, hosts
-from cyborg_reconciler.agent_stores import Inventory
 from cyborg_reconciler.core.accelerators import Known, Unit, settle, units
 from cyborg_reconciler.core.state import Health
 from cyborg_reconciler.documents.driver import DriverDocSpec
 from cyborg_reconciler.documents.facts import Facts
-from cyborg_reconciler.fleet_stores import Wanted
 from cyborg_reconciler.ports import Event
-from cyborg_reconciler.stores import Accelerator, Device, Page
+from cyborg_reconciler.stores.accelerators import Accelerator, Device
+from cyborg_reconciler.stores.agents import Inventory
+from cyborg_reconciler.stores.pages import Page, PageQuery
 
 #: Drivers by name.
 Catalogue = Mapping[str, DriverDocSpec]
@@ -331,7 +331,7 @@ def read_device(connection: Connection, *where: ColumnElement[bool]) -> Device |
     return None if row is None else Device(*row)
 
 
-def read_page(connection: Connection, host: str, wanted: Wanted) -> Page:
+def read_page(connection: Connection, host: str, wanted: PageQuery) -> Page:
     """Return a page of the documents of the hardware that is there."""
     query = select(hardware.c.uuid, hardware.c.document).where(hardware.c.present)
     if host:

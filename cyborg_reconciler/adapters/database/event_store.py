@@ -11,8 +11,7 @@ from cyborg_reconciler.adapters.database.asking import ask
 from cyborg_reconciler.adapters.database.engine import reading
 from cyborg_reconciler.adapters.database.pages import read_page, render
 from cyborg_reconciler.adapters.database.schema import events
-from cyborg_reconciler.fleet_stores import Wanted
-from cyborg_reconciler.stores import Page
+from cyborg_reconciler.stores.pages import Page, PageQuery
 
 #: What of an event's data the API shows by itself: who did it, how it was, how it is.
 LIFTED: Final = ("by", "before", "after")
@@ -31,7 +30,7 @@ class DatabaseEvents:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def page(self, wanted: Wanted) -> Page:
+    def page(self, wanted: PageQuery) -> Page:
         """Return a page of events."""
         query = select(events)
         for name, value in wanted.equal.items():

@@ -14,10 +14,10 @@ from sqlalchemy import Connection, bindparam, select
 
 from cyborg_reconciler.adapters.database import accelerator_rows
 from cyborg_reconciler.adapters.database.schema import accelerators
-from cyborg_reconciler.agent_stores import CheckIn
 from cyborg_reconciler.core.state import Health
 from cyborg_reconciler.ports import Event
-from cyborg_reconciler.stores import Accelerator
+from cyborg_reconciler.stores.accelerators import Accelerator
+from cyborg_reconciler.stores.agents import CheckIn
 
 _columns: Final = accelerators.c
 _is_of_facts: Final = (_columns.host == bindparam("wanted")) & (_columns.origin == "discovery") & _columns.present

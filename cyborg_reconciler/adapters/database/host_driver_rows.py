@@ -12,7 +12,7 @@ from cyborg_reconciler.adapters.database import run_rows
 from cyborg_reconciler.adapters.database.engine import portions, upsert
 from cyborg_reconciler.adapters.database.queue_rows import enqueue
 from cyborg_reconciler.adapters.database.schema import host_drivers
-from cyborg_reconciler.work_stores import HostDriver, RunNews
+from cyborg_reconciler.stores.work import HostDriver, RunNews
 
 _columns = host_drivers.c
 

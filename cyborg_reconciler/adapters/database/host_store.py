@@ -15,8 +15,7 @@ from cyborg_reconciler.adapters.database.engine import reading
 from cyborg_reconciler.adapters.database.pages import link, raw, read_page, render
 from cyborg_reconciler.adapters.database.schema import MAY_SPEAK, agents, conditions, facts, hosts, inventory
 from cyborg_reconciler.core.conditions import of_agent
-from cyborg_reconciler.fleet_stores import Wanted
-from cyborg_reconciler.stores import Page
+from cyborg_reconciler.stores.pages import Page, PageQuery
 
 HOSTS: Final = "/v1/hosts"
 
@@ -49,7 +48,7 @@ class DatabaseHosts:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def page(self, wanted: Wanted) -> Page:
+    def page(self, wanted: PageQuery) -> Page:
         """Return a page of hosts."""
         query = ALL
         for name, value in wanted.equal.items():

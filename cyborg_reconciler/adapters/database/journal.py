@@ -53,7 +53,7 @@ from cyborg_reconciler.ports import (
     run_ended,
     run_started,
 )
-from cyborg_reconciler.work_stores import carried_out
+from cyborg_reconciler.stores.work import carried_out
 
 #: How long to wait for another connection's lock before JournalLockedError.
 BUSY_TIMEOUT_S: Final = 5.0

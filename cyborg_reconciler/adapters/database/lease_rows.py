@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, Connection, and_, select, update
 
 from cyborg_reconciler.adapters.database.engine import upsert
 from cyborg_reconciler.adapters.database.schema import leases
-from cyborg_reconciler.work_stores import Lease
+from cyborg_reconciler.stores.work import Lease
 
 
 def read(connection: Connection, name: str) -> Lease | None:

@@ -7,11 +7,11 @@ from typing import Any
 import msgspec
 from sqlalchemy import ColumnElement, Connection, Row, Select
 
-from cyborg_reconciler.fleet_stores import Wanted
+from cyborg_reconciler.stores.pages import PageQuery
 
 
 def read_page(
-    connection: Connection, query: Select[Any], key: ColumnElement[Any], wanted: Wanted, marker: object
+    connection: Connection, query: Select[Any], key: ColumnElement[Any], wanted: PageQuery, marker: object
 ) -> tuple[Sequence[Row[Any]], bool]:
     """Return the rows of *query* after *marker* (None: from the beginning), by *key*, and whether there are more."""
     if marker is not None:

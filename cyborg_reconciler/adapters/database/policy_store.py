@@ -21,10 +21,9 @@ from cyborg_reconciler.documents.declared import Document, Located
 from cyborg_reconciler.documents.driver import Driver
 from cyborg_reconciler.documents.parse import load_document
 from cyborg_reconciler.errors import ConflictError, DeclarationsInvalidError, OvertakenError, Problem
-from cyborg_reconciler.fleet_stores import Wanted
-from cyborg_reconciler.policy_stores import StoredPolicy
 from cyborg_reconciler.ports import Event
-from cyborg_reconciler.stores import Page
+from cyborg_reconciler.stores.pages import Page, PageQuery
+from cyborg_reconciler.stores.policies import StoredPolicy
 
 POLICIES: Final = "/v1/policies"
 POLICY: Final = "AcceleratorPolicy"
@@ -38,7 +37,7 @@ class DatabasePolicies:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def page(self, wanted: Wanted) -> Page:
+    def page(self, wanted: PageQuery) -> Page:
         """Return a page of policies."""
         both = _both()
         query = select(both)

@@ -14,7 +14,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from cyborg_reconciler.adapters.database.engine import POSTGRESQL, upsert
 from cyborg_reconciler.adapters.database.schema import passes, queue
-from cyborg_reconciler.work_stores import Pass, QueueItem
+from cyborg_reconciler.stores.work import Pass, QueueItem
 
 MICROSECONDS: Final = 1_000_000
 #: Characters of a reason that are kept.

@@ -17,8 +17,8 @@ from cyborg_reconciler.adapters.database.schema import cancellations, host_drive
 from cyborg_reconciler.documents.plan import NO_PLAN, Outcome, PlanDocument, decode_plan, encode
 from cyborg_reconciler.errors import JournalError
 from cyborg_reconciler.ports import BegunRun, RunRecord
+from cyborg_reconciler.stores.work import RunNews
 from cyborg_reconciler.tracing import REQUEST_ID
-from cyborg_reconciler.work_stores import RunNews
 
 RUNNING: Final = "running"
 #: Of a run that was asked for, and that nobody has begun.

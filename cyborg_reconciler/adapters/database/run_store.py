@@ -16,9 +16,9 @@ from cyborg_reconciler.adapters.database.schema import cancellations, inventory,
 from cyborg_reconciler.core.state import History, Host
 from cyborg_reconciler.documents.plan import decode_plan
 from cyborg_reconciler.errors import FieldError, RequestInvalidError
-from cyborg_reconciler.fleet_stores import PLANS, Proposal, Wanted, shown_plan
 from cyborg_reconciler.ports import Event
-from cyborg_reconciler.stores import Page
+from cyborg_reconciler.stores.fleet import PLANS, Proposal, shown_plan
+from cyborg_reconciler.stores.pages import Page, PageQuery
 
 RUNS: Final = "/v1/runs"
 
@@ -29,7 +29,7 @@ class DatabaseRuns:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def page(self, wanted: Wanted) -> Page:
+    def page(self, wanted: PageQuery) -> Page:
         """Return a page of runs."""
         query = _runs()
         equal = dict(wanted.equal)

@@ -39,10 +39,10 @@ from cyborg_reconciler.adapters.database.schema import (
     hosts,
     services,
 )
-from cyborg_reconciler.agent_stores import IN_PROGRESS, READY
 from cyborg_reconciler.errors import FieldError, RequestInvalidError
-from cyborg_reconciler.fleet_stores import Service, Wanted
-from cyborg_reconciler.stores import Page
+from cyborg_reconciler.stores.agents import IN_PROGRESS, READY
+from cyborg_reconciler.stores.fleet import Service
+from cyborg_reconciler.stores.pages import Page, PageQuery
 
 #: In which the uuids of the control plane's services are made: one that is started again is the same.
 NAMESPACE: Final = uuid.UUID("5b8f8a0e-0c6b-4f0e-9d7e-6c1f0c2f4a17")
@@ -94,7 +94,7 @@ class DatabaseServices:
         with writing(self._engine) as connection:
             connection.execute(delete(services).where(services.c.due_at < before))
 
-    def page(self, wanted: Wanted, at: datetime, heard_since: datetime) -> Page:
+    def page(self, wanted: PageQuery, at: datetime, heard_since: datetime) -> Page:
         """Return a page of services."""
         with reading(self._engine) as connection:
             last = _read_key(connection, wanted.marker) if wanted.marker else None
@@ -148,7 +148,7 @@ def _is_heard(since: datetime) -> ColumnElement[bool]:
     return and_(agents.c.last_seen_at >= since, MAY_SPEAK, ~agents.c.silent)
 
 
-def _part(query: Select[Any], wanted: Wanted, last: tuple[str, str, str] | None) -> Select[Any]:
+def _part(query: Select[Any], wanted: PageQuery, last: tuple[str, str, str] | None) -> Select[Any]:
     """Return what yields those rows of *query* that may be on the page after *last*."""
     found = query.subquery()
     part = select(found)
@@ -160,7 +160,7 @@ def _part(query: Select[Any], wanted: Wanted, last: tuple[str, str, str] | None)
     return _ordered(part, wanted)
 
 
-def _ordered(query: Select[Any], wanted: Wanted) -> Select[Any]:
+def _ordered(query: Select[Any], wanted: PageQuery) -> Select[Any]:
     """Return *query* in the order of the list, with one row more than the page has."""
     columns = [query.selected_columns[name] for name in KEY]
     order = (column.desc() if wanted.descending else column.asc() for column in columns)

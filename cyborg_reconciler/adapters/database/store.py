@@ -18,9 +18,9 @@ from cyborg_reconciler.adapters.database.event_rows import put_event, put_events
 from cyborg_reconciler.adapters.database.queue_rows import enqueue
 from cyborg_reconciler.adapters.database.schema import accelerators, hardware
 from cyborg_reconciler.errors import ConflictError, NotFoundError, OvertakenError
-from cyborg_reconciler.fleet_stores import Wanted
 from cyborg_reconciler.ports import Event
-from cyborg_reconciler.stores import Accelerator, AcceleratorFilter, Device, Page
+from cyborg_reconciler.stores.accelerators import Accelerator, AcceleratorFilter, Device
+from cyborg_reconciler.stores.pages import Page, PageQuery
 
 
 class DatabaseStore:
@@ -132,7 +132,7 @@ class DatabaseHardwareStore:
         with reading(self._engine) as connection:
             if host and not is_known(connection, host):
                 raise NotFoundError(wanted=f"host {host}", found="there is none")
-            wanted = Wanted(descending=descending, limit=limit, marker=marker)
+            wanted = PageQuery(descending=descending, limit=limit, marker=marker)
             return discovery_rows.read_page(connection, host, wanted)
 
 

@@ -26,12 +26,12 @@ from cyborg_reconciler.adapters.database.discovery_rows import (
 )
 from cyborg_reconciler.adapters.database.engine import portions, upsert
 from cyborg_reconciler.adapters.database.schema import accelerators, allocations, hardware, host_drivers
-from cyborg_reconciler.agent_stores import Told, Wish
 from cyborg_reconciler.core.accelerators import Unit
 from cyborg_reconciler.core.offer import offer_told
 from cyborg_reconciler.limits import HOST_DEVICES
 from cyborg_reconciler.ports import Event
-from cyborg_reconciler.stores import Accelerator
+from cyborg_reconciler.stores.accelerators import Accelerator
+from cyborg_reconciler.stores.agents import Told, Wish
 
 #: The origin of what a driver found.
 ORIGIN: Final = "driver"

@@ -16,7 +16,7 @@ from cyborg_reconciler.adapters.database.engine import reading, writing
 from cyborg_reconciler.adapters.database.event_rows import put_event
 from cyborg_reconciler.documents.driver import DriverDocSpec
 from cyborg_reconciler.ports import Event
-from cyborg_reconciler.work_stores import HostDriver, Lease, Pass, QueueItem, RunNews, with_before
+from cyborg_reconciler.stores.work import HostDriver, Lease, Pass, QueueItem, RunNews, with_before
 
 
 class DatabaseWork:

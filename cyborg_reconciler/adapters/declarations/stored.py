@@ -13,8 +13,8 @@ from cyborg_reconciler.documents.assemble import assemble
 from cyborg_reconciler.documents.declared import API_PLACE, Declared
 from cyborg_reconciler.documents.parse import Parsed, parse_json
 from cyborg_reconciler.errors import DeclarationsInvalidError
-from cyborg_reconciler.policy_stores import DeclaredStore, PolicyStore
 from cyborg_reconciler.ports import Source
+from cyborg_reconciler.stores.policies import DeclaredStore, PolicyStore
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,20 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the API keeps of policies and allocations, shows of what is declared, and asks of the database for that.
+"""What the API keeps of policies, shows of what is declared, and asks of the database for that.
 
 No I/O in here; the database's adapter fills the Protocols. Every method raises JournalError (or a subclass) when the
 database cannot be used.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 from cyborg_reconciler.documents.declared import Document, Located
 from cyborg_reconciler.documents.driver import Driver
-from cyborg_reconciler.fleet_stores import Wanted
 from cyborg_reconciler.ports import Event
-from cyborg_reconciler.stores import Page
+from cyborg_reconciler.stores.pages import Page, PageQuery
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +35,7 @@ class StoredPolicy:
 class PolicyStore(Protocol):
     """The policies: those that the API was given, and those of the tree as it was last read."""
 
-    def page(self, wanted: Wanted) -> Page:
+    def page(self, wanted: PageQuery) -> Page:
         """Return a page of policies by name, of both; one that both have is shown once, as the API's."""
 
     def document(self, name: str) -> tuple[str, int | None] | None:
@@ -97,37 +96,4 @@ class DeclaredStore(Protocol):
 
         Raises:
             DeclarationsInvalidError: this release cannot read one.
-        """
-
-
-@dataclass(frozen=True, slots=True)
-class Allocations:
-    """What a consumer has: units by the uuid of each accelerator.
-
-    Attributes:
-        version: of no other consumer's, and of no earlier ones of this one.
-    """
-
-    consumer: str
-    amounts: Mapping[str, int]
-    version: int
-    created_at: datetime
-
-
-class AllocationStore(Protocol):
-    """Who has how much of which accelerator."""
-
-    def of(self, consumer: str) -> Allocations | None:
-        """Return what *consumer* has; None when it has nothing."""
-
-    def known(self, accelerators: Sequence[str]) -> Sequence[str]:
-        """Return those of *accelerators* that there are."""
-
-    def put(self, consumer: str, amounts: Mapping[str, int], seen: Allocations | None, event: Event) -> Allocations:
-        """Put *amounts* in the place of what *consumer* was *seen* to have; none: it has nothing any more.
-
-        Every accelerator that is concerned gets another version: who has read it, and writes now, is told so.
-
-        Raises:
-            OvertakenError: the consumer has something else by now. ConflictError: there is not so much left.
         """

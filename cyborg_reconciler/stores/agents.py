@@ -19,7 +19,9 @@ CommandName = Literal["discover", "send_facts", "rotate_token"]
 
 #: What a driver of an agent says of itself, or its agent of it: it is there, it discovers, it does not answer.
 READY: Final = "READY"
+
 IN_PROGRESS: Final = "IN-PROGRESS"
+
 UNREACHABLE: Final = "UNREACHABLE"
 
 

@@ -6,7 +6,7 @@ database cannot be used. What is shown is JSON, as the API gives it.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Protocol
 
@@ -14,32 +14,16 @@ from cyborg_reconciler.core.state import History, Host
 from cyborg_reconciler.documents.plan import HostPlan, PlanDocument, step_ids
 from cyborg_reconciler.documents.rest.fleet import ServiceType
 from cyborg_reconciler.ports import Event
-from cyborg_reconciler.stores import Page
+from cyborg_reconciler.stores.pages import Page, PageQuery
 
 #: Where the API has plans.
 PLANS: Final = "/v1/plans"
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which things of a list, in which order, how many, and after which.
-
-    Attributes:
-        equal: fields and the values that they must have. since: of events, from when on.
-        marker: the last one that is known already, by what the list is ordered by; empty: begin at the beginning.
-    """
-
-    equal: Mapping[str, str] = field(default_factory=dict)
-    since: datetime | None = None
-    descending: bool = False
-    limit: int = 100
-    marker: str = ""
-
-
 class HostStore(Protocol):
     """The hosts, by name."""
 
-    def page(self, wanted: Wanted) -> Page:
+    def page(self, wanted: PageQuery) -> Page:
         """Return a page of hosts."""
 
     def document(self, name: str) -> str | None:
@@ -49,7 +33,7 @@ class HostStore(Protocol):
 class BackendStore(Protocol):
     """The backends (a driver on a host), by host and driver."""
 
-    def page(self, wanted: Wanted) -> Page:
+    def page(self, wanted: PageQuery) -> Page:
         """Return a page of backends; one that has no accelerator any more is not among them.
 
         Raises:
@@ -66,7 +50,7 @@ class BackendStore(Protocol):
 class EventStore(Protocol):
     """The audit trail, by number."""
 
-    def page(self, wanted: Wanted) -> Page:
+    def page(self, wanted: PageQuery) -> Page:
         """Return a page of events; the marker is a number."""
 
     def newest(self) -> int:
@@ -76,7 +60,7 @@ class EventStore(Protocol):
 class RunStore(Protocol):
     """The runs, in their order."""
 
-    def page(self, wanted: Wanted) -> Page:
+    def page(self, wanted: PageQuery) -> Page:
         """Return a page of runs; each says how many of its hosts came out how.
 
         Raises:
@@ -172,7 +156,7 @@ class ServiceStore(Protocol):
     def forget(self, before: datetime) -> None:
         """Forget the services of the control plane that have been down since *before* then."""
 
-    def page(self, wanted: Wanted, at: datetime, heard_since: datetime) -> Page:
+    def page(self, wanted: PageQuery, at: datetime, heard_since: datetime) -> Page:
         """Return a page of services, as they are *at* that time; agents are up that were heard since.
 
         Raises:
