@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from cyborg_reconciler.cli.remote import OURS
 from tests.integration.agent_support import FakeDriver
 from tests.integration.api_world import open_world
 from tests.integration.console import call
@@ -55,10 +56,11 @@ def test_backends_are_listed_with_what_each_driver_offers_on_each_host(ask):
 def test_a_backend_that_goes_while_they_are_listed_keeps_nobody_from_the_others():
     path, offer = "/v1/backends", {"device_type": "CRYPTO", "acc_type": "", "accelerators": 1, "ready": 1, "num": 1}
     listed = [{"uuid": name, "host": "compute-1", "driver": name} for name in ("gone", "there")]
+    ours = {OURS: "req-1"}
     answers = {
-        ("GET", path): (200, {}, json.dumps({"backends": listed}).encode()),
-        ("GET", f"{path}/gone/services"): (404, {}, b"{}"),
-        ("GET", f"{path}/there/services"): (200, {}, json.dumps({"services": [offer]}).encode()),
+        ("GET", path): (200, ours, json.dumps({"backends": listed}).encode()),
+        ("GET", f"{path}/gone/services"): (404, ours, b"{}"),
+        ("GET", f"{path}/there/services"): (200, ours, json.dumps({"services": [offer]}).encode()),
     }
     with FakeDriver(answers) as server:
         (row,) = call("backend-list", "-o", "json", "--server", f"http://{server.endpoint}").data
