@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -105,3 +106,35 @@ def test_a_migration_that_fails_leaves_the_database_as_it_was(engine: Engine) ->
         migrate(engine)
     with reading(engine) as connection:
         assert inspect(connection).get_table_names() == ["events"]
+
+
+def described(connection: Connection) -> dict[str, object]:
+    """Return all that the database says of its tables; columns stand in the order in which they came."""
+    found = inspect(connection)
+
+    def plain(items: Any) -> list[str]:
+        return sorted(str(sorted((key, str(value)) for key, value in item.items())) for item in items)
+
+    return {
+        name: (
+            plain(found.get_columns(name)),
+            sorted(found.get_pk_constraint(name)["constrained_columns"]),
+            *(plain(ask(name)) for ask in (found.get_foreign_keys, found.get_indexes)),
+            *(plain(ask(name)) for ask in (found.get_unique_constraints, found.get_check_constraints)),
+        )
+        for name in found.get_table_names()
+    }
+
+
+def test_a_new_database_is_as_if_it_had_come_all_the_way(engine: Engine) -> None:
+    with writing(engine) as connection:
+        migrations.move(connection, schema.REVISION)
+        come = described(connection)
+        migrations.move(connection, migrations.BASE)
+        connection.execute(text("DROP TABLE alembic_version"))
+    migrate(engine)
+    with reading(engine) as connection:
+        made = described(connection)
+    assert made.keys() == come.keys()
+    for table, columns in come.items():
+        assert made[table] == columns, table

@@ -4,19 +4,33 @@
 Called by the journal when it is opened. Reads the revision, and changes the tables where that is called for.
 """
 
-from sqlalchemy import Engine, inspect, select, text
+from typing import Final
+
+from sqlalchemy import Column, Connection, Engine, MetaData, PrimaryKeyConstraint, String, Table, inspect, select
 
 from cyborg_reconciler.adapters.database import schema
 from cyborg_reconciler.adapters.database.engine import reading, take_turns, writing
 from cyborg_reconciler.errors import JournalError
 
+#: Where alembic notes the revision. Source: alembic, MigrationContext.
+VERSIONS: Final = Table(
+    "alembic_version",
+    MetaData(),
+    Column("version_num", String(32), nullable=False),
+    PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
+)
+
 
 def read_revision(engine: Engine) -> str:
     """Return the revision of the database; empty when it has no tables yet."""
     with reading(engine) as connection:
-        if not inspect(connection).has_table("alembic_version"):
-            return ""
-        return str(connection.execute(select(text("version_num")).select_from(text("alembic_version"))).scalar() or "")
+        return _read(connection)
+
+
+def _read(connection: Connection) -> str:
+    if not inspect(connection).has_table(VERSIONS.name):
+        return ""
+    return connection.execute(select(VERSIONS.c.version_num)).scalar() or ""
 
 
 def migrate(engine: Engine, revision: str = schema.REVISION) -> None:
@@ -26,7 +40,7 @@ def migrate(engine: Engine, revision: str = schema.REVISION) -> None:
         JournalError: the database is of a newer release.
     """
     found = read_revision(engine)
-    if found == revision:
+    if found == revision or (not found and revision == schema.REVISION and _make(engine)):
         return
     from alembic.util import CommandError  # noqa: PLC0415  alembic takes long to import, and is seldom needed
 
@@ -38,6 +52,21 @@ def migrate(engine: Engine, revision: str = schema.REVISION) -> None:
             migrations.move(connection, revision)
     except CommandError as exc:
         raise outdated(engine, found, revision) from exc
+
+
+def _make(engine: Engine) -> bool:
+    """Make the tables of a database that has none, as all migrations together leave them; return False if it has some.
+
+    It takes a tenth of the time that they take.
+    """
+    with writing(engine) as connection:
+        take_turns(connection)  # whoever comes second finds that nothing is left to do
+        if _read(connection):
+            return False
+        schema.metadata.create_all(connection, checkfirst=False)
+        VERSIONS.create(connection, checkfirst=True)  # it is there, and empty, where all else was taken back
+        connection.execute(VERSIONS.insert().values(version_num=schema.REVISION))
+    return True
 
 
 def check_revision(engine: Engine) -> None:
