@@ -77,7 +77,10 @@ def test_a_host_whose_policies_name_modules_that_no_device_has_need_not_be_asked
     (tree / "site.yml").write_text(POLICY)
     declared, clock, asked = YamlDeclarations([tree]).read(), SystemClock(), Asked()
     assert "nouveau" in modules_of(declared)
-    with serving(state, "--auth", "none", heartbeat_interval_s=1) as server, open_stores(Settings(state)) as stores:
+    with (
+        serving(state, "--auth", "none", "--workers", "1", heartbeat_interval_s=1) as server,
+        open_stores(Settings(state)) as stores,
+    ):
         stored = StoredObserver(stores.journal, clock, timedelta(minutes=5))
         observer = FreshestObserver(stored, asked, stores.journal)
 
@@ -102,7 +105,7 @@ def test_a_host_whose_policies_name_modules_that_no_device_has_need_not_be_asked
 
 def test_what_an_agent_sees_is_offered_and_no_outage_kill_or_old_disk_loses_it(tmp_path, root):
     state = tmp_path / "state"
-    with serving(state, "--auth", "none") as server:
+    with serving(state, "--auth", "none", "--workers", "1") as server:
         with open_agents(Settings(state)) as operators:
             enrolment = operators.enrol(OPERATOR, "nic-1", timedelta(hours=1))
         agent = AgentProcess.make(tmp_path / "agent", server, root)
@@ -138,7 +141,7 @@ def test_what_an_agent_sees_is_offered_and_no_outage_kill_or_old_disk_loses_it(t
             agent.kill()  # with what it saw undelivered
             shutil.copytree(folder, snapshot)
             agent.start()
-            with serving(state, "--auth", "none", port=int(port)) as again:
+            with serving(state, "--auth", "none", "--workers", "1", port=int(port)) as again:
                 until(lambda: vfs_told(again, "nic-1") == 4)
 
                 # A disk that goes back to what it was brings what is older than what is known: none of it counts.

@@ -184,7 +184,10 @@ def site(tmp_path_factory, secret):
     write_tree(nic_1(), folder / "host")
     state = folder / "state"
     settings = {"heartbeat_interval_s": 3600, "agent_secret_file": secret}
-    with serving(state, "--auth", "none", **settings) as server, open_agents(Settings(state)) as operators:
+    with (
+        serving(state, "--auth", "none", "--workers", "1", **settings) as server,
+        open_agents(Settings(state)) as operators,
+    ):
         enrolment = operators.enrol(Caller("operator", Role.ADMIN), HOST, timedelta(hours=1))
         agent = AgentProcess.make(folder / "agent", server, folder / "host", dummy_devices=1)
         agent.secret("enrolment", enrolment)

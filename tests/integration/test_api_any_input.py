@@ -37,7 +37,7 @@ unexpected-methods = ["TRACE"]
 
 
 def test_no_input_makes_the_api_answer_otherwise_than_it_says(tmp_path):
-    with serving(tmp_path / "state", "--auth", "none") as server:
+    with serving(tmp_path / "state", "--auth", "none", "--workers", "1") as server:
         described = without_headers(server("GET", "/openapi.json").json())
         assert server("POST", "/v1/accelerators", SAMPLE).status == 201
         operations = sum(map(len, described["paths"].values()))

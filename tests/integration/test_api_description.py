@@ -21,7 +21,7 @@ def state(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(state):
-    with serving(state, "--auth", "none") as server:
+    with serving(state, "--auth", "none", "--workers", "1") as server:
         yield server
 
 

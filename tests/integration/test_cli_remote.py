@@ -21,7 +21,7 @@ from tests.integration.console import call
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    with serving(tmp_path_factory.mktemp("remote") / "state", "--auth", "none") as server:
+    with serving(tmp_path_factory.mktemp("remote") / "state", "--auth", "none", "--workers", "1") as server:
         yield server
 
 

@@ -241,12 +241,12 @@ def test_of_a_check_in_that_is_not_durable_a_kill_takes_when_the_agent_was_heard
         (agent,) = server("GET", "/v1/services?type=agent").json()["services"]
         return agent["last_seen_at"], server("GET", "/v1/hosts/compute-1").json()["fingerprint"]
 
-    with serving(state, "--auth", "none", save_out_interval_s=3600) as server:
+    with serving(state, "--auth", "none", "--workers", "1", save_out_interval_s=3600) as server:
         assert answered(server, 1, facts=facts) is True
         before = shown(server)
         assert answered(server, 2) is False
         kill(server)
-    with serving(state, "--auth", "none", save_out_interval_s=1) as server:
+    with serving(state, "--auth", "none", "--workers", "1", save_out_interval_s=1) as server:
         assert shown(server) == before
         assert answered(server, 3) is False
         until(lambda: shown(server)[0] > before[0])

@@ -29,7 +29,7 @@ def server(tmp_path_factory):
     write_tree(nic_1(), folder / "host")
     state = folder / "state"
     often = {"heartbeat_interval_s": 1, "save_out_interval_s": 1, "interval_s": 60}
-    with serving(state, "--auth", "none", "--policies", str(folder / "policies"), **often) as server:
+    with serving(state, "--auth", "none", "--workers", "1", "--policies", str(folder / "policies"), **often) as server:
         with open_agents(Settings(state)) as operators:
             enrolment = operators.enrol(Caller("operator", Role.ADMIN), HOST, timedelta(hours=1))
         agent = AgentProcess.make(folder / "agent", server, folder / "host", dummy_devices=2)

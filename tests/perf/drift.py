@@ -30,7 +30,7 @@ APART: Final = ("unshare", "--map-root-user", "--net")
 def rows(options: Options, work: Path) -> Iterator[Row]:
     """Yield a row for what the agent does until its check-in is accepted, and one for all of it."""
     why_not = hindrance(work)
-    request = {"folder": str(work / "place"), "times": 3 if options.quick else 20}
+    request = {"folder": str(work / "place"), "times": 2 if options.quick else 20}
     found = {"note": why_not} if why_not else process.call("tests.perf.drift_pass", request, work, within=APART)
     if "note" in found:
         for name in (TOLD, SHOWN):
