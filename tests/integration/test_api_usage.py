@@ -53,8 +53,16 @@ def follow(server, path, count):
     return found
 
 
+def both_answer(site):
+    """Ask once, and return whether each of the two processes has answered by now: who has not begun hears nothing."""
+    site.server("GET", "/healthz")
+    log = site.state.with_suffix(".log").read_text(encoding="utf-8")
+    return len(set(re.findall(r"\[(\d+)\] cyborg_reconciler_api\.access", log))) > 1
+
+
 @pytest.fixture
-def agent(enrolled):
+def agent(site, enrolled):
+    until(lambda: both_answer(site))
     agent = enrolled()
     assert agent.check_in().status == 202
     return agent
