@@ -24,9 +24,11 @@ TEST_PATHS := $(wildcard $(TESTS:%=tests/%) $(COLLECTION)/tests/unit)
 JOBS       ?= 3
 LAB_JOBS   ?= 2
 PYTEST_ARGS ?=
+PYTEST = TMPDIR="$$($(BIN)/python tools/scratch.py)" \
+         $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz lint lab bench docs format constraints setup clean
+.PHONY: help demo test long lint lab bench docs format constraints setup clean
 
 help: ## say what there is to make
 	@grep -E '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):.*## /\1|/' \
@@ -36,11 +38,10 @@ demo: $(STAMPS)/run ## run the main job on three simulated hosts: no root, no ne
 	$(BIN)/cyborg-reconciler demo
 
 test: $(STAMPS)/dev ## run the tests (PYTEST_ARGS='-k sriov' picks some)
-	TMPDIR="$$($(BIN)/python tools/scratch.py)" \
-	  $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS) $(TEST_PATHS)
+	$(PYTEST) $(PYTEST_ARGS) $(TEST_PATHS)
 
-fuzz: $(STAMPS)/dev ## send the API thousands of inputs more than the tests do
-	CYBORG_TESTS_DEEP=1 $(BIN)/python -m pytest $(PYTEST_ARGS) tests/integration/test_api_any_input.py
+long: $(STAMPS)/dev ## run the tests that take long: thousands of inputs, kills under load, the demo, the bench
+	$(PYTEST) $(PYTEST_ARGS) tests/long
 
 lint: $(STAMPS)/dev ## run every gate: style, types, layers, sizes, the collection's own
 	$(BIN)/python tools/lint.py
