@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# long: all that a journal promises, asked of the fake and of both databases
 """What every journal promises: one suite over both databases and over the fake that tests use in their place."""
 
 from collections.abc import Callable

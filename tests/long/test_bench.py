@@ -108,6 +108,8 @@ def test_a_full_run_measures_what_a_quick_one_leaves_out():
 
 def test_drift_that_the_kernel_tells_of_reaches_the_api_and_is_measured(tmp_path):
     told, shown = drift(tmp_path)
+    if told["note"] and "namespaces" in os.environ.get("CYBORG_TESTS_NEED", "").split(","):
+        pytest.fail(told["note"])
     if told["note"]:
         pytest.skip(told["note"])
     assert (told["hosts"], shown["hosts"]) == (2, 2)

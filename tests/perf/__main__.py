@@ -6,6 +6,7 @@ comparison is a ratio inside one run, and an aim that is missed is said to be.
 """
 
 import json
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -28,6 +29,7 @@ MEASURES: Final[dict[str, Callable[[Options, Path], Iterator[report.Row]]]] = {
 
 def main(arguments: list[str]) -> int:
     """Measure what is asked for; return 0 when all of it could be measured."""
+    signal.signal(signal.SIGTERM, lambda *_signal: sys.exit(128 + signal.SIGTERM))  # servers end with who started them
     options = parse(arguments)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     machine = report.describe_machine()
