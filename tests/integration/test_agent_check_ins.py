@@ -70,6 +70,11 @@ def test_a_change_that_the_kernel_tells_no_event_of_is_reported_at_once(tmp_path
         _, changed = conductor.wait_for(lambda: len(conductor.check_ins(facts=True)) == 2 and conductor.check_ins())
         assert vfs_in(changed) == 3
         assert changed["sequence"] == 2
+        modules = root / "proc/modules"
+        modules.write_text(f"{modules.read_text()}pcieportdrv 65536 0 - Live 0x0000000000000000\n")
+        conductor.wait_for(lambda: len(conductor.check_ins(facts=True)) == 3)
+        told = {one["name"]: one["loaded"] for one in conductor.check_ins()[-1]["facts"]["drivers"]["modules"]}
+        assert told["pcieportdrv"] is True
 
 
 def test_a_signal_has_the_agent_look_at_once(tmp_path, root):

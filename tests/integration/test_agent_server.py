@@ -70,6 +70,15 @@ def test_the_conductor_sees_the_hardware_of_the_host_and_of_the_dummy_driver(age
     assert agent.ask("GET", "/hardware", credential="wrong").status == 401
 
 
+def test_what_cannot_be_read_is_told_at_the_port_and_to_the_conductor_and_the_rest_is_read(agent, conductor, root):
+    before = len(agent.ask("GET", "/hardware").json["hardware"])
+    (root / "etc/modprobe.d/closed.conf").mkdir(parents=True)  # root reads every file; a folder in its place nobody
+    until(lambda: [one for one in agent.ask("GET", "/hardware").json["unread"] if "closed.conf" in one])
+    conductor.wait_for(lambda: [one for one in conductor.check_ins()[-1]["unread"] if "closed.conf" in one])
+    assert len(agent.ask("GET", "/hardware").json["hardware"]) == before > 0
+    (root / "etc/modprobe.d/closed.conf").rmdir()
+
+
 def test_the_conductor_has_a_driver_of_the_same_host_discover(agent):
     with FakeDriver() as driver:
         assert hello(agent, driver.endpoint).status == 200
