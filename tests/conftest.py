@@ -4,7 +4,6 @@
 Without PostgreSQL's server its tests are skipped, or fail where CYBORG_TESTS_NEED names it, as in CI.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -12,6 +11,7 @@ import pytest
 
 from cyborg_reconciler.adapters.database import postgresql as adapter
 from cyborg_reconciler.adapters.database.revision import migrate
+from tests.needs import missing
 from tests.postgresql import MISSING, Cluster, find_programs, private_cluster
 from tools.scratch import scratch
 
@@ -31,10 +31,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def cluster() -> Iterator[Cluster]:
     """A PostgreSQL server of this test process."""
     programs = find_programs()
-    if programs is None and "postgresql" in os.environ.get("CYBORG_TESTS_NEED", "").split(","):
-        pytest.fail(MISSING)
     if programs is None:
-        pytest.skip(MISSING)
+        missing("postgresql", MISSING)
     with private_cluster(programs) as cluster:
         cluster.make_template(make_tables)
         yield cluster

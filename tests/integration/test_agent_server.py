@@ -28,6 +28,7 @@ from cyborg_reconciler.simulation import qat_1, write_tree
 from tests.integration.agent_support import ITEM, AgentProcess, FakeDriver
 from tests.integration.api_support import until
 from tests.integration.fake_conductor import PATIENCE_S, FakeConductor
+from tests.needs import missing
 
 HELLO = {"status": "READY", "type": "CRYPTO"}
 
@@ -218,11 +219,17 @@ def fields_of(pid):
     return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+@pytest.fixture
+def as_root():
+    if os.geteuid() != 0:
+        missing("root", "only root can become somebody else")
+
+
+@pytest.mark.usefixtures("as_root")
 def test_an_agent_that_root_starts_becomes_nobody_and_reads_all_the_same(tmp_path, root):
     rights = 1 << 2 | 1 << 19  # CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE
     if int(fields_of("self")["CapPrm"], 16) & rights != rights:
-        pytest.skip("root has few rights here, and none to read what is others'")
+        missing("root", "root has few rights here, and none to read what is others'")
     nobody = pwd.getpwnam("nobody")
     state = tmp_path / "state"
     state.mkdir(mode=0o700)
@@ -257,7 +264,7 @@ except Unreadable as exc:
 """
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+@pytest.mark.usefixtures("as_root")
 def test_who_may_not_see_what_others_have_open_does_not_take_it_for_nothing():
     done = subprocess.run([sys.executable, "-c", BLIND], check=True, capture_output=True, text=True)
     assert "CAP_SYS_PTRACE" in done.stdout
@@ -275,7 +282,7 @@ print("told" if told.wait(60) else "nothing was told")
 
 def test_the_kernel_tells_of_events():
     if subprocess.run(["unshare", "-rn", "true"], check=False).returncode:  # noqa: S607 - on PATH
-        pytest.skip("network namespaces cannot be made here")
+        missing("namespaces", "network namespaces cannot be made here")
     done = subprocess.run(
         ["unshare", "-rn", sys.executable, "-c", LISTEN],  # noqa: S607 - on PATH
         check=False,
