@@ -6,10 +6,12 @@ Real processes and real HTTP; the conductor is a stand-in that speaks the wire b
 
 import json
 import signal
+from contextlib import suppress
 
 import pytest
 
 from cyborg_reconciler.simulation import nic_1, write_tree
+from tests.disks import small_disk
 from tests.integration.agent_support import AgentProcess
 from tests.integration.fake_conductor import ENROLMENT, FIRST_TOKEN, FakeConductor
 
@@ -107,6 +109,31 @@ def test_what_a_killed_agent_could_not_deliver_reaches_the_conductor_before_what
     assert (late["epoch"], late["sequence"]) < (newest["epoch"], newest["sequence"])
     assert newest["sequence"] == 1
     assert [said.path for said in conductor.said].count("/v1/lookup") == 1
+
+
+def test_what_an_agent_on_a_full_disk_sees_is_told_with_what_could_not_be_kept_also_after_a_kill(
+    tmp_path, conductor, root
+):
+    with (
+        small_disk(tmp_path / "disk", "256k") as disk,
+        AgentProcess.make(tmp_path / "agent", conductor, root, state_dir=disk / "state") as agent,
+    ):
+        conductor.wait_for(lambda: conductor.check_ins(facts=False))  # what was spooled is gone
+        conductor.go_away()
+        with (disk / "filler").open("wb", buffering=0) as file, suppress(OSError):
+            while file.write(b"x" * 4096):
+                pass
+        set_vfs(root, 4)
+        agent.wait_for_line("spool.*: No space left on device; kept in memory until it can be written")
+        agent.kill()
+        agent.start()
+        conductor.come_up()
+        [told] = conductor.wait_for(lambda: [one for one in conductor.check_ins(facts=True) if vfs_in(one) == 4])
+        assert [reason for reason in told["unread"] if "cannot be written; kept in memory" in reason]
+        (disk / "filler").unlink()
+        agent.wait_for_line("is written now")
+        conductor.wait_for(lambda: "cannot be written" not in str(conductor.check_ins()[-1]["unread"]))
+        assert [said.path for said in conductor.said].count("/v1/lookup") == 1
 
 
 def test_a_conductor_that_comes_back_gets_the_newest_state(agent, conductor, root):
