@@ -186,6 +186,15 @@ def test_hostile_answers_are_survived(agent, conductor):
     agent.wait_for_line(r"command 2 \(explode\\n\) is none")
 
 
+def test_a_conductor_that_is_busy_is_left_alone_for_as_long_as_it_asks_for(agent, conductor):
+    conductor.wait_for(lambda: conductor.check_ins(facts=False))
+    conductor.refusals.append((429, {"Retry-After": "2"}, "busy"))  # by itself it would wait a second at most
+    agent.wait_for_line("the check-in: .* answers 429: .*; again in 2 s")
+    count = len(conductor.said)
+    conductor.wait_for(lambda: len(conductor.said) > count)
+    assert not [line for line in agent.lines if "again in 1 s" in line]
+
+
 def test_a_second_agent_on_the_same_folder_is_refused(agent, conductor, root):
     conductor.wait_for(conductor.check_ins)
     second = AgentProcess.make(agent.folder, conductor, root, state_dir=agent.folder / "state").start()
