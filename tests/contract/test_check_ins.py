@@ -20,7 +20,7 @@ from cyborg_reconciler.adapters.database.agent_store import Ahead, DatabaseAgent
 from cyborg_reconciler.adapters.database.discovery_rows import found_by
 from cyborg_reconciler.adapters.database.engine import reading, writing
 from cyborg_reconciler.adapters.database.event_rows import in_order
-from cyborg_reconciler.core.accelerators import Unit, settle
+from cyborg_reconciler.core.accelerators import Unit, settle, units
 from cyborg_reconciler.documents.declared import Declared
 from cyborg_reconciler.documents.facts import decode_facts
 from cyborg_reconciler.ports import Event, Observation
@@ -100,7 +100,7 @@ def test_a_fingerprint_is_that_of_the_facts_that_are_kept_whatever_is_heard_late
 def test_what_was_looked_at_ahead_by_another_catalogue_is_looked_at_again(facts):
     found = facts["qat-1"]
     old, new = {}, {}
-    ahead = Ahead(old, {("qat-1", "f"): found_by(found, old)})
+    ahead = Ahead(old, found_by({("qat-1", "f"): found}, old))
     observed = {"qat-1": Observation(found, b"{}", NOON)}
     assert ahead.found_by(observed, old)["qat-1"] is ahead.found["qat-1", "f"]
     again = ahead.found_by(observed, new)["qat-1"]
@@ -129,8 +129,8 @@ def dummy(host, device, sequence=1):
 def test_a_device_whose_uuid_something_else_has_gets_another_and_keeps_it(journal, facts, whose):
     agents, accelerators = journal.agents(), journal.accelerators()
     (host_uuid,) = (UUID(one.uuid) for one in journal.hosts(["qat-1"]))
-    units = found_by(facts["qat-1"], {}).units
-    taken = min(map(str, settle(units, host_uuid, ()).values()))
+    there = units(facts["qat-1"], {})
+    taken = min(map(str, settle(there, host_uuid, ()).values()))
     if whose == "operator":
         given = {"host": "gpu-1", "origin": "api", "created_at": NOON, "updated_at": NOON}
         accelerators.add(Accelerator(uuid=taken, name="mine", **given), ENROLLED)
@@ -139,7 +139,7 @@ def test_a_device_whose_uuid_something_else_has_gets_another_and_keeps_it(journa
     before = accelerators.accelerator(taken)
     agents.keep([check_in("qat-1", facts["qat-1"], 1)])
     found = journal.hardware().page("qat-1", 100, "").documents
-    assert {json.loads(one)["address"] for one in found} == {unit.address for unit in units}
+    assert {json.loads(one)["address"] for one in found} == {unit.address for unit in there}
     assert taken not in {json.loads(one)["uuid"] for one in found}
     assert accelerators.accelerator(taken) == before
     turned = msgspec.structs.replace(facts["qat-1"], devices=facts["qat-1"].devices[::-1], fingerprint="again")
@@ -149,7 +149,7 @@ def test_a_device_whose_uuid_something_else_has_gets_another_and_keeps_it(journa
 
 def test_what_an_operator_told_of_without_a_host_is_the_hardware_with_its_uuid(journal, facts):
     (host_uuid,) = (UUID(one.uuid) for one in journal.hosts(["qat-1"]))
-    found = found_by(facts["qat-1"], {}).units
+    found = units(facts["qat-1"], {})
     uuids = {str(uuid): address for address, uuid in settle(found, host_uuid, ()).items()}
     for uuid_ in uuids:
         given = {"created_at": NOON, "updated_at": NOON, "origin": "api", "claimed": True, "state": "ready"}

@@ -35,7 +35,7 @@ class Ahead:
         """Return what is there by *catalogue*, by host; it is looked for anew where that has changed meanwhile."""
         if catalogue is self.catalogue:
             return {host: self.found[host, one.facts.fingerprint] for host, one in observed.items()}
-        return {host: found_by(one.facts, catalogue) for host, one in observed.items()}
+        return found_by({host: one.facts for host, one in observed.items()}, catalogue)
 
 
 class DatabaseAgentStore:
@@ -133,8 +133,8 @@ class DatabaseAgentStore:
     def look_ahead(self, check_ins: Sequence[CheckIn]) -> "Ahead":
         """Return what the facts say is there: it takes long, and whoever writes keeps all others waiting."""
         catalogue = catalogue_now(self._engine)
-        found = {(one.host, one.facts.fingerprint): found_by(one.facts, catalogue) for one in check_ins if one.facts}
-        return Ahead(catalogue, found)
+        facts = {(one.host, one.facts.fingerprint): one.facts for one in check_ins if one.facts}
+        return Ahead(catalogue, found_by(facts, catalogue))
 
     def touch(self, check_ins: Sequence[CheckIn]) -> None:
         """Keep that agents were heard."""

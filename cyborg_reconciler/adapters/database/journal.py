@@ -216,7 +216,7 @@ class DatabaseJournal:
             new = host_rows.put_facts(connection, seen)
             if new:
                 catalogue = declaration_rows.read_catalogue(connection)
-                found = {host: found_by(facts, catalogue) for host, facts in new.items()}
+                found = found_by(new, catalogue)
                 changed = take_changed(connection, found, read_digests(connection, list(found)))
                 told = put_found(connection, changed, max(seen[host].received_at for host in new))
                 event_rows.put_events(connection, told)
