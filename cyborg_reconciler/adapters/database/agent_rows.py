@@ -25,6 +25,7 @@ from cyborg_reconciler.adapters.database.schema import (
     hosts,
     identities,
 )
+from cyborg_reconciler.adapters.database.statements import put
 from cyborg_reconciler.documents.facts import Facts
 from cyborg_reconciler.stores.agents import Agent, CheckIn, Command, CommandName, Enrolment, Inventory, digest_of
 
@@ -220,7 +221,7 @@ def put_check_ins(connection: Connection, check_ins: Sequence[CheckIn]) -> None:
         }
         for one in sorted(check_ins, key=lambda one: one.host)
     ]
-    connection.execute(TOLD, rows)
+    put(connection, TOLD, rows)
 
 
 def put_drivers(connection: Connection, check_ins: Sequence[CheckIn], places: Mapping[str, Row[Any]]) -> list[str]:

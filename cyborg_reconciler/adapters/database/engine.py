@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from cyborg_reconciler.adapters.database import postgresql, sqlite
+from cyborg_reconciler.adapters.database.statements import put
 from cyborg_reconciler.errors import JournalError, JournalUnavailableError
 
 POSTGRESQL: Final = "postgresql"
@@ -99,7 +100,7 @@ def upsert(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any
         keys = [column.name for column in table.primary_key.columns]
         # In order, as in `lock_rows`.
         ordered = sorted(rows, key=lambda row: [row[key] for key in keys])
-        connection.execute(_upserting(connection.dialect.name, table, tuple(update)), ordered)
+        put(connection, _upserting(connection.dialect.name, table, tuple(update)), ordered)
 
 
 @functools.cache
