@@ -147,13 +147,16 @@ def test_a_device_whose_uuid_something_else_has_gets_another_and_keeps_it(journa
     assert journal.hardware().page("qat-1", 100, "").documents == found
 
 
-def test_what_an_operator_told_of_without_a_host_is_the_hardware_with_its_uuid(journal, facts):
+@pytest.mark.parametrize("host", [None, "qat-1"])
+def test_what_an_operator_told_of_before_is_the_hardware_with_its_uuid(journal, facts, host):
     (host_uuid,) = (UUID(one.uuid) for one in journal.hosts(["qat-1"]))
     found = found_by(facts["qat-1"], {}).units
     uuids = {str(uuid): address for address, uuid in settle(found, host_uuid, ()).items()}
     for uuid_ in uuids:
         given = {"created_at": NOON, "updated_at": NOON, "origin": "api", "claimed": True, "state": "ready"}
-        journal.accelerators().add(Accelerator(uuid=uuid_, name=uuid_, **given), ENROLLED)
+        told = Accelerator(uuid=uuid_, name=uuid_, host=host, **given)
+        assert bool(told.waits) == bool(host)
+        journal.accelerators().add(told, ENROLLED)
     assert journal.agents().keep([check_in("qat-1", facts["qat-1"])]) == [True]
     documents = journal.hardware().page("qat-1", 100, "").documents
     assert {json.loads(one)["uuid"] for one in documents} == uuids.keys()
@@ -161,6 +164,7 @@ def test_what_an_operator_told_of_without_a_host_is_the_hardware_with_its_uuid(j
     assert offered
     for one in offered:
         assert (one.name, one.address, one.state) == (one.uuid, uuids[one.uuid], "inactive")
+        assert not one.waits
 
 
 def waiting(engine):
