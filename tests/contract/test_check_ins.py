@@ -23,6 +23,7 @@ from cyborg_reconciler.adapters.database.event_rows import in_order
 from cyborg_reconciler.core.accelerators import Unit, settle
 from cyborg_reconciler.documents.declared import Declared
 from cyborg_reconciler.documents.facts import decode_facts
+from cyborg_reconciler.errors import ConflictError
 from cyborg_reconciler.ports import Event, Observation
 from cyborg_reconciler.simulation import samples
 from cyborg_reconciler.simulation.hosts import write_tree
@@ -172,6 +173,53 @@ def waiting(engine):
     waits = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
     with reading(engine) as connection:
         return connection.execute(text(waits)).scalar_one()
+
+
+@pytest.fixture(params=["uuid", "name"])
+def posted(request, facts, journal):
+    """An accelerator that an operator tells of, with the uuid or just the name of what discovery is about to find."""
+    (host_uuid,) = (UUID(one.uuid) for one in journal.hosts(["gpu-1"]))
+    found = [unit for unit in found_by(facts["gpu-1"], {}).units if unit.is_accelerator]
+    uuid_ = settle(found, host_uuid, ())[found[0].address] if request.param == "uuid" else uuid.uuid4()
+    given = {"created_at": NOON, "updated_at": NOON, "origin": "api", "claimed": True, "state": "ready"}
+    return Accelerator(uuid=str(uuid_), name=f"gpu-1 {found[0].address}", **given)
+
+
+@pytest.fixture(params=["check-in", "look"])
+def discover(request, facts, journal):
+    """Has what is on a host found, as its agent tells, or by a look at it."""
+    if request.param == "check-in":
+        return lambda: journal.agents().keep([check_in("gpu-1", facts["gpu-1"])])
+    return lambda: journal.record_observations({"gpu-1": Observation(facts["gpu-1"], b"{}", NOON)})
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"], indirect=True)
+def test_discovery_takes_what_is_posted_at_that_instant_as_it_is(tmp_path, journal, database, posted, discover):
+    # SQLite has one writer at a time: there nobody gets as far as to be waited for.
+    is_met = (lambda: waiting(engine) == 1) if database else (lambda: True)
+    with opened_anew(tmp_path / "state", database) as engine, ThreadPoolExecutor(1) as pool:
+        with writing(engine) as connection:
+            accelerator_rows.insert(connection, [posted])
+            found = pool.submit(discover)
+            until(is_met)
+        found.result(60)
+    is_it = UUID(posted.uuid).version != uuid.uuid4().version
+    kept = journal.accelerators().accelerator(posted.uuid)
+    assert (kept.name, kept.host) == (posted.name, "gpu-1" if is_it else None)
+    names = [found.name for found in journal.accelerators().found_on(["gpu-1"])]
+    assert names
+    assert (posted.name in names) is is_it
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_a_post_of_what_is_discovered_at_that_instant_is_a_conflict(tmp_path, journal, database, posted):
+    with opened_anew(tmp_path, database) as engine, ThreadPoolExecutor(1) as pool:
+        with writing(engine) as connection:
+            accelerator_rows.insert(connection, [replace(posted, origin="discovery", host="gpu-1")])
+            told = pool.submit(journal.accelerators().add, posted, Event(NOON, "AcceleratorCreated"))
+            until(lambda: waiting(engine) == 1)
+        with pytest.raises(ConflictError, match="another accelerator has that name or uuid"):
+            told.result(60)
 
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)

@@ -16,7 +16,7 @@ from cyborg_reconciler.adapters.database.asking import ask
 from cyborg_reconciler.adapters.database.backend_store import forget_unused
 from cyborg_reconciler.adapters.database.declaration_rows import catalogue_now, read_catalogue
 from cyborg_reconciler.adapters.database.discovery_rows import Catalogue, Found, found_by, put_found, take_changed
-from cyborg_reconciler.adapters.database.engine import lock_rows, reading, take_turns, writing
+from cyborg_reconciler.adapters.database.engine import begun_anew, lock_rows, reading, take_turns, writing
 from cyborg_reconciler.adapters.database.event_rows import put_event, put_events
 from cyborg_reconciler.adapters.database.queue_rows import enqueue
 from cyborg_reconciler.adapters.database.schema import agents, hosts
@@ -94,6 +94,7 @@ class DatabaseAgentStore:
         with writing(self._engine) as connection:
             agent_rows.change(connection, host, endpoint=endpoint)
 
+    @begun_anew
     def keep(self, check_ins: Sequence[CheckIn]) -> Sequence[bool]:
         """Keep what changed on many hosts."""
         names = {one.host for one in check_ins}
