@@ -49,6 +49,11 @@ class DatabaseAgentStore:
         with reading(self._engine) as connection:
             return agent_rows.read_known_as(connection, inventory)
 
+    def claimants(self, inventory: Inventory) -> Sequence[str]:
+        """Return the hosts that are known by anything of *inventory*."""
+        with reading(self._engine) as connection:
+            return agent_rows.read_claimants(connection, inventory)
+
     def mint(self, token_hash: str, enrolment: Enrolment, event: Event) -> None:
         """Keep the right to look up one host."""
         with writing(self._engine) as connection:
