@@ -175,6 +175,18 @@ def waiting(engine):
         return connection.execute(text(waits)).scalar_one()
 
 
+def test_a_look_that_came_in_after_a_check_in_and_had_seen_less_has_its_host_looked_at_again(journal, facts):
+    before = msgspec.structs.replace(facts["qat-1"], devices=(), fingerprint="before")
+    journal.agents().keep([check_in("qat-1", facts["qat-1"])])
+    (item,) = journal.work().take(9, NOON)
+    journal.record_observations({"qat-1": Observation(before, b"{}", NOON + timedelta(seconds=1))})
+    assert journal.reported(NOON - timedelta(hours=1)) == {}, "what is kept is not what its agent stands by"
+    assert journal.work().take(9, NOON) == [item]
+    again = Observation(facts["qat-1"], b"{}", NOON + timedelta(seconds=2))
+    journal.record_observations({"qat-1": again})
+    assert journal.reported(NOON - timedelta(hours=1)) == {"qat-1": NOON}
+
+
 @pytest.fixture(params=["uuid", "name"])
 def posted(request, facts, journal):
     """An accelerator that an operator tells of, with the uuid or just the name of what discovery is about to find."""
