@@ -48,6 +48,7 @@ def accelerator() -> None:
 @accelerator.command("list", short_help="The accelerators.")
 @click.option("--type", "device_type", type=click.Choice(TYPES), help="Only those of this type.")
 @click.option("--host", help="Only those on this host.")
+@click.option("--driver", help="Only those of this driver.")
 @click.option("--state", type=click.Choice(get_args(State)), help="Only those in this state.")
 @click.option("--attached/--free", default=None, help="Only those that are attached, or are not.")
 @with_output
@@ -58,6 +59,7 @@ def list_(*, remote: Remote, output: str, attached: bool | None, **filters: str 
     \b
     Examples:
       cyborg-reconciler accelerator list --type CRYPTO --state ready --free
+      cyborg-reconciler accelerator list --driver virtio-crypto --attached
       cyborg-reconciler accelerator list --host compute-7 --output json
     """
     given = {**filters, "attached": None if attached is None else str(attached).lower(), "sort": "host"}
