@@ -143,14 +143,22 @@ def attach_instance(
 @with_output
 @with_server
 def detach_instance(*, remote: Remote, output: str, instance_id: str) -> int:
-    """Detach all accelerators of the VM INSTANCE_ID.
+    """Detach all accelerators of the VM INSTANCE_ID; those of which there are allocations are told of, and stay.
 
     \b
     Example:
       cyborg-reconciler detach-instance 11111111-2222-3333-4444-555555555555
     """
     held = list(remote.pages(ACCELERATORS, "accelerator", {"instance_uuid": instance_id}))
+    detached = []
     for one in held:
-        remote("DELETE", f"{ACCELERATORS}/{one['uuid']}")
-    _show(output, [{**one, "attachment": None} for one in held])
-    return DONE
+        try:
+            remote("DELETE", f"{ACCELERATORS}/{one['uuid']}")
+        except ServerError as exc:
+            if exc.status != CONFLICT:
+                raise
+            errors_console().print(exc.line())
+        else:
+            detached.append({**one, "attachment": None})
+    _show(output, detached)
+    return DONE if len(detached) == len(held) else FAILED
