@@ -74,6 +74,8 @@ def test_a_driver_is_asked_for_on_one_host_and_on_all_that_have_devices_of_it(as
     assert (one["host"], one["state"], one["status"]) == ("compute-1", "present", "pending")
     everywhere = ask("update-driver", backed(world), "-o", "json").data
     assert [row["host"] for row in everywhere] == HOSTS
+    versions = ask("update-driver", "generic-pci", "--version", "3", "-o", "json")
+    assert (versions.code, versions.data, versions.errors.count("no module that could be of a version")) == (1, [], 2)
     (gone,) = ask("uninstall-driver", "virtio-crypto", "--host", "compute-1", "-o", "json").data
     assert gone["state"] == "absent"
     assert one["run"] != gone["run"]
