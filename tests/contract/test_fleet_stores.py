@@ -12,6 +12,9 @@ from itertools import pairwise
 import pytest
 
 from cyborg_reconciler.adapters.database import open_journal
+from cyborg_reconciler.adapters.database.engine import writing
+from cyborg_reconciler.adapters.database.event_rows import in_order
+from cyborg_reconciler.adapters.database.schema import allocations
 from cyborg_reconciler.core.state import Host
 from cyborg_reconciler.documents.declared import Declared
 from cyborg_reconciler.errors import ConflictError, OvertakenError
@@ -21,7 +24,10 @@ from cyborg_reconciler.stores.agents import Agent, AgentDriver, CheckIn, Enrolme
 from cyborg_reconciler.stores.fleet import Proposal
 from cyborg_reconciler.stores.pages import PageQuery
 from tests.begun import uuid_of
+from tests.contract.test_check_ins import waiting
 from tests.contract.test_journal import make_facts, make_plan, observe, raised
+from tests.integration.api_support import until
+from tests.integration.databases import opened_anew
 from tests.scenarios.story import driver_of, policy_of
 
 NOON = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
@@ -243,6 +249,22 @@ class TestAllocations:
         won = [one for one in given if one is not OvertakenError]
         assert len(won) == 1
         assert fleet.allocations.of("c").amounts == won[0]
+
+    @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+    def test_who_was_overtaken_waits_for_no_third_who_sets_it_anew(self, tmp_path, database, fleet, cards):
+        """The third would wait for his turn in the audit trail, which whoever was overtaken has by then."""
+        with opened_anew(tmp_path, database) as engine, ThreadPoolExecutor(1) as pool:
+            with writing(engine) as turn:
+                in_order(turn)
+                overtaken = pool.submit(fleet.allocations.put, "c", {cards[1]: 1}, None, CHANGED)
+                until(lambda: waiting(engine) == 1)
+                with writing(engine) as first:
+                    row = {"consumer": "c", "accelerator": cards[0], "amount": 1, "created_at": NOON, "version": 1}
+                    first.execute(allocations.insert(), [row])
+                third = engine.connect()
+                third.execute(allocations.delete().where(allocations.c.accelerator == cards[0]))
+            with third, pytest.raises(OvertakenError):
+                overtaken.result(30)
 
     def test_of_an_allocation_and_a_detaching_at_once_one_comes_first(self, journal, fleet, cards):
         store = journal.accelerators()
