@@ -10,10 +10,12 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import pytest
+from sqlalchemy.event import listens_for
 
 from cyborg_reconciler.adapters.database import open_journal
 from cyborg_reconciler.adapters.database.engine import writing
 from cyborg_reconciler.adapters.database.event_rows import in_order
+from cyborg_reconciler.adapters.database.run_store import DatabasePlans
 from cyborg_reconciler.adapters.database.schema import allocations
 from cyborg_reconciler.core.state import Host
 from cyborg_reconciler.documents.declared import Declared
@@ -184,6 +186,24 @@ class TestPlans:
         run = uuid_of(journal.open_run(make_plan(str(uuid.uuid4()), "a"), NOON))
         assert fleet.plans.proposal(journal.runs()[0].plan_uuid) is None
         assert fleet.runs.document(run)
+
+    @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+    def test_of_two_who_approve_the_same_in_another_order_none_waits_in_vain(self, tmp_path, database, fleet):
+        plans = [Proposal(make_plan(str(uuid.uuid4()), *hosts), "{}") for hosts in (("a", "b"), ("b", "a"))]
+        for proposal in plans:
+            fleet.plans.keep(proposal, CHANGED)
+        with opened_anew(tmp_path, database) as engine:
+            entered = set()
+
+            @listens_for(engine, "after_cursor_execute")
+            def _meet(_connection, _cursor, statement, *_more):
+                if statement.startswith("INSERT INTO approvals"):
+                    entered.add(threading.get_ident())
+                    until(lambda: len(entered) == 2 or waiting(engine))
+
+            store = DatabasePlans(engine)
+            assert at_once(2, lambda number: store.approve(plans[number], NOON, CHANGED)) == [None, None]
+        assert all(fleet.plans.approved(host, 2, "d") for host in ("a", "b"))
 
 
 class TestRuns:
