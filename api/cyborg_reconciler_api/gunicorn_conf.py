@@ -36,6 +36,8 @@ keepalive = 5
 # What a client may send before its body, which the API limits itself.
 limit_request_line = 8190
 limit_request_fields = 64
+# Which proxies are believed the API judges itself (`trusted_proxies`); none may say here what the path is.
+forwarded_allow_ips = ""
 # Each worker opens its own connections to the database; what it imports is there already: see `on_starting`.
 preload_app = False
 # No file and no socket but what is asked for.
