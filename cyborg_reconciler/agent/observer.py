@@ -114,8 +114,6 @@ class Observer:
         """Take in what the conductor wants of this host, where it says so; what is new has us look at once."""
         if self._registry.wanted.take(ready, modules):
             LOG.info("the conductor wants ready: %s", described(self._registry.wanted.ready or ()))
-            for driver in self._registry.remote():
-                driver.is_told = False
             self.wake()
 
     def wake(self) -> None:
@@ -224,8 +222,8 @@ class Observer:
     def _hear_drivers(self, now: float) -> None:
         """Ask registered drivers what they have, and tell of it where it is news; of the silent ones nothing is known.
 
-        One that did not hear yet what is to be ready is told first. One that was silent is left alone for a while: it
-        may have hung, and the host is not to wait for it at every turn.
+        One that has not heard what is to be ready by now is told first. One that was silent is left alone for a while:
+        it may have hung, and the host is not to wait for it at every turn.
         """
         if self.latest is None:
             return
@@ -233,7 +231,7 @@ class Observer:
         for driver in self._registry.remote():
             if now < driver.rests_until:
                 continue
-            if not driver.is_told:
+            if not driver.has_taken(self._registry.wanted.uuids(driver.registration.name)):
                 self._have_discover(driver)
             try:
                 heard[driver.registration.name] = [told(item) for item in driver.hardware()]
