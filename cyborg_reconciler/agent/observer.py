@@ -98,6 +98,7 @@ class Observer:
         self.turned_at = 0.0
         self._host, self._registry, self._settings, self._on_news = host, registry, settings, on_news
         self._inbox: SimpleQueue[str] = SimpleQueue()
+        self._is_noted = threading.Event()  # an event waits in it: more would say the same
         self._debounce = Debounce()
         self._lock = threading.Lock()
         self._asked: set[str] = {ALL}  # on its first run every driver's detection runs
@@ -108,7 +109,9 @@ class Observer:
     # ----------------------------------------------------------------------------------------- called by other threads
     def note_event(self) -> None:
         """Take in that the kernel told of a change."""
-        self._inbox.put(EVENT)
+        if not self._is_noted.is_set():
+            self._is_noted.set()
+            self._inbox.put(EVENT)
 
     def want(self, ready: tuple[Wish, ...] | None = None, modules: tuple[str, ...] | None = None) -> None:
         """Take in what the conductor wants of this host, where it says so; what is new has us look at once."""
@@ -165,6 +168,7 @@ class Observer:
     def take(self, message: str, now: float) -> None:
         """Take in one message: an event is waited on for more to come, anything else has us look at once."""
         if message == EVENT:
+            self._is_noted.clear()
             self._debounce.note(now)
         else:
             self._read_at = now

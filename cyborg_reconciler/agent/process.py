@@ -72,14 +72,16 @@ def run(settings: AgentSettings, *, debug: bool = False) -> None:
     gate = Gate(registry, settings.conductor_digest_file)
     server = Server(make_app(gate, resources), settings)
     gate.own_address, resources.own_port = server.address
+    ended = threading.Event()
     if host.is_live:
-        listen(observer.note_event)
+        listen(observer.note_event, ended)
     watcher = threading.Thread(target=observer.run, args=(time.monotonic,), name="observer", daemon=True)
     with _signals(inbox, observer):
         server.start()
         watcher.start()
         LOG.info("agent %s answers on %s port %d", release, *server.address)
         _report(reporter, inbox, server.renew)
+    ended.set()
     observer.stop()
     server.stop()
     watcher.join(timeout=END_S)
