@@ -68,7 +68,7 @@ def run(settings: AgentSettings, *, debug: bool = False) -> None:
     conductor = HttpConductor(settings, release)
     means = Means(conductor, observer, registry, folder, settings.enrolment_file, endpoint, release)
     reporter = Reporter(means, Clocks(time.time, random.random), first_at=_first_at(settings))
-    resources = Resources(observer, registry, lambda: reporter.identity.uuid if reporter.identity else None)
+    resources = Resources(observer, registry, folder, lambda: reporter.identity.uuid if reporter.identity else None)
     gate = Gate(registry, settings.conductor_digest_file)
     server = Server(make_app(gate, resources), settings)
     gate.own_address, resources.own_port = server.address

@@ -187,7 +187,8 @@ class CheckInGiven(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     status: Annotated[list[StatusTold], msgspec.Meta(description="How devices are doing.")] = []
     usage: Annotated[list[UsageTold], msgspec.Meta(description="How much devices are used.")] = []
     unread: Annotated[
-        list[Annotated[str, msgspec.Meta(max_length=4096)]], msgspec.Meta(description="What could not be read.")
+        list[Annotated[str, msgspec.Meta(max_length=4096)]],
+        msgspec.Meta(description="What could not be read, or written; kept nowhere."),
     ] = []
     hardware: Annotated[
         Annotated[list[HardwareTold], msgspec.Meta(max_length=256)] | None,
