@@ -12,8 +12,7 @@ from cyborg_reconciler.agent.internal import BODY_BYTES, ROUTES, Gate, Resources
 from cyborg_reconciler.agent.observer import Observer
 from cyborg_reconciler.agent.settings import AgentSettings
 from cyborg_reconciler.agent.state import StateFolder
-from cyborg_reconciler.agent.wanted import DEVICES
-from cyborg_reconciler.limits import HARDWARE_BYTES, HARDWARE_DEVICES
+from cyborg_reconciler.limits import HARDWARE_BYTES, HARDWARE_DEVICES, HOST_DEVICES
 from cyborg_reconciler.port_credentials import port_digest
 from tests.unit.test_agent_observer import Host
 
@@ -139,7 +138,7 @@ def test_a_request_to_discover_may_say_what_is_to_be_ready(world):
     assert world.ask("POST", "/discovery", body=json.dumps({"ready": [wish]}).encode()).status_code == 202
     world.observer.step(1.0)
     assert not world.observer.latest.devices["dummy"][0].setup_required
-    for bad in ("all", [1], [{**wish, "uuid": "x"}], [{**wish, "address": "a b"}], [wish] * (DEVICES + 1)):
+    for bad in ("all", [1], [{**wish, "uuid": "x"}], [{**wish, "address": "a b"}], [wish] * (HOST_DEVICES + 1)):
         body = json.dumps({"ready": bad}).encode()
         assert refused(world.ask("POST", "/discovery", body=body), 400)["errors"][0]["path"] == "$.ready"
     assert world.registry.wanted.addresses("dummy") == {"dummy:0"}
