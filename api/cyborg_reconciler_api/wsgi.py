@@ -41,6 +41,7 @@ from cyborg_reconciler.conductor.runs import Runs
 from cyborg_reconciler.conductor.saving import SaveOut, Saver
 from cyborg_reconciler.conductor.secrets import hash_of
 from cyborg_reconciler.documents.rest.fleet import ServiceType
+from cyborg_reconciler.meters import SHARED_FOLDER
 from cyborg_reconciler.secret_files import read_secret
 from cyborg_reconciler.settings import Settings
 from cyborg_reconciler.survey import Options
@@ -52,10 +53,6 @@ from cyborg_reconciler_api.reload import current_settings, place_and_start, stan
 from cyborg_reconciler_api.services import Services
 from cyborg_reconciler_api.streams import Streams
 from cyborg_reconciler_api.waiting import PASSES, Waiting
-
-#: Names the folder that the processes of this server share. Source: prometheus-client, which has one for itself.
-SHARED_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
-
 
 #: What a server is, by the setting `agents`: where these are served there is a conductor.
 SERVICES: Final[Mapping[str, Sequence[ServiceType]]] = {
@@ -103,11 +100,10 @@ def _begun(settings: Settings, stack: ExitStack) -> WSGIApplication:  # long: on
     controller = stores.journal.controller()
     for signs in _signs_of_life(settings, stores):
         stack.enter_context(signs.given())
+    terms = agent_terms(settings)
     saver = Saver(stores.agents, SaveOut(settings.save_out_interval_s, settings.save_out_batch), meter)
     stack.callback(saver.close)
-    agents = Agents(
-        stores.agents, saver, clock, agent_terms(settings), refusals, wanted_modules(stores).names, usage.note
-    )
+    agents = Agents(stores.agents, saver, clock, terms, refusals, wanted_modules(stores).names, usage.note)
     return create_app(
         Services(
             authenticate=SCHEMES[settings.auth](settings, stores, stack),
@@ -139,7 +135,7 @@ def _begun(settings: Settings, stack: ExitStack) -> WSGIApplication:  # long: on
             streams=Streams(fleet.events, most=settings.threads // 2, usage=usage),
             allocations=Allocations(fleet.allocations, clock),
             allocation_store=fleet.allocations,
-            presence=Presence(fleet.services, clock, settings.heartbeat_interval_s),
+            presence=Presence(fleet.services, clock, terms),
             agents_are=settings.agents,
         )
     )
@@ -172,7 +168,7 @@ def agent_terms(settings: Settings) -> AgentTerms:
     Raises:
         SettingsInvalidError: the shared secret cannot be read, others may read it, or it is none.
     """
-    if not settings.enrolment_secret_file:
-        return AgentTerms(settings.heartbeat_interval_s)
-    secret = read_secret(Path(settings.enrolment_secret_file), "the enrolment secret")
-    return AgentTerms(settings.heartbeat_interval_s, hash_of(secret))
+    secret_hash = ""
+    if settings.enrolment_secret_file:
+        secret_hash = hash_of(read_secret(Path(settings.enrolment_secret_file), "the enrolment secret"))
+    return AgentTerms(settings.heartbeat_interval_s, secret_hash, settings.save_out_interval_s)

@@ -12,6 +12,7 @@ from typing import Final
 
 from cyborg_reconciler.conductor.callers import Caller
 from cyborg_reconciler.conductor.check_ins import parse_check_in
+from cyborg_reconciler.conductor.identities import is_itself
 from cyborg_reconciler.conductor.refusals import Refusals
 from cyborg_reconciler.conductor.saving import Saver
 from cyborg_reconciler.conductor.secrets import hash_of, is_same, new_token
@@ -64,10 +65,17 @@ class AgentTerms:
     Attributes:
         interval_s: between two check-ins. secret_hash: of the shared secret with which unknown hosts register
             themselves, to wait for approval; empty: none do.
+        save_out_s: for which it may not be known yet that an agent was heard: `SaveOut.interval_s`.
     """
 
     interval_s: int = 60
     secret_hash: str = ""
+    save_out_s: int = 0
+
+    @property
+    def silent_after_s(self) -> int:
+        """For how long an agent may not be heard before it counts as silent."""
+        return SILENT_AFTER * self.interval_s + self.save_out_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,26 +125,33 @@ class Agents:
     def look_up(self, enroller: Enroller, given: LookupGiven) -> tuple[AgentHost, bool]:
         """Return the host that the agent is on, the first time with a token that speaks for it; and whether it is new.
 
+        Who shows a host's token, and is that host by its name or by anything that it is known by, is not shut out by
+        what others say of themselves; operators are told of these.
+
         Raises:
             ForbiddenError: the token is for another host than the inventory's. NotFoundError: no host is known by the
             inventory. ConflictError: more than one is.
         """
         inventory = Inventory(**given.inventory.model_dump())
-        hosts = self._matching(inventory)
         if not enroller.host:
-            return self._register(inventory, hosts, given)
-        if hosts and hosts[0] != enroller.host:
+            return self._register(inventory, self._matching(inventory), given)
+        claimants = self.store.claimants(inventory)
+        others = [host for host in claimants if host != enroller.host]
+        if is_itself(enroller.host, inventory.hostname, claimants) or self._matching(inventory) == [enroller.host]:
+            if others:
+                words = f"what its agent says that it is known by is also what {' and '.join(others[:3])} told"
+                self._tell("IdentityContested", enroller.host, words)
+            return self._enrolled(enroller.host, enroller.token_hash, inventory, given), False
+        if hosts := self._matching(inventory):
             self._refuse(enroller.host, f"its enrolment token was sent by {hosts[0]}")
             raise ForbiddenError(
                 wanted="a look-up", found="the enrolment token is for another host", remedy="use this host's own"
             )
-        if not hosts and not _is_called(inventory.hostname, enroller.host):
-            raise NotFoundError(
-                wanted="a host of this inventory",
-                found="there is none",
-                remedy="mint a token for the name that the host calls itself, or have it looked at first",
-            )
-        return self._enrolled(enroller.host, enroller.token_hash, inventory, given), False
+        raise NotFoundError(
+            wanted="a host of this inventory",
+            found="there is none",
+            remedy="mint a token for the name that the host calls itself, or have it looked at first",
+        )
 
     def _matching(self, inventory: Inventory) -> Sequence[str]:
         """Return the one host that *inventory* is of, or none; told only to who has shown a token."""
@@ -288,8 +303,11 @@ class Agents:
         )
 
     def _refuse(self, host: str, message: str) -> None:
+        self._tell("AgentRefused", host, message)
+
+    def _tell(self, kind: str, host: str, message: str) -> None:
         tell = self.refusals.tell if self.refusals is not None else self.store.tell
-        tell(Event(self.clock.now(), "AgentRefused", host, message))
+        tell(Event(self.clock.now(), kind, host, message))
 
     # -------------------------------------------------------------------------------------------------- from operators
     def check_known(self, host: str) -> None:
@@ -333,15 +351,14 @@ class Agents:
             raise NotFoundError(wanted=f"an agent of {host}", found="none has registered")
 
     def revoke(self, caller: Caller, host: str) -> None:
-        """Let no token speak for *host* any more; a new enrolment lets its agent in again.
+        """Let no token speak for *host* any more, nor enrol it; one that is minted from now on lets its agent in again.
 
         Raises:
-            NotFoundError: it has no agent.
+            NotFoundError: it has no agent, and no token to enrol one.
         """
-        if self.store.agent(host) is None:
-            raise NotFoundError(wanted=f"an agent of {host}", found="none has registered")
         event = Event(self.clock.now(), "AgentTokenRevoked", host, f"by {caller.name}", caller.trace())
-        self.store.revoke(host, event)
+        if not self.store.revoke(host, event):
+            raise NotFoundError(wanted=f"an agent of {host}", found="none has registered")
 
     def ask(self, caller: Caller, hosts: Sequence[str], command: CommandName, driver: str | None = None) -> None:
         """Have the agents of *hosts* do something; the next check-in of each is answered with it.
@@ -361,7 +378,7 @@ class Agents:
     def listen(self) -> Sequence[str]:
         """Mark the agents that were not heard for too long; return their hosts. Called by whoever has that duty."""
         now = self.clock.now()
-        return self.store.fall_silent(now - timedelta(seconds=SILENT_AFTER * self.terms.interval_s), now)
+        return self.store.fall_silent(now - timedelta(seconds=self.terms.silent_after_s), now)
 
 
 def _require_approval(agent: Agent) -> None:
@@ -371,12 +388,3 @@ def _require_approval(agent: Agent) -> None:
             found="it registered itself, and waits for approval",
             remedy=f"`cyborg-reconciler agents approve {agent.host}`",
         )
-
-
-def _is_called(hostname: str, host: str) -> bool:
-    """Say whether a machine that calls itself *hostname* may be *host*: one of the names may have a domain.
-
-    >>> _is_called("Compute-7", "compute-7.example.com"), _is_called("compute-8", "compute-7")
-    (True, False)
-    """
-    return hostname.lower().partition(".")[0] == host.lower().partition(".")[0]

@@ -91,6 +91,10 @@ class Kind(NamedTuple):
     is_named: bool
 
 
+#: Of a catalogue, what was found by ids: most functions of a host are alike, and hosts of a fleet are.
+Kinds = dict[Ids, Kind]
+
+
 class Setup(NamedTuple):
     """What a device lacks of what its driver's entry says, empty where it lacks nothing; and what that says of it."""
 
@@ -119,22 +123,28 @@ class _Host:
     """What the units of one host have in common: see `identities`, `_reboot_required`; PFs with VFs.
 
     Attributes:
-        kinds: what `_kind` found, by ids: many functions of a host are alike. installed: the same of `_installed`.
+        kinds: what `_kind` found. installed: what `_installed` found, by driver.
     """
 
     subject: Subject
     identities: Mapping[str, tuple[str, ...]]
     with_vfs: frozenset[str]
     reboot_required: bool
-    kinds: dict[Ids, Kind] = field(default_factory=dict)
+    kinds: Kinds
     installed: dict[str, Setup] = field(default_factory=dict)
 
 
-def units(facts: reported.Facts, catalogue: Mapping[str, DriverDocSpec]) -> tuple[Unit, ...]:
-    """Return the hardware of a host, in the order of its facts: every PCI function, supported or not."""
+def units(
+    facts: reported.Facts, catalogue: Mapping[str, DriverDocSpec], kinds: Kinds | None = None
+) -> tuple[Unit, ...]:
+    """Return the hardware of a host, in the order of its facts: every PCI function, supported or not.
+
+    Who asks of many hosts by one catalogue gives all the same *kinds*, empty at first.
+    """
     subject = lay_out(facts, catalogue)
     with_vfs = frozenset(device.physfn for device in facts.devices if isinstance(device.physfn, str))
-    host = _Host(subject, identities(map(_function, facts.devices)), with_vfs, _reboot_required(facts))
+    names, is_due = identities(map(_function, facts.devices)), _reboot_required(facts)
+    host = _Host(subject, names, with_vfs, is_due, {} if kinds is None else kinds)
     return tuple(_unit(device, host) for device in facts.devices)
 
 
@@ -268,15 +278,15 @@ def _is_accelerator(device: reported.Device, kind: Kind, host: _Host) -> bool | 
 
 def _capability(device: reported.Device) -> dict[str, Any]:
     """Return what *device* can do. What could not be read, and what it lacks, is left out."""
-    types = {one.type_id: _read(("name", one.name), ("available", one.available)) for one in _mdev_types(device)}
-    free = [int(known["available"]) for known in types.values() if "available" in known]
     found: dict[str, Any] = _read(
         ("total_vfs", device.total_vfs), ("num_vfs", device.num_vfs), ("numa_node", device.numa_node)
     )
-    found["num"] = max(1, int(found.get("total_vfs", 0)), *free)
+    found["num"] = max(1, int(found.get("total_vfs", 0)))
     if link := _read(("speed_max", device.link_speed_max), ("width_max", device.link_width_max)):
         found["link"] = link
-    if types:
+    if mdev_types := _mdev_types(device):
+        types = {one.type_id: _read(("name", one.name), ("available", one.available)) for one in mdev_types}
+        found["num"] = max(found["num"], *(int(known.get("available", 0)) for known in types.values()))
         found["mdev_types"] = types
     return found
 

@@ -192,6 +192,9 @@ class AgentStore(Protocol):
     def known_as(self, inventory: Inventory) -> Sequence[str]:
         """Return the hosts that *inventory* is of: by the system uuid, else by its MACs, else by the host name."""
 
+    def claimants(self, inventory: Inventory) -> Sequence[str]:
+        """Return the hosts that are known by anything of *inventory*, but its name; none that waits for approval."""
+
     def mint(self, token_hash: str, enrolment: Enrolment, event: Event) -> None:
         """Keep the right to look up one host; the host is known from now on."""
 
@@ -231,8 +234,8 @@ class AgentStore(Protocol):
         Without a next one, there is none to be told of any more either. The audit trail never has them.
         """
 
-    def revoke(self, host: str, event: Event) -> None:
-        """Let no token speak for *host* any more, whichever it has.
+    def revoke(self, host: str, event: Event) -> bool:
+        """Let no token speak for *host* any more, whichever it has, nor enrol it; return whether there was any ever.
 
         What its agent said of devices' health is forgotten, and the host looked at next where there was something.
         """

@@ -21,7 +21,7 @@ from ansible_collections.openstack.cyborg.plugins.module_utils.facts import gath
 from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Tree
 from cyborg_reconciler.adapters.database import open_journal
 from cyborg_reconciler.bootstrap import open_agents
-from cyborg_reconciler.conductor.agents import Agents
+from cyborg_reconciler.conductor.agents import Agents, AgentTerms
 from cyborg_reconciler.conductor.callers import Caller, Role
 from cyborg_reconciler.conductor.saving import SaveOut, Saver
 from cyborg_reconciler.documents.rest.agent import (
@@ -168,6 +168,22 @@ class TestLookUp:
             enrolled(macs=[f"52:54:00:bb:00:0{number}"])
         both = ["52:54:00:bb:00:01", "52:54:00:bb:00:02"]
         problem(look_up(site, site.minted("both-1"), macs=both), 409)
+
+    @pytest.mark.parametrize("is_known", [True, False])
+    def test_who_shows_its_own_token_is_not_shut_out_by_what_another_claims(self, site, enrolled, is_known):
+        known_by = {"system_uuid": str(uuid.uuid4()), "macs": [f"52:54:00:ee:00:0{int(is_known)}"]}
+        host = f"honest-{uuid.uuid4().hex[:8]}"
+        if is_known:
+            enrolled(host, **known_by)
+        hostile = enrolled(**known_by)
+        # By its name with a domain, and, where it was known before, by what it is known by.
+        for hostname in (f"{host}.example.com", *(["whatever"] if is_known else [])):
+            answer = look_up(site, site.minted(host), **known_by, hostname=hostname)
+            assert (answer.status, answer.json()["host"], "token" in answer.json()) == (200, host, True)
+        (told, *_) = site.rows("select message from events where host = ? and kind = 'IdentityContested'", host)
+        assert hostile.host in told[0]
+        # That host's token on the machine of the other is refused still.
+        problem(look_up(site, site.minted(host), **known_by, hostname=hostile.host), 409)
 
     def test_who_calls_itself_otherwise_than_its_token_says_is_no_host_that_is_known(self, site):
         minted = site.minted("right-1")
@@ -335,6 +351,10 @@ class TestSilence:
             assert silent_since() == ("False", "Heard", clock.now())
             kinds = [event.kind for event in journal.events("quiet-1")]
             assert (kinds.count("AgentSilent"), kinds.count("AgentHeard")) == (1, 1)
+            clock.move(190)  # it may have been heard, and that is not written before the next save-out
+            terms = AgentTerms(save_out_s=30)
+            assert Agents(journal.agents(), saver, clock, terms).listen() == []
+            assert service.listen() == ["quiet-1"]
             saver.close()
 
     @staticmethod

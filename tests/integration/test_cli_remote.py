@@ -8,20 +8,27 @@ import subprocess
 import sys
 import threading
 import uuid
+from datetime import timedelta
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+from cyborg_reconciler.bootstrap import open_agents
 from cyborg_reconciler.cli.remote import LOCAL, find_remote
+from cyborg_reconciler.conductor.callers import Caller, Role
 from cyborg_reconciler.errors import SettingsInvalidError
+from cyborg_reconciler.settings import Settings
 from tests.integration.api_support import serving
 from tests.integration.console import call
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    with serving(tmp_path_factory.mktemp("remote") / "state", "--auth", "none", "--workers", "1") as server:
+    state = tmp_path_factory.mktemp("remote") / "state"
+    with serving(state, "--auth", "none", "--workers", "1") as server:
+        with open_agents(Settings(state)) as operators:
+            operators.enrol(Caller("operator", Role.ADMIN), "compute-1", timedelta(hours=1))
         yield server
 
 
@@ -51,6 +58,12 @@ class TestAccelerators:
         assert table.splitlines()[0].split()[:4] == ["uuid", "name", "host", "type"]
         assert first in table
 
+    def test_one_that_no_hardware_is_known_to_be_says_why_it_waits(self, ask, made):
+        uuid_ = made(host="compute-1")
+        for state, is_said in (("ready", True), ("inactive", False)):
+            said = ask("accelerator", "set", uuid_, state).output
+            assert ("nothing that was found on compute-1" in said) is is_said
+
     def test_their_state_is_set(self, ask, made):
         (shown,) = ask("accelerator", "set", made(), "maintenance", "-o", "json").data
         assert shown["desired_state"] == "maintenance"
@@ -76,6 +89,19 @@ class TestInstances:
         refused = ask("attach-instance", vm, "--accelerator", one)
         assert (refused.code, "attached already" in refused.last_error) == (1, True)
         assert ask("detach-instance", vm).code == 0
+
+    def test_one_that_is_allocated_keeps_a_vm_from_no_other(self, ask, made, server):
+        ours = sorted(made("PROCESSING") for _ in range(3))
+        vm, consumer = str(uuid.uuid4()), str(uuid.uuid4())
+        for one in ours:
+            assert ask("attach-instance", vm, "--accelerator", one).code == 0
+        taken = {"allocations": [{"accelerator": ours[0], "amount": 1}]}
+        assert server("PUT", f"/v1/allocations/{consumer}", taken).status == 200
+        partly = ask("detach-instance", vm, "-o", "json")
+        assert (partly.code, [one["uuid"] for one in partly.data]) == (1, ours[1:])
+        assert f"{consumer} has an allocation of it" in partly.errors
+        assert server("DELETE", f"/v1/allocations/{consumer}").status == 204
+        assert [one["uuid"] for one in ask("detach-instance", vm, "-o", "json").data] == ours[:1]
 
     def test_both_ways_to_choose_are_one_too_many(self, ask):
         refused = ask("attach-instance", "x", "--type", "GPU", "--accelerator", str(uuid.uuid4()))

@@ -9,7 +9,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cyborg_reconciler.core.accelerators import Known, Unit, settle, units
+from cyborg_reconciler.core.accelerators import Kinds, Known, Unit, settle, units
 from cyborg_reconciler.core.offer import offers
 from cyborg_reconciler.core.plan import Terms, make_plan
 from cyborg_reconciler.core.resolve import compile_policies, resolve
@@ -46,6 +46,14 @@ def test_every_function_is_one_unit_and_no_two_are_one(facts: Facts) -> None:
         assert json.loads(json.dumps([unit.capability, unit.attach_info])) == [unit.capability, unit.attach_info]
         assert (unit.health is Health.HEALTHY) == (unit.reason == "")
         assert unit.is_accelerator is False or unit.attach_info is not None
+
+
+@given(hosts(unknowns=True), hosts(unknowns=True, busy=True))
+def test_what_was_found_of_one_host_says_nothing_of_another(first: Facts, second: Facts) -> None:
+    kinds: Kinds = {}
+    assert [units(one, DRIVERS, kinds) for one in (first, second, first)] == [
+        units(one, DRIVERS) for one in (first, second, first)
+    ]
 
 
 @given(hosts(unknowns=True), ADDRESSES, ADDRESSES, st.randoms(use_true_random=False))

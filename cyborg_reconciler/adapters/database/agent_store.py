@@ -16,7 +16,7 @@ from cyborg_reconciler.adapters.database.asking import ask
 from cyborg_reconciler.adapters.database.backend_store import forget_unused
 from cyborg_reconciler.adapters.database.declaration_rows import catalogue_now, read_catalogue
 from cyborg_reconciler.adapters.database.discovery_rows import Catalogue, Found, found_by, put_found, take_changed
-from cyborg_reconciler.adapters.database.engine import lock_rows, reading, take_turns, writing
+from cyborg_reconciler.adapters.database.engine import begun_anew, lock_rows, reading, take_turns, writing
 from cyborg_reconciler.adapters.database.event_rows import put_event, put_events
 from cyborg_reconciler.adapters.database.queue_rows import enqueue
 from cyborg_reconciler.adapters.database.schema import agents, hosts
@@ -35,7 +35,7 @@ class Ahead:
         """Return what is there by *catalogue*, by host; it is looked for anew where that has changed meanwhile."""
         if catalogue is self.catalogue:
             return {host: self.found[host, one.facts.fingerprint] for host, one in observed.items()}
-        return {host: found_by(one.facts, catalogue) for host, one in observed.items()}
+        return found_by({host: one.facts for host, one in observed.items()}, catalogue)
 
 
 class DatabaseAgentStore:
@@ -48,6 +48,11 @@ class DatabaseAgentStore:
         """Return the hosts that *inventory* is of."""
         with reading(self._engine) as connection:
             return agent_rows.read_known_as(connection, inventory)
+
+    def claimants(self, inventory: Inventory) -> Sequence[str]:
+        """Return the hosts that are known by anything of *inventory*."""
+        with reading(self._engine) as connection:
+            return agent_rows.read_claimants(connection, inventory)
 
     def mint(self, token_hash: str, enrolment: Enrolment, event: Event) -> None:
         """Keep the right to look up one host."""
@@ -94,6 +99,7 @@ class DatabaseAgentStore:
         with writing(self._engine) as connection:
             agent_rows.change(connection, host, endpoint=endpoint)
 
+    @begun_anew
     def keep(self, check_ins: Sequence[CheckIn]) -> Sequence[bool]:
         """Keep what changed on many hosts."""
         names = {one.host for one in check_ins}
@@ -133,8 +139,8 @@ class DatabaseAgentStore:
     def look_ahead(self, check_ins: Sequence[CheckIn]) -> "Ahead":
         """Return what the facts say is there: it takes long, and whoever writes keeps all others waiting."""
         catalogue = catalogue_now(self._engine)
-        found = {(one.host, one.facts.fingerprint): found_by(one.facts, catalogue) for one in check_ins if one.facts}
-        return Ahead(catalogue, found)
+        facts = {(one.host, one.facts.fingerprint): one.facts for one in check_ins if one.facts}
+        return Ahead(catalogue, found_by(facts, catalogue))
 
     def touch(self, check_ins: Sequence[CheckIn]) -> None:
         """Keep that agents were heard."""
@@ -160,15 +166,18 @@ class DatabaseAgentStore:
                 put_event(connection, event)
         return is_set
 
-    def revoke(self, host: str, event: Event) -> None:
-        """Let no token speak for *host* any more."""
+    def revoke(self, host: str, event: Event) -> bool:
+        """Let no token speak for *host* any more, and none enrol it that was minted before."""
         with writing(self._engine) as connection:
+            were_minted = agent_rows.forget_enrolments(connection, host)  # first, as who uses one up has its row first
             lock_rows(connection, hosts.c.name, [host])
-            agent_rows.change(connection, host, token_hash="", next_token_hash="")
+            if not agent_rows.change(connection, host, token_hash="", next_token_hash="") and not were_minted:
+                return False
             agent_rows.forget_commands(connection, host, schema.commands.c.command == "rotate_token")
             forgotten = health_rows.forget_health(connection, host, event.at)
             enqueue(connection, {host} if forgotten else (), "HealthForgotten", event.at)
             put_events(connection, [event, *forgotten])
+        return True
 
     def approve(self, host: str, event: Event) -> bool:
         """Note that an operator agreed to the agent of *host*."""

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -18,7 +18,7 @@ from cyborg_reconciler.adapters.database import accelerator_rows, pages
 from cyborg_reconciler.adapters.database.agent_rows import inventory_of, put_identities
 from cyborg_reconciler.adapters.database.engine import portions, upsert
 from cyborg_reconciler.adapters.database.schema import accelerators, facts, hardware, hosts
-from cyborg_reconciler.core.accelerators import Known, Unit, settle, units
+from cyborg_reconciler.core.accelerators import Kinds, Known, Unit, settle, units
 from cyborg_reconciler.core.state import Health
 from cyborg_reconciler.documents.driver import DriverDocSpec
 from cyborg_reconciler.documents.facts import Facts
@@ -29,6 +29,9 @@ from cyborg_reconciler.stores.pages import Page, PageQuery
 
 #: Drivers by name.
 Catalogue = Mapping[str, DriverDocSpec]
+
+#: Whatever tells the facts of many hosts apart.
+Key = TypeVar("Key")
 
 #: Of hardware that was there before, what a new look may change.
 LOOKED_AT: Final = ("address", "serial", "present", "is_accelerator", "document")
@@ -54,9 +57,14 @@ class Found:
     digest: str
 
 
-def found_by(facts_: Facts, catalogue: Catalogue) -> Found:
-    """Return what *facts_* say is there."""
-    found, known_by = units(facts_, catalogue), inventory_of(facts_)
+def found_by(reported: Mapping[Key, Facts], catalogue: Catalogue) -> dict[Key, Found]:
+    """Return what the facts *reported* say is there, under their keys."""
+    kinds: Kinds = {}
+    return {key: _found(facts_, catalogue, kinds) for key, facts_ in reported.items()}
+
+
+def _found(facts_: Facts, catalogue: Catalogue, kinds: Kinds) -> Found:
+    found, known_by = units(facts_, catalogue, kinds), inventory_of(facts_)
     digest = hashlib.sha256(_encoder.encode(known_by))
     for unit in found:  # one by one: over more than 2 KB at once another thread would have its turn
         digest.update(_encoder.encode(unit))
@@ -233,7 +241,7 @@ def _put_accelerators(connection: Connection, known: Mapping[str, Accelerator], 
             changed.append(as_missing(one))
             events.append(missing(at, one))
         elif one.present:  # the device is: a PF that got VFs, which are offered in its place
-            changed.append(replace(one, present=False, state="inactive"))
+            changed.append(replace(one, present=False, state="inactive" if one.state == "ready" else one.state))
             events.append(change_of(at, "AcceleratorWithdrawn", changed[-1], "is offered by its VFs", one))
     accelerator_rows.insert(connection, with_free_names(connection, new))
     accelerator_rows.write(connection, [replace(one, version=one.version + 1, updated_at=at) for one in changed])
