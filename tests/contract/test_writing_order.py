@@ -15,7 +15,10 @@ import psycopg
 import pytest
 
 from cyborg_reconciler.adapters.database import open_journal
+from cyborg_reconciler.core.state import Health
 from cyborg_reconciler.ports import Event
+from cyborg_reconciler.stores.accelerators import Accelerator
+from cyborg_reconciler.stores.agents import Agent, CheckIn, Enrolment, Inventory
 from cyborg_reconciler.stores.fleet import Proposal
 from tests.contract.test_journal import make_plan
 from tests.integration.api_support import until
@@ -78,3 +81,23 @@ def test_hosts_leave_the_queue_in_the_order_in_which_they_come_to_it(journal, at
         lambda: journal.fleet().plans.approve(proposal, LATER, replace(CHANGED, at=LATER)),
     )
     assert {item.host for item in work.take(9, LATER)} == set(FORWARD)
+
+
+def test_what_agents_say_of_devices_is_written_in_the_order_in_which_passes_write(journal, at_once):
+    store, accelerators = journal.agents(), journal.accelerators()
+    cards, check_ins = [], []
+    for number, host in enumerate(BACKWARD):  # the first uuid is that of the last host
+        store.mint(host, Enrolment(host, LATER), CHANGED)
+        assert store.enrol(Agent(host=host, uuid="", token_hash=host), host, Inventory(host), CHANGED)
+        card = Accelerator(uuid=str(uuid.UUID(int=number)), name=host, host=host, created_at=NOON, updated_at=NOON)
+        cards.append(replace(card, address="0000:3b:00.0"))
+        accelerators.add(cards[-1], CHANGED)
+        terms = {"boot_id": "b", "fingerprint": "", "agent_version": "1", "received_at": NOON}
+        check_ins.append(CheckIn(host=host, epoch=1, sequence=1, health={"0000:3b:00.0": "Degraded"}, **terms))
+    at_once(
+        "SELECT uuid FROM accelerators WHERE host = 'm' FOR UPDATE",
+        lambda: store.keep(check_ins),
+        lambda: accelerators.record([(replace(card, health=Health.HEALTHY), ()) for card in cards]),
+    )
+    told = [accelerators.accelerator(card.uuid).told_health for card in cards]
+    assert told == [Health.DEGRADED] * len(cards)

@@ -115,14 +115,17 @@ class DatabaseAgentStore:
                 observed = _observed(told)
                 host_rows.put_new_facts(connection, observed)
                 found = ahead.found_by(observed, read_catalogue(connection)) if observed else {}
-                with_drivers = [one.host for one in told if one.hardware is not None]
+                written = {one.host for one in told if one.hardware is not None}
+                written.update(health_rows.read_differing(connection, told))
                 digests = {host: row.units or "" for host, row in places.items()}
-                changed = take_changed(connection, found, digests, with_drivers)
+                changed = take_changed(connection, found, digests, written)
                 agent_rows.put_check_ins(connection, told)
                 others = agent_rows.put_drivers(connection, told, places)
                 events = _put(connection, told, changed)
-                # Of one that was revoked meanwhile nothing would be taken back.
-                faring = health_rows.put_health(connection, [one for one in told if places[one.host].token_hash])
+                # Of one that was revoked meanwhile nothing would be taken back; else the accelerators must be ours.
+                ours = written | changed.keys()
+                with_health = [one for one in told if places[one.host].token_hash and one.host in ours]
+                faring = health_rows.put_health(connection, with_health)
                 events += faring.events
                 forget_unused(connection, others)
                 enqueue(connection, observed.keys(), "CheckedIn", max(one.received_at for one in told))
@@ -211,7 +214,9 @@ class DatabaseAgentStore:
 
     def fares_otherwise(self, host: str, health: Mapping[str, str]) -> bool:
         """Return whether what its agent says of the *health* of devices is other than what is kept."""
-        return bool(health) and health_rows.differs(ask(self._engine, health_rows.TOLD, wanted=host), health)
+        return bool(health) and any(
+            health_rows.differs(row, health) for row in ask(self._engine, health_rows.TOLD, wanted=host)
+        )
 
     def endpoint(self, host: str) -> str:
         """Return where the inventory has the agent of *host* called; empty where it does not say."""
