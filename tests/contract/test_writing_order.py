@@ -101,3 +101,14 @@ def test_what_agents_say_of_devices_is_written_in_the_order_in_which_passes_writ
     )
     told = [accelerators.accelerator(card.uuid).told_health for card in cards]
     assert told == [Health.DEGRADED] * len(cards)
+
+
+def test_approvals_are_written_in_one_order_whatever_that_of_the_plan_is(journal, at_once, propose):
+    one, other = propose(*FORWARD), propose(*BACKWARD)
+    plans = journal.fleet().plans
+    at_once(
+        "INSERT INTO approvals (host, generation, digest, approved_at) VALUES ('m', 2, 'd', '2026-01-05T12:00:00Z')",
+        lambda: plans.approve(one, NOON, CHANGED),
+        lambda: plans.approve(other, NOON, CHANGED),
+    )
+    assert all(journal.approved(host, 2, "d") for host in FORWARD)

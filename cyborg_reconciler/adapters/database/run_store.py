@@ -179,11 +179,13 @@ class DatabasePlans:
     def approve(self, proposal: Proposal, at: datetime, event: Event) -> None:
         """Note that a person approved what is planned for each host, and have the hosts looked at."""
         uuid, of_hosts = proposal.plan.uuid, proposal.plan.hosts
+        rows = [
+            {"host": host, "generation": plan.generation, "digest": plan.digest, "approved_at": at}
+            for host, plan in of_hosts.items()
+        ]
         with writing(self._engine) as connection:
-            for host, plan in of_hosts.items():
-                row = {"host": host, "generation": plan.generation, "digest": plan.digest, "approved_at": at}
-                host_rows.put_approval(connection, row)
-            enqueue(connection, of_hosts, "Approved", at)
+            host_rows.put_approvals(connection, rows)
             is_it = proposals.c.plan_uuid == uuid
             connection.execute(update(proposals).where(is_it).values(document=proposal.document))
+            enqueue(connection, of_hosts, "Approved", at)
             put_event(connection, event)
