@@ -181,20 +181,22 @@ class DatabaseAgentStore:
                 put_event(connection, event)
         return is_there
 
-    def command(self, hosts: Sequence[str], command: CommandName, driver: str | None, at: datetime) -> None:
+    def command(self, hosts: Sequence[str], command: CommandName, driver: str | None, event: Event) -> None:
         """Have the agents of *hosts* do something."""
         with writing(self._engine) as connection:
-            agent_rows.add_commands(connection, hosts, command, driver, at)
+            agent_rows.add_commands(connection, hosts, command, driver, event.at)
+            put_events(connection, [replace(event, host=host) for host in hosts])
 
-    def ask_for_discovery(self, hosts: Sequence[str], driver: str | None, at: datetime) -> Sequence[str]:
+    def ask_for_discovery(self, hosts: Sequence[str], driver: str | None, event: Event) -> Sequence[str]:
         """Have *hosts*, or all, looked at again."""
         with writing(self._engine) as connection:
             unknown = [host for host in hosts if not agent_rows.is_known(connection, host)]
             if not unknown:
                 asked = hosts or agent_rows.read_known(connection)
                 told = agent_rows.read_talking(connection, asked)
-                agent_rows.add_commands(connection, told, "discover", driver, at)
-                enqueue(connection, set(asked) - set(told), "DiscoveryAsked", at)  # for the worker to look at
+                agent_rows.add_commands(connection, told, "discover", driver, event.at)
+                enqueue(connection, set(asked) - set(told), event.kind, event.at)  # for the worker to look at
+                put_event(connection, event)
         return unknown
 
     def commands(self, host: str) -> Sequence[Command]:
