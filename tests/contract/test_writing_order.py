@@ -1,27 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
 """Do those who write the same rows of PostgreSQL at once wait for one another only, and never each for the other?
 
-In each test two want three rows of which somebody has the second: both have begun, and wait, when that one lets it go.
-Had they begun at different ends, each would have what the other needs next.
+In most tests two want three rows of which somebody has the second: both have begun, and wait, when that one lets it go.
+Had they begun at different ends, each would have what the other needs next. Events, for which all wait, are the last.
 """
 
 import uuid
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
+from sqlalchemy.event import listen
 
 from cyborg_reconciler.adapters.database import open_journal
+from cyborg_reconciler.adapters.database.agent_store import DatabaseAgentStore
 from cyborg_reconciler.core.state import Health
 from cyborg_reconciler.ports import Event
 from cyborg_reconciler.stores.accelerators import Accelerator
 from cyborg_reconciler.stores.agents import Agent, CheckIn, Enrolment, Inventory
 from cyborg_reconciler.stores.fleet import Proposal
+from cyborg_reconciler.stores.work import HostDriver
 from tests.contract.test_journal import make_plan
 from tests.integration.api_support import until
+from tests.integration.databases import opened_anew
 
 NOON = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
 LATER = NOON + timedelta(minutes=5)
@@ -36,25 +41,41 @@ def journal(tmp_path, postgresql):
 
 
 @pytest.fixture
-def at_once(postgresql):
-    """Runs those who write, one of which has begun when the next does, while somebody keeps what *statement* says."""
+def keeping(postgresql):
+    """Keeps what a *statement* locks; gives what begins something meanwhile, and returns once that waits or is done."""
 
-    def run(statement: str, *writers: Callable[[], object]) -> None:
-        with ThreadPoolExecutor(len(writers)) as pool, psycopg.connect(postgresql) as other:
+    @contextmanager
+    def keep(statement: str) -> Iterator[Callable[[Callable[[], object]], Future]]:
+        begun = []
+
+        def begin(work):
+            begun.append(pool.submit(work))
+            until(lambda: count_waiting(other) == sum(not one.done() for one in begun))
+            return begun[-1]
+
+        with ThreadPoolExecutor(2) as pool, psycopg.connect(postgresql) as other:
             other.execute(statement)
-            running = []
-            for writer in writers:
-                running.append(pool.submit(writer))
-                until(lambda: count_waiting(other) == len(running) or running[-1].done())
+            yield begin
             other.rollback()
-            for one in running:
-                one.result(60)
 
-    return run
+    return keep
 
 
 def count_waiting(session):
     return session.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone()[0]
+
+
+@pytest.fixture
+def at_once(keeping):
+    """Runs those who write, one of whom has begun when the next does, while somebody keeps what *statement* locks."""
+
+    def run(statement: str, *writers: Callable[[], object]) -> None:
+        with keeping(statement) as begin:
+            begun = [begin(write) for write in writers]
+        for one in begun:
+            one.result(60)
+
+    return run
 
 
 @pytest.fixture
@@ -112,3 +133,26 @@ def test_approvals_are_written_in_one_order_whatever_that_of_the_plan_is(journal
         lambda: plans.approve(other, NOON, CHANGED),
     )
     assert all(journal.approved(host, 2, "d") for host in FORWARD)
+
+
+def test_nobody_who_tells_of_something_waits_for_a_run_that_is_to_be_withdrawn(journal, keeping):
+    wish = HostDriver(host="a", driver="dummy", state="present", declared_by="ann", declared_at=NOON)
+    run = journal.work().declare(wish, CHANGED).run
+    with keeping("SELECT host FROM host_drivers FOR UPDATE") as begin:
+        cancelled = begin(lambda: journal.fleet().runs.cancel(run, "ann", CHANGED))
+        told = begin(lambda: journal.record_event(CHANGED))
+        assert (cancelled.done(), told.done()) == (False, True)
+    assert cancelled.result(60)
+
+
+def test_all_who_fall_silent_are_told_of_at_once(journal, tmp_path, postgresql):
+    for host in FORWARD:
+        journal.agents().mint(host, Enrolment(host, LATER), CHANGED)
+        agent = Agent(host=host, uuid="", last_seen_at=NOON)
+        assert journal.agents().enrol(agent, host, Inventory(host), CHANGED)
+    said = []
+    with opened_anew(tmp_path / "state", postgresql) as engine:
+        listen(engine, "before_cursor_execute", lambda *told: said.append(told[2]))
+        assert DatabaseAgentStore(engine).fall_silent(LATER, LATER) == list(FORWARD)
+    assert sum("pg_advisory_xact_lock" in statement for statement in said) == 1
+    assert [event.host for event in journal.events(limit=3)] == list(BACKWARD), "the newest first"

@@ -251,8 +251,8 @@ class DatabaseAgentStore:
             # Who was heard just now is not silent; who was not locked is marked the next time.
             fallen = sorted({*late} & {*agent_rows.read_silent(connection, was_not_heard)})
             agent_rows.set_silent(connection, fallen, at)
-            for host in fallen:
-                put_event(connection, Event(at, "AgentSilent", host, "its agent has not checked in for too long"))
+            words = "its agent has not checked in for too long"
+            put_events(connection, [Event(at, "AgentSilent", host, words) for host in fallen])
         return fallen
 
     def tell(self, event: Event) -> None:

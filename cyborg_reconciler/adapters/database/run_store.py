@@ -60,11 +60,12 @@ class DatabaseRuns:
             is_open = (runs.c.uuid == uuid) & (runs.c.ended_at.is_(None))
             if connection.execute(select(runs.c.number).where(is_open)).first() is None:
                 return False
-            if not run_rows.is_cancelled(connection, uuid):
-                row = {"run_uuid": uuid, "requested_at": event.at, "requested_by": by}
-                upsert(connection, cancellations, [row], update=[])
-                put_event(connection, event)
+            is_first = not run_rows.is_cancelled(connection, uuid)
+            row = {"run_uuid": uuid, "requested_at": event.at, "requested_by": by}
+            upsert(connection, cancellations, [row], update=[])
             host_driver_rows.withdraw(connection, uuid, event.at)
+            if is_first:
+                put_event(connection, event)
         return True
 
     def cancel_requested(self, uuid: str) -> bool:
