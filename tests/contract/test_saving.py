@@ -10,7 +10,7 @@ import pytest
 
 from cyborg_reconciler.adapters.database import open_journal
 from cyborg_reconciler.conductor.saving import SaveOut, Saver
-from cyborg_reconciler.errors import JournalError
+from cyborg_reconciler.errors import JournalError, JournalOutageError
 from cyborg_reconciler.meters import NoMeter
 from cyborg_reconciler.ports import Event
 from cyborg_reconciler.stores.agents import Agent, CheckIn, Enrolment, Inventory
@@ -77,6 +77,33 @@ def test_of_agents_that_were_merely_heard_the_one_that_cannot_be_written_is_left
             saver.touch(check_in(host, TOO_MUCH if host == CULPRIT else 3))
     assert [store.agent(host).sequence for host in HOSTS] == [3, 0, 3, 3]
     assert f"1 agents were heard, {CULPRIT} first" in caplog.text
+
+
+class Out:
+    """A store that meets one of the journal's outages."""
+
+    def __init__(self, outage):
+        self.outage, self.kept, self.touched = outage, [], []
+
+    def keep(self, check_ins):
+        self.kept.append(len(check_ins))
+        raise self.outage
+
+    def touch(self, check_ins):
+        self.touched.append(len(check_ins))
+        raise self.outage
+
+
+@pytest.mark.parametrize("outage", JournalOutageError.__subclasses__())
+def test_what_each_would_meet_again_is_met_once(outage):
+    out = Out(outage())
+    terms = SaveOut(interval_s=3600, batch=len(HOSTS), gather_s=3600)
+    with closing(Saver(out, terms)) as saver, ThreadPoolExecutor(len(HOSTS)) as pool:
+        for host in ("elsewhere-1", "elsewhere-2"):
+            saver.touch(check_in(host))
+        failed = [pool.submit(saver.keep, check_in(host)).exception for host in HOSTS]
+        assert [wait(60) for wait in failed] == [out.outage] * len(HOSTS)
+    assert (out.kept, out.touched) == ([len(HOSTS)], [2])
 
 
 class BrokenMeter(NoMeter):
