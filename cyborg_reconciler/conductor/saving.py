@@ -71,10 +71,6 @@ class Saver:
             self._begin()
         self._meter.add(CHECK_INS, result="unchanged")
 
-    def pending(self, host: str) -> CheckIn | None:
-        """Return what *host* told last, where that is not written yet."""
-        return self._touched.get(host)
-
     def close(self) -> None:
         """Write what was gathered, and end the thread."""
         with self._wake:

@@ -68,11 +68,6 @@ class DatabaseRuns:
                 put_event(connection, event)
         return True
 
-    def cancel_requested(self, uuid: str) -> bool:
-        """Return whether somebody wants the run to end before its next wave."""
-        with reading(self._engine) as connection:
-            return run_rows.is_cancelled(connection, uuid)
-
 
 def _runs() -> Select[Any]:
     return select(runs, cancellations.c.requested_at, cancellations.c.requested_by).outerjoin(cancellations)
