@@ -12,9 +12,10 @@ the API alone. Pure; imported by everybody.
     ├── PlanOutdatedError           STALL   a saved plan's policies, generation or facts have changed
     ├── SettingsInvalidError        STALL
     ├── JournalError                RETRY
-    │   ├── JournalLockedError      RETRY
-    │   ├── JournalUnavailableError RETRY   the database's server
-    │   └── JournalFullError        STALL
+    │   └── JournalOutageError      RETRY   it passes, or is mended elsewhere, and whatever is asked meets it
+    │       ├── JournalLockedError      RETRY
+    │       ├── JournalUnavailableError RETRY   the database's server
+    │       └── JournalFullError        STALL
     ├── ExecutionError              RETRY   ansible-runner itself failed
     ├── AlreadyRunningError         RETRY   another process holds this state folder or database
     ├── HostUnreadableError         RETRY   an agent cannot read the host that it runs on
@@ -141,19 +142,23 @@ class JournalError(ReconcilerError):
     remedy = "check the state folder and its file system"
 
 
-class JournalLockedError(JournalError):
+class JournalOutageError(JournalError):
+    """The journal's database cannot do its work just now, whatever it is asked for."""
+
+
+class JournalLockedError(JournalOutageError):
     """Another process keeps the database, or what is to be written in it, locked."""
 
     remedy = "wait for the other process, or end it"
 
 
-class JournalUnavailableError(JournalError):
+class JournalUnavailableError(JournalOutageError):
     """The database's server cannot be reached, has just been lost, or does not answer in time."""
 
     remedy = "see whether the database server runs and lets this user in; it is tried anew with each call"
 
 
-class JournalFullError(JournalError):
+class JournalFullError(JournalOutageError):
     """The disk under the journal is full."""
 
     next_step = NextStep.STALL

@@ -39,14 +39,6 @@ STATUS: Final[dict[type[BaseException], int]] = {
     errors.ReconcilerError: 500,
 }
 
-#: What goes wrong around the server, and passes: a line says all of it, and there are many of them then.
-FORESEEN: Final = (
-    errors.JournalFullError,
-    errors.JournalLockedError,
-    errors.JournalUnavailableError,
-    BusyError,
-)
-
 log = logging.getLogger(__name__)
 
 
@@ -54,7 +46,8 @@ def answer(request: falcon.Request, response: falcon.Response, exc: BaseExceptio
     """Answer *request* with what *exc* means. What was not foreseen is logged, and told nobody."""
     status, kind, detail, wrong = describe(exc)
     if status >= http.HTTPStatus.INTERNAL_SERVER_ERROR:
-        trace = None if isinstance(exc, FORESEEN) else exc
+        # Of what goes wrong around the server a line says all, and there are many of them then.
+        trace = None if isinstance(exc, errors.JournalOutageError | BusyError) else exc
         log.error("%s %s: %s", request.method, request.path, exc, exc_info=trace)
     if isinstance(exc, falcon.HTTPError) and exc.headers:
         response.set_headers(dict(exc.headers))

@@ -14,12 +14,9 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import falcon
 
-from cyborg_reconciler.errors import JournalError, JournalFullError, JournalLockedError, JournalUnavailableError
+from cyborg_reconciler.errors import JournalOutageError
 from cyborg_reconciler_api import errors, parsing
 from cyborg_reconciler_api.app import Naming
-
-#: What passes, or is mended elsewhere.
-PASSES: Final = (JournalFullError, JournalLockedError, JournalUnavailableError)
 
 #: Seconds between two attempts to begin.
 TRY_EVERY_S: Final = 1.0
@@ -33,7 +30,7 @@ class Waiting:
     def __init__(
         self,
         create: Callable[[], WSGIApplication],
-        why: JournalError,
+        why: JournalOutageError,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._create, self._why, self._clock_s = create, why, clock_s
@@ -56,7 +53,7 @@ class Waiting:
         try:
             self._begun = self._create()
             log.info("the database answers: all is served again")
-        except PASSES as exc:
+        except JournalOutageError as exc:
             self._why = exc
         self._tried_s = self._clock_s()
 

@@ -369,11 +369,9 @@ class Agents:
         for host in hosts:
             if self.store.agent(host) is None:
                 raise NotFoundError(wanted=f"an agent of {host}", found="none has registered")
-        now = self.clock.now()
-        self.store.command(hosts, command, driver, now)
-        for host in hosts:
-            data = {**caller.trace(), "driver": driver}
-            self.store.tell(Event(now, "AgentAsked", host, f"{caller.name}: {command}", data))
+        data = {**caller.trace(), "driver": driver}
+        event = Event(self.clock.now(), "AgentAsked", message=f"{caller.name}: {command}", data=data)
+        self.store.command(hosts, command, driver, event)
 
     def listen(self) -> Sequence[str]:
         """Mark the agents that were not heard for too long; return their hosts. Called by whoever has that duty."""

@@ -41,15 +41,17 @@ class Discovery:
             NotFoundError: there is no such host, or no such driver there.
             ConflictError: the agent of the one host answers, and is looking already.
         """
-        if not (len(hosts) == 1 and self._is_asked(hosts[0], driver)):
+        is_asked = len(hosts) == 1 and self._is_asked(hosts[0], driver)
+        if not is_asked:
             self._require(hosts, driver)
-            unknown = self.store.ask_for_discovery(hosts, driver, self.clock.now())
-            if unknown:
-                raise NotFoundError(wanted=f"host {unknown[0]}", found="there is none")
         words = f"{caller.name}: {', '.join(hosts) or 'all hosts'}{f', {driver}' if driver else ''}"
         data = {**caller.trace(), "hosts": list(hosts), "driver": driver}
         host = hosts[0] if len(hosts) == 1 else ""
-        self.store.tell(Event(self.clock.now(), "DiscoveryAsked", host, words, data))
+        event = Event(self.clock.now(), "DiscoveryAsked", host, words, data)
+        if is_asked:
+            self.store.tell(event)
+        elif unknown := self.store.ask_for_discovery(hosts, driver, event):
+            raise NotFoundError(wanted=f"host {unknown[0]}", found="there is none")
 
     def _require(self, hosts: Sequence[str], driver: str | None) -> None:
         """Raise NotFoundError unless each of *hosts* has *driver*: its agent, or the catalogue where none speaks."""

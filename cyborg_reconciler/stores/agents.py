@@ -243,13 +243,16 @@ class AgentStore(Protocol):
     def approve(self, host: str, event: Event) -> bool:
         """Note that an operator agreed to the agent of *host*; return whether there is one."""
 
-    def command(self, hosts: Sequence[str], command: CommandName, driver: str | None, at: datetime) -> None:
-        """Have the agents of *hosts* do something; one that is to do so already is not told twice."""
+    def command(self, hosts: Sequence[str], command: CommandName, driver: str | None, event: Event) -> None:
+        """Have the agents of *hosts* do something, and tell of each with *event*, in one transaction.
 
-    def ask_for_discovery(self, hosts: Sequence[str], driver: str | None, at: datetime) -> Sequence[str]:
-        """Have *hosts*, or all, looked at again: by their agents, or else by the worker, in one transaction.
+        One that is to do so already is not told twice.
+        """
 
-        Return those that are not known; then nothing was asked for.
+    def ask_for_discovery(self, hosts: Sequence[str], driver: str | None, event: Event) -> Sequence[str]:
+        """Have *hosts*, or all, looked at again: by their agents, or else by the worker, and tell, in one transaction.
+
+        Return those that are not known; then nothing was asked for, and nothing is told.
         """
 
     def is_news(self, host: str, told: Told, at: datetime) -> bool:
