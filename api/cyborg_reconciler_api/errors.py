@@ -10,6 +10,7 @@ import falcon
 import msgspec
 
 from cyborg_reconciler import errors
+from cyborg_reconciler.conductor.secrets import without_tokens
 from cyborg_reconciler.limits import MAX_BODY_BYTES
 from cyborg_reconciler_api import traffic
 from cyborg_reconciler_api.parsing import MediaTypeError, TooLargeError, WeakTagError
@@ -55,7 +56,7 @@ def answer(request: falcon.Request, response: falcon.Response, exc: BaseExceptio
     status, kind, detail, wrong = describe(exc)
     if status >= http.HTTPStatus.INTERNAL_SERVER_ERROR:
         trace = None if isinstance(exc, FORESEEN) else exc
-        log.error("%s %s: %s", request.method, request.path, exc, exc_info=trace)
+        log.error("%s %s: %s", request.method, without_tokens(request.path), exc, exc_info=trace)
     if isinstance(exc, falcon.HTTPError) and exc.headers:
         response.set_headers(dict(exc.headers))
     retry_after_s = getattr(exc, "retry_after_s", RETRY_AFTER_S if status == http.HTTPStatus.SERVICE_UNAVAILABLE else 0)

@@ -14,7 +14,7 @@ from cyborg_reconciler.conductor.callers import Caller
 from cyborg_reconciler.conductor.check_ins import parse_check_in
 from cyborg_reconciler.conductor.refusals import Refusals
 from cyborg_reconciler.conductor.saving import Saver
-from cyborg_reconciler.conductor.secrets import hash_of, is_same, new_token
+from cyborg_reconciler.conductor.secrets import AGENT, ENROLMENT, hash_of, is_same, new_token
 from cyborg_reconciler.documents.rest.agent import (
     AgentHost,
     CheckedIn,
@@ -35,9 +35,6 @@ from cyborg_reconciler.errors import (
 )
 from cyborg_reconciler.ports import Clock, Event
 from cyborg_reconciler.stores.agents import Agent, AgentStore, Command, CommandName, Enrolment, Inventory, digest_of
-
-AGENT_TOKEN: Final = "cya"  # noqa: S105 - what tokens of agents begin with
-ENROLMENT_TOKEN: Final = "cye"  # noqa: S105 - what tokens of enrolments begin with
 
 ROTATE: Final = "rotate_token"
 
@@ -162,7 +159,7 @@ class Agents:
         )
 
     def _enrolled(self, host: str, enrolment_hash: str, inventory: Inventory, given: LookupGiven) -> AgentHost:
-        token = new_token(AGENT_TOKEN)
+        token = new_token(AGENT)
         agent = Agent(
             host=host,
             uuid="",
@@ -271,7 +268,7 @@ class Agents:
         """
         token = None
         if command.command == ROTATE:
-            token = new_token(AGENT_TOKEN)
+            token = new_token(AGENT)
             event = Event(self.clock.now(), "AgentTokenTold", agent.host, "its agent was told a new token")
             is_first = not agent.next_token_hash
             if not self.store.set_token(agent, agent.token_hash, hash_of(token), event if is_first else None):
@@ -316,7 +313,7 @@ class Agents:
                 found="none can be called so",
                 remedy="a name has 1 to 255 characters, without spaces and slashes",
             )
-        token = new_token(ENROLMENT_TOKEN)
+        token = new_token(ENROLMENT)
         now = self.clock.now()
         event = Event(now, "EnrolmentMinted", host, f"by {caller.name}", caller.trace())
         self.store.mint(hash_of(token), Enrolment(host, now + valid_for), event)

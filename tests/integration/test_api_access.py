@@ -13,9 +13,9 @@ import pytest
 from cyborg_reconciler.adapters.database import open_reader
 from cyborg_reconciler.bootstrap import SystemClock, open_agents, open_stores
 from cyborg_reconciler.conductor.callers import Caller, Role
-from cyborg_reconciler.conductor.credentials import PREFIX, Credentials
+from cyborg_reconciler.conductor.credentials import Credentials
 from cyborg_reconciler.conductor.drivers import TOLD
-from cyborg_reconciler.conductor.secrets import new_token
+from cyborg_reconciler.conductor.secrets import USER, new_token
 from cyborg_reconciler.documents.rest.agent import InventoryGiven, LookupGiven
 from cyborg_reconciler.settings import Settings
 from cyborg_reconciler.testing import FixedClock
@@ -43,7 +43,7 @@ class Place:
         self.tokens["expired"] = make_token(state, "expired", "admin", timedelta(days=1), FixedClock())
         self.tokens["revoked"] = make_token(state, "revoked", "admin")
         self.revoke("revoked")
-        self.tokens["wrong"] = new_token(PREFIX)
+        self.tokens["wrong"] = new_token(USER)
         self.tokens["agent"] = self._agent("compute-7")
 
     def _agent(self, host):
