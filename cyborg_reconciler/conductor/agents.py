@@ -215,15 +215,15 @@ class Agents:
         """
         self._require_own(agent, host)
         check_in = parse_check_in(host, given, self.clock.now())
+        if check_in.facts is None and given.fingerprint != agent.fingerprint:
+            raise UnknownFingerprintError(wanted="the facts of this fingerprint", found="others are kept")
+        if (given.epoch, given.sequence) <= (agent.epoch, agent.sequence):
+            self._stale(agent, given)
         told = check_in.hardware
         others = bool(check_in.drivers) and digest_of(check_in.drivers) != agent.drivers
         is_news = told is not None and self.store.is_news(host, told, check_in.received_at)
         is_news = is_news or self.store.fares_otherwise(host, check_in.health)
         durable = check_in.facts is not None or others or is_news
-        if check_in.facts is None and given.fingerprint != agent.fingerprint:
-            raise UnknownFingerprintError(wanted="the facts of this fingerprint", found="others are kept")
-        if (given.epoch, given.sequence) <= (agent.epoch, agent.sequence):
-            self._stale(agent, given)
         if not durable:
             self.saver.touch(check_in)
         elif not self.saver.keep(check_in):
