@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, unquote, urlencode
 
 import click
 import urllib3
@@ -36,6 +36,8 @@ TIMEOUT: Final = urllib3.Timeout(connect=10, read=60)
 
 #: The statuses from which on an answer is an error.
 FIRST_ERROR: Final = 300
+
+UNAUTHENTICATED: Final = 401
 
 
 class ServerError(ReconcilerError):
@@ -160,14 +162,15 @@ def _refused(method: str, path: str, status: int, document: Any) -> ServerError:
     """Return the error for what the server refused, in its own words."""
     told = document if isinstance(document, dict) else {}
     wrong = [f"{one['path']} {one['message']}" for one in told.get("errors", ())]
-    found = "; ".join([str(told.get("detail") or f"HTTP {status}"), *wrong])
-    error = ServerError(wanted=f"{method} {path.partition('?')[0]}", found=found, remedy=_remedy(status, told))
+    asked = f"{method} {path.partition('?')[0]}"
+    detail = str(told.get("detail") or f"HTTP {status}").removeprefix(f"{unquote(asked)}: ")
+    error = ServerError(wanted=asked, found="; ".join([detail, *wrong]), remedy=_remedy(status, told))
     error.status = status
     return error
 
 
 def _remedy(status: int, told: Mapping[str, Any]) -> str:
-    if status in {401, 403}:
+    if status == UNAUTHENTICATED:
         return f"give a token: {PREFIX}TOKEN, or token_file in the file of clouds"
     return f"request id {told['request_id']}" if "request_id" in told else "is this the right server?"
 
