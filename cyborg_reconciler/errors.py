@@ -221,9 +221,9 @@ class RequestInvalidError(RequestError):
 
     remedy = "see the operation's schema in /openapi.json"
 
-    def __init__(self, found: str, fields: Sequence[FieldError] = ()) -> None:
+    def __init__(self, what: str, fields: Sequence[FieldError] = ()) -> None:
         self.problems = tuple(fields)
-        super().__init__(found=found)
+        super().__init__(wanted=what, found="not as asked for")
 
 
 class UnauthenticatedError(RequestError):

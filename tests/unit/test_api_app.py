@@ -77,3 +77,9 @@ def test_a_token_pasted_into_a_url_stands_in_no_log_whatever_goes_wrong(caplog, 
         assert client(authenticate=how).simulate_get(path).status_code == status
     assert f"{whose}_…" in caplog.text
     assert token not in repr([(record.getMessage(), vars(record)) for record in caplog.records])
+
+
+def test_what_is_wrong_with_a_request_is_said_in_a_sentence_that_can_be_read_alone():
+    refused = client().simulate_get("/healthz", params={"deep": "yes"})
+    assert (refused.status_code, refused.json["errors"][0]["path"]) == (400, "deep")
+    assert refused.json["detail"] == "parameters: not as asked for; see the operation's schema in /openapi.json"
