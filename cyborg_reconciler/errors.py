@@ -135,8 +135,13 @@ class SettingsInvalidError(ReconcilerError):
 
 
 class JournalError(ReconcilerError):
-    """The journal's database could not be used."""
+    """The journal's database could not be used.
 
+    Attributes:
+        public: what the API tells of it: its own words may hold the database's address, and are for the log.
+    """
+
+    public: ClassVar[str] = "The journal's database could not be used"
     next_step = NextStep.RETRY
     remedy = "check the state folder and its file system"
 
@@ -144,18 +149,21 @@ class JournalError(ReconcilerError):
 class JournalLockedError(JournalError):
     """Another process keeps the database, or what is to be written in it, locked."""
 
+    public = "Another process keeps the database, or what is to be written in it, locked"
     remedy = "wait for the other process, or end it"
 
 
 class JournalUnavailableError(JournalError):
     """The database's server cannot be reached, has just been lost, or does not answer in time."""
 
+    public = "The database's server cannot be reached, has just been lost, or does not answer in time"
     remedy = "see whether the database server runs and lets this user in; it is tried anew with each call"
 
 
 class JournalFullError(JournalError):
     """The disk under the journal is full."""
 
+    public = "The disk under the journal is full; nothing can be kept until an operator makes room"
     next_step = NextStep.STALL
     remedy = "make room in the state folder's file system; nothing was lost"
 

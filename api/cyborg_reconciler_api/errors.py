@@ -103,9 +103,8 @@ def describe(exc: BaseException) -> tuple[int, str, str, list[dict[str, Any]]]:
         case WeakTagError():
             detail = "a weak tag is that of no version; send the ETag as it was answered"
         case errors.JournalError():
-            # What its own words say is for the log: they may hold the database's address.
-            reason = (type(exc).__doc__ or "").partition("\n")[0].rstrip(".")
-            kind, detail = "unavailable", f"{reason}; try again"
+            again = "; try again" if exc.next_step is errors.NextStep.RETRY else ""
+            kind, detail = "unavailable", f"{exc.public}{again}"
     return status, kind, detail, wrong
 
 

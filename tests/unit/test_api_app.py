@@ -9,7 +9,14 @@ from falcon.testing import TestClient
 
 from cyborg_reconciler.conductor.refusals import Refusals
 from cyborg_reconciler.conductor.secrets import AGENT, ENROLMENT, USER, new_token
-from cyborg_reconciler.errors import JournalLockedError, UnauthenticatedError
+from cyborg_reconciler.errors import (
+    JournalError,
+    JournalFullError,
+    JournalLockedError,
+    JournalUnavailableError,
+    NextStep,
+    UnauthenticatedError,
+)
 from cyborg_reconciler.meters import REQUEST_SECONDS, REQUESTS_IN_FLIGHT
 from cyborg_reconciler.testing import CountingMeter, FakeJournal, FixedClock
 from cyborg_reconciler.tracing import REQUEST_ID
@@ -83,3 +90,14 @@ def test_what_is_wrong_with_a_request_is_said_in_a_sentence_that_can_be_read_alo
     refused = client().simulate_get("/healthz", params={"deep": "yes"})
     assert (refused.status_code, refused.json["errors"][0]["path"]) == (400, "deep")
     assert refused.json["detail"] == "parameters: not as asked for; see the operation's schema in /openapi.json"
+
+
+@pytest.mark.parametrize("error", [JournalError, JournalLockedError, JournalUnavailableError, JournalFullError])
+def test_who_meets_a_database_in_trouble_is_told_to_try_again_where_that_helps_and_nothing_of_the_inside(error):
+    def fail(_authorization, _peer):
+        raise error(wanted="the journal postgresql://cyborg@db.internal", found="no")
+
+    answer = client(authenticate=fail).simulate_get("/v1/accelerators")
+    assert (answer.status_code, answer.json["type"]) == (503, "/problems/unavailable")
+    assert answer.json["detail"].endswith("; try again") == (error.next_step is NextStep.RETRY)
+    assert "db.internal" not in answer.text
