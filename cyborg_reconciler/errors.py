@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every error of the reconciler, and what happens next after each.
+"""Every error of the reconciler, and what happens next after each; `cli.remote` has one more of its own.
 
 Foreign exceptions are turned into these once, in their adapter; they are turned into words by the worker, the CLI and
 the API alone. Pure; imported by everybody.
@@ -19,6 +19,7 @@ the API alone. Pure; imported by everybody.
     ├── AlreadyRunningError         RETRY   another process holds this state folder or database
     ├── HostUnreadableError         RETRY   an agent cannot read the host that it runs on
     ├── ConductorError              RETRY   an agent's conductor does not answer, or says no
+    ├── AgentUnreachableError       RETRY   an agent does not answer at its own port
     └── RequestError                STALL   a request to the API cannot be met as it is
         ├── RequestInvalidError     STALL   what was sent is not what is asked for; all of it is listed
         ├── UnauthenticatedError    STALL   nobody knows who asks
@@ -26,7 +27,9 @@ the API alone. Pure; imported by everybody.
         ├── TooManyRequestsError    RETRY   who asks does so too often
         ├── NotFoundError           STALL   there is no such thing
         └── ConflictError           STALL   what is there does not allow it
-            └── OvertakenError      RETRY   somebody else changed the same thing first
+            ├── OvertakenError      RETRY   somebody else changed the same thing first
+            ├── UnknownFingerprintError STALL   a check-in leaves out facts that are not here
+            └── StaleCheckInError   STALL   a check-in is older than what is here
 """
 
 import enum
@@ -213,7 +216,13 @@ class AgentUnreachableError(ReconcilerError):
 
 
 class RequestError(ReconcilerError):
-    """A request cannot be met as it is."""
+    """A request cannot be met as it is.
+
+    Attributes:
+        kind: what the type of its problem ends with, where programs tell it apart by that; empty: as it is called.
+    """
+
+    kind: ClassVar[str] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,3 +277,17 @@ class OvertakenError(ConflictError):
 
     next_step = NextStep.RETRY
     remedy = "read it again, and decide anew"
+
+
+class UnknownFingerprintError(ConflictError):
+    """The facts of this fingerprint are not here."""
+
+    kind = "unknown-fingerprint"
+    remedy = "send the facts in full"
+
+
+class StaleCheckInError(ConflictError):
+    """It is older than what is here: another agent speaks for the host, or this one came out of order."""
+
+    kind = "stale-check-in"
+    remedy = "see that one agent runs on the host; a restart gives it a new epoch"

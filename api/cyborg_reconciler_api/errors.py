@@ -114,6 +114,8 @@ def kind_of(status: int) -> str:
 
 
 def _kind(exc: BaseException) -> str:
-    """Return the name of an error as it stands in its type: OvertakenError is overtaken."""
+    """Return what programs know an error by: a word of its own, or its class, as overtaken of OvertakenError."""
+    if isinstance(exc, errors.RequestError) and exc.kind:
+        return exc.kind
     name = type(exc).__name__.removesuffix("Error")
     return "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in name).strip("-")

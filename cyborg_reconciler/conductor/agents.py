@@ -31,7 +31,9 @@ from cyborg_reconciler.errors import (
     ConflictError,
     ForbiddenError,
     NotFoundError,
+    StaleCheckInError,
     UnauthenticatedError,
+    UnknownFingerprintError,
 )
 from cyborg_reconciler.ports import Clock, Event
 from cyborg_reconciler.stores.agents import Agent, AgentStore, Command, CommandName, Enrolment, Inventory, digest_of
@@ -40,18 +42,6 @@ ROTATE: Final = "rotate_token"
 
 #: Check-ins that may be missed before an agent counts as silent.
 SILENT_AFTER: Final = 3
-
-
-class UnknownFingerprintError(ConflictError):
-    """The facts of this fingerprint are not here."""
-
-    remedy = "send the facts in full"
-
-
-class StaleCheckInError(ConflictError):
-    """It is older than what is here: another agent speaks for the host, or this one came out of order."""
-
-    remedy = "see that one agent runs on the host; a restart gives it a new epoch"
 
 
 @dataclass(frozen=True, slots=True)
