@@ -28,6 +28,7 @@ from cyborg_reconciler.conductor.implied import WithImplied
 from cyborg_reconciler.conductor.modules import Modules
 from cyborg_reconciler.conductor.offering import Offering
 from cyborg_reconciler.conductor.presence import Identity, SignsOfLife
+from cyborg_reconciler.conductor.retention import Forgetting
 from cyborg_reconciler.conductor.rules import Rules
 from cyborg_reconciler.conductor.saving import SaveOut, Saver
 from cyborg_reconciler.conductor.settling import Settling
@@ -157,6 +158,7 @@ class Site:
     Attributes:
         settle: is given the end of each pass, to note what has become of what was asked for.
         listen: marks the agents that were not heard for too long.
+        forget: forgets what is old.
     """
 
     ports: Ports
@@ -164,6 +166,7 @@ class Site:
     passes: Passes
     settle: Callable[[Survey], None]
     listen: Callable[[], object] = tuple
+    forget: Callable[[], object] = tuple
 
 
 @contextmanager
@@ -194,7 +197,9 @@ def open_site(settings: Settings, target: Target, interval_s: float) -> Iterator
 
         terms = AgentTerms(settings.heartbeat_interval_s)
         agents = Agents(journal.agents(), Saver(journal.agents(), SaveOut()), ports.clock, terms)
-        yield Site(ports, work, work, settle, agents.listen)
+        days = settings.events_keep_days, settings.plans_keep_days
+        forgetting = Forgetting(journal.fleet().retention, ports.clock, *days)
+        yield Site(ports, work, work, settle, agents.listen, forgetting.forget)
 
 
 @contextmanager

@@ -36,7 +36,10 @@ CHOICES: Final = {
 LISTS: Final = {"inventory": ":", "trusted_proxies": ","}
 
 #: What may be 0, which turns it off.
-MAY_BE_OFF: Final = {"failed_logins_per_min", "requests_per_min", "lookups_per_min", "usage_devices"}
+MAY_BE_OFF: Final = {
+    *("failed_logins_per_min", "requests_per_min", "lookups_per_min", "usage_devices"),
+    *("events_keep_days", "plans_keep_days"),
+}
 
 #: Of these an empty variable says something; of others it is as good as none.
 MAY_BE_EMPTY: Final = {"database"}
@@ -53,6 +56,9 @@ class Settings:
         inventory: what `-i` is when it is not given; several are separated by colons in the environment.
         policies: what `-p` is when it is not given.
         forks: hosts that Ansible works on at a time.
+        events_keep_days: for how long events of the audit trail are kept, and at least until their run has ended; the
+            loop forgets older ones. 0: for ever.
+        plans_keep_days: for how long plans are kept that the API was asked for, where no run is of one. 0: for ever.
         run_timeout_s: a run of Ansible that takes longer is ended; reboots in it are given their own time on top.
         interval_s: between two looks of the loop at a host.
         facts_max_age_s: facts older than this never authorise a change.
@@ -96,6 +102,8 @@ class Settings:
     inventory: tuple[str, ...] = ()
     policies: str = ""
     forks: int = 10
+    events_keep_days: int = 365
+    plans_keep_days: int = 90
     run_timeout_s: int = 3600
     interval_s: int = 300
     facts_max_age_s: int = 900

@@ -105,6 +105,7 @@ class Loop:
         self._stamp, began_at_s = self._read_stamp(), self.now_s()
         try:
             self._mend()
+            self.site.forget()
             after = self._correct(self._survey_all())
         except AlreadyRunningError:
             raise

@@ -66,6 +66,7 @@ class Streams:
             JournalError: the database cannot be used.
         """
         start = self.store.newest() if after < 0 else after
+        forgotten = self.store.forgotten() if after > 0 else 0
         with self._news:
             if self._open >= self._most:
                 raise BusyError
@@ -73,7 +74,7 @@ class Streams:
             if not self._looks:
                 self._looks, self._lost = True, False
                 threading.Thread(target=self._look, name="events", daemon=True).start()
-        return Stream(self, wanted, start, self.usage if tells_usage else None)
+        return Stream(self, wanted, start, self.usage if tells_usage else None, forgotten)
 
     def close_one(self) -> None:
         """Note that a stream has ended."""
@@ -113,12 +114,17 @@ class Streams:
 
 @dataclass
 class Stream:
-    """The bytes of one stream. To be closed, by whoever serves it."""
+    """The bytes of one stream. To be closed, by whoever serves it.
+
+    Attributes:
+        forgotten: up to which number events are not kept any more; who goes on from before that has missed some.
+    """
 
     streams: Streams
     wanted: PageQuery
     after: int
     usage: Usage | None = None
+    forgotten: int = 0
     _told_usage: int = 0
     _pieces: Generator[bytes] = field(init=False)
     _closed: bool = False
@@ -143,6 +149,8 @@ class Stream:
         """Yield how to resume, then what happens, until the time is up, or the database cannot be used any more."""
         ends_s = time.monotonic() + self.streams.lifetime_s
         yield f"retry: {RETRY_MS}\n\n".encode()
+        if self.after < self.forgotten:
+            yield f'event: forgotten\ndata: {{"up_to":{self.forgotten}}}\n\n'.encode()
         is_news = True  # what came before this stream did
         with suppress(JournalError):
             while True:

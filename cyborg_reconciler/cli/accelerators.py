@@ -38,6 +38,9 @@ def _show(output: str, found: Sequence[dict[str, Any]]) -> None:
             )
             table.add_row(*(Text("" if cell is None else str(cell)) for cell in cells))
         console().print(table)
+        for one in found:
+            if one["desired_state"] == "ready" and one["acc_status"].get("reason"):  # a server of before gives none
+                console().print(Text(f"{one['name']}: {one['acc_status']['reason']}"))
 
 
 @click.group(short_help="Accelerators, over the API.")

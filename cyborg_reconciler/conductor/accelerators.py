@@ -150,7 +150,9 @@ class Accelerators:
         unready = next((state for state in (one.state, one.desired_state) if state != "ready"), None)
         if unready is not None:
             raise ConflictError(
-                wanted=f"to attach {one.name}", found=f"it is {unready}", remedy="set it ready, and wait until it is"
+                wanted=f"to attach {one.name}",
+                found=f"it is {unready}",
+                remedy=one.waits or "set it ready, and wait until it is",
             )
         now = self.clock.now()
         changed = one

@@ -12,6 +12,7 @@ from typing import Final
 
 from cyborg_reconciler.conductor.callers import Caller
 from cyborg_reconciler.conductor.check_ins import parse_check_in
+from cyborg_reconciler.conductor.identities import is_itself
 from cyborg_reconciler.conductor.refusals import Refusals
 from cyborg_reconciler.conductor.saving import Saver
 from cyborg_reconciler.conductor.secrets import AGENT, ENROLMENT, hash_of, is_same, new_token
@@ -104,26 +105,33 @@ class Agents:
     def look_up(self, enroller: Enroller, given: LookupGiven) -> tuple[AgentHost, bool]:
         """Return the host that the agent is on, the first time with a token that speaks for it; and whether it is new.
 
+        Who shows a host's token, and is that host by its name or by anything that it is known by, is not shut out by
+        what others say of themselves; operators are told of these.
+
         Raises:
             ForbiddenError: the token is for another host than the inventory's. NotFoundError: no host is known by the
             inventory. ConflictError: more than one is.
         """
         inventory = Inventory(**given.inventory.model_dump())
-        hosts = self._matching(inventory)
         if not enroller.host:
-            return self._register(inventory, hosts, given)
-        if hosts and hosts[0] != enroller.host:
+            return self._register(inventory, self._matching(inventory), given)
+        claimants = self.store.claimants(inventory)
+        others = [host for host in claimants if host != enroller.host]
+        if is_itself(enroller.host, inventory.hostname, claimants) or self._matching(inventory) == [enroller.host]:
+            if others:
+                words = f"what its agent says that it is known by is also what {' and '.join(others[:3])} told"
+                self._tell("IdentityContested", enroller.host, words)
+            return self._enrolled(enroller.host, enroller.token_hash, inventory, given), False
+        if hosts := self._matching(inventory):
             self._refuse(enroller.host, f"its enrolment token was sent by {hosts[0]}")
             raise ForbiddenError(
                 wanted="a look-up", found="the enrolment token is for another host", remedy="use this host's own"
             )
-        if not hosts and not _is_called(inventory.hostname, enroller.host):
-            raise NotFoundError(
-                wanted="a host of this inventory",
-                found="there is none",
-                remedy="mint a token for the name that the host calls itself, or have it looked at first",
-            )
-        return self._enrolled(enroller.host, enroller.token_hash, inventory, given), False
+        raise NotFoundError(
+            wanted="a host of this inventory",
+            found="there is none",
+            remedy="mint a token for the name that the host calls itself, or have it looked at first",
+        )
 
     def _matching(self, inventory: Inventory) -> Sequence[str]:
         """Return the one host that *inventory* is of, or none; told only to who has shown a token."""
@@ -275,8 +283,11 @@ class Agents:
         )
 
     def _refuse(self, host: str, message: str) -> None:
+        self._tell("AgentRefused", host, message)
+
+    def _tell(self, kind: str, host: str, message: str) -> None:
         tell = self.refusals.tell if self.refusals is not None else self.store.tell
-        tell(Event(self.clock.now(), "AgentRefused", host, message))
+        tell(Event(self.clock.now(), kind, host, message))
 
     # -------------------------------------------------------------------------------------------------- from operators
     def check_known(self, host: str) -> None:
@@ -358,12 +369,3 @@ def _require_approval(agent: Agent) -> None:
             found="it registered itself, and waits for approval",
             remedy=f"`cyborg-reconciler agents approve {agent.host}`",
         )
-
-
-def _is_called(hostname: str, host: str) -> bool:
-    """Say whether a machine that calls itself *hostname* may be *host*: one of the names may have a domain.
-
-    >>> _is_called("Compute-7", "compute-7.example.com"), _is_called("compute-8", "compute-7")
-    (True, False)
-    """
-    return hostname.lower().partition(".")[0] == host.lower().partition(".")[0]

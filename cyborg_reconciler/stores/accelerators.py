@@ -95,6 +95,16 @@ class Accelerator:
         """How it fares: the worse of what was seen and what its host's agent says; what is gone, by that alone."""
         return max(self.health, self.told_health, key=HEALTHS.index) if self.present else self.health
 
+    @property
+    def waits(self) -> str:
+        """Why nothing can make it ready, which names a host: no hardware there is known to be it; else empty."""
+        if self.host is None or self.address is not None:
+            return ""
+        return (
+            f"nothing that was found on {self.host} has its uuid; until something has, it is not set up. "
+            "What is there already is claimed by its own uuid, or by host and address"
+        )
+
 
 #: Where the public API has accelerators.
 ACCELERATORS: Final = "/v1/accelerators"
@@ -123,6 +133,7 @@ def document_of(one: Accelerator) -> str:
                 "setup_required": one.setup_required,
                 "reboot_required": one.reboot_required,
                 "health": one.fares,
+                "reason": one.waits,
             },
             "driver": one.driver,
             "resource_provider_uuid": one.resource_provider_uuid,

@@ -192,6 +192,9 @@ class AgentStore(Protocol):
     def known_as(self, inventory: Inventory) -> Sequence[str]:
         """Return the hosts that *inventory* is of: by the system uuid, else by its MACs, else by the host name."""
 
+    def claimants(self, inventory: Inventory) -> Sequence[str]:
+        """Return the hosts that are known by anything of *inventory*, but its name; none that waits for approval."""
+
     def mint(self, token_hash: str, enrolment: Enrolment, event: Event) -> None:
         """Keep the right to look up one host; the host is known from now on."""
 

@@ -56,6 +56,9 @@ class EventStore(Protocol):
     def newest(self) -> int:
         """Return the number of the newest event; 0 when there is none."""
 
+    def forgotten(self) -> int:
+        """Return up to which number events are forgotten, but for those of runs that have not ended; 0: none are."""
+
 
 class RunStore(Protocol):
     """The runs, in their order."""

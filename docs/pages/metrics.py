@@ -25,12 +25,12 @@ too. What the worker has done is among them: it has no server of its own, and co
 
 BY_AGENTS = """
 What agents told with their last check-ins, kept in memory and nowhere else. Each process of a server has all that any
-of them was told. A server knows of the hosts that check in with it: of several behind one address, a host may be told
-by each, as old as three check-ins at most, so take the average (`avg without (instance)`) or follow
-`/v1/events?usage=true`. Where conductors serve agents, they alone have it, and there is no such stream. A host that
-was not heard for three intervals is missing, and so is what its drivers measure no more. `metric` is one of the names
-that our drivers have, with its unit; there are `usage_devices` devices at most, shared out among the hosts, and 256 of
-each.
+of them was told since it began: it hears of a host with that host's next check-in. A server knows of the hosts that
+check in with it: of several behind one address, a host may be told by each, as old as three check-ins at most, so
+take the average (`avg without (instance)`) or follow `/v1/events?usage=true`. Where conductors serve agents, they
+alone have it, and there is no such stream. A host that was not heard for three intervals is missing, and so is what
+its drivers measure no more. `metric` is one of the names that our drivers have, with its unit; there are
+`usage_devices` devices at most, shared out among the hosts, and 256 of each.
 """
 
 

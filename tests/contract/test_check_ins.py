@@ -23,6 +23,7 @@ from cyborg_reconciler.adapters.database.event_rows import in_order
 from cyborg_reconciler.core.accelerators import Unit, settle, units
 from cyborg_reconciler.documents.declared import Declared
 from cyborg_reconciler.documents.facts import decode_facts
+from cyborg_reconciler.errors import ConflictError
 from cyborg_reconciler.ports import Event, Observation
 from cyborg_reconciler.simulation import samples
 from cyborg_reconciler.simulation.hosts import write_tree
@@ -147,13 +148,16 @@ def test_a_device_whose_uuid_something_else_has_gets_another_and_keeps_it(journa
     assert journal.hardware().page("qat-1", 100, "").documents == found
 
 
-def test_what_an_operator_told_of_without_a_host_is_the_hardware_with_its_uuid(journal, facts):
+@pytest.mark.parametrize("host", [None, "qat-1"])
+def test_what_an_operator_told_of_before_is_the_hardware_with_its_uuid(journal, facts, host):
     (host_uuid,) = (UUID(one.uuid) for one in journal.hosts(["qat-1"]))
     found = units(facts["qat-1"], {})
     uuids = {str(uuid): address for address, uuid in settle(found, host_uuid, ()).items()}
     for uuid_ in uuids:
         given = {"created_at": NOON, "updated_at": NOON, "origin": "api", "claimed": True, "state": "ready"}
-        journal.accelerators().add(Accelerator(uuid=uuid_, name=uuid_, **given), ENROLLED)
+        told = Accelerator(uuid=uuid_, name=uuid_, host=host, **given)
+        assert bool(told.waits) == bool(host)
+        journal.accelerators().add(told, ENROLLED)
     assert journal.agents().keep([check_in("qat-1", facts["qat-1"])]) == [True]
     documents = journal.hardware().page("qat-1", 100, "").documents
     assert {json.loads(one)["uuid"] for one in documents} == uuids.keys()
@@ -161,6 +165,7 @@ def test_what_an_operator_told_of_without_a_host_is_the_hardware_with_its_uuid(j
     assert offered
     for one in offered:
         assert (one.name, one.address, one.state) == (one.uuid, uuids[one.uuid], "inactive")
+        assert not one.waits
 
 
 def waiting(engine):
@@ -168,6 +173,65 @@ def waiting(engine):
     waits = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
     with reading(engine) as connection:
         return connection.execute(text(waits)).scalar_one()
+
+
+def test_a_look_that_came_in_after_a_check_in_and_had_seen_less_has_its_host_looked_at_again(journal, facts):
+    before = msgspec.structs.replace(facts["qat-1"], devices=(), fingerprint="before")
+    journal.agents().keep([check_in("qat-1", facts["qat-1"])])
+    (item,) = journal.work().take(9, NOON)
+    journal.record_observations({"qat-1": Observation(before, b"{}", NOON + timedelta(seconds=1))})
+    assert journal.reported(NOON - timedelta(hours=1)) == {}, "what is kept is not what its agent stands by"
+    assert journal.work().take(9, NOON) == [item]
+    again = Observation(facts["qat-1"], b"{}", NOON + timedelta(seconds=2))
+    journal.record_observations({"qat-1": again})
+    assert journal.reported(NOON - timedelta(hours=1)) == {"qat-1": NOON}
+
+
+@pytest.fixture(params=["uuid", "name"])
+def posted(request, facts, journal):
+    """An accelerator that an operator tells of, with the uuid or just the name of what discovery is about to find."""
+    (host_uuid,) = (UUID(one.uuid) for one in journal.hosts(["gpu-1"]))
+    found = [unit for unit in found_by(facts["gpu-1"], {}).units if unit.is_accelerator]
+    uuid_ = settle(found, host_uuid, ())[found[0].address] if request.param == "uuid" else uuid.uuid4()
+    given = {"created_at": NOON, "updated_at": NOON, "origin": "api", "claimed": True, "state": "ready"}
+    return Accelerator(uuid=str(uuid_), name=f"gpu-1 {found[0].address}", **given)
+
+
+@pytest.fixture(params=["check-in", "look"])
+def discover(request, facts, journal):
+    """Has what is on a host found, as its agent tells, or by a look at it."""
+    if request.param == "check-in":
+        return lambda: journal.agents().keep([check_in("gpu-1", facts["gpu-1"])])
+    return lambda: journal.record_observations({"gpu-1": Observation(facts["gpu-1"], b"{}", NOON)})
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"], indirect=True)
+def test_discovery_takes_what_is_posted_at_that_instant_as_it_is(tmp_path, journal, database, posted, discover):
+    # SQLite has one writer at a time: there nobody gets as far as to be waited for.
+    is_met = (lambda: waiting(engine) == 1) if database else (lambda: True)
+    with opened_anew(tmp_path / "state", database) as engine, ThreadPoolExecutor(1) as pool:
+        with writing(engine) as connection:
+            accelerator_rows.insert(connection, [posted])
+            found = pool.submit(discover)
+            until(is_met)
+        found.result(60)
+    is_it = UUID(posted.uuid).version != uuid.uuid4().version
+    kept = journal.accelerators().accelerator(posted.uuid)
+    assert (kept.name, kept.host) == (posted.name, "gpu-1" if is_it else None)
+    names = [found.name for found in journal.accelerators().found_on(["gpu-1"])]
+    assert names
+    assert (posted.name in names) is is_it
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_a_post_of_what_is_discovered_at_that_instant_is_a_conflict(tmp_path, journal, database, posted):
+    with opened_anew(tmp_path, database) as engine, ThreadPoolExecutor(1) as pool:
+        with writing(engine) as connection:
+            accelerator_rows.insert(connection, [replace(posted, origin="discovery", host="gpu-1")])
+            told = pool.submit(journal.accelerators().add, posted, Event(NOON, "AcceleratorCreated"))
+            until(lambda: waiting(engine) == 1)
+        with pytest.raises(ConflictError, match="another accelerator has that name or uuid"):
+            told.result(60)
 
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)

@@ -63,6 +63,17 @@ class TestCreate:
         assert (shown["state"], shown["desired_state"], shown["host"]) == ("inactive", "ready", "compute-1")
         assert shown["acc_status"]["setup_required"]
 
+    def test_one_that_no_hardware_is_known_to_be_says_why_it_waits_and_what_to_do(self, server, made):
+        path = made(host="compute-1")
+        ready = [{"op": "replace", "path": "/desired_state", "value": "ready"}]
+        for shown in (server("GET", path).json(), server("PATCH", path, ready).json()):
+            assert (shown["state"], shown["desired_state"]) == ("inactive", "ready")
+            reason = shown["acc_status"]["reason"]
+            assert reason.startswith("nothing that was found on compute-1 has its uuid")
+            assert "claimed by its own uuid, or by host and address" in reason
+        assert reason in problem(server("PUT", path, {}), 409).detail
+        assert not server("GET", made()).json()["acc_status"]["reason"]
+
     @pytest.mark.parametrize("where", [{}, {"address": "0000:3b:00.0"}])
     def test_a_host_that_there_is_not_is_named_and_nothing_is_kept(self, server, where):
         body = {"name": f"card {uuid.uuid4()}", "host": "nosuchhost", **where}

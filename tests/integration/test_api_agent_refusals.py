@@ -93,7 +93,7 @@ class TestLookUp:
     def test_409_the_inventory_of_two_hosts(self, site, enrolled):
         macs = ["52:54:00:dd:00:01", "52:54:00:dd:00:02"]
         hosts = [enrolled(macs=[mac]).host for mac in macs]
-        problem(look_up(site, site.minted(hosts[0]), hosts[0], macs=macs), 409)
+        problem(look_up(site, site.minted(fresh("row")), hosts[0], macs=macs), 409)
 
 
 class TestHello:

@@ -169,6 +169,22 @@ class TestLookUp:
         both = ["52:54:00:bb:00:01", "52:54:00:bb:00:02"]
         problem(look_up(site, site.minted("both-1"), macs=both), 409)
 
+    @pytest.mark.parametrize("is_known", [True, False])
+    def test_who_shows_its_own_token_is_not_shut_out_by_what_another_claims(self, site, enrolled, is_known):
+        known_by = {"system_uuid": str(uuid.uuid4()), "macs": [f"52:54:00:ee:00:0{int(is_known)}"]}
+        host = f"honest-{uuid.uuid4().hex[:8]}"
+        if is_known:
+            enrolled(host, **known_by)
+        hostile = enrolled(**known_by)
+        # By its name with a domain, and, where it was known before, by what it is known by.
+        for hostname in (f"{host}.example.com", *(["whatever"] if is_known else [])):
+            answer = look_up(site, site.minted(host), **known_by, hostname=hostname)
+            assert (answer.status, answer.json()["host"], "token" in answer.json()) == (200, host, True)
+        (told, *_) = site.rows("select message from events where host = ? and kind = 'IdentityContested'", host)
+        assert hostile.host in told[0]
+        # That host's token on the machine of the other is refused still.
+        problem(look_up(site, site.minted(host), **known_by, hostname=hostile.host), 409)
+
     def test_who_calls_itself_otherwise_than_its_token_says_is_no_host_that_is_known(self, site):
         minted = site.minted("right-1")
         problem(look_up(site, minted, hostname="wrong-1"), 404)

@@ -4,7 +4,7 @@
 import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -23,6 +23,7 @@ from cyborg_reconciler.documents.rest.fleet import (
 )
 from cyborg_reconciler.ports import Event, Unobserved
 from cyborg_reconciler.stores.accelerators import Accelerator
+from cyborg_reconciler.stores.retention import Old
 from tests.begun import uuid_of
 from tests.integration.api_support import problem
 from tests.integration.api_world import Follower, open_world, pages
@@ -261,6 +262,21 @@ class TestStreams:
         with Follower(world, f"/v1/events?kind={kind}", last=one["number"]) as follower:
             (two,) = follower.read(1)
         assert (one["message"], two["message"]) == ("one", "two")
+
+    def test_who_was_away_for_longer_than_events_are_kept_is_told_so_first(self, world):
+        long_ago = datetime(2020, 1, 5, tzinfo=UTC)
+        for _ in range(2):
+            world.stores.journal.record_event(Event(long_ago, "LongAgo"))
+        second, first = (one["number"] for one in world("GET", "/v1/events?kind=LongAgo").json()["events"])
+        world.stores.fleet.retention.forget(Old(datetime.now(UTC), long_ago + timedelta(days=1), None))
+        with Follower(world, "/v1/events?kind=EventsForgotten", last=first) as follower:
+            said = b""
+            for chunk in follower.answer.stream(amt=None):
+                said += chunk
+                if b"id: " in said:
+                    break
+        assert said.split(b"\n\n")[1] == f'event: forgotten\ndata: {{"up_to":{second}}}'.encode()
+        assert not world("GET", "/v1/events?kind=LongAgo").json()["events"]
 
     def test_streams_leave_half_of_the_threads_to_others(self, world):
         followers, refused = [], None

@@ -8,20 +8,27 @@ import subprocess
 import sys
 import threading
 import uuid
+from datetime import timedelta
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+from cyborg_reconciler.bootstrap import open_agents
 from cyborg_reconciler.cli.remote import LOCAL, find_remote
+from cyborg_reconciler.conductor.callers import Caller, Role
 from cyborg_reconciler.errors import SettingsInvalidError
+from cyborg_reconciler.settings import Settings
 from tests.integration.api_support import serving
 from tests.integration.console import call
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    with serving(tmp_path_factory.mktemp("remote") / "state", "--auth", "none", "--workers", "1") as server:
+    state = tmp_path_factory.mktemp("remote") / "state"
+    with serving(state, "--auth", "none", "--workers", "1") as server:
+        with open_agents(Settings(state)) as operators:
+            operators.enrol(Caller("operator", Role.ADMIN), "compute-1", timedelta(hours=1))
         yield server
 
 
@@ -50,6 +57,12 @@ class TestAccelerators:
         table = ask("accelerator", "show", first).output
         assert table.splitlines()[0].split()[:4] == ["uuid", "name", "host", "type"]
         assert first in table
+
+    def test_one_that_no_hardware_is_known_to_be_says_why_it_waits(self, ask, made):
+        uuid_ = made(host="compute-1")
+        for state, is_said in (("ready", True), ("inactive", False)):
+            said = ask("accelerator", "set", uuid_, state).output
+            assert ("nothing that was found on compute-1" in said) is is_said
 
     def test_their_state_is_set(self, ask, made):
         (shown,) = ask("accelerator", "set", made(), "maintenance", "-o", "json").data

@@ -2,9 +2,12 @@
 """The loop: it waits for approval, corrects drift, sees changed policies, survives broken ones, and ends when told."""
 
 import signal
+from datetime import UTC, datetime
 
 import pytest
 
+from cyborg_reconciler.adapters.database import open_journal
+from cyborg_reconciler.ports import Event
 from cyborg_reconciler.simulation import qat_1
 from tests.integration.ansible_support import wait_until
 from tests.integration.console import open_console
@@ -36,6 +39,8 @@ def test_the_loop_keeps_hosts_as_declared_and_does_nothing_that_it_may_not(conso
         wait_until(lambda: standing() == [wanted], TURNS_S)
 
     declare(console, 4)
+    with open_journal(console.state) as journal:
+        journal.record_event(Event(datetime(2020, 1, 5, tzinfo=UTC), "LongAgo"))
     with console.process("run", "--interval", "4") as loop:
         wait_until(lambda: "qat-1: OutOfSync: PendingApproval" in console.log("run"), TURNS_S)
         wait_for("OutOfSync", "PendingApproval", "PendingApproval")
@@ -67,5 +72,6 @@ def test_the_loop_keeps_hosts_as_declared_and_does_nothing_that_it_may_not(conso
         assert loop.wait(TURNS_S) == 0
     assert "Traceback" not in console.log("run")
     assert [row["status"] for row in console.memory("history")] == ["applied", "applied"]
-    kinds = [event["kind"] for event in console.memory("history", "--events")]
+    kinds = [event["kind"] for event in console.memory("history", "--events", "--last", 1000)]
     assert kinds.count("ApplyStarted") == 2
+    assert (kinds.count("LongAgo"), kinds.count("EventsForgotten")) == (0, 1)

@@ -77,7 +77,7 @@ def events(server, kind):
 def test_a_device_of_the_agents_own_driver_is_ready_once_it_was_set_up_and_told_so(server):
     first, second = found(server, "dummy")
     assert {first["state"], second["state"]} == {"inactive"}
-    assert first["acc_status"] == {"setup_required": True, "reboot_required": False, "health": "Healthy"}
+    assert first["acc_status"] == {"setup_required": True, "reboot_required": False, "health": "Healthy", "reason": ""}
     problem(server("PUT", f"/v1/accelerators/{first['uuid']}", {"name": first["name"]}), 409)
 
     assert want(server, first["uuid"], "ready")["state"] == "inactive"  # wanted, and not verified yet

@@ -45,7 +45,8 @@ do is not counted.""",
 gunicorn with two workers of eight threads each, SQLite with 10,000 accelerators and as many agents; 16 connections that
 are kept and send as soon as they are answered. CPU is that of the workers, and *a host* is one request; the ratio is to
 a server of the same stack that says hello. The aims are of the rate at which requests are answered: 1/2 is half of
-hello's. The client takes its part of the machine in both. *changed* check-ins bring facts in which a
+hello's, by the median of eight turns, each of which sends as many hellos before. The client takes its part of the
+machine in both. *changed* check-ins bring facts in which a
 device has another driver, and are on disk before they are answered. *half load* sends half of what could be carried,
 each request when its time has come. Of the last row, *memory* is how far the workers' rose.""",
     "drift": """\

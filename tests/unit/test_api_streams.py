@@ -17,13 +17,16 @@ class Trail:
     """An audit trail in memory: kinds, numbered from 1. When broken, it cannot be read."""
 
     def __init__(self, *kinds):
-        self.kinds, self.broken, self.asked = list(kinds), False, set()
+        self.kinds, self.broken, self.up_to, self.asked = list(kinds), False, 0, set()
 
     def newest(self):
         self.asked.add(threading.current_thread().name)
         if self.broken:
             raise JournalError(wanted="the journal", found="it is locked")
         return len(self.kinds)
+
+    def forgotten(self):
+        return self.up_to
 
     def page(self, wanted: PageQuery) -> Page:
         after = int(wanted.marker)
@@ -51,6 +54,16 @@ def test_it_resumes_after_the_number_that_is_known_and_ends_when_its_time_is_up(
     stream = streams.open(PageQuery(), 1)
     assert told(stream) == [(2, "b"), (3, "c")]
     assert next(stream, None) is None
+
+
+@pytest.mark.parametrize(("after", "is_told"), [(-1, False), (0, False), (1, True), (2, False)])
+def test_who_goes_on_from_before_what_is_forgotten_is_told_so_first(after, is_told):
+    trail = Trail("a", "b", "c")
+    trail.up_to = 2
+    stream = Streams(trail, most=1, lifetime_s=0).open(PageQuery(), after)
+    next(stream)
+    pieces = list(stream)
+    assert (pieces[:1] == [b'event: forgotten\ndata: {"up_to":2}\n\n']) is is_told
 
 
 def test_without_a_number_it_begins_with_what_happens_from_now_on():

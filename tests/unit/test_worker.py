@@ -62,7 +62,9 @@ class Bench:
         self.stopped, self.waited_s = False, 0.0
         self.settled = []
         self.listened_s, self.deaf = [], False
-        site = Site(self.world.ports, self.queue, self.queue, self.settled.append, self.listen)
+        self.forgot_s = []
+        told = self.settled.append, self.listen, lambda: self.forgot_s.append(self.waited_s)
+        site = Site(self.world.ports, self.queue, self.queue, *told)
         self.listener = Listener()
         options = worker.Options(stop=lambda: self.stopped)
         self.loop = Loop(site, options, interval_s, self.listener, now_s=lambda: self.waited_s)
@@ -107,6 +109,7 @@ def test_all_hosts_are_looked_at_at_once_and_then_every_interval():
     bench = Bench("a", "b")
     bench.until(1)
     assert bench.looks[0] == ("a", "b")
+    assert bench.forgot_s == [0], "what is old is forgotten with it"
     assert set(bench.world.journal.memory.inventory) == {"a", "b"}, "for those who plan and see no inventory"
     first = len(bench.looks)
     bench.until(1, lambda: bench.pass_time(HOURLY_S))

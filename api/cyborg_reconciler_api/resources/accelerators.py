@@ -44,7 +44,7 @@ SHOWN: Final = {
     "state": "ready",
     "desired_state": "ready",
     "acc_specs": SPECS,
-    "acc_status": {"setup_required": False, "reboot_required": False, "health": "Healthy"},
+    "acc_status": {"setup_required": False, "reboot_required": False, "health": "Healthy", "reason": ""},
     "driver": "intel-qat",
     "resource_provider_uuid": None,
     "attach_info": {"type": "PCI", "address": "0000:3b:00.0"},
@@ -146,6 +146,9 @@ def create(services: Services, call: Call) -> Reply:
 
     One on no host is ready at once; one that names a host, and one that was found, becomes ready when its driver is set
     up and verified there. What a policy declares of the state of what was found stays so.
+
+    One that names a host, and neither an address there nor the uuid of hardware that was found, is a record: it becomes
+    that hardware if something with its uuid is found. Until then `acc_status.reason` says so, and it is not ready.
     """
     return _created(services, services.accelerators.create(call.caller, call.body))
 
@@ -294,7 +297,8 @@ Patch = Annotated[Sequence[PatchStep], Field(min_length=1, max_length=16)]
 def patch(services: Services, call: Call) -> Reply:
     """Change `desired_state`, which a manager may, and as an admin `name` or `description`.
 
-    What is set ready has its driver installed and verified by the reconciler; it is offered as ready only then.
+    What is set ready has its driver installed and verified by the reconciler; it is offered as ready only then. Where
+    no hardware is known to be it, it waits for that, and `acc_status.reason` says so.
     """
     if call.caller.role < Role.ADMIN and any(step.op != "test" and step.path in NAMING for step in call.body):
         raise ForbiddenError(

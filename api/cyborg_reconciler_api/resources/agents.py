@@ -38,7 +38,7 @@ def _by_token(services: Services, token: str, peer: str) -> Agent:
         401: "the enrolment token is not known, or has expired",
         403: "the enrolment token is for another host; or the shared secret came from a host that is known already",
         404: "no host is known by the inventory, and the shared secret was not shown",
-        409: "the inventory is that of two hosts",
+        409: "the inventory is that of two hosts, and the token does not say which of them it is",
     },
     sample=Sample(
         request={"agent_version": "0.1.0", "inventory": {"hostname": "compute-7", "macs": ["52:54:00:12:34:56"]}},
@@ -49,7 +49,9 @@ def look_up(services: Services, call: Call) -> Reply:
     """Say which host the agent is on, by its inventory: system uuid, then MACs, then host name.
 
     The first time, the answer has the token that speaks for this host from now on. An enrolment token is for one host;
-    the shared secret, where there is one, registers unknown hosts, which wait for approval.
+    the shared secret, where there is one, registers unknown hosts, which wait for approval. Whoever shows the token of
+    a host, and is called so or known as that host, is it, also where others say that they are known by the same: then
+    an event `IdentityContested` names these.
     """
     found, is_new = services.agents.look_up(call.judged, call.body)
     return Reply(found.model_dump_json(exclude_none=True), status=201 if is_new else 200)

@@ -83,6 +83,9 @@ def list_(services: Services, call: Call) -> Reply:
     With `Accept: text/event-stream` events come as they happen, each with its number as id, filtered alike. A stream
     ends after half a minute; a client goes on where it was with `Last-Event-ID`, as browsers do by themselves.
 
+    What is older than the setting `events_keep_days` is forgotten, as an event `EventsForgotten` tells. Who goes on in
+    a stream from before that gets an event of the type `forgotten` first, `{"up_to": NUMBER}`: he has missed some.
+
     With `usage=true` it also has events of the type `usage`, without an id, since they are kept nowhere: of each host
     what its agent told last, `{"host", "at", "usage": [{"address", "metrics"}]}`, at first and whenever it tells anew.
     Of the filters `host` holds for them. A server whose agents check in elsewhere has none to tell.

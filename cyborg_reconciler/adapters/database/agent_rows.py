@@ -9,7 +9,20 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, case, delete, or_, select, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    and_,
+    bindparam,
+    case,
+    delete,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 
 from cyborg_reconciler.adapters.database import service_store
 from cyborg_reconciler.adapters.database.backend_store import register
@@ -25,6 +38,7 @@ from cyborg_reconciler.adapters.database.schema import (
     hosts,
     identities,
 )
+from cyborg_reconciler.adapters.database.statements import put
 from cyborg_reconciler.documents.facts import Facts
 from cyborg_reconciler.stores.agents import Agent, CheckIn, Command, CommandName, Enrolment, Inventory, digest_of
 
@@ -41,13 +55,31 @@ MAC: Final = "mac"
 # ---------------------------------------------------------------------------------------------- by what hosts are known
 def read_known_as(connection: Connection, inventory: Inventory) -> list[str]:
     """Return the hosts that *inventory* is of."""
-    by_uuid = [(SYSTEM_UUID, inventory.system_uuid)] if inventory.system_uuid else []
-    for known in (by_uuid, [(MAC, mac) for mac in inventory.macs]):
-        if known:
-            query = select(identities.c.host).where(tuple_(identities.c.kind, identities.c.value).in_(known)).distinct()
-            if found := list(connection.execute(query.order_by(identities.c.host)).scalars()):
-                return found
+    for known in (_by_uuid(inventory), _by_macs(inventory)):
+        if found := list(connection.execute(_knowing(known)).scalars()):
+            return found
     return list(connection.execute(select(hosts.c.name).where(hosts.c.name == inventory.hostname)).scalars())
+
+
+def read_claimants(connection: Connection, inventory: Inventory) -> list[str]:
+    """Return the hosts that are known by anything of *inventory* but its name; none that only says so itself so far."""
+    waits = select(_columns.host).where(_columns.host == identities.c.host, ~_columns.approved).exists()
+    query = _knowing([*_by_uuid(inventory), *_by_macs(inventory)]).where(~waits)
+    return list(connection.execute(query).scalars())
+
+
+def _by_uuid(inventory: Inventory) -> list[tuple[str, str]]:
+    return [(SYSTEM_UUID, inventory.system_uuid)] if inventory.system_uuid else []
+
+
+def _by_macs(inventory: Inventory) -> list[tuple[str, str]]:
+    return [(MAC, mac) for mac in inventory.macs]
+
+
+def _knowing(known: Sequence[tuple[str, str]]) -> Select[Any]:
+    """Return what yields the hosts that are known by any of *known*."""
+    is_known = tuple_(identities.c.kind, identities.c.value).in_(known)
+    return select(identities.c.host).where(is_known).distinct().order_by(identities.c.host)
 
 
 def put_identities(connection: Connection, found: Mapping[str, Inventory], *, all_of_it: bool = True) -> None:
@@ -220,7 +252,7 @@ def put_check_ins(connection: Connection, check_ins: Sequence[CheckIn]) -> None:
         }
         for one in sorted(check_ins, key=lambda one: one.host)
     ]
-    connection.execute(TOLD, rows)
+    put(connection, TOLD, rows)
 
 
 def put_drivers(connection: Connection, check_ins: Sequence[CheckIn], places: Mapping[str, Row[Any]]) -> list[str]:

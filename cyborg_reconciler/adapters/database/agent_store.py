@@ -16,7 +16,7 @@ from cyborg_reconciler.adapters.database.asking import ask
 from cyborg_reconciler.adapters.database.backend_store import forget_unused
 from cyborg_reconciler.adapters.database.declaration_rows import catalogue_now, read_catalogue
 from cyborg_reconciler.adapters.database.discovery_rows import Catalogue, Found, found_by, put_found, take_changed
-from cyborg_reconciler.adapters.database.engine import lock_rows, reading, take_turns, writing
+from cyborg_reconciler.adapters.database.engine import begun_anew, lock_rows, reading, take_turns, writing
 from cyborg_reconciler.adapters.database.event_rows import put_event, put_events
 from cyborg_reconciler.adapters.database.queue_rows import enqueue
 from cyborg_reconciler.adapters.database.schema import agents, hosts
@@ -48,6 +48,11 @@ class DatabaseAgentStore:
         """Return the hosts that *inventory* is of."""
         with reading(self._engine) as connection:
             return agent_rows.read_known_as(connection, inventory)
+
+    def claimants(self, inventory: Inventory) -> Sequence[str]:
+        """Return the hosts that are known by anything of *inventory*."""
+        with reading(self._engine) as connection:
+            return agent_rows.read_claimants(connection, inventory)
 
     def mint(self, token_hash: str, enrolment: Enrolment, event: Event) -> None:
         """Keep the right to look up one host."""
@@ -94,6 +99,7 @@ class DatabaseAgentStore:
         with writing(self._engine) as connection:
             agent_rows.change(connection, host, endpoint=endpoint)
 
+    @begun_anew
     def keep(self, check_ins: Sequence[CheckIn]) -> Sequence[bool]:
         """Keep what changed on many hosts."""
         names = {one.host for one in check_ins}

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Engine, Row, delete, select
 from cyborg_reconciler.adapters.database.asking import ask
 from cyborg_reconciler.adapters.database.engine import portions, reading, take_turns, upsert
 from cyborg_reconciler.adapters.database.schema import declarations, declared_documents, declared_stamp, inventory
+from cyborg_reconciler.adapters.database.statements import find
 from cyborg_reconciler.core.state import Host
 from cyborg_reconciler.documents.declared import IMPLIED_PLACE, Declared, Located, is_of_tree
 from cyborg_reconciler.documents.driver import Driver, DriverDocSpec
@@ -152,9 +153,10 @@ def read_catalogue(connection: Connection) -> dict[str, DriverDocSpec]:
 
     It is the same object as long as nothing else is declared.
     """
-    stamp = connection.execute(NEWEST).scalar()
-    if stamp is None:
+    rows = find(connection, NEWEST)
+    if not rows:
         return NO_DRIVERS
+    stamp = rows[0].stamp
     if (known := _catalogues.get(stamp)) is None:
         is_it = declared_stamp.c.stamp == stamp
         document = connection.execute(select(declared_stamp.c.catalogue).where(is_it)).scalar()

@@ -5,9 +5,9 @@ Called by the journal and by whatever keeps rows beside its own. Raises our erro
 """
 
 import functools
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, Final
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, Final, ParamSpec, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Engine, Insert, Table, select
 from sqlalchemy import update as update_rows
@@ -17,12 +17,19 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from cyborg_reconciler.adapters.database import postgresql, sqlite
+from cyborg_reconciler.adapters.database.statements import put
 from cyborg_reconciler.errors import JournalError, JournalUnavailableError
 
 POSTGRESQL: Final = "postgresql"
 
 #: Names in one query. SQLite takes 32766 parameters, PostgreSQL 65535.
 NAMES_AT_ONCE: Final = 5000
+
+#: How often a transaction begins anew at most. Whatever still is in its way then is not somebody's new row.
+BEGUN_ANEW: Final = 4
+
+Given = ParamSpec("Given")
+Said = TypeVar("Said")
 
 
 @contextmanager
@@ -50,6 +57,22 @@ def writing(engine: Engine) -> Iterator[Connection]:
     options = postgresql.WRITES if engine.dialect.name == POSTGRESQL else sqlite.WRITES
     with translated(engine), engine.connect().execution_options(**options) as connection, connection.begin():
         yield connection
+
+
+def begun_anew(transaction: Callable[Given, Said]) -> Callable[Given, Said]:
+    """Have a *transaction* that met a row which somebody entered since it looked begin anew: then it sees that row.
+
+    In SQLite nobody enters anything meanwhile.
+    """
+
+    @functools.wraps(transaction)
+    def until_none_is_met(*args: Given.args, **named: Given.kwargs) -> Said:
+        for _ in range(BEGUN_ANEW):
+            with suppress(IntegrityError):
+                return transaction(*args, **named)
+        return transaction(*args, **named)
+
+    return until_none_is_met
 
 
 @contextmanager
@@ -99,7 +122,7 @@ def upsert(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any
         keys = [column.name for column in table.primary_key.columns]
         # In order, as in `lock_rows`.
         ordered = sorted(rows, key=lambda row: [row[key] for key in keys])
-        connection.execute(_upserting(connection.dialect.name, table, tuple(update)), ordered)
+        put(connection, _upserting(connection.dialect.name, table, tuple(update)), ordered)
 
 
 @functools.cache

@@ -5,7 +5,7 @@ Called by the journal and the store, inside their transactions.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from sqlalchemy import Connection, Row, select
@@ -16,6 +16,9 @@ from cyborg_reconciler.adapters.database.run_rows import read_request
 from cyborg_reconciler.adapters.database.schema import events
 from cyborg_reconciler.ports import Event
 from cyborg_reconciler.tracing import REQUEST_ID, of_request
+
+#: The kind of event that tells up to which number events are forgotten.
+FORGOTTEN: Final = "EventsForgotten"
 
 
 def put_event(connection: Connection, event: Event) -> int:
@@ -67,6 +70,13 @@ def read_events(connection: Connection, host: str, limit: int) -> list[Event]:
     if host:
         query = query.where(events.c.host == host)
     return [parse_event(row) for row in connection.execute(query)]
+
+
+def read_forgotten(connection: Connection) -> int:
+    """Return up to which number events are forgotten; 0 where none are."""
+    query = select(events).where(events.c.kind == FORGOTTEN).order_by(events.c.number.desc()).limit(1)
+    row = connection.execute(query).first()
+    return 0 if row is None else int((parse_event(row).data or {})["up_to"])
 
 
 def parse_event(row: Row[Any]) -> Event:

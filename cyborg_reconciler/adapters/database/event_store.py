@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, Row, func, select
 
 from cyborg_reconciler.adapters.database.asking import ask
 from cyborg_reconciler.adapters.database.engine import reading
+from cyborg_reconciler.adapters.database.event_rows import read_forgotten
 from cyborg_reconciler.adapters.database.pages import read_page, render
 from cyborg_reconciler.adapters.database.schema import events
 from cyborg_reconciler.stores.pages import Page, PageQuery
@@ -45,6 +46,11 @@ class DatabaseEvents:
     def newest(self) -> int:
         """Return the number of the newest event."""
         return ask(self._engine, NEWEST)[0].newest or 0
+
+    def forgotten(self) -> int:
+        """Return up to which number events are forgotten."""
+        with reading(self._engine) as connection:
+            return read_forgotten(connection)
 
 
 def _is_since(connection: Connection, since: datetime) -> ColumnElement[bool]:

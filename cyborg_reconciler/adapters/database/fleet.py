@@ -11,6 +11,7 @@ from cyborg_reconciler.adapters.database.backend_store import DatabaseBackends
 from cyborg_reconciler.adapters.database.event_store import DatabaseEvents
 from cyborg_reconciler.adapters.database.host_store import DatabaseHosts
 from cyborg_reconciler.adapters.database.policy_store import DatabaseDeclared, DatabasePolicies
+from cyborg_reconciler.adapters.database.retention import DatabaseRetention
 from cyborg_reconciler.adapters.database.run_store import DatabasePlans, DatabaseRuns
 from cyborg_reconciler.adapters.database.service_store import DatabaseServices
 
@@ -27,4 +28,5 @@ class Fleet:
         self.policies = DatabasePolicies(engine)
         self.declared = DatabaseDeclared(engine)
         self.allocations = DatabaseAllocations(engine)
+        self.retention = DatabaseRetention(engine)
         self.services = DatabaseServices(engine)

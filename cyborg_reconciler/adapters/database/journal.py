@@ -28,7 +28,7 @@ from cyborg_reconciler.adapters.database import (
 from cyborg_reconciler.adapters.database.agent_store import DatabaseAgentStore
 from cyborg_reconciler.adapters.database.credential_store import DatabaseCredentialStore
 from cyborg_reconciler.adapters.database.discovery_rows import found_by, put_found, read_digests, take_changed
-from cyborg_reconciler.adapters.database.engine import reading, take_turns, translated, writing
+from cyborg_reconciler.adapters.database.engine import begun_anew, reading, take_turns, translated, writing
 from cyborg_reconciler.adapters.database.fleet import Fleet
 from cyborg_reconciler.adapters.database.folder import DATABASE_NAME, FolderLock, make_file, make_folder
 from cyborg_reconciler.adapters.database.queue_rows import enqueue
@@ -208,6 +208,7 @@ class DatabaseJournal:
             host_rows.forget(connection, host)
             enqueue(connection, [host], "Retried", at)
 
+    @begun_anew
     def record_observations(self, observed: Mapping[str, Observation | Unobserved]) -> None:
         """Keep the newest facts of each host; one that was not observed keeps what it has."""
         seen = {host: found for host, found in observed.items() if isinstance(found, Observation)}

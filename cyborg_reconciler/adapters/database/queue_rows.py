@@ -14,6 +14,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from cyborg_reconciler.adapters.database.engine import POSTGRESQL, upsert
 from cyborg_reconciler.adapters.database.schema import passes, queue
+from cyborg_reconciler.adapters.database.statements import put
 from cyborg_reconciler.stores.work import Pass, QueueItem
 
 MICROSECONDS: Final = 1_000_000
@@ -41,7 +42,7 @@ def enqueue(connection: Connection, hosts: Collection[str], reason: str, at: dat
         }
         for host in sorted(set(hosts))
     ]
-    connection.execute(_enqueuing(connection.dialect.name), rows)
+    put(connection, _enqueuing(connection.dialect.name), rows)
 
 
 @functools.cache

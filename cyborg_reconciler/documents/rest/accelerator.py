@@ -124,6 +124,9 @@ class Status(Answer):
     setup_required: bool = Field(description="Its driver is not set up.", examples=[False])
     reboot_required: bool = Field(description="Its host must be rebooted first.", examples=[False])
     health: str = Field(description="As hosts have it: Healthy, Degraded, …", examples=["Healthy"])
+    reason: str = Field(
+        "", description="Why it cannot be set up: no hardware of its host is known to be it. Else empty.", examples=[""]
+    )
 
 
 class Attached(Answer):
