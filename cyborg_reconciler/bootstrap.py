@@ -195,7 +195,7 @@ def open_site(settings: Settings, target: Target, interval_s: float) -> Iterator
             offering.record(seen)
             settling.settle(seen)
 
-        terms = AgentTerms(settings.heartbeat_interval_s)
+        terms = AgentTerms(settings.heartbeat_interval_s, save_out_s=settings.save_out_interval_s)
         agents = Agents(journal.agents(), Saver(journal.agents(), SaveOut()), ports.clock, terms)
         days = settings.events_keep_days, settings.plans_keep_days
         forgetting = Forgetting(journal.fleet().retention, ports.clock, *days)

@@ -69,7 +69,7 @@ class Settings:
         metrics_access: who may read `/metrics`: a user who is `reader` at least, or `anybody` who reaches the server.
         usage_devices: devices whose usage `/metrics` tells, at most: each has some ten numbers. 0: none.
         threads: of each process that serves the REST API; event streams take half of them at most.
-        heartbeat_interval_s: between two check-ins of an agent; one that misses three is silent.
+        heartbeat_interval_s: between two check-ins of an agent; after three and a save-out interval it is silent.
         save_out_interval_s: between two writes of check-ins in which nothing had changed.
         save_out_batch: check-ins that are written in one transaction, at most.
         enrolment_secret_file: holds the secret by which agents of unknown hosts register; without it, none do.

@@ -753,6 +753,8 @@ class FakeAccelerators:
 
     def implying(self) -> Sequence[Accelerator]:
         """Return the accelerators at an address of a host that are attached to it, or wanted in some state."""
-        found = [one for one in self.kept.values() if one.host is not None and one.address is not None and one.present]
-        attached = {one.uuid for one in found if one.attachment is not None and one.attachment.host == one.host}
-        return [one for one in found if one.uuid in attached or one.desired_state != "inactive"]
+        found = [one for one in self.kept.values() if one.host is not None and one.address is not None]
+        held = ((one, one.attachment) for one in found if one.present)
+        attached = {one.uuid for one, at in held if at is not None and at.host == one.host}
+        there = {one.uuid for one in found if one.present or one.health is not Health.MISSING}
+        return [one for one in found if one.uuid in attached or (one.uuid in there and one.desired_state != "inactive")]

@@ -103,11 +103,10 @@ def _begun(settings: Settings, stack: ExitStack) -> WSGIApplication:  # long: on
     controller = stores.journal.controller()
     for signs in _signs_of_life(settings, stores):
         stack.enter_context(signs.given())
+    terms = agent_terms(settings)
     saver = Saver(stores.agents, SaveOut(settings.save_out_interval_s, settings.save_out_batch), meter)
     stack.callback(saver.close)
-    agents = Agents(
-        stores.agents, saver, clock, agent_terms(settings), refusals, wanted_modules(stores).names, usage.note
-    )
+    agents = Agents(stores.agents, saver, clock, terms, refusals, wanted_modules(stores).names, usage.note)
     return create_app(
         Services(
             authenticate=SCHEMES[settings.auth](settings, stores, stack),
@@ -139,7 +138,7 @@ def _begun(settings: Settings, stack: ExitStack) -> WSGIApplication:  # long: on
             streams=Streams(fleet.events, most=settings.threads // 2, usage=usage),
             allocations=Allocations(fleet.allocations, clock),
             allocation_store=fleet.allocations,
-            presence=Presence(fleet.services, clock, settings.heartbeat_interval_s),
+            presence=Presence(fleet.services, clock, terms),
             agents_are=settings.agents,
         )
     )
@@ -172,7 +171,7 @@ def agent_terms(settings: Settings) -> AgentTerms:
     Raises:
         SettingsInvalidError: the shared secret cannot be read, others may read it, or it is none.
     """
-    if not settings.enrolment_secret_file:
-        return AgentTerms(settings.heartbeat_interval_s)
-    secret = read_secret(Path(settings.enrolment_secret_file), "the enrolment secret")
-    return AgentTerms(settings.heartbeat_interval_s, hash_of(secret))
+    secret_hash = ""
+    if settings.enrolment_secret_file:
+        secret_hash = hash_of(read_secret(Path(settings.enrolment_secret_file), "the enrolment secret"))
+    return AgentTerms(settings.heartbeat_interval_s, secret_hash, settings.save_out_interval_s)

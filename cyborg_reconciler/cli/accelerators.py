@@ -51,6 +51,7 @@ def accelerator() -> None:
 @accelerator.command("list", short_help="The accelerators.")
 @click.option("--type", "device_type", type=click.Choice(TYPES), help="Only those of this type.")
 @click.option("--host", help="Only those on this host.")
+@click.option("--driver", help="Only those of this driver.")
 @click.option("--state", type=click.Choice(get_args(State)), help="Only those in this state.")
 @click.option("--attached/--free", default=None, help="Only those that are attached, or are not.")
 @with_output
@@ -61,6 +62,7 @@ def list_(*, remote: Remote, output: str, attached: bool | None, **filters: str 
     \b
     Examples:
       cyborg-reconciler accelerator list --type CRYPTO --state ready --free
+      cyborg-reconciler accelerator list --driver virtio-crypto --attached
       cyborg-reconciler accelerator list --host compute-7 --output json
     """
     given = {**filters, "attached": None if attached is None else str(attached).lower(), "sort": "host"}
@@ -144,14 +146,22 @@ def attach_instance(
 @with_output
 @with_server
 def detach_instance(*, remote: Remote, output: str, instance_id: str) -> int:
-    """Detach all accelerators of the VM INSTANCE_ID.
+    """Detach all accelerators of the VM INSTANCE_ID; those of which there are allocations are told of, and stay.
 
     \b
     Example:
       cyborg-reconciler detach-instance 11111111-2222-3333-4444-555555555555
     """
     held = list(remote.pages(ACCELERATORS, "accelerator", {"instance_uuid": instance_id}))
+    detached = []
     for one in held:
-        remote("DELETE", f"{ACCELERATORS}/{one['uuid']}")
-    _show(output, [{**one, "attachment": None} for one in held])
-    return DONE
+        try:
+            remote("DELETE", f"{ACCELERATORS}/{one['uuid']}")
+        except ServerError as exc:
+            if exc.status != CONFLICT:
+                raise
+            errors_console().print(exc.line())
+        else:
+            detached.append({**one, "attachment": None})
+    _show(output, detached)
+    return DONE if len(detached) == len(held) else FAILED

@@ -5,7 +5,7 @@ Source: Cyborg's generic driver proposal of the Pike release.
 """
 
 import http
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, get_args
 from urllib.parse import urlencode
 
@@ -16,6 +16,7 @@ from cyborg_reconciler.cli.common import DONE, FAILED, console, errors_console, 
 from cyborg_reconciler.cli.remote import Remote, ServerError, path_of, with_server
 from cyborg_reconciler.cli.tables import plain_table
 from cyborg_reconciler.documents.rest.fleet import ServiceType
+from cyborg_reconciler.stores.accelerators import ACCELERATORS
 
 Row = Mapping[str, Any]
 
@@ -120,8 +121,9 @@ def _services_of(remote: Remote, backend: str) -> Sequence[Row]:
 @click.command("discover-services", short_help="Have hosts looked at again.")
 @click.option("--host", help="Only this host.")
 @click.option("--driver", help="Only the devices of this driver, where the host has an agent.")
+@with_output
 @with_server
-def discover_services(*, remote: Remote, host: str | None, driver: str | None) -> int:
+def discover_services(*, remote: Remote, output: str, host: str | None, driver: str | None) -> int:
     """Have all hosts, or one, looked at again: by their agents, or by Ansible where they have none.
 
     \b
@@ -132,8 +134,11 @@ def discover_services(*, remote: Remote, host: str | None, driver: str | None) -
     if driver is not None and host is None:
         raise click.UsageError("--driver needs --host", click.get_current_context())
     of_driver = () if driver is None else ("drivers", driver)
-    remote("POST", path_of("v1", *(() if host is None else ("hosts", host)), *of_driver, "discovery"))
-    console().print(f"{host or 'all hosts'}: it has begun")
+    begun = remote("POST", path_of("v1", *(() if host is None else ("hosts", host)), *of_driver, "discovery")).document
+    if output == "json":
+        put_json({"host": host, "driver": driver, **begun})
+    else:
+        console().print(f"{host or 'all hosts'}: it has begun")
     return DONE
 
 
@@ -174,9 +179,22 @@ def _asking(wish: str, done: str, *, versions: bool) -> Callable[[Callable[..., 
 
 
 def _hosts_of(remote: Remote, driver: str) -> list[str]:
-    """Return the hosts that have devices of *driver*."""
+    """Return the hosts that have devices of *driver*, and those with devices that it is for as well as another one."""
     found = remote.pages(BACKENDS, "backends", {"driver": driver, "limit": 1000})
-    return sorted({one["host"] for one in found if one["accelerators"]})
+    hosts = {one["host"] for one in found if one["accelerators"]}
+    for ids in _ids_of(remote, driver):
+        of_ids = remote.pages(ACCELERATORS, "accelerator", {**ids, "limit": 1000})
+        hosts |= {one["host"] for one in of_ids if one["host"] and not one["driver"]}
+    return sorted(hosts)
+
+
+def _ids_of(remote: Remote, driver: str) -> Iterator[Mapping[str, str]]:
+    """Yield the ids that *driver* names of its devices, as accelerators are asked for by them."""
+    known = (one["driver"]["spec"] for one in remote.pages(DRIVERS, "drivers", {}) if one["name"] == driver)
+    rules = (rule for spec in known for rule in spec.get("match", ()) if "vendor_id" in rule and "class" not in rule)
+    for rule in rules:
+        products = [{"product_id": one} for one in rule.get("product_id", ())]
+        yield from ({"vendor_id": rule["vendor_id"], **product} for product in products or [{}])
 
 
 @_asking("install", "installed", versions=True)

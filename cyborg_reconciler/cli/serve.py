@@ -14,13 +14,15 @@ from typing import Any, Final
 
 import click
 
-from cyborg_reconciler.cli.common import errors_console, with_inventory, with_policies, with_state
+from cyborg_reconciler.cli.common import with_inventory, with_policies, with_state
 from cyborg_reconciler.cli.supervision import Start, start, supervise
 from cyborg_reconciler.logs import configuration
 from cyborg_reconciler.settings import CHOICES, PREFIX, Settings
 
 #: How gunicorn is to serve; shipped with the API.
 CONFIGURATION: Final = "python:cyborg_reconciler_api.gunicorn_conf"
+
+log: Final = logging.getLogger("cyborg_reconciler.serve")
 
 
 def with_tls(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -124,6 +126,7 @@ def serve(  # noqa: PLR0913 - the options of a command
     if scheme == "none" and not is_loopback(bind):
         msg = f"--auth none is for loopback alone, and --bind is {bind}: bind to 127.0.0.1, or use --auth token"
         raise click.UsageError(msg, click.get_current_context())
+    logging.config.dictConfig(configuration(settings.log_format))
     if scheme == "token":
         _say_how_to_begin(settings)
     given = {**tls, "auth": scheme, "agents": agents or settings.agents}
@@ -142,8 +145,7 @@ def serve_with(settings: Settings, words: list[str], given: Mapping[str, str], s
     }
     command = [sys.executable, "-m", "gunicorn", "-c", CONFIGURATION, *words]
     logging.config.dictConfig(configuration(settings.log_format))
-    warn = logging.getLogger("cyborg_reconciler.serve").warning
-    return supervise(lambda: start(command, environ), start_worker, warn)
+    return supervise(lambda: start(command, environ), start_worker, log.warning)
 
 
 def _say_how_to_begin(settings: Settings) -> None:
@@ -155,7 +157,7 @@ def _say_how_to_begin(settings: Settings) -> None:
         is_open = any(one.status(now) == "valid" for one in stores.credentials.credentials())
     if not is_open:
         command = f"cyborg-reconciler token create NAME --role admin --state {settings.state_dir}"
-        errors_console().print(f"there is no valid token yet, and nobody can call the API; make one: {command}")
+        log.warning("there is no valid token yet, and nobody can call the API; make one: %s", command)
 
 
 def is_loopback(bind: str) -> bool:

@@ -17,6 +17,7 @@ from cyborg_reconciler.conductor.callers import Caller, Role
 from cyborg_reconciler.conductor.implied import module_of
 from cyborg_reconciler.conductor.rules import Rules
 from cyborg_reconciler.core.rules import HostRules, Said
+from cyborg_reconciler.core.state import Health
 from cyborg_reconciler.core.subject import driver_name
 from cyborg_reconciler.documents.rest.accelerator import AcceleratorGiven, AttachmentGiven, PatchStep, SpecsGiven
 from cyborg_reconciler.documents.rest.base import is_title
@@ -229,8 +230,9 @@ class Accelerators:
         more, the wish counts until a pass has noted otherwise.
 
         Raises:
-            ConflictError: a policy declares another state.
+            ConflictError: a policy declares another state, or what is wanted of its PF is wanted of it.
         """
+        self._check_pf(one, wish)
         said = self._declared(one)
         if said.policy and said.value != wish:
             raise ConflictError(
@@ -239,6 +241,18 @@ class Accelerators:
                 remedy="change the policy",
             )
         return one.state_policy if said.policy == one.state_policy else ""
+
+    def _check_pf(self, one: Accelerator, wish: State) -> None:
+        """Raise ConflictError where *one* is a VF that will be as its PF is wanted, whatever is wished of it."""
+        pf = self.store.accelerator(one.parent) if one.parent is not None else None
+        if pf is None or pf.state_policy or pf.health is Health.MISSING:
+            return
+        if pf.desired_state != wish and (pf.desired_state == "maintenance" or wish == "inactive"):
+            raise ConflictError(
+                wanted=f"{one.name} {wish}",
+                found=f"its PF, {pf.name}, is to be {pf.desired_state}, and its VFs with it",
+                remedy=f"change that one, {pf.uuid}",
+            )
 
     def _rules_of(self, one: Accelerator) -> HostRules | None:
         return self.rules.of(one.host) if one.host is not None and one.address is not None else None

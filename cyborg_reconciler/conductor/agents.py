@@ -52,10 +52,17 @@ class AgentTerms:
     Attributes:
         interval_s: between two check-ins. secret_hash: of the shared secret with which unknown hosts register
             themselves, to wait for approval; empty: none do.
+        save_out_s: for which it may not be known yet that an agent was heard: `SaveOut.interval_s`.
     """
 
     interval_s: int = 60
     secret_hash: str = ""
+    save_out_s: int = 0
+
+    @property
+    def silent_after_s(self) -> int:
+        """For how long an agent may not be heard before it counts as silent."""
+        return SILENT_AFTER * self.interval_s + self.save_out_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,7 +366,7 @@ class Agents:
     def listen(self) -> Sequence[str]:
         """Mark the agents that were not heard for too long; return their hosts. Called by whoever has that duty."""
         now = self.clock.now()
-        return self.store.fall_silent(now - timedelta(seconds=SILENT_AFTER * self.terms.interval_s), now)
+        return self.store.fall_silent(now - timedelta(seconds=self.terms.silent_after_s), now)
 
 
 def _require_approval(agent: Agent) -> None:

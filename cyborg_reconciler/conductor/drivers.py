@@ -62,6 +62,12 @@ class Drivers:
                 found=f"policy {policy} declares it there",
                 remedy="change the policy",
             )
+        if version is not None and spec.kernel_module is None:
+            raise ConflictError(
+                wanted=f"{driver} {version}",
+                found="it has no module that could be of a version",
+                remedy="leave the version out",
+            )
         if version is not None and spec.dkms is not None and version != spec.version:
             raise ConflictError(
                 wanted=f"{driver} {version}", found=f"its source has {spec.version}", remedy="leave the version out"

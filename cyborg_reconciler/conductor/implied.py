@@ -104,7 +104,7 @@ def of_accelerator(one: Accelerator, catalogue: Catalogue) -> AcceleratorPolicy 
         return None
     state = one.desired_state if one.desired_state != "inactive" and not one.state_policy else None
     ids = (one.vendor_id, one.product_id)
-    bound_to = None if one.binding_policy else binding_of(one, catalogue)
+    bound_to = binding_of(one, catalogue) if one.present and not one.binding_policy else None
     return _of_device(name_of("accelerator", one.uuid), (one.host, one.address), ids, state, bound_to)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
-from cyborg_reconciler.conductor.agents import SILENT_AFTER
+from cyborg_reconciler.conductor.agents import AgentTerms
 from cyborg_reconciler.documents.rest.fleet import ServiceType
 from cyborg_reconciler.errors import JournalError
 from cyborg_reconciler.ports import Clock
@@ -26,11 +26,11 @@ FORGOTTEN_AFTER: Final = timedelta(days=7)
 
 @dataclass(frozen=True, slots=True)
 class Presence:
-    """Which services there are. *heartbeat_s*: between two check-ins of an agent."""
+    """Which services there are. *terms*: those on which agents are heard."""
 
     store: ServiceStore
     clock: Clock
-    heartbeat_s: int
+    terms: AgentTerms
 
     def page(self, wanted: PageQuery) -> Page:
         """Return a page of services, as they are now.
@@ -39,7 +39,7 @@ class Presence:
             RequestInvalidError: the marker is that of no service.
         """
         now = self.clock.now()
-        return self.store.page(wanted, now, now - timedelta(seconds=SILENT_AFTER * self.heartbeat_s))
+        return self.store.page(wanted, now, now - timedelta(seconds=self.terms.silent_after_s))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

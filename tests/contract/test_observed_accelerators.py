@@ -11,6 +11,7 @@ from uuid import UUID
 import pytest
 
 from cyborg_reconciler.adapters.database import open_journal
+from cyborg_reconciler.core.state import Health
 from cyborg_reconciler.meters import QUEUE_LENGTH
 from cyborg_reconciler.ports import Event
 from cyborg_reconciler.stores.accelerators import Accelerator, AcceleratorFilter, AcceleratorStore, Attachment
@@ -33,9 +34,11 @@ CARDS = (
     accelerator(2, attachment=Attachment("done", NOON, host="a")),
     accelerator(3, attachment=Attachment("failed", NOON, host="b")),
     accelerator(4, attachment=Attachment("done", NOON, instance_uuid=str(UUID(int=9))), desired_state="ready"),
-    accelerator(5, host="b", desired_state="maintenance", present=False),
+    accelerator(5, host="b", desired_state="maintenance", present=False, health=Health.MISSING),
     accelerator(6, host=None, address=None, desired_state="ready"),
 )
+#: A PF whose VFs are offered in its place.
+DIVIDED = accelerator(7, desired_state="maintenance", present=False, health=Health.HEALTHY)
 
 
 @pytest.fixture(params=["sqlite", "postgresql", "fake"])
@@ -65,6 +68,14 @@ def test_accelerators_are_found_by_host_and_by_what_is_asked_of_them(store: Fake
     assert numbers(store.unsettled(["a"])) == [1]
     assert numbers(store.unsettled(["a", "b"])) == [1, 3]
     assert numbers(store.implying()) == [1, 2, 4]
+
+
+def test_what_is_wanted_of_a_pf_is_wanted_of_the_card_that_its_vfs_are_offered_of(databases: AcceleratorStore) -> None:
+    held = replace(DIVIDED, uuid=CARDS[1].uuid[:-1] + "8", name="held", attachment=CARDS[2].attachment)
+    fake = FakeAccelerators(*CARDS, DIVIDED, replace(held, desired_state="inactive"))
+    for one in (DIVIDED, replace(held, desired_state="inactive")):
+        databases.add(one, event(one))
+    assert numbers(databases.implying()) == numbers(fake.implying()) == [1, 2, 4, 7]
 
 
 def test_what_was_observed_is_kept_where_nobody_has_changed_anything_meanwhile(store: FakeAccelerators) -> None:

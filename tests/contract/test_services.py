@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from cyborg_reconciler.adapters.database import open_journal
+from cyborg_reconciler.conductor.agents import AgentTerms
 from cyborg_reconciler.conductor.presence import FORGOTTEN_AFTER, Identity, Presence, SignsOfLife
 from cyborg_reconciler.documents.rest.fleet import ServiceList
 from cyborg_reconciler.errors import RequestInvalidError
@@ -27,7 +28,7 @@ class Place:
     def __init__(self, journal):
         self.clock = FixedClock(NOON)
         self.store, self.backends, self.agents = journal.fleet().services, journal.fleet().backends, journal.agents()
-        self.presence = Presence(self.store, self.clock, heartbeat_s=60)
+        self.presence = Presence(self.store, self.clock, AgentTerms())
 
     def signs(self, kind="api", name="http://127.0.0.1:6670", host="ctl-1", **more):
         me = Identity(type=kind, host=host, name=name, version="0.1.0")

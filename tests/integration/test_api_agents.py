@@ -21,7 +21,7 @@ from ansible_collections.openstack.cyborg.plugins.module_utils.facts import gath
 from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Tree
 from cyborg_reconciler.adapters.database import open_journal
 from cyborg_reconciler.bootstrap import open_agents
-from cyborg_reconciler.conductor.agents import Agents
+from cyborg_reconciler.conductor.agents import Agents, AgentTerms
 from cyborg_reconciler.conductor.callers import Caller, Role
 from cyborg_reconciler.conductor.saving import SaveOut, Saver
 from cyborg_reconciler.documents.rest.agent import (
@@ -351,6 +351,10 @@ class TestSilence:
             assert silent_since() == ("False", "Heard", clock.now())
             kinds = [event.kind for event in journal.events("quiet-1")]
             assert (kinds.count("AgentSilent"), kinds.count("AgentHeard")) == (1, 1)
+            clock.move(190)  # it may have been heard, and that is not written before the next save-out
+            terms = AgentTerms(save_out_s=30)
+            assert Agents(journal.agents(), saver, clock, terms).listen() == []
+            assert service.listen() == ["quiet-1"]
             saver.close()
 
     @staticmethod

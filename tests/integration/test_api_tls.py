@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """TLS over real sockets: who is let in, and that a renewed certificate is served without losing a request."""
 
+import json
 import signal
 import socket
 import ssl
@@ -245,9 +246,9 @@ class TestStart:
         except OSError as exc:
             pytest.skip(f"there is no IPv6 here: {exc}")
         state = tmp_path / "state"
-        with serving(state, "--bind", "[::1]:0", "--auth", "token", "--workers", "1") as server:
+        with serving(state, "--bind", "[::1]:0", "--workers", "1", log_format="json") as server:
             answer = server("GET", "/v1/accelerators")
             assert (answer.status, server.url.startswith("http://[::1]:")) == (401, True)
-        said = [line for line in state.with_suffix(".log").read_text().splitlines() if "no valid token" in line]
-        assert len(said) == 1
-        assert f"cyborg-reconciler token create NAME --role admin --state {state}" in said[0]
+        lines = [json.loads(line) for line in state.with_suffix(".log").read_text().splitlines()]
+        (said,) = [line for line in lines if "no valid token" in line["message"]]
+        assert f"cyborg-reconciler token create NAME --role admin --state {state}" in said["message"]

@@ -50,6 +50,8 @@ def test_backends_are_listed_with_what_each_driver_offers_on_each_host(ask):
     rows = ask("backend-list", "--host", "compute-1", "-o", "json").data
     assert {row["host"] for row in rows} == {"compute-1"}
     assert all(row["accelerators"] >= 1 for row in rows)
+    of_driver = ask("accelerator", "list", "--driver", rows[0]["driver"], "--host", "compute-1", "-o", "json").data
+    assert len(of_driver) == sum(row["accelerators"] for row in rows if row["driver"] == rows[0]["driver"])
     assert rows
 
 
@@ -72,10 +74,29 @@ def test_a_driver_is_asked_for_on_one_host_and_on_all_that_have_devices_of_it(as
     assert (one["host"], one["state"], one["status"]) == ("compute-1", "present", "pending")
     everywhere = ask("update-driver", backed(world), "-o", "json").data
     assert [row["host"] for row in everywhere] == HOSTS
+    versions = ask("update-driver", "generic-pci", "--version", "3", "-o", "json")
+    assert (versions.code, versions.data, versions.errors.count("no module that could be of a version")) == (1, [], 2)
     (gone,) = ask("uninstall-driver", "virtio-crypto", "--host", "compute-1", "-o", "json").data
     assert gone["state"] == "absent"
     assert one["run"] != gone["run"]
     assert "uuid" not in one
+
+
+RIVAL = """\
+api_version: cyborg/v1
+kind: Driver
+metadata: {name: %s}
+spec: {device_type: CRYPTO, kernel_module: %s, match: [{vendor_id: "8086", product_id: ["4940"]}]}
+"""
+
+
+def test_a_driver_is_for_what_it_matches_though_another_one_matches_that_as_well(ask, world):
+    (world.tree / "rivals.yml").write_text("---\n".join(RIVAL % (name, "qat_4xxx") for name in ("in-tree", "vendors")))
+    world.look("compute-9")
+    (one,) = ask("install-driver", "vendors", "-o", "json").data
+    assert (one["host"], one["driver"], one["status"]) == ("compute-9", "vendors", "pending")
+    (gone,) = ask("uninstall-driver", "vendors", "-o", "json").data
+    assert gone["host"] == "compute-9"
 
 
 def test_a_driver_that_nobody_has_heard_of_is_told_from_one_without_devices(ask):
@@ -105,6 +126,6 @@ def test_what_cannot_be_asked_for_is_said_in_a_line(ask):
 
 def test_hosts_are_looked_at_again(ask):
     assert ask("discover-services", "--host", "compute-1").output == "compute-1: it has begun\n"
-    assert ask("discover-services").code == 0
+    assert ask("discover-services", "-o", "json").data == {"host": None, "driver": None, "status": "IN-PROGRESS"}
     assert ask("discover-services", "--host", "nowhere").code == 1
     assert ask("discover-services", "--driver", "pci").code == 1

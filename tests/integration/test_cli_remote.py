@@ -90,6 +90,19 @@ class TestInstances:
         assert (refused.code, "attached already" in refused.last_error) == (1, True)
         assert ask("detach-instance", vm).code == 0
 
+    def test_one_that_is_allocated_keeps_a_vm_from_no_other(self, ask, made, server):
+        ours = sorted(made("PROCESSING") for _ in range(3))
+        vm, consumer = str(uuid.uuid4()), str(uuid.uuid4())
+        for one in ours:
+            assert ask("attach-instance", vm, "--accelerator", one).code == 0
+        taken = {"allocations": [{"accelerator": ours[0], "amount": 1}]}
+        assert server("PUT", f"/v1/allocations/{consumer}", taken).status == 200
+        partly = ask("detach-instance", vm, "-o", "json")
+        assert (partly.code, [one["uuid"] for one in partly.data]) == (1, ours[1:])
+        assert f"{consumer} has an allocation of it" in partly.errors
+        assert server("DELETE", f"/v1/allocations/{consumer}").status == 204
+        assert [one["uuid"] for one in ask("detach-instance", vm, "-o", "json").data] == ours[:1]
+
     def test_both_ways_to_choose_are_one_too_many(self, ask):
         refused = ask("attach-instance", "x", "--type", "GPU", "--accelerator", str(uuid.uuid4()))
         assert (refused.code, "not both" in refused.errors) == (1, True)

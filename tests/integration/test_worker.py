@@ -69,6 +69,11 @@ class Place:
     def ask(self, wish, host="qat-1", driver="virtio-crypto", **headers):
         return self.server("POST", f"/v1/hosts/{host}/drivers/{driver}/{wish}", **headers)
 
+    def hardware(self, host):
+        """The hardware of a host by its address, without what says which host it is."""
+        found = self.server("GET", f"/v1/hosts/{host}/hardware?limit=1000").json()["hardware"]
+        return {one["address"]: {**one, "uuid": "", "host": ""} for one in found}
+
     def children(self):
         """Return the processes of the server's own, by whether they are the worker."""
         found = [pid for pid, parent in processes.read_parents().items() if parent == self.server.process.pid]
@@ -211,6 +216,9 @@ def test_a_card_is_attached_to_its_host_with_the_driver_of_the_module_whatever_t
 def test_a_host_that_only_its_agent_knows_is_looked_at_when_it_checks_in_and_asked_nothing(place):
     guest = place.console["guest-1"]
     guest.write(NIC, 2)
+    assert place.server("POST", "/v1/hosts/guest-1/discovery").status == 202  # it has no agent: Ansible looks
+    place.wait_for("guest-1", "OutOfSync", "PendingApproval")
+    by_ansible = place.hardware("guest-1")
     facts = json.loads(json.dumps(gather(Tree(str(guest.root)), connection="local")))
     guest.write(NIC, 0)
     with open_agents(Settings(place.console.state)) as operators:
@@ -220,6 +228,8 @@ def test_a_host_that_only_its_agent_knows_is_looked_at_when_it_checks_in_and_ask
     told = {"agent_version": "0.1.0", "boot_id": "b", "epoch": 1, "sequence": 1, "fingerprint": facts["fingerprint"]}
     answer = place.server("POST", "/v1/heartbeat/stray", {**told, "facts": facts}, authorization=f"Bearer {token}")
     assert answer.status == 202, answer.data
+    assert place.hardware("stray") == by_ansible, "whoever looked, it is the same"
+    assert len([one for one in by_ansible.values() if one["acc_specs"]["acc_type"] == "VF"]) == 2
     wait_until(lambda: place.server("GET", "/v1/hosts/stray").json()["sync"] == "OutOfSync", LOOKS_S)
     shown = place.server("GET", "/v1/hosts/stray").json()
     assert (shown["reason"], shown["phase"]) == ("NoConnection", "Idle")

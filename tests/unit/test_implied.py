@@ -8,7 +8,7 @@ import pytest
 
 from cyborg_reconciler.conductor.implied import WithImplied, catalogue_of, name_of, read_implied
 from cyborg_reconciler.core.resolve import compile_policies, resolve
-from cyborg_reconciler.core.state import ABSENT, Host
+from cyborg_reconciler.core.state import ABSENT, Health, Host
 from cyborg_reconciler.core.subject import lay_out
 from cyborg_reconciler.documents.declared import IMPLIED_PLACE, Declared
 from cyborg_reconciler.ports import Event
@@ -144,6 +144,13 @@ def test_a_state_that_an_operator_set_is_declared():
         (located,) = implied_by(replace(CARD, desired_state=state))
         assert located.document.spec.state == state
         assert located.document.spec.device_selector.addresses == (ADDRESS,)
+
+
+def test_a_pf_that_is_offered_by_its_vfs_is_wanted_and_bound_to_nothing():
+    (located,) = implied_by(replace(ATTACHED, desired_state="maintenance", present=False, health=Health.HEALTHY))
+    assert (located.document.spec.state, located.document.spec.binding) == ("maintenance", None)
+    gone = replace(ATTACHED, desired_state="maintenance", present=False, health=Health.MISSING)
+    assert implied_by(gone) == ()
 
 
 # ---------------------------------------------------------------------------------------------- together with the tree

@@ -254,7 +254,12 @@ def read_unsettled(connection: Connection, hosts: Sequence[str]) -> list[Acceler
 
 
 def read_implying(connection: Connection) -> list[Accelerator]:
-    """Return the accelerators at an address of a host that are attached to it, or wanted in some state."""
-    is_wanted = or_(_columns.attached_host == _columns.host, _columns.desired_state != "inactive")
-    where = (_columns.host.is_not(None), _columns.address.is_not(None), _columns.present, is_wanted)
+    """Return the accelerators at an address of a host that are attached to it, or wanted in some state.
+
+    Among the latter are PFs that are offered by their VFs: what is wanted of the card is wanted all the same.
+    """
+    is_attached = and_(_columns.attached_host == _columns.host, _columns.present)
+    is_there = or_(_columns.present, _columns.seen_health != Health.MISSING.value)
+    is_wanted = and_(_columns.desired_state != "inactive", is_there)
+    where = (_columns.host.is_not(None), _columns.address.is_not(None), or_(is_attached, is_wanted))
     return [parse_accelerator(row) for row in connection.execute(select(accelerators).where(*where))]

@@ -241,7 +241,7 @@ def _put_accelerators(connection: Connection, known: Mapping[str, Accelerator], 
             changed.append(as_missing(one))
             events.append(missing(at, one))
         elif one.present:  # the device is: a PF that got VFs, which are offered in its place
-            changed.append(replace(one, present=False, state="inactive"))
+            changed.append(replace(one, present=False, state="inactive" if one.state == "ready" else one.state))
             events.append(change_of(at, "AcceleratorWithdrawn", changed[-1], "is offered by its VFs", one))
     accelerator_rows.insert(connection, with_free_names(connection, new))
     accelerator_rows.write(connection, [replace(one, version=one.version + 1, updated_at=at) for one in changed])
