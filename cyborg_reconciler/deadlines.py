@@ -11,10 +11,17 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any, Final, Self
 
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
+
+TOO_LONG: Final = "the answer takes too long"
+
+
+class CallFailedError(Exception):
+    """There was no answer, or it did not end in time; says why."""
 
 
 class Deadline:
@@ -63,7 +70,29 @@ _current: Final[ContextVar[Deadline | None]] = ContextVar("_current", default=No
 
 
 @contextmanager
-def deadline(seconds: float) -> Iterator[Deadline]:
+def bounded(seconds: float) -> Iterator[None]:
+    """Have a call of a `BoundedPool`, made and read in here, come to an end within *seconds*.
+
+    Raises:
+        CallFailedError: it failed, or it was ended.
+    """
+    with _deadline(seconds) as end:
+        try:
+            yield
+        except (urllib3.exceptions.HTTPError, OSError, ValueError) as exc:
+            raise CallFailedError(TOO_LONG if end.is_over else _reason(exc)) from exc
+        if end.is_over:  # what came until then looks like a whole answer where no length was given
+            raise CallFailedError(TOO_LONG)
+
+
+def _reason(exc: Exception) -> str:
+    """Return what went wrong below urllib3's wrapping."""
+    inner = getattr(exc, "reason", None)
+    return str(inner if isinstance(inner, Exception) else exc)
+
+
+@contextmanager
+def _deadline(seconds: float) -> Iterator[Deadline]:
     """Shut down what a `BoundedPool` is at in this thread, once *seconds* have passed."""
     with Deadline() as end:
         timer = threading.Timer(seconds, end.pass_)
@@ -105,8 +134,20 @@ class _TlsPool(urllib3.HTTPSConnectionPool):
 
 
 class BoundedPool(urllib3.PoolManager):
-    """Connections that `deadline` ends."""
+    """Connections that `bounded` ends; nothing is tried twice.
 
-    def __init__(self, **more: Any) -> None:  # noqa: ANN401 - as urllib3 has them
-        super().__init__(**more)
+    Args:
+        timeout: for connecting, and for each part of an answer.
+        ca, cert, key: the authorities of servers' certificates (None: the system's), and what we have ourselves.
+    """
+
+    def __init__(self, timeout: urllib3.Timeout, *, ca: Path | None, cert: Path | None, key: Path | None) -> None:
+        super().__init__(
+            timeout=timeout,
+            retries=False,
+            cert_reqs="CERT_REQUIRED",
+            ca_certs=str(ca) if ca else None,
+            cert_file=str(cert) if cert else None,
+            key_file=str(key) if key else None,
+        )
         self.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}

@@ -11,6 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
+#: In the environment: the folder that the processes of a server share, in which they count together. Source:
+#: prometheus-client, whose name it is; it must be set before that is imported.
+SHARED_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Metric:

@@ -14,8 +14,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from cyborg_reconciler.adapters.relay import forget
 from cyborg_reconciler.errors import SettingsInvalidError
 from cyborg_reconciler.logs import configuration
+from cyborg_reconciler.meters import SHARED_FOLDER
 from cyborg_reconciler.settings import read_settings
 from cyborg_reconciler_api import reload as again
 
@@ -36,6 +38,8 @@ keepalive = 5
 # What a client may send before its body, which the API limits itself.
 limit_request_line = 8190
 limit_request_fields = 64
+# Which proxies are believed the API judges itself (`trusted_proxies`); none may say here what the path is.
+forwarded_allow_ips = ""
 # Each worker opens its own connections to the database; what it imports is there already: see `on_starting`.
 preload_app = False
 # No file and no socket but what is asked for.
@@ -69,7 +73,7 @@ def on_starting(server: Any) -> None:  # noqa: ANN401 - gunicorn has no types
 def post_fork(server: Any, worker: Any) -> None:  # noqa: ANN401 - gunicorn has no types
     """Tell a new worker where it serves, and of the folder, before it imports the library that counts."""
     again.note_place(worker.sockets, stands_in=worker.age > server.num_workers)  # workers are numbered from 1
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = server.metrics_folder
+    os.environ[SHARED_FOLDER] = server.metrics_folder
 
 
 def child_exit(server: Any, worker: Any) -> None:  # noqa: ANN401 - gunicorn has no types
@@ -77,7 +81,7 @@ def child_exit(server: Any, worker: Any) -> None:  # noqa: ANN401 - gunicorn has
     from prometheus_client.multiprocess import mark_process_dead  # noqa: PLC0415 - gunicorn's own process counts nothing
 
     mark_process_dead(worker.pid, server.metrics_folder)  # type: ignore[no-untyped-call]  # the library's own
-    Path(server.metrics_folder, f"relay-{worker.pid}.sock").unlink(missing_ok=True)  # of one that was killed
+    forget(Path(server.metrics_folder), worker.pid)
 
 
 def on_exit(server: Any) -> None:  # noqa: ANN401 - gunicorn has no types

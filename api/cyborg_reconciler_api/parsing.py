@@ -145,7 +145,7 @@ def parse_seen(request: falcon.Request) -> int | None:
         OvertakenError: it is the tag of no version of ours. WeakTagError: it is a weak one. RequestInvalidError: it is
         no tag.
     """
-    said = (request.get_header("If-Match") or "*").strip()
+    said = (request.get_header("If-Match", default="*") or "").strip()
     if said == "*":
         return None
     found = TAG.fullmatch(said)

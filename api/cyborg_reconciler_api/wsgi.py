@@ -41,6 +41,7 @@ from cyborg_reconciler.conductor.runs import Runs
 from cyborg_reconciler.conductor.saving import SaveOut, Saver
 from cyborg_reconciler.conductor.secrets import hash_of
 from cyborg_reconciler.documents.rest.fleet import ServiceType
+from cyborg_reconciler.meters import SHARED_FOLDER
 from cyborg_reconciler.secret_files import read_secret
 from cyborg_reconciler.settings import Settings
 from cyborg_reconciler.survey import Options
@@ -52,10 +53,6 @@ from cyborg_reconciler_api.reload import current_settings, place_and_start, stan
 from cyborg_reconciler_api.services import Services
 from cyborg_reconciler_api.streams import Streams
 from cyborg_reconciler_api.waiting import PASSES, Waiting
-
-#: Names the folder that the processes of this server share. Source: prometheus-client, which has one for itself.
-SHARED_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
-
 
 #: What a server is, by the setting `agents`: where these are served there is a conductor.
 SERVICES: Final[Mapping[str, Sequence[ServiceType]]] = {

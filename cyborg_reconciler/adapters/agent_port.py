@@ -15,7 +15,7 @@ from urllib.parse import quote
 import msgspec
 import urllib3
 
-from cyborg_reconciler.deadlines import BoundedPool, deadline
+from cyborg_reconciler.deadlines import BoundedPool, CallFailedError, bounded
 from cyborg_reconciler.documents.rest.base import UUID_FORM
 from cyborg_reconciler.errors import AgentUnreachableError, ConflictError, NotFoundError, SettingsInvalidError
 from cyborg_reconciler.limits import HARDWARE_BYTES, HARDWARE_DEVICES
@@ -26,7 +26,6 @@ from cyborg_reconciler.stores.agents import IN_PROGRESS, AgentAddress, Wish
 CONNECT_S: Final = 2.0
 #: For the whole answer, and for each part of it.
 ANSWER_S: Final = 5.0
-TOO_LONG: Final = "its answer takes too long"
 CHUNK: Final = 64 * 1024
 
 ACCEPTED, OK, NOT_FOUND, CONFLICT = 202, 200, 404, 409
@@ -76,14 +75,8 @@ class HttpAgentPort:
 
     def __init__(self, terms: Terms, limit_s: float = CONNECT_S + ANSWER_S) -> None:
         self._terms, self._limit_s = terms, limit_s
-        self._pool = BoundedPool(
-            timeout=urllib3.Timeout(connect=CONNECT_S, read=ANSWER_S),
-            retries=False,
-            cert_reqs="CERT_REQUIRED",
-            ca_certs=str(terms.ca) if terms.ca else None,
-            cert_file=str(terms.cert) if terms.cert else None,
-            key_file=str(terms.key) if terms.key else None,
-        )
+        timeout = urllib3.Timeout(connect=CONNECT_S, read=ANSWER_S)
+        self._pool = BoundedPool(timeout, ca=terms.ca, cert=terms.cert, key=terms.key)
 
     def discover(self, at: AgentAddress, driver: str | None, ready: Sequence[Wish]) -> None:
         """Have the agent *at* an address look again, and set up what is to be *ready*.
@@ -135,20 +128,17 @@ class HttpAgentPort:
         if body is not None:
             headers["Content-Type"] = "application/json"
             data = msgspec.json.encode(body)
-        with deadline(self._limit_s) as end:
-            try:
+        try:
+            with bounded(self._limit_s):
                 answer = self._pool.request(
                     method, endpoint + path, body=data, headers=headers, redirect=False, preload_content=False
                 )
                 try:
-                    found = answer.status, _read(answer)
+                    return answer.status, _read(answer)
                 finally:
                     answer.close()  # agents are asked seldom: no connection is kept
-            except (urllib3.exceptions.HTTPError, OSError, ValueError) as exc:
-                raise _unreachable(endpoint, TOO_LONG if end.is_over else _reason(exc)) from exc
-            if end.is_over:  # what came until then looks like a whole answer where no length was given
-                raise _unreachable(endpoint, TOO_LONG)
-        return found
+        except CallFailedError as exc:
+            raise _unreachable(endpoint, str(exc)) from exc
 
     @staticmethod
     def _parsed(text: bytes, shape: type[Shape], endpoint: str) -> Shape:
@@ -184,12 +174,6 @@ def _read(answer: urllib3.BaseHTTPResponse) -> bytes:
             return found
         found += more
     raise ValueError(f"its answer is longer than {HARDWARE_BYTES} bytes")
-
-
-def _reason(exc: Exception) -> str:
-    """Return what went wrong below urllib3's wrapping."""
-    inner = getattr(exc, "reason", None)
-    return str(inner if isinstance(inner, Exception) else exc)
 
 
 def _unreachable(endpoint: str, found: str) -> AgentUnreachableError:

@@ -2,7 +2,7 @@
 """The numbers of this server, for Prometheus: counted in each process, and added up when somebody asks.
 
 Opened by `bootstrap`; fills the port `Meter`. Under gunicorn the processes count in files of one folder, which the
-environment names (`FOLDER`); otherwise in memory. Reads and writes those files.
+environment names (`SHARED_FOLDER`); otherwise in memory. Reads and writes those files.
 """
 
 import os
@@ -18,10 +18,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from cyborg_reconciler.errors import JournalError
-from cyborg_reconciler.meters import COUNTED, DATABASE_UP, Metric, Tallies, Tally
-
-#: Names the folder that processes share. It must be set before this module is imported. Source: prometheus-client.
-FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
+from cyborg_reconciler.meters import COUNTED, DATABASE_UP, SHARED_FOLDER, Metric, Tallies, Tally
 
 #: For how long what was read from the database is told again: several may ask, and often.
 KEPT_S: Final = 5.0
@@ -42,7 +39,7 @@ class PrometheusMeter:
         kept_s: float = KEPT_S,
         heard: Mapping[Metric, Callable[[], Tally]] = MappingProxyType({}),
     ) -> None:
-        shared = os.environ.get(FOLDER)
+        shared = os.environ.get(SHARED_FOLDER)
         self._registry = CollectorRegistry()
         registry = None if shared else self._registry
         self._counters = {one: _counter(one, registry) for one in COUNTED if one.kind == "counter"}

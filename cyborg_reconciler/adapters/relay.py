@@ -33,7 +33,7 @@ class Relay:
 
     def __init__(self, folder: Path, take: Callable[[bytes], None], name: str = "") -> None:
         self._folder, self._take = folder, take
-        self._path = folder / PATTERN.replace("*", name or str(os.getpid()))
+        self._path = _path(folder, name or str(os.getpid()))
         self._path.unlink(missing_ok=True)  # of a process that had our number and was killed
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         try:
@@ -73,3 +73,12 @@ class Relay:
                 return
             if data:
                 self._take(data)
+
+
+def forget(folder: Path, number: int) -> None:
+    """Remove from *folder* what the process *number* left there, where it was killed."""
+    _path(folder, str(number)).unlink(missing_ok=True)
+
+
+def _path(folder: Path, name: str) -> Path:
+    return folder / PATTERN.replace("*", name)

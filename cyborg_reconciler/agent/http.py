@@ -13,11 +13,10 @@ from typing import Any, Final
 
 import urllib3
 
-from cyborg_reconciler.deadlines import BoundedPool, deadline
+from cyborg_reconciler.deadlines import BoundedPool, CallFailedError, bounded
 
 #: An answer that is longer is not for us, unless the caller says so.
 ANSWER_BYTES: Final = 1024 * 1024
-TOO_LONG: Final = "the answer takes too long"
 
 
 class NoAnswerError(Exception):
@@ -61,14 +60,8 @@ class Caller:
         files = certificates or Certificates()
         self._limit_s = connect_s + answer_s
         self.url, self.answer_bytes = url.rstrip("/"), ANSWER_BYTES
-        self._pool = BoundedPool(
-            timeout=urllib3.Timeout(connect=connect_s, read=answer_s),
-            retries=False,
-            cert_reqs="CERT_REQUIRED",
-            ca_certs=str(files.ca_file) if files.ca_file else None,
-            cert_file=str(files.cert_file) if files.cert_file else None,
-            key_file=str(files.key_file) if files.key_file else None,
-        )
+        timeout = urllib3.Timeout(connect=connect_s, read=answer_s)
+        self._pool = BoundedPool(timeout, ca=files.ca_file, cert=files.cert_file, key=files.key_file)
 
     def ask(self, method: str, path: str, *, token: str | None = None, body: object = None) -> Answer:
         """Return the answer to *method* on *path*. Raises: NoAnswerError."""
@@ -79,8 +72,8 @@ class Caller:
         if body is not None:
             headers["Content-Type"] = "application/json"
             data = encode(body)
-        with deadline(self._limit_s) as end:
-            try:
+        try:
+            with bounded(self._limit_s):
                 answer = self._pool.request(
                     method, self.url + path, body=data, headers=headers, redirect=False, preload_content=False
                 )
@@ -90,10 +83,8 @@ class Caller:
                         answer.close()  # the rest of it is not read
                 finally:
                     answer.release_conn()
-            except (urllib3.exceptions.HTTPError, OSError, ValueError) as exc:
-                raise NoAnswerError(f"{self.url}: {TOO_LONG if end.is_over else _reason(exc)}") from exc
-            if end.is_over:  # what came until then looks like a whole answer where no length was given
-                raise NoAnswerError(f"{self.url}: {TOO_LONG}")
+        except CallFailedError as exc:
+            raise NoAnswerError(f"{self.url}: {exc}") from exc
         if len(text) > self.answer_bytes:
             raise NoAnswerError(f"{self.url}: the answer is longer than {self.answer_bytes} bytes")
         return Answer(answer.status, _parse(text, answer.status, self.url), answer.headers.get("Retry-After"))
@@ -118,9 +109,3 @@ def _parse(text: bytes, status: int, url: str) -> Mapping[str, Any]:
     if status < 300:  # noqa: PLR2004 - what RFC 9110 calls successful; of an error the status says enough
         raise NoAnswerError(f"{url}: the answer is no JSON object")
     return {}
-
-
-def _reason(exc: Exception) -> str:
-    """Return what went wrong below urllib3's wrapping."""
-    inner = getattr(exc, "reason", None)
-    return str(inner if isinstance(inner, Exception) else exc)

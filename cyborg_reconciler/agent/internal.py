@@ -29,6 +29,7 @@ from cyborg_reconciler.agent.drivers.remote import (
 from cyborg_reconciler.agent.observer import ALL, Observer
 from cyborg_reconciler.agent.readers import shown
 from cyborg_reconciler.agent.settings import is_loopback
+from cyborg_reconciler.agent.state import StateFolder
 from cyborg_reconciler.agent.wanted import Wish, parse_ready
 from cyborg_reconciler.errors import SettingsInvalidError
 from cyborg_reconciler.limits import HARDWARE_DEVICES
@@ -119,8 +120,10 @@ class Resources:
         own_port: where this API listens, once it does: no driver is there.
     """
 
-    def __init__(self, observer: Observer, registry: Registry, host_uuid: Callable[[], str | None]) -> None:
-        self._observer, self._registry, self._host_uuid = observer, registry, host_uuid
+    def __init__(
+        self, observer: Observer, registry: Registry, folder: StateFolder, host_uuid: Callable[[], str | None]
+    ) -> None:
+        self._observer, self._registry, self._folder, self._host_uuid = observer, registry, folder, host_uuid
         self.own_port = 0
 
     def on_post_hello(self, req: falcon.Request, resp: falcon.Response) -> None:
@@ -147,14 +150,15 @@ class Resources:
         resp.media = {"status": IN_PROGRESS}
 
     def on_get_hardware(self, req: falcon.Request, resp: falcon.Response, name: str = ALL) -> None:
-        """Return the devices of one driver, or of all of them, and what could not be read."""
+        """Return the devices of one driver, or of all of them, and what could not be read, or written."""
         self._require(name)
         _refuse_body(req)
         seen, host = self._observer.latest, self._host_uuid()
         if seen is None or host is None:
             missing = "the host was not observed yet" if seen is None else "the conductor did not say who this host is"
             raise falcon.HTTPServiceUnavailable(description=missing, retry_after=RETRY_S)
-        unread = [*seen.unread, *([self._observer.failure] if self._observer.failure else [])]
+        failure = [self._observer.failure] if self._observer.failure else []
+        unread = [*seen.unread, *self._folder.troubles, *failure]
         found = [
             device.document(uuid.UUID(host)) | {"address": device.address}
             for driver, devices in seen.devices.items()

@@ -98,6 +98,7 @@ class Observer:
         self.turned_at = 0.0
         self._host, self._registry, self._settings, self._on_news = host, registry, settings, on_news
         self._inbox: SimpleQueue[str] = SimpleQueue()
+        self._is_noted = threading.Event()  # an event waits in it: more would say the same
         self._debounce = Debounce()
         self._lock = threading.Lock()
         self._asked: set[str] = {ALL}  # on its first run every driver's detection runs
@@ -108,14 +109,14 @@ class Observer:
     # ----------------------------------------------------------------------------------------- called by other threads
     def note_event(self) -> None:
         """Take in that the kernel told of a change."""
-        self._inbox.put(EVENT)
+        if not self._is_noted.is_set():
+            self._is_noted.set()
+            self._inbox.put(EVENT)
 
     def want(self, ready: tuple[Wish, ...] | None = None, modules: tuple[str, ...] | None = None) -> None:
         """Take in what the conductor wants of this host, where it says so; what is new has us look at once."""
         if self._registry.wanted.take(ready, modules):
             LOG.info("the conductor wants ready: %s", described(self._registry.wanted.ready or ()))
-            for driver in self._registry.remote():
-                driver.is_told = False
             self.wake()
 
     def wake(self) -> None:
@@ -167,6 +168,7 @@ class Observer:
     def take(self, message: str, now: float) -> None:
         """Take in one message: an event is waited on for more to come, anything else has us look at once."""
         if message == EVENT:
+            self._is_noted.clear()
             self._debounce.note(now)
         else:
             self._read_at = now
@@ -224,8 +226,8 @@ class Observer:
     def _hear_drivers(self, now: float) -> None:
         """Ask registered drivers what they have, and tell of it where it is news; of the silent ones nothing is known.
 
-        One that did not hear yet what is to be ready is told first. One that was silent is left alone for a while: it
-        may have hung, and the host is not to wait for it at every turn.
+        One that has not heard what is to be ready by now is told first. One that was silent is left alone for a while:
+        it may have hung, and the host is not to wait for it at every turn.
         """
         if self.latest is None:
             return
@@ -233,7 +235,7 @@ class Observer:
         for driver in self._registry.remote():
             if now < driver.rests_until:
                 continue
-            if not driver.is_told:
+            if not driver.has_taken(self._registry.wanted.uuids(driver.registration.name)):
                 self._have_discover(driver)
             try:
                 heard[driver.registration.name] = [told(item) for item in driver.hardware()]

@@ -68,18 +68,20 @@ def run(settings: AgentSettings, *, debug: bool = False) -> None:
     conductor = HttpConductor(settings, release)
     means = Means(conductor, observer, registry, folder, settings.enrolment_file, endpoint, release)
     reporter = Reporter(means, Clocks(time.time, random.random), first_at=_first_at(settings))
-    resources = Resources(observer, registry, lambda: reporter.identity.uuid if reporter.identity else None)
+    resources = Resources(observer, registry, folder, lambda: reporter.identity.uuid if reporter.identity else None)
     gate = Gate(registry, settings.conductor_digest_file)
     server = Server(make_app(gate, resources), settings)
     gate.own_address, resources.own_port = server.address
+    ended = threading.Event()
     if host.is_live:
-        listen(observer.note_event)
+        listen(observer.note_event, ended)
     watcher = threading.Thread(target=observer.run, args=(time.monotonic,), name="observer", daemon=True)
     with _signals(inbox, observer):
         server.start()
         watcher.start()
         LOG.info("agent %s answers on %s port %d", release, *server.address)
         _report(reporter, inbox, server.renew)
+    ended.set()
     observer.stop()
     server.stop()
     watcher.join(timeout=END_S)

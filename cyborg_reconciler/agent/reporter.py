@@ -32,6 +32,7 @@ from cyborg_reconciler.agent.schedule import Backoff, epoch_after_refusal, jitte
 from cyborg_reconciler.agent.spool import Entry, Spool
 from cyborg_reconciler.agent.state import Identity, StateFolder, read_identity, rotated, write_identity
 from cyborg_reconciler.errors import ConductorError, SettingsInvalidError
+from cyborg_reconciler.limits import COMMANDS_DONE
 from cyborg_reconciler.secret_files import is_secret, read_secret
 
 LOG: Final = logging.getLogger(__name__)
@@ -39,8 +40,6 @@ Said = TypeVar("Said")
 
 #: Holds the numbers of the commands that were carried out, and that the conductor may not know of yet.
 DONE: Final = "done.json"
-#: Of more the conductor hears later.
-DONE_AT_ONCE: Final = 256
 #: While nothing has been observed yet, and nothing can be said.
 NOTHING_SEEN_S: Final = 3600.0
 #: While the observer hangs: that it goes on need not be news.
@@ -196,7 +195,7 @@ class Reporter:
             self._take(receipt)
 
     def _send(self, body: dict[str, Any]) -> Receipt:
-        said = body | {"done": self._done[:DONE_AT_ONCE]}
+        said = body | {"done": self._done[:COMMANDS_DONE]}  # of more it hears later
         seen = self._means.observer.latest
         hardware, left_out = self._hardware(seen) if seen else ([], [])
         if hardware or self._told != hardware:  # most hosts have none that no facts tell of; that is said once

@@ -2,6 +2,7 @@
 """What does the agent keep over a restart? Its folder: the token, the epoch, drivers, and facts not yet delivered.
 
 Does I/O. Every file is written whole or not at all (temporary file, fsync, rename), and is readable by the agent alone.
+Whichever thread writes, one does at a time: the temporary file is one, and what was written last is what stays.
 A file that makes no sense is set aside and never fatal; a disk that takes nothing is said, and what was to be written
 goes on in memory.
 """
@@ -11,6 +12,7 @@ import fcntl
 import json
 import logging
 import os
+import threading
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -29,13 +31,13 @@ FILE_BYTES: Final = 16 * 1024 * 1024
 
 
 class StateFolder:
-    """The agent's folder. One agent at a time works in it.
+    """The agent's folder. One agent at a time works in it, with as many threads as it has.
 
     Raises: AlreadyRunningError, SettingsInvalidError where the folder cannot be made or used.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self._changing = path, threading.Lock()
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -67,6 +69,10 @@ class StateFolder:
 
     def write(self, name: str, data: bytes) -> bool:
         """Write the file *name* whole or not at all; return whether it is on the disk now."""
+        with self._changing:
+            return self._write(name, data)
+
+    def _write(self, name: str, data: bytes) -> bool:
         temporary = self.path / (name + TEMPORARY)
         try:
             temporary.parent.mkdir(mode=0o700, exist_ok=True)
@@ -90,16 +96,18 @@ class StateFolder:
 
     def flush(self) -> None:
         """Write what could not be written before."""
-        for name, data in list(self._unwritten.items()):
-            self.write(name, data)
+        with self._changing:
+            for name, data in list(self._unwritten.items()):
+                self._write(name, data)
 
     def remove(self, name: str) -> None:
         """Remove the file *name*; absent is fine."""
-        try:
-            (self.path / name).unlink(missing_ok=True)
-        except OSError as exc:
-            LOG.warning("%s: %s", self.path / name, exc.strerror)
-        self._unwritten.pop(name, None)
+        with self._changing:
+            try:
+                (self.path / name).unlink(missing_ok=True)
+            except OSError as exc:
+                LOG.warning("%s: %s", self.path / name, exc.strerror)
+            self._unwritten.pop(name, None)
 
     def set_aside(self, name: str, why: str) -> None:
         """Take the file *name* out of the way, and say *why*. Of the files of a subfolder the last one is kept."""

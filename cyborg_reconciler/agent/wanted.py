@@ -13,14 +13,11 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from cyborg_reconciler.agent.state import StateFolder, is_uuid
+from cyborg_reconciler.limits import HOST_DEVICES, MODULES
 
 LOG: Final = logging.getLogger(__name__)
 
 FILE: Final = "wanted.json"
-#: As many devices as all drivers of a host together may have (a test compares them), and more modules than anybody
-#: declares.
-DEVICES: Final = 17 * 1024
-MODULES: Final = 1024
 #: One word that a driver has for a device; of characters that UTF-8 has.
 ADDRESS: Final = re.compile(r"[^\s\x00-\x1f\x7f\ud800-\udfff]{1,64}")
 #: As the controller has it (a test compares them).
@@ -69,10 +66,9 @@ def parse_ready(said: object) -> tuple[Wish, ...] | None:
     """Return which devices are to be ready; None where that is not said, or not so that it could be understood."""
     if not isinstance(said, list | tuple):
         return None
-    if len(said) > DEVICES:
-        LOG.warning(
-            "%d devices are to be ready, and a host has %d at most: what was wanted before counts", len(said), DEVICES
-        )
+    if len(said) > HOST_DEVICES:
+        words = "%d devices are to be ready, and a host has %d at most: what was wanted before counts"
+        LOG.warning(words, len(said), HOST_DEVICES)
         return None
     wishes = [_wish(item) for item in said]
     return None if None in wishes else tuple(sorted(filter(None, wishes)))

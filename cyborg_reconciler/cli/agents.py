@@ -177,7 +177,8 @@ def approve(*, host: str, settings: Settings) -> int:
 def revoke(*, host: str, settings: Settings) -> int:
     """Let no token speak for HOST any more; `agents enrol` lets its agent in again.
 
-    What its agent said of the health of devices is forgotten.
+    Tokens to enrol it that were minted before and not used open nothing either. What its agent said of the health of
+    devices is forgotten.
 
     \b
     Example:

@@ -338,15 +338,14 @@ class Agents:
             raise NotFoundError(wanted=f"an agent of {host}", found="none has registered")
 
     def revoke(self, caller: Caller, host: str) -> None:
-        """Let no token speak for *host* any more; a new enrolment lets its agent in again.
+        """Let no token speak for *host* any more, nor enrol it; one that is minted from now on lets its agent in again.
 
         Raises:
-            NotFoundError: it has no agent.
+            NotFoundError: it has no agent, and no token to enrol one.
         """
-        if self.store.agent(host) is None:
-            raise NotFoundError(wanted=f"an agent of {host}", found="none has registered")
         event = Event(self.clock.now(), "AgentTokenRevoked", host, f"by {caller.name}", caller.trace())
-        self.store.revoke(host, event)
+        if not self.store.revoke(host, event):
+            raise NotFoundError(wanted=f"an agent of {host}", found="none has registered")
 
     def ask(self, caller: Caller, hosts: Sequence[str], command: CommandName, driver: str | None = None) -> None:
         """Have the agents of *hosts* do something; the next check-in of each is answered with it.

@@ -47,7 +47,8 @@ def _told_in(given: CheckInGiven) -> Told | None:
     """Return what drivers found that no facts tell of.
 
     Raises:
-        RequestInvalidError: what a device can do is nested too deep, or there are too many devices.
+        RequestInvalidError: what a device can do is nested too deep, there are too many devices, or a driver is told of
+            twice.
     """
     if given.hardware is None:
         return None
@@ -56,6 +57,9 @@ def _told_in(given: CheckInGiven) -> Told | None:
         raise RequestInvalidError("the check-in", [wrong])
     devices: dict[str, dict[str, Unit]] = {}
     for place, one in enumerate(given.hardware):
+        if one.driver in devices:  # the devices of the first would be gone
+            wrong = FieldError(f"$.hardware[{place}].driver", f"{one.driver} is told of already")
+            raise RequestInvalidError("the check-in", [wrong])
         devices[one.driver] = {}
         for number, device in enumerate(one.devices):
             try:

@@ -13,13 +13,12 @@ from typing import Final
 from cyborg_reconciler.core.modules_wanted import modules_of
 from cyborg_reconciler.core.subject import module_name
 from cyborg_reconciler.errors import ReconcilerError
+from cyborg_reconciler.limits import MODULES
 from cyborg_reconciler.ports import Declarations
 
 log: Final = logging.getLogger(__name__)
 
 LOOK_EVERY_S: Final = 5.0
-#: Agents take no more: a host of whose modules more are named is asked itself.
-MOST: Final = 1024
 
 
 class Modules:
@@ -51,6 +50,7 @@ class Modules:
             stamp = self._declarations.stamp()
             if stamp != self._stamp:
                 found = sorted({module_name(name) for name in modules_of(self._declarations.read())})
-                self._names, self._stamp = (tuple(found) if len(found) <= MOST else None), stamp
+                # Agents take no more: a host of whose modules more are named is asked itself.
+                self._names, self._stamp = (tuple(found) if len(found) <= MODULES else None), stamp
         except ReconcilerError as exc:
             log.info("which modules are declared cannot be told to agents: %s", exc)

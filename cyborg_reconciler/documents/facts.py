@@ -16,13 +16,17 @@ from cyborg_reconciler.errors import FactsUnreadableError
 #: The only version of the facts document that this release reads.
 FACTS_VERSION: Final = 1
 
-#: A PCI function's address with its domain, which may be longer than four digits (VMD).
-ADDRESS: Final = r"^[0-9a-f]{4,}:[0-9a-f]{2}:[0-1][0-9a-f]\.[0-7]$"
+#: A PCI function's address with its domain, which may be longer than four digits (VMD). (`$` would let a line's end
+#: pass, here and below.)
+ADDRESS: Final = r"^[0-9a-f]{4,8}:[0-9a-f]{2}:[0-1][0-9a-f]\.[0-7]\Z"
 
 Address = Annotated[str, msgspec.Meta(pattern=ADDRESS)]
 
-#: A digest or an id, no longer than the journal has room for: what is longer is no SHA-256 and no boot id.
-Mark = Annotated[str, msgspec.Meta(max_length=64)]
+#: The id of a vendor or a product.
+Id = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{4}\Z")]
+
+#: A digest, a uuid or a MAC, no longer than the journal has room for: what is longer is none.
+Mark = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f]{0,64}\Z")]
 
 Scalar = str | int | bool | None
 
@@ -84,8 +88,8 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     address: Address
-    vendor_id: str | Unknown
-    product_id: str | Unknown
+    vendor_id: Id | Unknown
+    product_id: Id | Unknown
     subsystem_vendor_id: str | Unknown | None = None
     subsystem_id: str | Unknown | None = None
     class_id: str | Unknown  # six digits: base class, subclass, programming interface
@@ -109,7 +113,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     boot_driver: str | Unknown | None = None  # the binding that persists
     mdev_types: list[MdevType] | Unknown = []
     net_names: list[str] = []
-    macs: list[str] | Unknown = []
+    macs: list[Mark] | Unknown = []
     nvme_names: list[str] | Unknown = []
     block_names: list[str] = []
     serial: str | Unknown | None = None
@@ -226,7 +230,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     facts_version: int
     hostname: str | Unknown
     machine_id: str | Unknown | None = None
-    system_uuid: str | Unknown | None = None
+    system_uuid: Mark | Unknown | None = None
     devices: list[Device]
     drivers: Drivers
     kernel: KernelFacts

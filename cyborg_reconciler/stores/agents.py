@@ -234,8 +234,8 @@ class AgentStore(Protocol):
         Without a next one, there is none to be told of any more either. The audit trail never has them.
         """
 
-    def revoke(self, host: str, event: Event) -> None:
-        """Let no token speak for *host* any more, whichever it has.
+    def revoke(self, host: str, event: Event) -> bool:
+        """Let no token speak for *host* any more, whichever it has, nor enrol it; return whether there was any ever.
 
         What its agent said of devices' health is forgotten, and the host looked at next where there was something.
         """

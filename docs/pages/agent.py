@@ -35,7 +35,7 @@ what was said last still holds. A driver that registered is told the uuids of it
 nobody keeps drivers from it by an override; `reboot_required`, that a kernel argument, or the initial RAM disk, is
 configured for the next boot and does not run. For other devices their driver says both. One that registered may add an
 `address` to a device, and a `health` to its `acc_status` ([as here](internal-api.md#hardware)). `unread` says what
-could not be read, and why.
+could not be read, and why, and which of its own files the agent cannot write.
 """
 
 

@@ -26,7 +26,13 @@ are never mixed up: what is unknown never leads to a change.
 """
 
 #: Plain types in words.
-WORDS: dict[object, str] = {str: "text", facts.Mark: "text", int: "number", bool: "true or false"}
+WORDS: dict[object, str] = {
+    str: "text",
+    facts.Mark: "text",
+    facts.Id: "four hex digits",
+    int: "number",
+    bool: "true or false",
+}
 
 
 def render() -> str:

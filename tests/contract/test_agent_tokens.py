@@ -12,7 +12,7 @@ from cyborg_reconciler.conductor.callers import Caller, Role
 from cyborg_reconciler.conductor.saving import SaveOut, Saver
 from cyborg_reconciler.conductor.secrets import hash_of
 from cyborg_reconciler.documents.rest.agent import CheckInGiven, InventoryGiven, LookupGiven
-from cyborg_reconciler.errors import ForbiddenError, StaleCheckInError, UnauthenticatedError
+from cyborg_reconciler.errors import ForbiddenError, NotFoundError, StaleCheckInError, UnauthenticatedError
 from cyborg_reconciler.testing import FixedClock
 
 NOW = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
@@ -90,6 +90,30 @@ def test_two_who_use_it_at_once_are_both_let_in(agents, token):
             return self.agents.store.set_token(*given)
 
     assert replace(agents, store=UsedMeanwhile(agents)).speaker(told.token).host == HOST
+
+
+def test_who_is_revoked_gets_in_by_no_token_that_was_minted_before(journal, agents, token):
+    for host in (HOST, "never-came"):
+        minted = agents.enrol(OPERATOR, host, timedelta(days=7))
+        assert agents.enroller(minted).host == host
+        agents.revoke(OPERATOR, host)
+        for one in (agents.enroller, agents.speaker):
+            with pytest.raises(UnauthenticatedError):
+                one(minted if one == agents.enroller else token)
+        assert "AgentTokenRevoked" in [event.kind for event in journal.events(host)]
+    with pytest.raises(NotFoundError):
+        agents.revoke(OPERATOR, "nobody")
+    assert journal.events("nobody") == []
+    assert enrolled(agents) != token
+
+
+def test_a_token_to_enrol_with_opens_nothing_once_it_has_expired(agents):
+    minted = agents.enrol(OPERATOR, HOST, timedelta(hours=1))
+    agents.clock.move(3599)
+    assert agents.enroller(minted).host == HOST
+    agents.clock.move(1)
+    with pytest.raises(UnauthenticatedError, match="has expired"):
+        agents.enroller(minted)
 
 
 def test_a_new_one_is_told_of_once_however_often_it_is_made(journal, agents, token):

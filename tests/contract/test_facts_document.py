@@ -21,6 +21,10 @@ PORT = "0000:ca:00.1"
 MODULES = f"/lib/modules/{MACHINES['nic-1'].kernels[0]}"
 
 
+#: The marks that facts have, and of what each is.
+PLACES = (("host", "fingerprint"), ("host", "system_uuid"), ("kernel", "boot_id"), ("device", "macs"))
+
+
 @pytest.fixture(scope="module")
 def roots(tmp_path_factory):
     folder = tmp_path_factory.mktemp("hosts")
@@ -167,12 +171,19 @@ def test_facts_of_another_version_are_refused(roots):
         decode_facts(json.dumps(dict(document, facts_version=2)))
 
 
-@pytest.mark.parametrize("field", ["fingerprint", "boot_id"])
-def test_facts_whose_marks_the_journal_has_no_room_for_are_unreadable(roots, field):
+@pytest.mark.parametrize(
+    ("place", "field", "odd"),
+    [
+        *((place, field, odd) for place, field in PLACES for odd in ("x" * 65, "\x00" * 64, "two\nlines")),
+        *(("device", f"{what}_id", odd) for what in ("vendor", "product") for odd in ("808", "8086\n", "808G")),
+        *(("device", "address", odd) for odd in ("0000:ca:00.0\n", f"{'0' * 60}:ca:00.0")),
+    ],
+)
+def test_facts_with_marks_that_are_none_or_that_the_journal_has_no_room_for_are_unreadable(roots, place, field, odd):
     document = gather(Tree(str(roots / "nic-1")))
-    of_field = document if field in document else document["kernel"]
-    of_field[field] = "x" * 65
-    with pytest.raises(FactsUnreadableError, match="length <= 64"):
+    of_field = {"host": document, "kernel": document["kernel"], "device": document["devices"][0]}[place]
+    of_field[field] = [odd] if field == "macs" else odd
+    with pytest.raises(FactsUnreadableError, match=f"matching regex.*{field}"):
         decode_facts(json.dumps(document))
 
 

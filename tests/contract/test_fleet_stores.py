@@ -10,8 +10,13 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import pytest
+from sqlalchemy.event import listens_for
 
 from cyborg_reconciler.adapters.database import open_journal
+from cyborg_reconciler.adapters.database.engine import writing
+from cyborg_reconciler.adapters.database.event_rows import in_order
+from cyborg_reconciler.adapters.database.run_store import DatabasePlans
+from cyborg_reconciler.adapters.database.schema import allocations
 from cyborg_reconciler.core.state import Host
 from cyborg_reconciler.documents.declared import Declared
 from cyborg_reconciler.errors import ConflictError, OvertakenError
@@ -21,7 +26,10 @@ from cyborg_reconciler.stores.agents import Agent, AgentDriver, CheckIn, Enrolme
 from cyborg_reconciler.stores.fleet import Proposal
 from cyborg_reconciler.stores.pages import PageQuery
 from tests.begun import uuid_of
+from tests.contract.test_check_ins import waiting
 from tests.contract.test_journal import make_facts, make_plan, observe, raised
+from tests.integration.api_support import until
+from tests.integration.databases import opened_anew
 from tests.scenarios.story import driver_of, policy_of
 
 NOON = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
@@ -179,6 +187,24 @@ class TestPlans:
         assert fleet.plans.proposal(journal.runs()[0].plan_uuid) is None
         assert fleet.runs.document(run)
 
+    @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+    def test_of_two_who_approve_the_same_in_another_order_none_waits_in_vain(self, tmp_path, database, fleet):
+        plans = [Proposal(make_plan(str(uuid.uuid4()), *hosts), "{}") for hosts in (("a", "b"), ("b", "a"))]
+        for proposal in plans:
+            fleet.plans.keep(proposal, CHANGED)
+        with opened_anew(tmp_path, database) as engine:
+            entered = set()
+
+            @listens_for(engine, "after_cursor_execute")
+            def _meet(_connection, _cursor, statement, *_more):
+                if statement.startswith("INSERT INTO approvals"):
+                    entered.add(threading.get_ident())
+                    until(lambda: len(entered) == 2 or waiting(engine))
+
+            store = DatabasePlans(engine)
+            assert at_once(2, lambda number: store.approve(plans[number], NOON, CHANGED)) == [None, None]
+        assert all(fleet.plans.approved(host, 2, "d") for host in ("a", "b"))
+
 
 class TestRuns:
     def test_a_run_can_be_asked_to_end_until_it_has(self, journal, fleet):
@@ -243,6 +269,22 @@ class TestAllocations:
         won = [one for one in given if one is not OvertakenError]
         assert len(won) == 1
         assert fleet.allocations.of("c").amounts == won[0]
+
+    @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+    def test_who_was_overtaken_waits_for_no_third_who_sets_it_anew(self, tmp_path, database, fleet, cards):
+        """The third would wait for his turn in the audit trail, which whoever was overtaken has by then."""
+        with opened_anew(tmp_path, database) as engine, ThreadPoolExecutor(1) as pool:
+            with writing(engine) as turn:
+                in_order(turn)
+                overtaken = pool.submit(fleet.allocations.put, "c", {cards[1]: 1}, None, CHANGED)
+                until(lambda: waiting(engine) == 1)
+                with writing(engine) as first:
+                    row = {"consumer": "c", "accelerator": cards[0], "amount": 1, "created_at": NOON, "version": 1}
+                    first.execute(allocations.insert(), [row])
+                third = engine.connect()
+                third.execute(allocations.delete().where(allocations.c.accelerator == cards[0]))
+            with third, pytest.raises(OvertakenError):
+                overtaken.result(30)
 
     def test_of_an_allocation_and_a_detaching_at_once_one_comes_first(self, journal, fleet, cards):
         store = journal.accelerators()

@@ -46,16 +46,20 @@ class FakeDriver:
 
     Attributes:
         asked: what it was asked: method, path, and the credential that was shown.
+        told: the bodies that were not empty.
     """
 
     def __init__(self, answers: dict[tuple[str, str], tuple[int, dict[str, str], bytes]] = OBEDIENT) -> None:
         self.asked: list[tuple[str, str, str | None]] = []
+        self.told: list[Any] = []
         self._changed = threading.Condition()
         driver = self
 
         class Handler(BaseHTTPRequestHandler):
             def answer(self) -> None:
+                told = self.rfile.read(int(self.headers["Content-Length"] or 0))
                 with driver._changed:
+                    driver.told += [json.loads(told)] if told else []
                     driver.asked.append((self.command, self.path, self.headers["Authorization"]))
                     driver._changed.notify_all()
                 status, headers, body = answers[self.command, self.path]

@@ -2,7 +2,9 @@
 """What the agent's own drivers find and measure on simulated hosts, and how it gets on with drivers outside of it."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from threading import Event
 from uuid import UUID, uuid5
 
 import pytest
@@ -11,14 +13,16 @@ from cyborg_reconciler.agent.drivers.pci import PciDriver, needs_reboot
 from cyborg_reconciler.agent.drivers.registry import REMOTE_LIMIT, Registry, TooManyDriversError
 from cyborg_reconciler.agent.drivers.remote import DriverSilentError, Registration, RemoteDriver, parse_endpoint, told
 from cyborg_reconciler.agent.http import encode
-from cyborg_reconciler.agent.observer import SILENT_REST_S, Observer
+from cyborg_reconciler.agent.observer import LOOK, SILENT_REST_S, Observer
 from cyborg_reconciler.agent.readers import Host
 from cyborg_reconciler.agent.settings import AgentSettings
 from cyborg_reconciler.agent.state import StateFolder
+from cyborg_reconciler.agent.wanted import Wish
 from cyborg_reconciler.conductor.check_ins import parse_check_in
 from cyborg_reconciler.documents.rest.agent import CheckInBody
 from cyborg_reconciler.simulation import demo_machines, write_tree
 from tests.integration.agent_support import ITEM, OBEDIENT, FakeDriver
+from tests.integration.fake_conductor import PATIENCE_S
 from tests.unit.test_agent_observer import Host as StillHost
 
 HOST = UUID("6d1c3a52-0df8-4c3d-9f6e-0a4b7f3d8a11")
@@ -68,6 +72,43 @@ def test_a_silent_driver_is_left_alone_for_a_while_and_hides_no_other(tmp_path):
         assert [path for _, path, _ in well.asked].count("/hardware") == 3
         observer.step(1000.0 + SILENT_REST_S)
         assert [path for _, path, _ in broken.asked] == ["/discovery", "/hardware", "/hardware"]
+
+
+class HeldAnswers(dict):
+    """The first answer to a request to discover waits until it is let go."""
+
+    def __init__(self):
+        super().__init__(OBEDIENT)
+        self.begun, self.let_go = Event(), Event()
+
+    def __getitem__(self, key):
+        if key == ("POST", "/discovery"):
+            self.begun.set()
+            assert self.let_go.wait(PATIENCE_S)
+        return super().__getitem__(key)
+
+
+def test_what_is_wanted_anew_while_a_driver_is_told_what_was_wanted_is_told_next(tmp_path):
+    answers, uuids = HeldAnswers(), [str(uuid5(HOST, name)) for name in "ab"]
+    first, second = (Wish("crypto", f"crypto:{number}", uuid) for number, uuid in enumerate(uuids))
+    with FakeDriver(answers) as fake, ThreadPoolExecutor(1) as pool:
+        registry = Registry([], StateFolder(tmp_path / "state"))
+        registry.register(Registration("crypto", "CRYPTO", fake.endpoint))
+        observer = Observer(StillHost(), registry, AgentSettings(conductor="https://cloud.example"), lambda: None)
+        observer.want((first,))
+        turn = pool.submit(observer.step, 1000.0)
+        assert answers.begun.wait(PATIENCE_S)
+        observer.want((first, second))
+        answers.let_go.set()
+        turn.result(PATIENCE_S)
+        for now in (1005.0, 1010.0):
+            observer.take(LOOK, now)
+            observer.step(now)
+        assert fake.told == [{"ready": uuids[:1]}, {"ready": uuids}]
+        observer.want(modules=("vfio_pci",))
+        observer.want((Wish("other", "other:0", uuids[0]), first, second))
+        observer.step(1015.0)
+        assert len(fake.told) == 2  # nothing of this is news to it
 
 
 # ------------------------------------------------------------------------------------------------------ the PCI driver

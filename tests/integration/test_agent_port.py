@@ -292,8 +292,9 @@ def test_an_agent_that_is_looking_already_is_a_conflict(site):
         site.agent.ask("POST", "/hello", credential=None, body=json.dumps(driver.hello), headers=headers)
         assert begun.wait(60)
         try:
-            told = problem(site("POST", f"/v1/hosts/{HOST}/discovery"), 409)
-            assert "at one already" in told.detail
+            for tail in ("", "/drivers/outside"):
+                told = problem(site("POST", f"/v1/hosts/{HOST}{tail}/discovery"), 409)
+                assert "at one already" in told.detail
         finally:
             go_on.set()
 

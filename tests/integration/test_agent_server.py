@@ -258,7 +258,7 @@ LISTEN = """
 import subprocess, threading
 from cyborg_reconciler.agent.events import listen
 told = threading.Event()
-assert listen(told.set)
+assert listen(told.set, threading.Event())
 subprocess.run(["ip", "link", "set", "dev", "lo", "name", "renamed"], check=True)
 print("told" if told.wait(60) else "nothing was told")
 """

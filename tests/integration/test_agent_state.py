@@ -5,12 +5,19 @@ Uses folders of its own, since what a disk does is what is to be shown; a full o
 """
 
 import contextlib
+import json
 import os
 import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
+from cyborg_reconciler.agent.drivers.registry import REMOTE_LIMIT, Registry
+from cyborg_reconciler.agent.drivers.remote import Registration
 from cyborg_reconciler.agent.spool import LIMIT, Entry, Spool
 from cyborg_reconciler.agent.state import Identity, StateFolder, read_identity, rotated, write_identity
 from cyborg_reconciler.errors import AlreadyRunningError, SettingsInvalidError
@@ -81,6 +88,70 @@ def test_a_write_that_was_cut_short_is_no_entry(folder):
     Spool(folder).add(entry(1))
     (folder.path / f"{entry(2).name}.new").write_bytes(b"half of it")
     assert delivered(Spool(folder)) == [(7, 1)]
+
+
+# --------------------------------------------------------------------------------------------------------- many threads
+@pytest.fixture
+def hasty():
+    """Threads that take turns after every few instructions."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+def together(calls):
+    """Make all *calls* at once, each in a thread of its own; return what they return."""
+    begun = threading.Barrier(len(calls))
+
+    def make(call):
+        begun.wait()
+        return call()
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return list(pool.map(make, calls))
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_file_that_many_threads_write_is_whole_and_each_of_them_has_written_it(folder):
+    def write_often(letter):
+        return [folder.write_json("drivers.json", {"drivers": letter * 3000 * turn}) for turn in range(8)]
+
+    assert all(map(all, together([partial(write_often, letter) for letter in "abcdefgh"])))
+    assert folder.troubles == ()
+    assert len(json.loads(folder.read("drivers.json"))["drivers"]) == 3000 * 7
+
+
+@pytest.mark.usefixtures("hasty")
+def test_what_could_not_be_written_is_never_put_over_what_was_written_since(folder):
+    for turn in range(8):
+        names = [f"{letter}.json" for letter in "abcdefgh"]
+        for name in names:
+            (folder.path / f"{name}.new").mkdir()  # nothing can be written there
+            assert not folder.write_json(name, {"turn": -1})
+            (folder.path / f"{name}.new").rmdir()
+        together([folder.flush, *(partial(folder.write_json, name, {"turn": turn}) for name in names)])
+        assert [folder.read_json(name) for name in names] == [{"turn": turn}] * len(names)
+
+
+class CountingFolder(StateFolder):
+    """Notes how many drivers each write remembers, in order."""
+
+    def write(self, name, data):
+        self.remembered.append(len(json.loads(data)["drivers"]))
+        return super().write(name, data)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_drivers_that_all_say_hello_at_once_are_all_remembered(tmp_path):
+    hellos = [Registration(f"d{number}", "CRYPTO", f"127.0.0.1:{5000 + number}") for number in range(REMOTE_LIMIT)]
+    for turn in range(8):
+        with contextlib.closing(CountingFolder(tmp_path / str(turn))) as folder:
+            folder.remembered = []
+            registry = Registry([], folder)
+            together([partial(registry.register, hello) for hello in hellos])
+            assert folder.remembered == sorted(folder.remembered)  # none forgets who came before
+            assert sorted(Registry([], folder).names()) == sorted(hello.name for hello in hellos)
 
 
 # ----------------------------------------------------------------------------------------------------------- full disk

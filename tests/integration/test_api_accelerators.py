@@ -85,6 +85,8 @@ class TestCreate:
         first = {"name": f"card {uuid.uuid4()}", "uuid": str(uuid.uuid4())}
         assert server("POST", "/v1/accelerators", first).status == 201
         problem(server("POST", "/v1/accelerators", {**first, **second}), 409)
+        uuid_ = second.get("uuid", first["uuid"])
+        problem(server("POST", f"/v1/accelerators/{uuid_}", {"name": second.get("name", first["name"])}), 409)
 
     @pytest.mark.parametrize(
         ("body", "paths"),
@@ -138,6 +140,21 @@ class TestRead:
     def test_what_is_not_there_is_not_found(self, server):
         for path in (f"/v1/accelerators/{VM}", "/v1/accelerators/no-uuid", "/v1/nothing"):
             assert problem(server("GET", path), 404).instance == path
+
+    @pytest.mark.parametrize(
+        ("method", "tail", "body"),
+        [
+            ("PUT", "", {}),
+            ("PUT", "", {"acc_specs": {"num": 1}}),
+            ("PUT", "/acc-specs", {"acc_specs": {"num": 1}}),
+            ("PUT", "/num", {"num": 1}),
+            ("PATCH", "", [{"op": "replace", "path": "/state", "value": "ready"}]),
+            ("DELETE", "", None),
+        ],
+    )
+    def test_nothing_becomes_of_what_is_not_there(self, server, method, tail, body):
+        for path in (f"/v1/accelerators/{VM}", "/v1/accelerators/no-uuid"):
+            problem(server(method, path + tail, body), 404)
 
     def test_another_method_is_answered_with_those_that_there_are(self, server):
         answer = server("DELETE", "/v1/accelerators")
@@ -252,7 +269,7 @@ class TestSpecs:
         tag = server("GET", path).headers["ETag"]
         for method, tail, body in (("PUT", "/num", {"num": 4}), ("DELETE", "", None)):
             assert problem(server(method, path + tail, body, if_match=f"W/{tag}"), 412).type.endswith("/weak-tag")
-            for other in (tag.strip('"'), f"{tag}, {tag}", f"w/{tag}", tag[1:]):
+            for other in ("", tag.strip('"'), f"{tag}, {tag}", f"w/{tag}", tag[1:]):
                 assert paths_of(problem(server(method, path + tail, body, if_match=other), 400)) == {"If-Match"}
         assert server("GET", path).headers["ETag"] == tag
         assert server("DELETE", path, if_match="*").status == 204

@@ -67,6 +67,16 @@ class TestLookUp:
         assert hello(open_site, agent.token).status == 200
         assert agent.check_in().status == 202
 
+    def test_400_what_is_no_inventory_which_uses_no_token_up(self, site):
+        host = fresh("row")
+        minted = site.minted(host)
+        for wrong in ({"macs": ["x"]}, {"macs": "52:54:00:12:34:56"}, {"colour": "red"}, {"system_uuid": 1}):
+            (told,) = problem(look_up(site, minted, host, **wrong), 400).errors
+            assert told.path.startswith(f"$.inventory.{next(iter(wrong))}")
+        for name in ("a/b", "a b", "", "n" * 256):
+            problem(look_up(site, minted, name), 400)
+        assert "token" in look_up(site, minted, host).json()
+
     def test_401_a_credential_that_is_none_and_the_secret_where_there_is_none(self, site, open_site):
         details = {
             problem(look_up(place, token, "row-1"), 401).detail

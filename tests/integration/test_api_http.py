@@ -149,6 +149,12 @@ def raw(server, sent):
 GET = b"GET /v1/hosts HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
 
 
+@pytest.mark.parametrize("header", [b"SCRIPT_NAME: /x", b"SCRIPT_NAME: /v1", b"PATH_INFO: /v1/policies"])
+def test_what_the_path_is_the_request_line_alone_says(server, header):
+    """gunicorn would take it from a proxy on this machine, and from whoever can have one pass it on."""
+    assert set(raw(server, GET + header + b"\r\n\r\n").json()) == {"hosts", "links"}
+
+
 @pytest.mark.parametrize(
     ("sent", "status"),
     [

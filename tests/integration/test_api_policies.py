@@ -2,17 +2,20 @@
 """Policies, drivers and plans over real HTTP: declared over the API and in a tree, resolved together, approved."""
 
 import threading
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
 
+from cyborg_reconciler.conductor.callers import Role
 from cyborg_reconciler.core.state import Phase
 from cyborg_reconciler.documents.rest.plan import Plan
 from cyborg_reconciler.documents.rest.policy import DriverList, DriverShown, Policy, PolicyList
 from cyborg_reconciler.errors import DeclarationsInvalidError
-from tests.integration.api_support import problem
+from cyborg_reconciler_api.app import all_operations
+from tests.integration.api_support import matches, problem
 from tests.integration.api_world import POLICY, api_policy, open_world, pages
 
 NOBODY = "11111111-2222-3333-4444-555555555555"
@@ -359,3 +362,40 @@ class TestPlans:
     )
     def test_what_is_no_choice_of_hosts_is_refused(self, looked, body, paths):
         assert paths_of(problem(looked("POST", "/v1/plans", body), 400)) == paths
+
+
+def changes(looked):
+    """Something to be done by each operation that changes anything: its method, its path, and a body."""
+    card, other, plan = str(uuid.uuid4()), str(uuid.uuid4()), plan_for(looked, "node-1").json()["uuid"]
+    at, driver = f"/v1/accelerators/{card}", "/v1/hosts/node-1/drivers/virtio-crypto"
+    yield "POST", "/v1/accelerators", {"name": other}
+    yield "POST", at, {"name": card}
+    yield "PUT", f"{at}/num", {"num": 2}
+    yield "PUT", at, {}
+    yield "PUT", f"/v1/allocations/{other}", {"allocations": [{"accelerator": card, "amount": 1}]}
+    yield "DELETE", f"/v1/allocations/{other}", None
+    yield "DELETE", at, None
+    yield "PATCH", at, [{"op": "replace", "path": "/state", "value": "maintenance"}]
+    yield "POST", "/v1/plans", {"hosts": ["node-1"]}
+    yield "POST", f"/v1/plans/{plan}/approve", None
+    yield "POST", "/v1/policies", api_policy("audited")
+    yield "PUT", "/v1/policies/audited", api_policy("audited", priority=7)
+    yield "DELETE", "/v1/policies/audited", None
+    asked = [f"{driver}/{wish}" for wish in ("discovery", "install", "update", "uninstall")]
+    for path in ("/v1/discovery", "/v1/hosts/node-1/discovery", *asked):
+        yield "POST", path, None
+    run = looked("POST", f"{driver}/install").json()["uuid"]
+    yield "POST", f"/v1/runs/{run}/cancel", None
+
+
+def test_every_change_of_anything_leaves_an_entry_that_says_who_made_it_in_which_request(looked):
+    looked.look("node-1")
+    left = [(path, method) for path, method, one in all_operations() if method != "GET" and one.access in set(Role)]
+    for method, path, body in changes(looked):
+        request_id = f"req-{uuid.uuid4()}"
+        assert looked(method, path, body, x_openstack_request_id=request_id).status < 300, (method, path)
+        told = looked("GET", "/v1/events?limit=5").json()["events"]
+        (entry,) = (one for one in told if (one["data"] or {}).get("request_id") == request_id)
+        assert (entry["by"], entry["data"]["role"], entry["data"]["project"]) == ("local", "admin", "local"), path
+        left = [(route, name) for route, name in left if name != method or not matches(route, path)]
+    assert left == []

@@ -77,13 +77,13 @@ def port(tmp_path_factory):
 
 @pytest.mark.parametrize("way", WAYS)
 def test_an_agent_that_keeps_the_conductor_is_cut_off(port, way):
-    with Dripping(*WAYS[way]) as agent, pytest.raises(AgentUnreachableError, match="its answer takes too long"):
+    with Dripping(*WAYS[way]) as agent, pytest.raises(AgentUnreachableError, match="the answer takes too long"):
         port.hardware(AgentAddress("compute-7", f"http://{agent.endpoint}"))
 
 
 def test_nor_does_it_keep_the_conductor_before_it_is_known_by_its_certificate(port):
     record = b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc"  # the beginning of a ServerHello
-    with Dripping(record, b"\0") as agent, pytest.raises(AgentUnreachableError, match="its answer takes too long"):
+    with Dripping(record, b"\0") as agent, pytest.raises(AgentUnreachableError, match="the answer takes too long"):
         port.hardware(AgentAddress("compute-7", f"https://{agent.endpoint}"))
 
 

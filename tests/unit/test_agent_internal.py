@@ -12,8 +12,7 @@ from cyborg_reconciler.agent.internal import BODY_BYTES, ROUTES, Gate, Resources
 from cyborg_reconciler.agent.observer import Observer
 from cyborg_reconciler.agent.settings import AgentSettings
 from cyborg_reconciler.agent.state import StateFolder
-from cyborg_reconciler.agent.wanted import DEVICES
-from cyborg_reconciler.limits import HARDWARE_BYTES, HARDWARE_DEVICES
+from cyborg_reconciler.limits import HARDWARE_BYTES, HARDWARE_DEVICES, HOST_DEVICES
 from cyborg_reconciler.port_credentials import port_digest
 from tests.unit.test_agent_observer import Host
 
@@ -29,10 +28,11 @@ class World:
     def __init__(self, path, *, drivers_credential=None, devices=1):
         self.path, self.uuid = path, UUID
         file = self.secret("drivers", drivers_credential) if drivers_credential else None
-        self.registry = Registry([DummyDriver(devices)], StateFolder(path / "state"), file)
+        self.folder = StateFolder(path / "state")
+        self.registry = Registry([DummyDriver(devices)], self.folder, file)
         settings = AgentSettings(conductor="https://cloud.example")
         self.observer = Observer(Host(), self.registry, settings, lambda: None)
-        resources = Resources(self.observer, self.registry, lambda: self.uuid)
+        resources = Resources(self.observer, self.registry, self.folder, lambda: self.uuid)
         resources.own_port = 1337
         self.gate = Gate(self.registry, self.secret("conductor", port_digest("conductors")))
         self.client = TestClient(make_app(self.gate, resources))
@@ -138,7 +138,7 @@ def test_a_request_to_discover_may_say_what_is_to_be_ready(world):
     assert world.ask("POST", "/discovery", body=json.dumps({"ready": [wish]}).encode()).status_code == 202
     world.observer.step(1.0)
     assert not world.observer.latest.devices["dummy"][0].setup_required
-    for bad in ("all", [1], [{**wish, "uuid": "x"}], [{**wish, "address": "a b"}], [wish] * (DEVICES + 1)):
+    for bad in ("all", [1], [{**wish, "uuid": "x"}], [{**wish, "address": "a b"}], [wish] * (HOST_DEVICES + 1)):
         body = json.dumps({"ready": bad}).encode()
         assert refused(world.ask("POST", "/discovery", body=body), 400)["errors"][0]["path"] == "$.ready"
     assert world.registry.wanted.addresses("dummy") == {"dummy:0"}
@@ -169,6 +169,17 @@ def test_hardware_is_told_with_what_could_not_be_read(world):
     refused(world.ask("GET", "/drivers/nobody/hardware"), 404)
     world.uuid = None
     refused(world.ask("GET", "/hardware"), 503)
+
+
+def test_what_the_agent_cannot_write_stands_beside_what_it_cannot_read(world):
+    world.observer.step(0.0)
+    (world.folder.path / "epoch.json.new").mkdir()  # nothing can be written there
+    world.folder.keep_epoch(7)
+    assert world.ask("GET", "/hardware").json["unread"] == ["no GRUB", *world.folder.troubles]
+    assert "epoch.json: cannot be written" in world.folder.troubles[0]
+    (world.folder.path / "epoch.json.new").rmdir()
+    world.folder.flush()
+    assert world.ask("GET", "/hardware").json["unread"] == ["no GRUB"]
 
 
 def test_a_registered_driver_that_does_not_answer_is_unread_and_hides_no_other(world):

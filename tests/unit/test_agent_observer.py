@@ -105,6 +105,29 @@ def test_events_that_never_cease_are_looked_at_now_and_then(world):
     assert world.host.looks == 1 + int(200 * 0.1 / (AT_MOST_S + 0.1))
 
 
+def test_events_that_come_while_it_is_at_a_turn_are_one_message(world):
+    def look_while_events_come():
+        for _ in range(1000):
+            world.observer.note_event()
+        return "a"
+
+    turns = []
+
+    def clock():
+        turns.append(world.now)
+        return world.now
+
+    world.step()
+    world.host.read_stamp = look_while_events_come
+    for looks in (2, 3):  # the message was taken: the next event is another
+        world.step(5)
+        world.observer.stop()
+        world.observer.run(clock)
+        assert len(turns) < 20
+        world.step(QUIET_S)
+        assert world.host.looks == looks
+
+
 def test_a_signal_has_it_look_at_once(world):
     world.step()
     world.observer.take(LOOK, world.now)

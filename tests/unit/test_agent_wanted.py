@@ -5,14 +5,12 @@ import pytest
 
 from cyborg_reconciler.agent import wanted
 from cyborg_reconciler.agent.conductor import ANSWER_BYTES
-from cyborg_reconciler.agent.drivers.registry import REMOTE_LIMIT
 from cyborg_reconciler.agent.http import encode
 from cyborg_reconciler.agent.internal import BODY_BYTES
 from cyborg_reconciler.agent.state import StateFolder
-from cyborg_reconciler.agent.wanted import DEVICES, MODULES, Wanted, Wish, parse_modules, parse_ready
-from cyborg_reconciler.conductor import modules as conductor
+from cyborg_reconciler.agent.wanted import Wanted, Wish, parse_modules, parse_ready
 from cyborg_reconciler.documents import base
-from cyborg_reconciler.limits import DRIVER_DEVICES
+from cyborg_reconciler.limits import HOST_DEVICES, MODULES
 
 UUID = "6d1c3a52-0df8-4c3d-9f6e-0a4b7f3d8a11"
 WISH = {"driver": "dummy", "address": "dummy:0", "uuid": UUID}
@@ -37,12 +35,12 @@ def test_what_is_no_list_of_devices_says_nothing(said):
 
 
 def test_all_devices_that_drivers_may_have_may_be_wanted_and_more_are_not_dropped_silently(caplog):
-    wishes = [WISH | {"address": f"dummy:{number}"} for number in range((REMOTE_LIMIT + 1) * DRIVER_DEVICES)]
-    assert len(parse_ready(wishes)) == len(wishes) == DEVICES
+    wishes = [WISH | {"address": f"dummy:{number}"} for number in range(HOST_DEVICES)]
+    assert len(parse_ready(wishes)) == len(wishes)
     assert len(encode({"ready": wishes})) < min(ANSWER_BYTES, BODY_BYTES)
     assert not caplog.messages
     assert parse_ready([*wishes, WISH]) is None
-    assert "17409 devices are to be ready" in caplog.text
+    assert "2049 devices are to be ready" in caplog.text
 
 
 @pytest.mark.parametrize("said", [None, "ext4", [1], ["a b"], ["../x"], ["m" * 65], [""], ["m"] * (MODULES + 1)])
@@ -52,5 +50,4 @@ def test_what_is_no_list_of_modules_says_nothing(said):
 
 def test_modules_are_called_as_the_controller_calls_them():
     assert f"^{wanted.MODULE.pattern}$" in str(base.ModuleName)
-    assert conductor.MOST == MODULES
     assert parse_modules(["vfio-pci", "i915", "i915"]) == ("i915", "vfio-pci")

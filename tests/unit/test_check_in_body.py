@@ -95,6 +95,19 @@ def test_there_are_no_more_of_a_kind_than_a_host_can_have():
     ]
 
 
+def test_a_driver_is_told_of_once_since_all_its_devices_are_told_together():
+    whole = said()
+    device = whole["hardware"][0]["devices"][0]
+    whole["hardware"] = [
+        {"driver": name, "devices": devices} for name, devices in (("a", [device]), ("b", []), ("a", []))
+    ]
+    with pytest.raises(RequestInvalidError) as refused:
+        parse_check_in("compute-1", take(whole), NOON)
+    assert [(one.path, one.message) for one in refused.value.problems] == [
+        ("$.hardware[2].driver", "a is told of already")
+    ]
+
+
 def test_its_schema_has_patterns_as_all_readers_of_json_schema_know_them():
     schema = json.dumps(CheckInBody().json_schema())
     assert "[0-9a-f]{4}$" in schema

@@ -6,7 +6,7 @@ import threading
 import msgspec
 import pytest
 
-from cyborg_reconciler.adapters.relay import BYTES, Relay
+from cyborg_reconciler.adapters.relay import BYTES, Relay, forget
 from cyborg_reconciler.agent.drivers import dummy, pci
 from cyborg_reconciler.conductor.usage import DEVICES, Usage
 from cyborg_reconciler.documents.rest.agent import UsageTold
@@ -96,7 +96,7 @@ def test_what_one_process_was_told_the_others_hear(tmp_path):
         all_heard.set()
 
     one_end, other_end = Relay(tmp_path, lambda _data: None), Relay(tmp_path, take, "other")
-    (tmp_path / "relay-killed.sock").touch()
+    (tmp_path / "relay-77.sock").touch()  # of one that was killed
     told = Usage(180, 10)
     told.relay = one_end.tell
     told.note("a", [one()])
@@ -106,7 +106,9 @@ def test_what_one_process_was_told_the_others_hear(tmp_path):
     other_end.close()
     told.note("a", [one()])
     one_end.close()
-    assert [path.name for path in tmp_path.iterdir()] == ["relay-killed.sock"]
+    assert [path.name for path in tmp_path.iterdir()] == ["relay-77.sock"]
+    forget(tmp_path, 77)
+    assert not [*tmp_path.iterdir()]
 
 
 def test_where_no_socket_can_be_had_that_is_said(tmp_path):

@@ -2,9 +2,10 @@
 """The operations on the audit trail: as a list, and as a stream of what happens."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Annotated, ClassVar, Final
 
-from pydantic import AwareDatetime, BeforeValidator, Field
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
 
 from cyborg_reconciler.conductor.callers import Role
 from cyborg_reconciler.documents.rest.base import HostName, Uuid
@@ -39,6 +40,14 @@ def _is_text(value: object) -> object:
     return value
 
 
+def _in_utc(at: datetime) -> datetime:
+    """Return the time in UTC, if it is one there: at the ends of all that can be told, another zone has others."""
+    try:
+        return at.astimezone(UTC)
+    except OverflowError as exc:
+        raise ValueError("is out of range, in UTC") from exc
+
+
 class RunEventQuery(ListQuery):
     """Which events of a run a list has, and how."""
 
@@ -46,7 +55,7 @@ class RunEventQuery(ListQuery):
     kind: Annotated[str, Field(pattern=r"^[A-Za-z]{1,64}$")] | None = Field(
         None, description="What happened.", examples=["PolicyCreated"]
     )
-    since: Annotated[AwareDatetime, BeforeValidator(_is_text)] | None = Field(
+    since: Annotated[AwareDatetime, BeforeValidator(_is_text), AfterValidator(_in_utc)] | None = Field(
         None, description="From when on, with a zone.", examples=["2026-01-05T12:00:00Z"]
     )
     marker: Annotated[str, Field(pattern=r"^[0-9]{1,18}$")] | None = Field(

@@ -123,6 +123,12 @@ def use_enrolment(connection: Connection, token_hash: str, at: datetime) -> bool
     return connection.execute(update(enrolments).where(*where).values(used_at=at)).rowcount == 1
 
 
+def forget_enrolments(connection: Connection, host: str) -> bool:
+    """Forget the rights to look up *host* that were not used; return whether there were any."""
+    where = (enrolments.c.host == host, enrolments.c.used_at.is_(None))
+    return connection.execute(delete(enrolments).where(*where)).rowcount > 0
+
+
 # --------------------------------------------------------------------------------------------------------------- agents
 _awaited: Final = select(commands.c.number).where(commands.c.host == _columns.host).exists().label("awaited")
 

@@ -166,15 +166,18 @@ class DatabaseAgentStore:
                 put_event(connection, event)
         return is_set
 
-    def revoke(self, host: str, event: Event) -> None:
-        """Let no token speak for *host* any more."""
+    def revoke(self, host: str, event: Event) -> bool:
+        """Let no token speak for *host* any more, and none enrol it that was minted before."""
         with writing(self._engine) as connection:
+            were_minted = agent_rows.forget_enrolments(connection, host)  # first, as who uses one up has its row first
             lock_rows(connection, hosts.c.name, [host])
-            agent_rows.change(connection, host, token_hash="", next_token_hash="")
+            if not agent_rows.change(connection, host, token_hash="", next_token_hash="") and not were_minted:
+                return False
             agent_rows.forget_commands(connection, host, schema.commands.c.command == "rotate_token")
             forgotten = health_rows.forget_health(connection, host, event.at)
             enqueue(connection, {host} if forgotten else (), "HealthForgotten", event.at)
             put_events(connection, [event, *forgotten])
+        return True
 
     def approve(self, host: str, event: Event) -> bool:
         """Note that an operator agreed to the agent of *host*."""

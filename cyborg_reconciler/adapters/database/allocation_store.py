@@ -52,10 +52,11 @@ class DatabaseAllocations:
             if rows:
                 connection.execute(allocations.insert(), rows)
             version = put_event(connection, event)
-            found = connection.execute(
-                update(allocations).where(_columns.consumer == consumer).values(version=version)
-            ).rowcount
-            if found != len(rows):  # such a one did
+            # Its own rows alone: another may wait, with those that came meanwhile, for what this one has by now.
+            is_ours = (_columns.consumer == consumer) & _columns.accelerator.in_(list(amounts))
+            connection.execute(update(allocations).where(is_ours).values(version=version))
+            query = select(func.count()).select_from(allocations).where(_columns.consumer == consumer)
+            if connection.execute(query).scalar_one() != len(rows):  # such a one did
                 raise _overtaken(consumer)
         return Allocations(consumer, amounts, version, event.at)
 

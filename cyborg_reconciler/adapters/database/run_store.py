@@ -180,7 +180,7 @@ class DatabasePlans:
         """Note that a person approved what is planned for each host, and have the hosts looked at."""
         uuid, of_hosts = proposal.plan.uuid, proposal.plan.hosts
         with writing(self._engine) as connection:
-            for host, plan in of_hosts.items():
+            for host, plan in sorted(of_hosts.items()):  # as all who approve: no two wait for each other
                 row = {"host": host, "generation": plan.generation, "digest": plan.digest, "approved_at": at}
                 host_rows.put_approval(connection, row)
             enqueue(connection, of_hosts, "Approved", at)

@@ -49,7 +49,7 @@ class Registry:
     def __init__(self, own: Sequence[Driver], folder: StateFolder, credential_file: Path | None = None) -> None:
         self._own = {driver.name: driver for driver in own}
         self._folder, self._credential_file = folder, credential_file
-        self._lock = threading.Lock()
+        self._lock, self._keeping = threading.Lock(), threading.Lock()
         self._remote: dict[str, RemoteDriver] = {}
         self.wanted = Wanted(folder)
         self._failed: set[str] = set()  # those whose last discovery did not succeed
@@ -81,9 +81,8 @@ class Registry:
         Raises: ValueError, TooManyDriversError.
         """
         self._take_in(registration)
-        with self._lock:
-            known = [asdict(driver.registration) for driver in self._remote.values()]
-        self._folder.write_json(FILE, {"drivers": known})
+        with self._keeping:  # whoever writes last has seen all that were taken in; who asks for them does not wait
+            self._folder.write_json(FILE, {"drivers": [asdict(driver.registration) for driver in self.remote()]})
         LOG.info("driver %s is at %s", registration.name, registration.endpoint)
 
     def _take_in(self, registration: Registration) -> None:

@@ -70,12 +70,12 @@ class RemoteDriver:
     Attributes:
         status: ``READY``, or ``UNREACHABLE`` since the last call.
         rests_until: when the observer asks it again, since it was silent.
-        is_told: it has taken the last request to discover, and what that said of devices that are to be ready.
     """
 
     def __init__(self, registration: Registration, credential: str | None) -> None:
         self.registration, self._credential = registration, credential
-        self.status, self.is_told, self.rests_until = READY, False, 0.0
+        self.status, self.rests_until = READY, 0.0
+        self._taken: dict[str, list[str]] | None = None  # what the last request to discover said, where it took that
         self._caller = Caller(f"http://{registration.endpoint}", connect_s=CONNECT_S, answer_s=ANSWER_S)
 
     def discover(self, ready: Sequence[str] | None = None) -> None:
@@ -83,10 +83,14 @@ class RemoteDriver:
 
         Where nothing is said of what is to be ready, nothing is said to the driver either.
         """
-        self.is_told = False
-        body = None if ready is None else {"ready": list(ready)}
-        status = self._ask("POST", "/discovery", {202, 409}, body).status
-        self.is_told = status != CONFLICT or body is None  # what is at it already has not heard of this
+        self._taken, said = None, _said(ready)
+        status = self._ask("POST", "/discovery", {202, 409}, said or None).status
+        if status != CONFLICT or not said:  # what is at it already has not heard of this
+            self._taken = said
+
+    def has_taken(self, ready: Sequence[str] | None) -> bool:
+        """Return whether it took the last request to discover, and that said *ready*."""
+        return self._taken == _said(ready)
 
     def hardware(self) -> list[dict[str, Any]]:
         """Return its devices, as ``GET /hardware`` says them. Raises: DriverSilentError."""
@@ -110,6 +114,10 @@ class RemoteDriver:
     def _silent(self, why: str) -> DriverSilentError:
         self.status = UNREACHABLE
         return DriverSilentError(f"driver {self.registration.name}: {why}")
+
+
+def _said(ready: Sequence[str] | None) -> dict[str, list[str]]:
+    return {} if ready is None else {"ready": list(ready)}
 
 
 def is_hardware(item: object) -> bool:

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from cyborg_reconciler.documents.rest.base import UUID_FORM, Answer, HostName, Request, Title, Uuid
 from cyborg_reconciler.errors import FieldError, RequestInvalidError
-from cyborg_reconciler.limits import DRIVER_DEVICES
+from cyborg_reconciler.limits import COMMANDS_DONE, DRIVER_DEVICES
 
 #: A MAC as the kernel writes it, and longer ones (InfiniBand).
 Mac = Annotated[str, Field(pattern=r"^([0-9a-f]{2}:){5,19}[0-9a-f]{2}$", examples=["52:54:00:12:34:56"])]
@@ -19,8 +19,6 @@ Word = Annotated[str, msgspec.Meta(max_length=255, pattern=r"^[^\x00-\x1f\x7f]*\
 HealthTold = Literal["Healthy", "Degraded", "Missing", "Unknown"]
 #: Of vendors and products, as the database has room for.
 Id = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{4}\Z")]
-#: Commands that a host may have carried out at once.
-MOST_DONE: Final = 256
 #: What the database's integers hold.
 Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
@@ -187,14 +185,15 @@ class CheckInGiven(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     status: Annotated[list[StatusTold], msgspec.Meta(description="How devices are doing.")] = []
     usage: Annotated[list[UsageTold], msgspec.Meta(description="How much devices are used.")] = []
     unread: Annotated[
-        list[Annotated[str, msgspec.Meta(max_length=4096)]], msgspec.Meta(description="What could not be read.")
+        list[Annotated[str, msgspec.Meta(max_length=4096)]],
+        msgspec.Meta(description="What could not be read, or written; kept nowhere."),
     ] = []
     hardware: Annotated[
         Annotated[list[HardwareTold], msgspec.Meta(max_length=256)] | None,
         msgspec.Meta(description="What drivers found that no facts tell of; left out where nothing is said of it."),
     ] = None
     done: Annotated[
-        Annotated[list[Number], msgspec.Meta(max_length=MOST_DONE)] | None,
+        Annotated[list[Number], msgspec.Meta(max_length=COMMANDS_DONE)] | None,
         msgspec.Meta(description="The commands that were carried out; who leaves it out is told each command once."),
     ] = None
 
