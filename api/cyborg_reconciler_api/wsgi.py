@@ -96,7 +96,7 @@ def _begun(settings: Settings, stack: ExitStack) -> WSGIApplication:  # long: on
     stack.callback(refusals.close)
     fleet, shipped = stores.fleet, shipped_drivers()
     catalogue = {one.document.metadata.name: one.document.spec for one in shipped}
-    rules = rules_of(stores.fleet)
+    rules = rules_of(stores)
     options = Options(facts_max_age=timedelta(seconds=settings.facts_max_age_s))
     controller = stores.journal.controller()
     for signs in _signs_of_life(settings, stores):

@@ -6,7 +6,7 @@ No I/O in here; the database's adapter fills `AgentStore`, and `adapters/agent_p
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Literal, Protocol
@@ -284,3 +284,11 @@ class AgentStore(Protocol):
 
     def tell(self, event: Event) -> None:
         """Append to the audit trail."""
+
+
+def every_agent(store: AgentStore, at_once: int = 1000) -> Iterator[Agent]:
+    """Yield all agents by the names of their hosts, of which *at_once* are read at a time."""
+    after = ""
+    while some := store.agents(after, at_once):
+        after = some[-1].host
+        yield from some
