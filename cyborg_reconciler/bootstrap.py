@@ -93,12 +93,12 @@ def sources_of(fleet: Fleet) -> tuple[Source, ...]:
 
 def recorded_declarations(stores: "Stores") -> Declarations:
     """Return what is declared, for a process that cannot see the tree: as it was when hosts were last looked at."""
-    return WithImplied(_recorded(stores.fleet), stores.drivers, stores.accelerators)
+    return WithImplied(stores.recorded, stores.drivers, stores.accelerators)
 
 
-def rules_of(fleet: Fleet) -> Rules:
+def rules_of(stores: "Stores") -> Rules:
     """Return what policies say that somebody wrote, the tree's as the loop recorded them."""
-    return Rules(_recorded(fleet), fleet.plans)
+    return Rules(stores.recorded, stores.fleet.plans)
 
 
 def _recorded(fleet: Fleet) -> Declarations:
@@ -107,7 +107,7 @@ def _recorded(fleet: Fleet) -> Declarations:
 
 def wanted_modules(stores: "Stores") -> Modules:
     """Return what tells of which modules facts are to speak."""
-    return Modules(_recorded(stores.fleet))
+    return Modules(stores.recorded)
 
 
 def shipped_drivers() -> Sequence[Located[Driver]]:
@@ -186,7 +186,8 @@ def open_site(settings: Settings, target: Target, interval_s: float) -> Iterator
             has_no_inventory = not target.inventory
             known = KnownHosts(ports.inventory, journal, ports.clock, max_age, is_optional=has_no_inventory)
             ports = replace(ports, inventory=known)
-        accelerators, rules = journal.accelerators(), rules_of(journal.fleet())
+        accelerators, fleet = journal.accelerators(), journal.fleet()
+        rules = Rules(_recorded(fleet), fleet.plans)
         offering = Offering(accelerators, rules, ports.clock)
         settling = Settling(work, accelerators, rules, ports.clock)
 
@@ -219,7 +220,11 @@ def open_memory(settings: Settings, *, writes: bool = False) -> Iterator[Journal
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """What the API and the conductor keep."""
+    """What the API and the conductor keep.
+
+    Attributes:
+        recorded: what is declared, of the tree as the loop recorded it; parsed once for all that ask.
+    """
 
     journal: Journal
     accelerators: AcceleratorStore
@@ -228,6 +233,7 @@ class Stores:
     credentials: CredentialStore
     tallies: Tallies
     fleet: Fleet
+    recorded: Declarations
     drivers: HostDriverStore
     leases: Leases
 
@@ -245,6 +251,7 @@ def open_stores(settings: Settings, *, writes: bool = True) -> Iterator[Stores]:
         if writes
         else open_reader(folder, database=database) as journal
     ):
+        fleet = journal.fleet()
         yield Stores(
             journal=journal,
             accelerators=journal.accelerators(),
@@ -252,7 +259,8 @@ def open_stores(settings: Settings, *, writes: bool = True) -> Iterator[Stores]:
             agents=journal.agents(),
             credentials=journal.credentials(),
             tallies=journal.tallies(),
-            fleet=journal.fleet(),
+            fleet=fleet,
+            recorded=_recorded(fleet),
             drivers=journal.work(),
             leases=journal.work(),
         )

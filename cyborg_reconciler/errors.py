@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every error of the reconciler, and what happens next after each.
+"""Every error of the reconciler, and what happens next after each; `cli.remote` has one more of its own.
 
 Foreign exceptions are turned into these once, in their adapter; they are turned into words by the worker, the CLI and
 the API alone. Pure; imported by everybody.
@@ -12,13 +12,15 @@ the API alone. Pure; imported by everybody.
     ├── PlanOutdatedError           STALL   a saved plan's policies, generation or facts have changed
     ├── SettingsInvalidError        STALL
     ├── JournalError                RETRY
-    │   ├── JournalLockedError      RETRY
-    │   ├── JournalUnavailableError RETRY   the database's server
-    │   └── JournalFullError        STALL
+    │   └── JournalOutageError      RETRY   it passes, or is mended elsewhere, and whatever is asked meets it
+    │       ├── JournalLockedError      RETRY
+    │       ├── JournalUnavailableError RETRY   the database's server
+    │       └── JournalFullError        STALL
     ├── ExecutionError              RETRY   ansible-runner itself failed
     ├── AlreadyRunningError         RETRY   another process holds this state folder or database
     ├── HostUnreadableError         RETRY   an agent cannot read the host that it runs on
     ├── ConductorError              RETRY   an agent's conductor does not answer, or says no
+    ├── AgentUnreachableError       RETRY   an agent does not answer at its own port
     └── RequestError                STALL   a request to the API cannot be met as it is
         ├── RequestInvalidError     STALL   what was sent is not what is asked for; all of it is listed
         ├── UnauthenticatedError    STALL   nobody knows who asks
@@ -26,7 +28,9 @@ the API alone. Pure; imported by everybody.
         ├── TooManyRequestsError    RETRY   who asks does so too often
         ├── NotFoundError           STALL   there is no such thing
         └── ConflictError           STALL   what is there does not allow it
-            └── OvertakenError      RETRY   somebody else changed the same thing first
+            ├── OvertakenError      RETRY   somebody else changed the same thing first
+            ├── UnknownFingerprintError STALL   a check-in leaves out facts that are not here
+            └── StaleCheckInError   STALL   a check-in is older than what is here
 """
 
 import enum
@@ -135,27 +139,39 @@ class SettingsInvalidError(ReconcilerError):
 
 
 class JournalError(ReconcilerError):
-    """The journal's database could not be used."""
+    """The journal's database could not be used.
 
+    Attributes:
+        public: what the API tells of it: its own words may hold the database's address, and are for the log.
+    """
+
+    public: ClassVar[str] = "The journal's database could not be used"
     next_step = NextStep.RETRY
     remedy = "check the state folder and its file system"
 
 
-class JournalLockedError(JournalError):
+class JournalOutageError(JournalError):
+    """The journal's database cannot do its work just now, whatever it is asked for."""
+
+
+class JournalLockedError(JournalOutageError):
     """Another process keeps the database, or what is to be written in it, locked."""
 
+    public = "Another process keeps the database, or what is to be written in it, locked"
     remedy = "wait for the other process, or end it"
 
 
-class JournalUnavailableError(JournalError):
+class JournalUnavailableError(JournalOutageError):
     """The database's server cannot be reached, has just been lost, or does not answer in time."""
 
+    public = "The database's server cannot be reached, has just been lost, or does not answer in time"
     remedy = "see whether the database server runs and lets this user in; it is tried anew with each call"
 
 
-class JournalFullError(JournalError):
+class JournalFullError(JournalOutageError):
     """The disk under the journal is full."""
 
+    public = "The disk under the journal is full; nothing can be kept until an operator makes room"
     next_step = NextStep.STALL
     remedy = "make room in the state folder's file system; nothing was lost"
 
@@ -205,7 +221,13 @@ class AgentUnreachableError(ReconcilerError):
 
 
 class RequestError(ReconcilerError):
-    """A request cannot be met as it is."""
+    """A request cannot be met as it is.
+
+    Attributes:
+        kind: what the type of its problem ends with, where programs tell it apart by that; empty: as it is called.
+    """
+
+    kind: ClassVar[str] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,9 +243,9 @@ class RequestInvalidError(RequestError):
 
     remedy = "see the operation's schema in /openapi.json"
 
-    def __init__(self, found: str, fields: Sequence[FieldError] = ()) -> None:
+    def __init__(self, what: str, fields: Sequence[FieldError] = ()) -> None:
         self.problems = tuple(fields)
-        super().__init__(found=found)
+        super().__init__(wanted=what, found="not as asked for")
 
 
 class UnauthenticatedError(RequestError):
@@ -260,3 +282,17 @@ class OvertakenError(ConflictError):
 
     next_step = NextStep.RETRY
     remedy = "read it again, and decide anew"
+
+
+class UnknownFingerprintError(ConflictError):
+    """The facts of this fingerprint are not here."""
+
+    kind = "unknown-fingerprint"
+    remedy = "send the facts in full"
+
+
+class StaleCheckInError(ConflictError):
+    """It is older than what is here: another agent speaks for the host, or this one came out of order."""
+
+    kind = "stale-check-in"
+    remedy = "see that one agent runs on the host; a restart gives it a new epoch"

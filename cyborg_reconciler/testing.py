@@ -608,7 +608,7 @@ class FakeWork:
         return self._journal._work()  # noqa: SLF001 - its other half
 
     def enqueue(self, hosts: Collection[str], reason: str, at: datetime) -> None:
-        """Have *hosts* looked at."""
+        """Have *hosts* looked at, for whoever changes something about them."""
         memory = self._memory()
         for host in hosts:
             memory.tickets += 1

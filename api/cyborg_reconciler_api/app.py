@@ -13,8 +13,8 @@ from typing import Any, Final
 import falcon
 
 from cyborg_reconciler.conductor.callers import Caller, Role
-from cyborg_reconciler.conductor.credentials import without_tokens
 from cyborg_reconciler.conductor.refusals import Refusal
+from cyborg_reconciler.conductor.secrets import without_tokens
 from cyborg_reconciler.errors import ForbiddenError, TooManyRequestsError, UnauthenticatedError
 from cyborg_reconciler_api import errors, parsing, traffic
 from cyborg_reconciler_api.access import LOCAL, check_sender

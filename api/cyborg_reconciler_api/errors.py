@@ -10,6 +10,7 @@ import falcon
 import msgspec
 
 from cyborg_reconciler import errors
+from cyborg_reconciler.conductor.secrets import without_tokens
 from cyborg_reconciler.limits import MAX_BODY_BYTES
 from cyborg_reconciler_api import traffic
 from cyborg_reconciler_api.parsing import MediaTypeError, TooLargeError, WeakTagError
@@ -39,14 +40,6 @@ STATUS: Final[dict[type[BaseException], int]] = {
     errors.ReconcilerError: 500,
 }
 
-#: What goes wrong around the server, and passes: a line says all of it, and there are many of them then.
-FORESEEN: Final = (
-    errors.JournalFullError,
-    errors.JournalLockedError,
-    errors.JournalUnavailableError,
-    BusyError,
-)
-
 log = logging.getLogger(__name__)
 
 
@@ -54,8 +47,9 @@ def answer(request: falcon.Request, response: falcon.Response, exc: BaseExceptio
     """Answer *request* with what *exc* means. What was not foreseen is logged, and told nobody."""
     status, kind, detail, wrong = describe(exc)
     if status >= http.HTTPStatus.INTERNAL_SERVER_ERROR:
-        trace = None if isinstance(exc, FORESEEN) else exc
-        log.error("%s %s: %s", request.method, request.path, exc, exc_info=trace)
+        # Of what goes wrong around the server a line says all, and there are many of them then.
+        trace = None if isinstance(exc, errors.JournalOutageError | BusyError) else exc
+        log.error("%s %s: %s", request.method, without_tokens(request.path), exc, exc_info=trace)
     if isinstance(exc, falcon.HTTPError) and exc.headers:
         response.set_headers(dict(exc.headers))
     retry_after_s = getattr(exc, "retry_after_s", RETRY_AFTER_S if status == http.HTTPStatus.SERVICE_UNAVAILABLE else 0)
@@ -102,9 +96,8 @@ def describe(exc: BaseException) -> tuple[int, str, str, list[dict[str, Any]]]:
         case WeakTagError():
             detail = "a weak tag is that of no version; send the ETag as it was answered"
         case errors.JournalError():
-            # What its own words say is for the log: they may hold the database's address.
-            reason = (type(exc).__doc__ or "").partition("\n")[0].rstrip(".")
-            kind, detail = "unavailable", f"{reason}; try again"
+            again = "; try again" if exc.next_step is errors.NextStep.RETRY else ""
+            kind, detail = "unavailable", f"{exc.public}{again}"
     return status, kind, detail, wrong
 
 
@@ -114,6 +107,8 @@ def kind_of(status: int) -> str:
 
 
 def _kind(exc: BaseException) -> str:
-    """Return the name of an error as it stands in its type: OvertakenError is overtaken."""
+    """Return what programs know an error by: a word of its own, or its class, as overtaken of OvertakenError."""
+    if isinstance(exc, errors.RequestError) and exc.kind:
+        return exc.kind
     name = type(exc).__name__.removesuffix("Error")
     return "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in name).strip("-")

@@ -31,7 +31,8 @@ bind = "127.0.0.1:6670"
 worker_class = "cyborg_reconciler_api.gunicorn_worker.ProblemWorker"  # gthread, with our errors
 workers = 2
 threads = _settings.threads
-# A request that takes longer has hung; event streams end after 30 s by themselves.
+# A process whose main thread has not stirred for so long is ended. No request is: what the database does for it ends by
+# the server's statement_timeout, and event streams end after 30 s by themselves.
 timeout = 60
 graceful_timeout = 30
 keepalive = 5

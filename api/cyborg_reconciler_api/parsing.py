@@ -77,7 +77,7 @@ def read_body(request: falcon.Request, operation: Operation) -> Any:  # noqa: AN
     try:
         return operation.request.validate_json(text)
     except ValidationError as exc:
-        raise RequestInvalidError("the body is not what is asked for", faults(operation.form, exc)) from exc
+        raise RequestInvalidError("the body", faults(operation.form, exc)) from exc
 
 
 def _read(request: falcon.Request) -> bytes:

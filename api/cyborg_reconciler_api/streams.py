@@ -3,7 +3,7 @@
 
 Called by the operations on events; one `Streams` a process. Each stream holds a thread of the server, so that there
 are at most as many as leave half of the threads to others. One thread looks for new events, and only while there are
-streams: the database is asked for one number a second, however many wait.
+streams: while nothing happens the database is asked for one number a second, however many wait.
 """
 
 import threading
@@ -53,7 +53,7 @@ class Streams:
         self.usage = usage
         self.store, self.lifetime_s, self.heartbeat_s = store, lifetime_s, heartbeat_s
         self._most, self._open, self._looks = most, 0, False
-        self._newest = 0
+        self._newest, self._lost = 0, False
         self._news = threading.Condition()
 
     def open(self, wanted: PageQuery, after: int, *, tells_usage: bool = False) -> "Stream":
@@ -72,7 +72,7 @@ class Streams:
                 raise BusyError
             self._open += 1
             if not self._looks:
-                self._looks = True
+                self._looks, self._lost = True, False
                 threading.Thread(target=self._look, name="events", daemon=True).start()
         return Stream(self, wanted, start, self.usage if tells_usage else None, forgotten)
 
@@ -83,20 +83,28 @@ class Streams:
             self._news.notify_all()
 
     def wait_beyond(self, number: int, timeout_s: float) -> bool:
-        """Wait until there are events after *number*, for *timeout_s* seconds at most; return whether there are."""
+        """Wait until there are events after *number*, for *timeout_s* seconds at most; return whether there are.
+
+        Raises:
+            JournalError: the database could not be used when it was last looked at.
+        """
         with self._news:
-            return self._news.wait_for(lambda: self._newest > number, timeout_s)
+            self._news.wait_for(lambda: self._lost or self._newest > number, timeout_s)
+            if self._lost:
+                raise JournalError(wanted="new events", found="the database could not be used")
+            return self._newest > number
 
     def _look(self) -> None:
         """Look for new events as long as there are streams."""
         while True:
             try:
-                newest = self.store.newest()
-            except JournalError:  # it may come back; the streams end by themselves
-                newest = 0
+                newest, lost = self.store.newest(), False
+            except JournalError:  # it may come back; the streams end, and their clients come again
+                newest, lost = 0, True
             with self._news:
-                if newest > self._newest:
-                    self._newest = newest
+                self._lost = lost
+                if lost or newest > self._newest:
+                    self._newest = max(newest, self._newest)
                     self._news.notify_all()
                 if not self._open:
                     self._looks = False
@@ -143,14 +151,17 @@ class Stream:
         yield f"retry: {RETRY_MS}\n\n".encode()
         if self.after < self.forgotten:
             yield f'event: forgotten\ndata: {{"up_to":{self.forgotten}}}\n\n'.encode()
+        is_news = True  # what came before this stream did
         with suppress(JournalError):
             while True:
-                yield from self._told()
+                if is_news:
+                    yield from self._told()
                 yield from self._used()
                 left_s = ends_s - time.monotonic()
                 if left_s <= 0:
                     return
-                if not self.streams.wait_beyond(self.after, min(self.streams.heartbeat_s, left_s)):
+                is_news = self.streams.wait_beyond(self.after, min(self.streams.heartbeat_s, left_s))
+                if not is_news:
                     yield HEARTBEAT
 
     def _used(self) -> Generator[bytes]:

@@ -9,7 +9,7 @@ from typing import Final
 
 import falcon
 
-from cyborg_reconciler.conductor.credentials import without_tokens
+from cyborg_reconciler.conductor.secrets import without_tokens
 from cyborg_reconciler.meters import REQUEST_SECONDS, REQUESTS_IN_FLIGHT, Meter
 from cyborg_reconciler.tracing import REQUEST_ID
 

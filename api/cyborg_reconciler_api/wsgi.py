@@ -41,6 +41,7 @@ from cyborg_reconciler.conductor.runs import Runs
 from cyborg_reconciler.conductor.saving import SaveOut, Saver
 from cyborg_reconciler.conductor.secrets import hash_of
 from cyborg_reconciler.documents.rest.fleet import ServiceType
+from cyborg_reconciler.errors import JournalOutageError
 from cyborg_reconciler.meters import SHARED_FOLDER
 from cyborg_reconciler.secret_files import read_secret
 from cyborg_reconciler.settings import Settings
@@ -52,7 +53,7 @@ from cyborg_reconciler_api.rates import Limits
 from cyborg_reconciler_api.reload import current_settings, place_and_start, stands_in
 from cyborg_reconciler_api.services import Services
 from cyborg_reconciler_api.streams import Streams
-from cyborg_reconciler_api.waiting import PASSES, Waiting
+from cyborg_reconciler_api.waiting import Waiting
 
 #: What a server is, by the setting `agents`: where these are served there is a conductor.
 SERVICES: Final[Mapping[str, Sequence[ServiceType]]] = {
@@ -79,7 +80,7 @@ def create() -> WSGIApplication:
 
     try:
         app = begin()
-    except PASSES as exc:
+    except JournalOutageError as exc:
         if not stands_in():
             raise
         app = Waiting(begin, exc)
@@ -95,7 +96,7 @@ def _begun(settings: Settings, stack: ExitStack) -> WSGIApplication:  # long: on
     stack.callback(refusals.close)
     fleet, shipped = stores.fleet, shipped_drivers()
     catalogue = {one.document.metadata.name: one.document.spec for one in shipped}
-    rules = rules_of(stores.fleet)
+    rules = rules_of(stores)
     options = Options(facts_max_age=timedelta(seconds=settings.facts_max_age_s))
     controller = stores.journal.controller()
     for signs in _signs_of_life(settings, stores):

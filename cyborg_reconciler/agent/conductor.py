@@ -16,7 +16,7 @@ from cyborg_reconciler.agent.schedule import parse_retry_after
 from cyborg_reconciler.agent.settings import AgentSettings
 from cyborg_reconciler.agent.state import is_uuid
 from cyborg_reconciler.agent.wanted import Wish, parse_modules, parse_ready
-from cyborg_reconciler.errors import ConductorError
+from cyborg_reconciler.errors import ConductorError, StaleCheckInError
 
 CONNECT_S: Final = 5.0
 #: A conductor that is behind with its database answers late rather than not at all.
@@ -31,7 +31,7 @@ COMMANDS: Final = 64
 
 SUCCESSFUL: Final = range(200, 300)
 UNAUTHORISED, FORBIDDEN, NOT_FOUND, CONFLICT = 401, 403, 404, 409
-STALE: Final = "stale-check-in"
+STALE: Final = StaleCheckInError.kind
 
 
 @dataclass(frozen=True, slots=True)

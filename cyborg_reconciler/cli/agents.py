@@ -8,12 +8,12 @@ from typing import Final
 import click
 from rich.text import Text
 
-from cyborg_reconciler.bootstrap import agent_digest, open_agents, open_discovery
+from cyborg_reconciler.bootstrap import agent_digest, open_agents, open_discovery, open_stores
 from cyborg_reconciler.cli.common import DONE, console, put_json, with_output, with_state
 from cyborg_reconciler.cli.operators import Duration, operator
 from cyborg_reconciler.cli.tables import ago, plain, plain_table
 from cyborg_reconciler.settings import Settings
-from cyborg_reconciler.stores.agents import Agent
+from cyborg_reconciler.stores.agents import Agent, every_agent
 
 #: What nobody outside of the database is told.
 HIDDEN: Final = {"token_hash", "next_token_hash"}
@@ -94,8 +94,8 @@ def list_(*, output: str, settings: Settings) -> int:
     Example:
       cyborg-reconciler agents list
     """
-    with open_agents(settings) as service:
-        found = service.store.agents(limit=100_000)
+    with open_stores(settings, writes=False) as stores:
+        found = list(every_agent(stores.agents))
     if output == "json":
         put_json([{key: plain(value) for key, value in asdict(one).items() if key not in HIDDEN} for one in found])
     elif not found:

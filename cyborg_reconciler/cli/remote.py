@@ -11,12 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, unquote, urlencode
 
 import click
 import urllib3
 import yaml
 
+from cyborg_reconciler.agent.settings import is_loopback
 from cyborg_reconciler.cli.common import Command
 from cyborg_reconciler.errors import ReconcilerError, SettingsInvalidError
 from cyborg_reconciler.secret_files import read_secret
@@ -25,6 +26,9 @@ from cyborg_reconciler.settings import PREFIX
 #: Where a server runs that nobody said anything of.
 LOCAL: Final = "http://127.0.0.1:6670"
 
+#: What allows that a token travels without TLS.
+PLAIN_HTTP: Final = f"{PREFIX}PLAIN_HTTP"
+
 #: What every answer of the API has.
 OURS: Final = "X-Openstack-Request-Id"
 
@@ -32,6 +36,8 @@ TIMEOUT: Final = urllib3.Timeout(connect=10, read=60)
 
 #: The statuses from which on an answer is an error.
 FIRST_ERROR: Final = 300
+
+UNAUTHENTICATED: Final = 401
 
 
 class ServerError(ReconcilerError):
@@ -64,10 +70,16 @@ class Files:
 class Remote:
     """The API of one server."""
 
-    def __init__(self, url: str, token: str = "", files: Files | None = None) -> None:
+    def __init__(self, url: str, token: str = "", files: Files | None = None, *, plain_http: bool = False) -> None:
         self.url = url.rstrip("/")
         if not self.url.startswith(("http://", "https://")):
             raise SettingsInvalidError(wanted="a URL of a server, http://HOST:PORT say", found=url)
+        if token and not plain_http and not _is_private(self.url):
+            raise SettingsInvalidError(
+                wanted="a URL as https://HOST:PORT, since there is a token",
+                found=f"{url}: it would travel in the clear",
+                remedy=f"{PLAIN_HTTP}=true allows that, or plain_http: true in the file of clouds",
+            )
         files = files or Files()
         for path in (files.ca, files.cert, files.key):
             if path is not None and not Path(path).is_file():
@@ -130,6 +142,15 @@ def path_of(*names: str) -> str:
     return "".join(f"/{quote(name, safe='')}" for name in names)
 
 
+def _is_private(url: str) -> bool:
+    """Return whether nobody on the way can read what is sent to *url*: it goes by TLS, or to this machine alone."""
+    try:
+        parts = urllib3.util.parse_url(url)  # as it will be when it is called
+    except urllib3.exceptions.LocationParseError:
+        return False
+    return parts.scheme == "https" or is_loopback((parts.host or "").strip("[]"))
+
+
 def _reason(exc: BaseException) -> str:
     """Return what went wrong on the way, without the names of the library's own objects."""
     cause = getattr(exc, "reason", None) or exc
@@ -141,14 +162,15 @@ def _refused(method: str, path: str, status: int, document: Any) -> ServerError:
     """Return the error for what the server refused, in its own words."""
     told = document if isinstance(document, dict) else {}
     wrong = [f"{one['path']} {one['message']}" for one in told.get("errors", ())]
-    found = "; ".join([str(told.get("detail") or f"HTTP {status}"), *wrong])
-    error = ServerError(wanted=f"{method} {path.partition('?')[0]}", found=found, remedy=_remedy(status, told))
+    asked = f"{method} {path.partition('?')[0]}"
+    detail = str(told.get("detail") or f"HTTP {status}").removeprefix(f"{unquote(asked)}: ")
+    error = ServerError(wanted=asked, found="; ".join([detail, *wrong]), remedy=_remedy(status, told))
     error.status = status
     return error
 
 
 def _remedy(status: int, told: Mapping[str, Any]) -> str:
-    if status in {401, 403}:
+    if status == UNAUTHENTICATED:
         return f"give a token: {PREFIX}TOKEN, or token_file in the file of clouds"
     return f"request id {told['request_id']}" if "request_id" in told else "is this the right server?"
 
@@ -165,13 +187,15 @@ def find_remote(server: str | None, cloud: str | None, environ: Mapping[str, str
     """Return the server that is meant: the one that is given, the environment's, the file's, or the local one.
 
     Raises:
-        SettingsInvalidError: the file cannot be read, or has no such cloud.
+        SettingsInvalidError: the file cannot be read, or has no such cloud; or a token would travel in the clear.
     """
     environ = os.environ if environ is None else environ
+    plain_http = _is_true(environ.get(PLAIN_HTTP, ""))
     token = environ.get(f"{PREFIX}TOKEN", "")
     server = server or (None if cloud else environ.get(f"{PREFIX}SERVER"))
     if server:
-        return Remote(server, token, Files(*(environ.get(f"{PREFIX}{name}") for name in ("CA", "CERT", "KEY"))))
+        files = Files(*(environ.get(f"{PREFIX}{name}") for name in ("CA", "CERT", "KEY")))
+        return Remote(server, token, files, plain_http=plain_http)
     cloud = cloud or environ.get(f"{PREFIX}CLOUD")
     path = next((one for one in clouds_files(environ) if one.is_file()), None)
     if path is None:
@@ -186,13 +210,18 @@ def find_remote(server: str | None, cloud: str | None, environ: Mapping[str, str
     chosen = known[name]
     if "token_file" in chosen:
         token = read_secret(path.parent / chosen["token_file"], "the token")
-    files = {name: str(path.parent / chosen[name]) for name in ("ca", "cert", "key") if name in chosen}
-    return Remote(chosen["server"], token, Files(**files))
+    files = Files(**{name: str(path.parent / chosen[name]) for name in ("ca", "cert", "key") if name in chosen})
+    plain_http = plain_http or _is_true(chosen.get("plain_http", ""))
+    return Remote(chosen["server"], token, files, plain_http=plain_http)
+
+
+def _is_true(text: str) -> bool:
+    return text.lower() in {"true", "1"}
 
 
 def _read_clouds(path: Path) -> Mapping[str, Mapping[str, str]]:
     """Return the clouds in the file at *path*."""
-    form = "clouds: {NAME: {server: URL, token_file: PATH, ca: PATH, cert: PATH, key: PATH}}"
+    form = "clouds: {NAME: {server: URL, token_file: PATH, ca: PATH, cert: PATH, key: PATH, plain_http: BOOLEAN}}"
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as exc:

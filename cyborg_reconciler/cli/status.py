@@ -14,10 +14,7 @@ from cyborg_reconciler.cli.tables import ago, plain, plain_table
 from cyborg_reconciler.core.conditions import Condition, of_agent
 from cyborg_reconciler.ports import HostRecord
 from cyborg_reconciler.settings import Settings
-from cyborg_reconciler.stores.agents import AgentStore
-
-#: Agents that are read at a time.
-_PAGE = 1000
+from cyborg_reconciler.stores.agents import AgentStore, every_agent
 
 _STYLES = {"Synced": "green", "OutOfSync": "yellow", "Unknown": "red"}
 
@@ -56,13 +53,10 @@ def status(*, output: str, settings: Settings, hosts: tuple[str, ...]) -> int:
 def _conditions_of_agents(store: AgentStore) -> dict[str, tuple[Condition]]:
     """Return which agents are silent and which are not, by host, of those that may speak and have reported once."""
     found: dict[str, tuple[Condition]] = {}
-    after = ""
-    while some := store.agents(after, _PAGE):
-        after = some[-1].host
-        for one in some:
-            if one.may_speak and one.silent_changed_at is not None:
-                silent_after = one.last_seen_at if one.silent else None
-                found[one.host] = (of_agent(one.silent_changed_at, one.generation, silent_after),)
+    for one in every_agent(store):
+        if one.may_speak and one.silent_changed_at is not None:
+            silent_after = one.last_seen_at if one.silent else None
+            found[one.host] = (of_agent(one.silent_changed_at, one.generation, silent_after),)
     return found
 
 

@@ -15,7 +15,7 @@ from cyborg_reconciler.conductor.check_ins import parse_check_in
 from cyborg_reconciler.conductor.identities import is_itself
 from cyborg_reconciler.conductor.refusals import Refusals
 from cyborg_reconciler.conductor.saving import Saver
-from cyborg_reconciler.conductor.secrets import hash_of, is_same, new_token
+from cyborg_reconciler.conductor.secrets import AGENT, ENROLMENT, hash_of, is_same, new_token
 from cyborg_reconciler.documents.rest.agent import (
     AgentHost,
     CheckedIn,
@@ -32,30 +32,17 @@ from cyborg_reconciler.errors import (
     ConflictError,
     ForbiddenError,
     NotFoundError,
+    StaleCheckInError,
     UnauthenticatedError,
+    UnknownFingerprintError,
 )
 from cyborg_reconciler.ports import Clock, Event
 from cyborg_reconciler.stores.agents import Agent, AgentStore, Command, CommandName, Enrolment, Inventory, digest_of
-
-AGENT_TOKEN: Final = "cya"  # noqa: S105 - what tokens of agents begin with
-ENROLMENT_TOKEN: Final = "cye"  # noqa: S105 - what tokens of enrolments begin with
 
 ROTATE: Final = "rotate_token"
 
 #: Check-ins that may be missed before an agent counts as silent.
 SILENT_AFTER: Final = 3
-
-
-class UnknownFingerprintError(ConflictError):
-    """The facts of this fingerprint are not here."""
-
-    remedy = "send the facts in full"
-
-
-class StaleCheckInError(ConflictError):
-    """It is older than what is here: another agent speaks for the host, or this one came out of order."""
-
-    remedy = "see that one agent runs on the host; a restart gives it a new epoch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +164,7 @@ class Agents:
         )
 
     def _enrolled(self, host: str, enrolment_hash: str, inventory: Inventory, given: LookupGiven) -> AgentHost:
-        token = new_token(AGENT_TOKEN)
+        token = new_token(AGENT)
         agent = Agent(
             host=host,
             uuid="",
@@ -233,15 +220,15 @@ class Agents:
         """
         self._require_own(agent, host)
         check_in = parse_check_in(host, given, self.clock.now())
+        if check_in.facts is None and given.fingerprint != agent.fingerprint:
+            raise UnknownFingerprintError(wanted="the facts of this fingerprint", found="others are kept")
+        if (given.epoch, given.sequence) <= (agent.epoch, agent.sequence):
+            self._stale(agent, given)
         told = check_in.hardware
         others = bool(check_in.drivers) and digest_of(check_in.drivers) != agent.drivers
         is_news = told is not None and self.store.is_news(host, told, check_in.received_at)
         is_news = is_news or self.store.fares_otherwise(host, check_in.health)
         durable = check_in.facts is not None or others or is_news
-        if check_in.facts is None and given.fingerprint != agent.fingerprint:
-            raise UnknownFingerprintError(wanted="the facts of this fingerprint", found="others are kept")
-        if (given.epoch, given.sequence) <= (agent.epoch, agent.sequence):
-            self._stale(agent, given)
         if not durable:
             self.saver.touch(check_in)
         elif not self.saver.keep(check_in):
@@ -286,7 +273,7 @@ class Agents:
         """
         token = None
         if command.command == ROTATE:
-            token = new_token(AGENT_TOKEN)
+            token = new_token(AGENT)
             event = Event(self.clock.now(), "AgentTokenTold", agent.host, "its agent was told a new token")
             is_first = not agent.next_token_hash
             if not self.store.set_token(agent, agent.token_hash, hash_of(token), event if is_first else None):
@@ -334,7 +321,7 @@ class Agents:
                 found="none can be called so",
                 remedy="a name has 1 to 255 characters, without spaces and slashes",
             )
-        token = new_token(ENROLMENT_TOKEN)
+        token = new_token(ENROLMENT)
         now = self.clock.now()
         event = Event(now, "EnrolmentMinted", host, f"by {caller.name}", caller.trace())
         self.store.mint(hash_of(token), Enrolment(host, now + valid_for), event)
@@ -369,11 +356,9 @@ class Agents:
         for host in hosts:
             if self.store.agent(host) is None:
                 raise NotFoundError(wanted=f"an agent of {host}", found="none has registered")
-        now = self.clock.now()
-        self.store.command(hosts, command, driver, now)
-        for host in hosts:
-            data = {**caller.trace(), "driver": driver}
-            self.store.tell(Event(now, "AgentAsked", host, f"{caller.name}: {command}", data))
+        data = {**caller.trace(), "driver": driver}
+        event = Event(self.clock.now(), "AgentAsked", message=f"{caller.name}: {command}", data=data)
+        self.store.command(hosts, command, driver, event)
 
     def listen(self) -> Sequence[str]:
         """Mark the agents that were not heard for too long; return their hosts. Called by whoever has that duty."""

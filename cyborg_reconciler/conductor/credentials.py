@@ -16,16 +16,13 @@ from typing import Final
 
 from cyborg_reconciler.conductor.callers import Caller, Role
 from cyborg_reconciler.conductor.later import Later
-from cyborg_reconciler.conductor.secrets import hash_of, is_same, new_token
+from cyborg_reconciler.conductor.secrets import USER, hash_of, is_same, new_token
 from cyborg_reconciler.errors import ConflictError, FieldError, NotFoundError, RequestInvalidError
 from cyborg_reconciler.ports import Clock, Event
 from cyborg_reconciler.stores.credentials import Credential, CredentialStore, RoleName
 
-#: By this a scanner of files knows a token that went astray.
-PREFIX: Final = "cyu"
-
 #: What a token looks like; anything else is none, and is not looked for.
-TOKEN: Final = re.compile(rf"{PREFIX}_[A-Za-z0-9_-]{{43}}")
+TOKEN: Final = re.compile(rf"{USER}_[A-Za-z0-9_-]{{43}}")
 
 #: What a token, and a project, may be called: it stands in the audit trail, where others read it.
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
@@ -36,15 +33,6 @@ USES_TOGETHER_S: Final = 10.0
 
 #: Who is called so in the audit trail is no user.
 RESERVED: Final = {"local", "anybody", "agent"}
-
-
-def without_tokens(text: str) -> str:
-    """Return *text* with the tokens in it left out.
-
-    >>> without_tokens("/v1/" + "cyu_" + "x" * 43)
-    '/v1/cyu_…'
-    """
-    return TOKEN.sub(f"{PREFIX}_…", text)
 
 
 def check_name(name: str) -> str:
@@ -77,7 +65,7 @@ class Credentials:
         for called in (name, project_id):
             if called is not None:
                 check_name(called)
-        token, now = new_token(PREFIX), self.clock.now()
+        token, now = new_token(USER), self.clock.now()
         one = Credential(
             name=name,
             role=role,

@@ -6,14 +6,14 @@ answers there; others are told in the answers to their next check-ins. A host wi
 """
 
 import logging
-import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from cyborg_reconciler.conductor.callers import Caller
-from cyborg_reconciler.errors import AgentUnreachableError, NotFoundError, ReconcilerError
+from cyborg_reconciler.conductor.errands import Errands
+from cyborg_reconciler.errors import AgentUnreachableError, ConflictError, NotFoundError
 from cyborg_reconciler.ports import Clock, Event
 from cyborg_reconciler.stores.agents import AgentAddress, AgentPort, AgentStore
 
@@ -27,12 +27,14 @@ class Discovery:
     Attributes:
         port: how agents are called, None: none is.
         catalogue: returns the names of the drivers that hosts without an agent may have.
+        errands: what is done beside requests.
     """
 
     store: AgentStore
     clock: Clock
     port: AgentPort | None = None
     catalogue: Callable[[], Collection[str]] = frozenset
+    errands: Errands = field(default_factory=Errands)
 
     def discover(self, caller: Caller, hosts: Sequence[str] = (), driver: str | None = None) -> None:
         """Have hosts looked at again, or all of them; of *driver*'s devices alone where one is given.
@@ -41,15 +43,17 @@ class Discovery:
             NotFoundError: there is no such host, or no such driver there.
             ConflictError: the agent of the one host answers, and is looking already.
         """
-        if not (len(hosts) == 1 and self._is_asked(hosts[0], driver)):
+        is_asked = len(hosts) == 1 and self._is_asked(hosts[0], driver)
+        if not is_asked:
             self._require(hosts, driver)
-            unknown = self.store.ask_for_discovery(hosts, driver, self.clock.now())
-            if unknown:
-                raise NotFoundError(wanted=f"host {unknown[0]}", found="there is none")
         words = f"{caller.name}: {', '.join(hosts) or 'all hosts'}{f', {driver}' if driver else ''}"
         data = {**caller.trace(), "hosts": list(hosts), "driver": driver}
         host = hosts[0] if len(hosts) == 1 else ""
-        self.store.tell(Event(self.clock.now(), "DiscoveryAsked", host, words, data))
+        event = Event(self.clock.now(), "DiscoveryAsked", host, words, data)
+        if is_asked:
+            self.store.tell(event)
+        elif unknown := self.store.ask_for_discovery(hosts, driver, event):
+            raise NotFoundError(wanted=f"host {unknown[0]}", found="there is none")
 
     def _require(self, hosts: Sequence[str], driver: str | None) -> None:
         """Raise NotFoundError unless each of *hosts* has *driver*: its agent, or the catalogue where none speaks."""
@@ -79,10 +83,10 @@ class Discovery:
         It hears the same when it checks in.
         """
         if self.port is not None:
-            threading.Thread(target=self._hasten, args=(host,), name=f"hasten {host}", daemon=True).start()
+            self.errands.ask(host, self._hasten)
 
     def _hasten(self, host: str) -> None:
-        with suppress(ReconcilerError):  # one that is looking already has heard it all the same
+        with suppress(ConflictError):  # one that is looking already has heard it all the same
             self._is_asked(host, None)
 
     def _address(self, host: str) -> AgentAddress | None:

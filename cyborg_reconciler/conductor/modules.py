@@ -32,12 +32,18 @@ class Modules:
         self._names: tuple[str, ...] | None = None
 
     def names(self) -> tuple[str, ...] | None:
-        """Return them; None where they cannot be told, and agents go on with what they were told before."""
-        with self._lock:
-            if self._clock_s() - self._looked_s >= LOOK_EVERY_S:
-                self._looked_s = self._clock_s()
-                self._look()
-            return self._names
+        """Return them; None where they cannot be told, and agents go on with what they were told before.
+
+        One looks at a time; who comes meanwhile does not wait, and has what was there before.
+        """
+        if self._lock.acquire(blocking=False):
+            try:
+                if self._clock_s() - self._looked_s >= LOOK_EVERY_S:
+                    self._looked_s = self._clock_s()
+                    self._look()
+            finally:
+                self._lock.release()
+        return self._names
 
     def _look(self) -> None:
         try:

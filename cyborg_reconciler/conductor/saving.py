@@ -14,14 +14,11 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Final
 
-from cyborg_reconciler.errors import JournalError, JournalFullError, JournalLockedError, JournalUnavailableError
+from cyborg_reconciler.errors import JournalError, JournalOutageError
 from cyborg_reconciler.meters import CHECK_INS, WRITTEN_TOGETHER, Meter, NoMeter
 from cyborg_reconciler.stores.agents import AgentStore, CheckIn
 
 log: Final = logging.getLogger(__name__)
-
-#: What no check-in is to blame for: each of a batch would meet it again.
-NOBODYS: Final = (JournalUnavailableError, JournalLockedError, JournalFullError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +71,6 @@ class Saver:
             self._begin()
         self._meter.add(CHECK_INS, result="unchanged")
 
-    def pending(self, host: str) -> CheckIn | None:
-        """Return what *host* told last, where that is not written yet."""
-        return self._touched.get(host)
-
     def close(self) -> None:
         """Write what was gathered, and end the thread."""
         with self._wake:
@@ -127,7 +120,7 @@ class Saver:
         try:
             kept = self._store.keep([check_in for check_in, _ in batch])
         except Exception as exc:  # noqa: BLE001 - whatever it is, those who wait must hear of it
-            if len(batch) > 1 and not isinstance(exc, NOBODYS):
+            if len(batch) > 1 and not isinstance(exc, JournalOutageError):  # which each would meet again
                 log.warning(
                     "%d check-ins are written one by one, for together they could not be: %s", len(batch), _said(exc)
                 )
@@ -146,7 +139,7 @@ class Saver:
         try:
             self._store.touch(batch)
         except Exception as exc:  # noqa: BLE001 - whatever it is, the thread goes on, and others are written
-            if len(batch) > 1 and not isinstance(exc, NOBODYS):
+            if len(batch) > 1 and not isinstance(exc, JournalOutageError):  # which each would meet again
                 for one in batch:
                     self._write_touches([one])
                 return

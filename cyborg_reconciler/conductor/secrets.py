@@ -3,16 +3,34 @@
 
 import hashlib
 import hmac
+import re
 import secrets
 from typing import Final
 
 #: Bytes of randomness in a token: no one guesses it, so that a plain hash of it is enough.
 TOKEN_BYTES: Final = 32
 
+#: By these a scanner of files knows a token that went astray: a user's, an agent's, an enrolment's.
+USER: Final = "cyu"
+AGENT: Final = "cya"
+ENROLMENT: Final = "cye"
+
+#: What is a token, whoever's.
+ANY_TOKEN: Final = re.compile(rf"({USER}|{AGENT}|{ENROLMENT})_[A-Za-z0-9_-]{{43}}")
+
 
 def new_token(prefix: str) -> str:
     """Return a new token; its *prefix* tells people and scanners what it is."""
     return f"{prefix}_{secrets.token_urlsafe(TOKEN_BYTES)}"
+
+
+def without_tokens(text: str) -> str:
+    """Return *text* with the tokens in it left out.
+
+    >>> without_tokens("/v1/" + "cya_" + "x" * 43)
+    '/v1/cya_…'
+    """
+    return ANY_TOKEN.sub(r"\1_…", text)
 
 
 def hash_of(token: str) -> str:

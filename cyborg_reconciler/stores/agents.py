@@ -6,7 +6,7 @@ No I/O in here; the database's adapter fills `AgentStore`, and `adapters/agent_p
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Literal, Protocol
@@ -243,13 +243,16 @@ class AgentStore(Protocol):
     def approve(self, host: str, event: Event) -> bool:
         """Note that an operator agreed to the agent of *host*; return whether there is one."""
 
-    def command(self, hosts: Sequence[str], command: CommandName, driver: str | None, at: datetime) -> None:
-        """Have the agents of *hosts* do something; one that is to do so already is not told twice."""
+    def command(self, hosts: Sequence[str], command: CommandName, driver: str | None, event: Event) -> None:
+        """Have the agents of *hosts* do something, and tell of each with *event*, in one transaction.
 
-    def ask_for_discovery(self, hosts: Sequence[str], driver: str | None, at: datetime) -> Sequence[str]:
-        """Have *hosts*, or all, looked at again: by their agents, or else by the worker, in one transaction.
+        One that is to do so already is not told twice.
+        """
 
-        Return those that are not known; then nothing was asked for.
+    def ask_for_discovery(self, hosts: Sequence[str], driver: str | None, event: Event) -> Sequence[str]:
+        """Have *hosts*, or all, looked at again: by their agents, or else by the worker, and tell, in one transaction.
+
+        Return those that are not known; then nothing was asked for, and nothing is told.
         """
 
     def is_news(self, host: str, told: Told, at: datetime) -> bool:
@@ -281,3 +284,11 @@ class AgentStore(Protocol):
 
     def tell(self, event: Event) -> None:
         """Append to the audit trail."""
+
+
+def every_agent(store: AgentStore, at_once: int = 1000) -> Iterator[Agent]:
+    """Yield all agents by the names of their hosts, of which *at_once* are read at a time."""
+    after = ""
+    while some := store.agents(after, at_once):
+        after = some[-1].host
+        yield from some

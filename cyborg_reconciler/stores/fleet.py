@@ -79,9 +79,6 @@ class RunStore(Protocol):
         What was noted before stays as it was, and is not told again.
         """
 
-    def cancel_requested(self, uuid: str) -> bool:
-        """Return whether somebody wants the run to end before its next wave."""
-
 
 @dataclass(frozen=True, slots=True)
 class Proposal:

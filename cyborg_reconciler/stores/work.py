@@ -34,11 +34,9 @@ class QueueItem:
 class Queue(Protocol):
     """The hosts that are to be looked at out of turn, once each. Every method raises JournalError, as a journal's do.
 
-    Who changes something enqueues the host in the transaction in which he does: nothing is lost between the two.
+    Who changes something enqueues the host in the transaction in which he does: nothing is lost between the two. One
+    that was put off is then due at once.
     """
-
-    def enqueue(self, hosts: Collection[str], reason: str, at: datetime) -> None:
-        """Have *hosts* looked at, and at once those too that were put off."""
 
     def take(self, limit: int, at: datetime) -> Sequence[QueueItem]:
         """Return up to *limit* hosts that are due, those first that wait longest. They stay until they are done."""

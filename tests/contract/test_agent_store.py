@@ -23,6 +23,7 @@ from tests.scenarios.story import facts_of
 
 NOW = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
 HOST = "compute-7"
+ASKED = Event(NOW, "AgentAsked")
 
 
 @pytest.fixture
@@ -54,21 +55,35 @@ def keep(store, said, sequence):
 
 
 def test_a_command_is_there_until_it_is_done_and_its_number_is_never_given_again(store):
-    store.command([HOST], "discover", None, NOW)
-    store.command([HOST], "discover", None, NOW)
+    store.command([HOST], "discover", None, ASKED)
+    store.command([HOST], "discover", None, ASKED)
     (first,) = store.commands(HOST)
     assert store.commands(HOST) == [first]
     store.done("compute-8", [first.id])
     assert store.commands(HOST) == [first]
     store.done(HOST, [first.id, 2**62])
     assert store.commands(HOST) == []
-    store.command([HOST], "send_facts", None, NOW)
+    store.command([HOST], "send_facts", None, ASKED)
     assert store.commands(HOST)[0].id > first.id
 
 
+def test_what_is_asked_for_and_the_event_that_tells_of_it_are_kept_together(journal, store):
+    untold = replace(ASKED, data={"driver": object()})
+    with pytest.raises(TypeError):
+        store.command([HOST], "discover", None, untold)
+    with pytest.raises(TypeError):
+        store.ask_for_discovery([HOST], None, untold)
+    assert (store.commands(HOST), journal.work().take(9, NOW)) == ([], [])
+    assert store.ask_for_discovery([HOST, "nobody"], None, ASKED) == ["nobody"]
+    assert "AgentAsked" not in {event.kind for event in journal.events()}
+    assert store.ask_for_discovery([HOST], None, ASKED) == []
+    store.command([HOST], "rotate_token", None, ASKED)
+    assert [(event.kind, event.host) for event in journal.events(limit=2)] == [("AgentAsked", HOST), ("AgentAsked", "")]
+
+
 def test_a_new_token_is_no_command_any_more_once_it_is_in_use(store):
-    store.command([HOST], "rotate_token", None, NOW)
-    store.command([HOST], "discover", "dummy", NOW)
+    store.command([HOST], "rotate_token", None, ASKED)
+    store.command([HOST], "discover", "dummy", ASKED)
     assert store.set_token(store.agent(HOST), "old", "new", Event(NOW, "AgentTokenTold", HOST))
     assert [one.command for one in store.commands(HOST)] == ["rotate_token", "discover"]
     assert store.set_token(store.agent(HOST), "new", "", Event(NOW, "AgentTokenRotated", HOST))

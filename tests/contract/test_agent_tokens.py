@@ -7,12 +7,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from cyborg_reconciler.adapters.database import open_journal
-from cyborg_reconciler.conductor.agents import Agents, AgentTerms, Enroller, StaleCheckInError
+from cyborg_reconciler.conductor.agents import Agents, AgentTerms, Enroller
 from cyborg_reconciler.conductor.callers import Caller, Role
 from cyborg_reconciler.conductor.saving import SaveOut, Saver
 from cyborg_reconciler.conductor.secrets import hash_of
 from cyborg_reconciler.documents.rest.agent import CheckInGiven, InventoryGiven, LookupGiven
-from cyborg_reconciler.errors import ForbiddenError, NotFoundError, UnauthenticatedError
+from cyborg_reconciler.errors import ForbiddenError, NotFoundError, StaleCheckInError, UnauthenticatedError
 from cyborg_reconciler.testing import FixedClock
 
 NOW = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)

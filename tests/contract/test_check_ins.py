@@ -200,7 +200,7 @@ def test_a_look_that_came_in_after_a_check_in_and_had_seen_less_has_its_host_loo
 def posted(request, facts, journal):
     """An accelerator that an operator tells of, with the uuid or just the name of what discovery is about to find."""
     (host_uuid,) = (UUID(one.uuid) for one in journal.hosts(["gpu-1"]))
-    found = [unit for unit in found_by(facts["gpu-1"], {}).units if unit.is_accelerator]
+    found = [unit for unit in found_by(facts, {})["gpu-1"].units if unit.is_accelerator]
     uuid_ = settle(found, host_uuid, ())[found[0].address] if request.param == "uuid" else uuid.uuid4()
     given = {"created_at": NOON, "updated_at": NOON, "origin": "api", "claimed": True, "state": "ready"}
     return Accelerator(uuid=str(uuid_), name=f"gpu-1 {found[0].address}", **given)

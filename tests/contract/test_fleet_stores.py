@@ -210,7 +210,7 @@ class TestRuns:
     def test_a_run_can_be_asked_to_end_until_it_has(self, journal, fleet):
         run = uuid_of(journal.open_run(make_plan(str(uuid.uuid4()), "a"), NOON))
         assert at_once(4, lambda _: fleet.runs.cancel(run, "me", Event(NOON, "Asked"))) == [True] * 4
-        assert fleet.runs.cancel_requested(run)
+        assert journal.cancel_requested(run)
         journal.close_run(run, "applied", LATER)
         assert not fleet.runs.cancel(run, "me", CHANGED)
         assert not fleet.runs.cancel(str(uuid.uuid4()), "me", CHANGED)

@@ -9,14 +9,17 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+from sqlalchemy.event import listen
 
 from cyborg_reconciler.adapters.database import open_journal
+from cyborg_reconciler.adapters.database.store import DatabaseStore
 from cyborg_reconciler.core.state import Health
 from cyborg_reconciler.meters import QUEUE_LENGTH
-from cyborg_reconciler.ports import Event
+from cyborg_reconciler.ports import Event, Unobserved
 from cyborg_reconciler.stores.accelerators import Accelerator, AcceleratorFilter, AcceleratorStore, Attachment
 from cyborg_reconciler.testing import FakeAccelerators
 from tests.contract.test_journal import LATER, NOON
+from tests.integration.databases import opened_anew
 
 
 def accelerator(number: int, **more: object) -> Accelerator:
@@ -140,3 +143,16 @@ def test_a_page_has_what_is_asked_for_alone(databases) -> None:
     assert found(equal={"host": "a"}, attached=False) == ["card 0"]
     assert found(attached=True) == ["card 1", "card 2", "card 3", "card 4"]
     assert found(equal={"host": "'; DROP TABLE accelerators"}) == []
+
+
+def test_what_stays_on_its_host_with_its_driver_has_its_backend_already(tmp_path: Path, database: str) -> None:
+    one, said = accelerator(0, driver="dummy"), []
+    with open_journal(tmp_path / "state", database=database) as journal:
+        journal.record_observations({"a": Unobserved("Unreachable", "")})
+        journal.accelerators().add(one, event(one))
+        with opened_anew(tmp_path / "state", database) as engine:
+            listen(engine, "before_cursor_execute", lambda *told: said.append(told[2]))
+            then = DatabaseStore(engine).update(replace(one, desired_state="ready"), one.version, event(one))
+            DatabaseStore(engine).record([(replace(then, state="ready"), [event(one)])])
+        assert journal.accelerators().accelerator(one.uuid).state == "ready"
+    assert not [statement for statement in said if "backends" in statement]

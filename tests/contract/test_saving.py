@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Are check-ins written together, and does one that cannot be written spoil others, or the thread that writes them?"""
 
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -10,17 +9,18 @@ import pytest
 
 from cyborg_reconciler.adapters.database import open_journal
 from cyborg_reconciler.conductor.saving import SaveOut, Saver
-from cyborg_reconciler.errors import JournalError
+from cyborg_reconciler.errors import JournalError, JournalOutageError
 from cyborg_reconciler.meters import NoMeter
 from cyborg_reconciler.ports import Event
 from cyborg_reconciler.stores.agents import Agent, CheckIn, Enrolment, Inventory
-from tests.integration.api_support import until
 
 NOW = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
 HOSTS = ("compute-1", "compute-2", "compute-3", "compute-4")
 FIRST, CULPRIT, *OTHERS = HOSTS
 #: More than either database has room for.
 TOO_MUCH = 2**63
+#: Waits until all hosts have told something.
+ALL_AT_ONCE = SaveOut(interval_s=3600, batch=len(HOSTS), gather_s=3600)
 
 
 @pytest.fixture
@@ -34,41 +34,21 @@ def store(tmp_path, database):
         yield store
 
 
-class Gate:
-    """A store whose door is shut: what comes meanwhile is written together."""
-
-    def __init__(self, store):
-        self.store, self.reached, self.opened = store, threading.Event(), threading.Event()
-
-    def keep(self, check_ins):
-        self.reached.set()
-        assert self.opened.wait(60)
-        return self.store.keep(check_ins)
-
-    def touch(self, check_ins):
-        return self.store.touch(check_ins)
-
-
 def check_in(host, sequence=1):
     terms = {"boot_id": "b", "fingerprint": "f", "agent_version": "1", "received_at": NOW}
     return CheckIn(host=host, epoch=1, sequence=sequence, **terms)
 
 
-def test_of_those_that_are_written_together_the_one_that_cannot_be_is_refused_alone(store):
-    gate = Gate(store)
-    with closing(Saver(gate, SaveOut(interval_s=3600))) as saver, ThreadPoolExecutor(len(HOSTS)) as pool:
-        first = pool.submit(saver.keep, check_in(FIRST))
-        assert gate.reached.wait(60)
+def test_of_those_that_are_written_together_the_one_that_cannot_be_is_refused_alone(store, caplog):
+    with closing(Saver(store, ALL_AT_ONCE)) as saver, ThreadPoolExecutor(len(HOSTS)) as pool:
         written = {}
-        for host in (CULPRIT, *OTHERS):
-            saver.touch(check_in(host))
+        for host in HOSTS:
+            saver.touch(check_in(host))  # which what is told next supersedes
             written[host] = pool.submit(saver.keep, check_in(host, TOO_MUCH if host == CULPRIT else 2))
-            until(lambda host=host: saver.pending(host) is None)  # it waits to be written
-        gate.opened.set()
-        assert first.result(60)
-        assert all(written[host].result(60) for host in OTHERS)
+        assert all(written[host].result(60) for host in (FIRST, *OTHERS))
         assert written[CULPRIT].exception(60)
-    assert [store.agent(host).sequence for host in HOSTS] == [1, 0, 2, 2]
+    assert f"{len(HOSTS)} check-ins are written one by one" in caplog.text
+    assert [store.agent(host).sequence for host in HOSTS] == [2, 0, 2, 2]
 
 
 def test_of_agents_that_were_merely_heard_the_one_that_cannot_be_written_is_left_out_alone(store, caplog):
@@ -77,6 +57,32 @@ def test_of_agents_that_were_merely_heard_the_one_that_cannot_be_written_is_left
             saver.touch(check_in(host, TOO_MUCH if host == CULPRIT else 3))
     assert [store.agent(host).sequence for host in HOSTS] == [3, 0, 3, 3]
     assert f"1 agents were heard, {CULPRIT} first" in caplog.text
+
+
+class Out:
+    """A store that meets one of the journal's outages."""
+
+    def __init__(self, outage):
+        self.outage, self.kept, self.touched = outage, [], []
+
+    def keep(self, check_ins):
+        self.kept.append(len(check_ins))
+        raise self.outage
+
+    def touch(self, check_ins):
+        self.touched.append(len(check_ins))
+        raise self.outage
+
+
+@pytest.mark.parametrize("outage", JournalOutageError.__subclasses__())
+def test_what_each_would_meet_again_is_met_once(outage):
+    out = Out(outage())
+    with closing(Saver(out, ALL_AT_ONCE)) as saver, ThreadPoolExecutor(len(HOSTS)) as pool:
+        for host in ("elsewhere-1", "elsewhere-2"):
+            saver.touch(check_in(host))
+        failed = [pool.submit(saver.keep, check_in(host)).exception for host in HOSTS]
+        assert [wait(60) for wait in failed] == [out.outage] * len(HOSTS)
+    assert (out.kept, out.touched) == ([len(HOSTS)], [2])
 
 
 class BrokenMeter(NoMeter):
@@ -110,8 +116,7 @@ class Noting(NoMeter):
 
 def test_the_first_waits_for_others_until_a_batch_is_full_or_its_time_has_come(store):
     meter = Noting()
-    terms = SaveOut(interval_s=3600, batch=len(HOSTS), gather_s=3600)
-    with closing(Saver(store, terms, meter)) as saver, ThreadPoolExecutor(len(HOSTS)) as pool:
+    with closing(Saver(store, ALL_AT_ONCE, meter)) as saver, ThreadPoolExecutor(len(HOSTS)) as pool:
         assert all(pool.map(saver.keep, map(check_in, HOSTS), timeout=60))
     with closing(Saver(store, SaveOut(interval_s=3600), meter)) as saver:
         assert saver.keep(check_in(FIRST, 2))

@@ -30,6 +30,7 @@ from cyborg_reconciler.stores.work import (
 from cyborg_reconciler.tracing import of_request
 from tests.begun import uuid_of
 from tests.contract.test_journal import LATER, NOON, make_plan
+from tests.queueing import enqueue
 
 
 class Work(Queue, Leases, HostDriverStore):
@@ -64,8 +65,8 @@ def hosts_of(items: list[QueueItem]) -> list[str]:
 # ---------------------------------------------------------------------------------------------------------------- queue
 def test_hosts_are_taken_in_the_order_in_which_they_began_to_wait_and_stay_until_they_are_done(open_both) -> None:
     _, work = open_both()
-    work.enqueue(["b", "a"], "CheckedIn", NOON)
-    work.enqueue(["c", "b"], "CheckedIn", LATER)
+    enqueue(work, ["b", "a"], "CheckedIn", NOON)
+    enqueue(work, ["c", "b"], "CheckedIn", LATER)
     assert hosts_of(work.take(2, LATER)) == ["a", "b"]
     _, work = open_both()
     items = work.take(10, LATER)
@@ -75,9 +76,9 @@ def test_hosts_are_taken_in_the_order_in_which_they_began_to_wait_and_stay_until
 
 
 def test_a_host_that_was_enqueued_again_since_it_was_taken_stays(work: Work) -> None:
-    work.enqueue(["a", "b"], "CheckedIn", NOON)
+    enqueue(work, ["a", "b"], "CheckedIn", NOON)
     items = work.take(10, NOON)
-    work.enqueue(["a"], "AcceleratorAttached", NOON)
+    enqueue(work, ["a"], "AcceleratorAttached", NOON)
     work.done(items)
     (again,) = work.take(10, NOON)
     assert (again.host, again.reason) == ("a", "AcceleratorAttached")
@@ -87,23 +88,23 @@ def test_a_host_that_was_enqueued_again_since_it_was_taken_stays(work: Work) -> 
 
 
 def test_a_host_that_is_put_off_is_due_when_its_time_has_come_or_it_is_enqueued(work: Work) -> None:
-    work.enqueue(["a"], "CheckedIn", NOON)
+    enqueue(work, ["a"], "CheckedIn", NOON)
     (item,) = work.take(10, NOON)
     work.later(item, LATER, "Unreachable")
     assert work.take(10, NOON) == []
     (item,) = work.take(10, LATER)
     assert (item.attempts, item.reason) == (1, "Unreachable")
     work.later(item, LATER + timedelta(hours=1), "Unreachable")
-    work.enqueue(["a"], "CheckedIn", LATER)
+    enqueue(work, ["a"], "CheckedIn", LATER)
     (item,) = work.take(10, LATER)
     assert item.attempts == 2, "whoever comes next still knows how often it was in vain"
 
 
 def test_a_ticket_of_a_host_that_was_removed_does_not_come_again(work: Work) -> None:
-    work.enqueue(["a"], "CheckedIn", NOON)
+    enqueue(work, ["a"], "CheckedIn", NOON)
     old = work.take(10, NOON)
     work.done(old)
-    work.enqueue(["a"], "CheckedIn", LATER)
+    enqueue(work, ["a"], "CheckedIn", LATER)
     work.done(old)
     assert hosts_of(work.take(10, LATER)) == ["a"]
 
@@ -212,7 +213,7 @@ def test_passes_are_counted(database: str, tmp_path: Path) -> None:
         for seconds, at in ((1.5, NOON), (0.5, LATER)):
             journal.work().passed(Pass("all", "ok", seconds, at))
         journal.work().passed(Pass("queue", "failed", 3.0, NOON))
-        journal.work().enqueue(["a"], "CheckedIn", NOON)
+        enqueue(journal.work(), ["a"], "CheckedIn", NOON)
         journal.work().take_lease(Lease("worker", "us", 0, datetime.now(UTC) + timedelta(hours=1)), None)
         journal.work().take_lease(Lease("other", "us", 0, NOON), None)
         found = journal.tallies().tallies()

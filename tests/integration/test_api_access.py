@@ -12,10 +12,11 @@ import pytest
 
 from cyborg_reconciler.adapters.database import open_reader
 from cyborg_reconciler.bootstrap import SystemClock, open_agents, open_stores
+from cyborg_reconciler.cli.remote import ServerError, find_remote
 from cyborg_reconciler.conductor.callers import Caller, Role
-from cyborg_reconciler.conductor.credentials import PREFIX, Credentials
+from cyborg_reconciler.conductor.credentials import Credentials
 from cyborg_reconciler.conductor.drivers import TOLD
-from cyborg_reconciler.conductor.secrets import new_token
+from cyborg_reconciler.conductor.secrets import USER, new_token
 from cyborg_reconciler.documents.rest.agent import InventoryGiven, LookupGiven
 from cyborg_reconciler.settings import Settings
 from cyborg_reconciler.testing import FixedClock
@@ -43,7 +44,7 @@ class Place:
         self.tokens["expired"] = make_token(state, "expired", "admin", timedelta(days=1), FixedClock())
         self.tokens["revoked"] = make_token(state, "revoked", "admin")
         self.revoke("revoked")
-        self.tokens["wrong"] = new_token(PREFIX)
+        self.tokens["wrong"] = new_token(USER)
         self.tokens["agent"] = self._agent("compute-7")
 
     def _agent(self, host):
@@ -66,6 +67,14 @@ class Place:
         """The entries of one kind, oldest first."""
         with open_reader(self.state) as journal:
             return [event for event in journal.events(limit=100_000) if event.kind == kind][::-1]
+
+
+def refusal(place, who, method, path):
+    """What a command says of a request that is refused."""
+    environ = {"CYBORG_RECONCILER_TOKEN": place.tokens[who]} if who in place.tokens else {}
+    with pytest.raises(ServerError) as refused:
+        find_remote(place.server.url, None, environ)(method, path, [])
+    return str(refused.value)
 
 
 def opened(folder, **settings):
@@ -123,6 +132,15 @@ def test_unknown_expired_and_revoked_tokens_are_answered_alike(place):
         frozenset((name, text) for name, text in headers[0].items() if name not in volatile)
     }
     assert headers[0]["www-authenticate"] == "Bearer"
+
+
+def test_a_command_that_is_refused_says_so_once_and_asks_for_a_token_only_where_that_helps(place):
+    forbidden = refusal(place, "reader", "POST", "/v1/hosts/a%20b/drivers/x/install")
+    assert forbidden.startswith("POST /v1/hosts/a%20b/drivers/x/install: reader is reader; ask somebody who is ")
+    assert "token" not in forbidden
+    for who in ("nobody", "wrong"):
+        unknown = refusal(place, who, "POST", "/v1/hosts/a%20b/drivers/x/install")
+        assert unknown.endswith("give a token: CYBORG_RECONCILER_TOKEN, or token_file in the file of clouds")
 
 
 def test_a_token_works_at_once_and_once_revoked_no_longer_than_it_is_believed(place):

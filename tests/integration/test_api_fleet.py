@@ -185,11 +185,11 @@ class TestRuns:
         assert paths_of(problem(world("GET", f"/v1/runs?marker={NOBODY}"), 400)) == {"marker"}
 
     def test_a_run_that_goes_on_can_be_asked_to_end_once(self, world, open_run):
-        assert not world.stores.fleet.runs.cancel_requested(open_run)
+        assert not world.stores.journal.cancel_requested(open_run)
         first = world("POST", f"/v1/runs/{open_run}/cancel")
         assert (first.status, first.json()["cancel_requested_by"]) == (202, "local")
         assert world("POST", f"/v1/runs/{open_run}/cancel").json() == first.json()
-        assert world.stores.fleet.runs.cancel_requested(open_run)
+        assert world.stores.journal.cancel_requested(open_run)
         told = world("GET", f"/v1/events?run={open_run}&kind=RunCancelRequested").json()["events"]
         assert [one["by"] for one in told] == ["local"]
 

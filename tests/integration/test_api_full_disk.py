@@ -7,6 +7,7 @@ import random
 from ansible_collections.openstack.cyborg.plugins.module_utils.facts import gather
 from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Tree
 from cyborg_reconciler.bootstrap import open_agents
+from cyborg_reconciler.errors import JournalFullError
 from cyborg_reconciler.settings import Settings
 from cyborg_reconciler.simulation import samples
 from cyborg_reconciler.simulation.hosts import write_tree
@@ -39,7 +40,7 @@ def test_a_check_in_that_finds_no_room_is_put_off_nothing_acknowledged_is_lost_a
             return server("GET", f"/v1/hosts/{HOST}").json()["fingerprint"]
 
         def is_put_off(answer):
-            return problem(answer, 503).detail == "The disk under the journal is full; try again"
+            return problem(answer, 503).detail == JournalFullError.public
 
         for number in range(1000):
             told = large(facts, number)

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from cyborg_reconciler.errors import JournalFullError
 from tests.disks import small_disk
 from tests.integration.api_support import problem, serving, until
 
@@ -150,7 +151,7 @@ def test_while_the_disk_is_full_that_is_said_in_a_line_and_then_it_goes_on(serve
     assert os.statvfs(disk).f_bavail == 0
     before = log().count("\n")
     refused = [server("POST", "/v1/accelerators", body) for _ in range(3)]
-    assert {problem(one, 503).detail for one in refused} == {"The disk under the journal is full; try again"}
+    assert {problem(one, 503).detail for one in refused} == {JournalFullError.public}
     assert all(int(one.headers["Retry-After"]) > 0 for one in refused)
     assert server("GET", "/v1/accelerators").status == 200
     told = [line for line in log().splitlines()[before:] if "POST /v1/accelerators: " in line]

@@ -44,7 +44,7 @@ class Site:
     """A server, its tree, and the loop that looks at a host with a card."""
 
     def __init__(self, world, host=HOST):
-        self.world, self.stores, self.rules = world, world.stores, rules_of(world.stores.fleet)
+        self.world, self.stores, self.rules = world, world.stores, rules_of(world.stores)
         self.host = host
 
     def __call__(self, method, path, body=None):

@@ -161,20 +161,40 @@ class TestServer:
         token = folder / "token"
         token.write_text("secret\n")
         token.chmod(0o600)
-        clouds = "clouds: {east: {server: 'http://east:1', token_file: token}, west: {server: 'http://west:1'}}"
+        clouds = "clouds: {east: {server: 'https://east:1', token_file: token}, west: {server: 'http://west:1'}}"
         (folder / "clouds.yaml").write_text(clouds)
         environ = {"XDG_CONFIG_HOME": str(tmp_path), "CYBORG_RECONCILER_SERVER": "http://environment:1"}
         assert find_remote("http://given:1", None, environ).url == "http://given:1"
         assert find_remote(None, None, environ).url == "http://environment:1"
         assert find_remote(None, "west", environ).url == "http://west:1"
         del environ["CYBORG_RECONCILER_SERVER"]
-        assert find_remote(None, "east", environ).url == "http://east:1"
+        assert find_remote(None, "east", environ).url == "https://east:1"
         with pytest.raises(SettingsInvalidError, match="east, west"):
             find_remote(None, None, environ)
         token.chmod(0o644)
         with pytest.raises(SettingsInvalidError, match="chmod 600"):
             find_remote(None, "east", environ)
         assert find_remote(None, None, {"HOME": "/nonexistent"}).url == LOCAL
+
+    @pytest.mark.parametrize(
+        "url", ["http://east:1", "http://127.0.0.1.example", "http://[2001:db8::1]:1", "http://127.0.0.1@east:1"]
+    )
+    def test_a_token_goes_to_another_machine_by_tls_alone_unless_that_is_allowed(self, tmp_path, url):
+        (tmp_path / "token").write_text("secret\n")
+        (tmp_path / "token").chmod(0o600)
+        path, given = tmp_path / "clouds.yaml", {"CYBORG_RECONCILER_TOKEN": "secret"}
+        path.write_text(f"clouds: {{east: {{server: '{url}', token_file: token}}}}")
+        by_file = {"CYBORG_RECONCILER_CLOUDS": str(path)}
+        for server, environ in ((url, given), (None, by_file)):
+            with pytest.raises(SettingsInvalidError, match=r"in the clear.*CYBORG_RECONCILER_PLAIN_HTTP=true"):
+                find_remote(server, None, environ)
+            allowed = {**environ, "CYBORG_RECONCILER_PLAIN_HTTP": "true"}
+            assert find_remote(server, None, allowed).url == url
+        path.write_text(f"clouds: {{east: {{server: '{url}', token_file: token, plain_http: true}}}}")
+        assert find_remote(None, None, by_file).url == url
+        assert find_remote(url, None, {}).url == url  # there is nothing to read
+        for safe in ("https://east:1", "http://localhost:1", "http://127.0.0.1:1", "http://[::1]:1"):
+            assert find_remote(safe, None, given).url == safe
 
     @pytest.mark.parametrize("text", ["", "clouds: []", "clouds: {east: {}}", "clouds: [", "\x00"])
     def test_a_file_that_is_none_of_clouds_is_told(self, tmp_path, text):

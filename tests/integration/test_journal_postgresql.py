@@ -186,7 +186,7 @@ def test_what_is_acknowledged_is_on_disk_and_what_hangs_is_given_up(postgresql: 
         open_journal(tmp_path / "state", database=postgresql) as journal,
         open_reader(tmp_path, database=url) as reader,
     ):
-        assert show(journal, "synchronous_commit", "statement_timeout", "lock_timeout") == ["on", "0", "5s"]
+        assert show(journal, "synchronous_commit", "statement_timeout", "lock_timeout") == ["on", "1min", "5s"]
         assert show(reader, "statement_timeout", "default_transaction_read_only") == ["30s", "on"]
         assert show(reader, "synchronous_commit", "application_name") == ["off", "ours"], "who says otherwise has it so"
 

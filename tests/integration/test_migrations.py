@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import Connection, Engine, Table, func, inspect, select, text
 
 from cyborg_reconciler.adapters.database import migrations, open_journal, schema
@@ -18,6 +19,7 @@ from cyborg_reconciler.adapters.database.revision import migrate
 from cyborg_reconciler.errors import JournalError
 from cyborg_reconciler.ports import Event
 from tests.integration.databases import opened_anew
+from tests.postgresql import Cluster
 
 NOW = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
 STEPS = [migrations.BASE, *migrations.revisions()]
@@ -106,6 +108,24 @@ def test_a_migration_that_fails_leaves_the_database_as_it_was(engine: Engine) ->
         migrate(engine)
     with reading(engine) as connection:
         assert inspect(connection).get_table_names() == ["events"]
+
+
+NOTES_TIMEOUT = """
+CREATE TABLE noted (timeout TEXT);
+GRANT ALL ON noted TO PUBLIC;
+CREATE FUNCTION note() RETURNS event_trigger LANGUAGE plpgsql
+    AS 'BEGIN INSERT INTO noted VALUES (current_setting(''statement_timeout'')); END';
+CREATE EVENT TRIGGER noting ON ddl_command_end EXECUTE FUNCTION note()
+"""
+
+
+def test_a_migration_may_take_as_long_as_it_takes(cluster: Cluster, empty_postgresql: str, tmp_path: Path) -> None:
+    cluster.execute(NOTES_TIMEOUT, conninfo_to_dict(empty_postgresql)["dbname"])
+    with opened_anew(tmp_path, empty_postgresql) as engine:
+        migrate(engine, STEPS[1])
+        with reading(engine) as connection:
+            assert set(connection.execute(text("SELECT timeout FROM noted")).scalars()) == {"0"}
+            assert connection.execute(text("SHOW statement_timeout")).scalar() == "1min"
 
 
 def described(connection: Connection) -> dict[str, object]:

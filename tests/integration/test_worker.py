@@ -24,6 +24,7 @@ from tests.integration.ansible_support import wait_until
 from tests.integration.api_support import problem, serving
 from tests.integration.console import open_console
 from tests.integration.test_cli_interrupted import at_work, is_being_changed
+from tests.queueing import enqueue
 
 pytestmark = pytest.mark.slow
 
@@ -50,7 +51,7 @@ class Place:
 
     def enqueue(self, *hosts):
         with open_journal(self.console.state, exclusive=False) as journal:
-            journal.work().enqueue(hosts, "CheckedIn", datetime.now(UTC))
+            enqueue(journal.work(), hosts, "CheckedIn", datetime.now(UTC))
 
     def queued(self):
         with open_journal(self.console.state, exclusive=False) as journal:

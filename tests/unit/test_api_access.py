@@ -6,8 +6,8 @@ from datetime import timedelta
 import pytest
 
 from cyborg_reconciler.conductor.callers import Caller, Role
-from cyborg_reconciler.conductor.credentials import PREFIX, Credentials, Uses
-from cyborg_reconciler.conductor.secrets import new_token
+from cyborg_reconciler.conductor.credentials import Credentials, Uses
+from cyborg_reconciler.conductor.secrets import USER, new_token
 from cyborg_reconciler.errors import ForbiddenError, JournalError, UnauthenticatedError
 from cyborg_reconciler.testing import FakeCredentialStore, FixedClock
 from cyborg_reconciler_api.access import BELIEVED, LOCAL, TokenScheme, nobody_is_asked, token_of
@@ -58,7 +58,7 @@ def test_whatever_opens_nothing_is_answered_alike(world, state):
     elif state == "expired":
         world.clock.move(1)
     header = {
-        "unknown": f"Bearer {new_token(PREFIX)}",
+        "unknown": f"Bearer {new_token(USER)}",
         "malformed": f"Bearer {token}x",
         "missing": None,
         "another's kind": f"Basic {token}",
@@ -99,7 +99,7 @@ def test_an_expired_token_works_no_longer_than_it_says_however_lately_it_was_bel
 
 
 def test_a_token_that_was_just_made_works_at_once(world):
-    token = new_token(PREFIX)
+    token = new_token(USER)
     with pytest.raises(UnauthenticatedError):
         world.ask(token)
     assert world.ask(world.make()).name == "ci"
@@ -131,7 +131,7 @@ def test_what_could_be_no_token_is_none(header):
 
 
 def test_the_word_bearer_is_known_in_any_case():
-    token = new_token(PREFIX)
+    token = new_token(USER)
     assert token_of(f"bEARER  {token}") == token
 
 
@@ -143,4 +143,4 @@ def test_with_nobody_asked_this_machine_may_do_everything(peer):
 @pytest.mark.parametrize("peer", ["192.0.2.7", "::ffff:192.0.2.7", "2001:db8::1"])
 def test_with_nobody_asked_other_machines_may_do_nothing(peer):
     with pytest.raises(ForbiddenError, match=peer):
-        nobody_is_asked(f"Bearer {new_token(PREFIX)}", peer)
+        nobody_is_asked(f"Bearer {new_token(USER)}", peer)

@@ -2,6 +2,7 @@
 """What a stream of events promises: what is new, in order, from where one was, for half a minute, to few at a time."""
 
 import json
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
@@ -16,9 +17,10 @@ class Trail:
     """An audit trail in memory: kinds, numbered from 1. When broken, it cannot be read."""
 
     def __init__(self, *kinds):
-        self.kinds, self.broken, self.up_to = list(kinds), False, 0
+        self.kinds, self.broken, self.up_to, self.asked = list(kinds), False, 0, set()
 
     def newest(self):
+        self.asked.add(threading.current_thread().name)
         if self.broken:
             raise JournalError(wanted="the journal", found="it is locked")
         return len(self.kinds)
@@ -129,6 +131,27 @@ def test_one_that_has_begun_ends_when_the_database_goes_away():
     next(stream)
     trail.broken = True
     assert list(stream) == []
+
+
+def test_while_nothing_happens_no_stream_asks_the_database_itself():
+    trail = Trail("a")
+    stream = Streams(trail, most=1, lifetime_s=60, heartbeat_s=0).open(PageQuery(), -1)
+    assert [next(stream) for _ in range(2)][1] == b": still here\n\n"
+    trail.asked.discard(threading.current_thread().name)
+    assert [next(stream) for _ in range(100)] == [b": still here\n\n"] * 100
+    assert trail.asked <= {"events"}
+    stream.close()
+
+
+def test_one_that_waits_ends_when_the_database_goes_away():
+    trail = Trail("a")
+    stream = Streams(trail, most=1, lifetime_s=3600, heartbeat_s=3600).open(PageQuery(), 0)
+    assert [next(stream) for _ in range(2)][1].startswith(b"id: 1\n")
+    with ThreadPoolExecutor(1) as pool:
+        rest = pool.submit(list, stream)
+        trail.broken = True
+        assert rest.result(timeout=60) == []
+    stream.close()
 
 
 def test_none_is_opened_while_the_database_is_away():

@@ -8,14 +8,12 @@ import pytest
 
 from cyborg_reconciler.conductor.callers import Caller, Role
 from cyborg_reconciler.conductor.credentials import (
-    PREFIX,
     TOKEN,
     Credentials,
     Uses,
     caller_of,
-    without_tokens,
 )
-from cyborg_reconciler.conductor.secrets import hash_of, new_token
+from cyborg_reconciler.conductor.secrets import AGENT, ENROLMENT, USER, hash_of, new_token, without_tokens
 from cyborg_reconciler.errors import ConflictError, NotFoundError, RequestInvalidError
 from cyborg_reconciler.testing import FakeCredentialStore, FixedClock
 
@@ -29,11 +27,11 @@ def kept():
 
 
 def test_a_token_is_256_random_bits_after_a_prefix_that_scanners_know():
-    made = {new_token(PREFIX) for _ in range(100)}
+    made = {new_token(USER) for _ in range(100)}
     assert len(made) == 100
-    assert all(TOKEN.fullmatch(token) and token.startswith(PREFIX) for token in made)
+    assert all(TOKEN.fullmatch(token) and token.startswith(USER) for token in made)
     # 43 characters of 6 bits each hold 32 bytes.
-    assert {len(token.removeprefix(f"{PREFIX}_")) for token in made} == {43}
+    assert {len(token.removeprefix(f"{USER}_")) for token in made} == {43}
 
 
 def test_what_is_kept_says_all_but_the_token(kept):
@@ -42,7 +40,7 @@ def test_what_is_kept_says_all_but_the_token(kept):
     assert one.digest == hash_of(token)
     assert token not in repr((kept.store.credentials(), kept.store.told))
     assert kept.find(hash_of(token)) == one
-    assert kept.find(hash_of(new_token(PREFIX))) is None
+    assert kept.find(hash_of(new_token(USER))) is None
     assert caller_of(one) == Caller("ci", Role.MEMBER, "p")
 
 
@@ -90,7 +88,8 @@ def test_uses_are_kept_together_and_to_within_minutes(kept):
     assert kept.store.credentials()[0].last_used_at == now + timedelta(minutes=5)
 
 
-def test_a_token_in_a_text_is_left_out():
-    token = new_token(PREFIX)
-    assert without_tokens(f"/v1/{token}/x?{token}") == f"/v1/{PREFIX}_…/x?{PREFIX}_…"
+@pytest.mark.parametrize("whose", [USER, AGENT, ENROLMENT])
+def test_a_token_in_a_text_is_left_out(whose):
+    token = new_token(whose)
+    assert without_tokens(f"/v1/{token}/x?{token}") == f"/v1/{whose}_…/x?{whose}_…"
     assert not re.search(r"[A-Za-z0-9_-]{20}", without_tokens(token))

@@ -100,6 +100,19 @@ def test_what_was_recorded_of_a_tree_is_declared_with_what_the_api_has_now():
     assert not declared.prunes
 
 
+def test_what_was_recorded_is_parsed_once_for_each_state_of_it():
+    tree = Tree((policy_of({"name": "one", "kernel_args": {"quiet": True}}, 1),))
+    store = Store()
+    recorded = RecordedDeclarations(tree, [StoredPolicies(store)])
+    first = recorded.read()
+    assert recorded.read() is first
+    store.kept = (stored("wrong", feature_of_tomorrow=1),)
+    with pytest.raises(DeclarationsInvalidError):
+        recorded.read()
+    store.kept = (stored("mine"), stored("other"))
+    assert [one.document.metadata.name for one in recorded.read().policies] == ["mine", "one", "other"]
+
+
 def test_while_a_source_that_should_declare_something_declares_nothing_nothing_is_undone():
     facts = facts_of({"owned": {"host kernel_args iommu": None}})
     declared = Declared(policies=(policy_of({"name": "other", "kernel_args": {"quiet": True}}, 1),), digest="d")

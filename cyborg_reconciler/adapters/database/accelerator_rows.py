@@ -218,11 +218,11 @@ def write(connection: Connection, changed: Sequence[Accelerator]) -> None:
 
 
 def replace_if(connection: Connection, one: Accelerator, seen: int) -> bool:
-    """Put *one* in the place of its row, if that still has the version that was *seen*; return whether it had."""
-    is_written = update_if(connection, accelerators, {"uuid": one.uuid}, seen, row_of(one))
-    if is_written:
-        register(connection, [(one.host, one.driver)])
-    return is_written
+    """Put *one* in the place of its row, if that still has the version that was *seen*; return whether it had.
+
+    It stays on its host, and with its driver: its backend is there.
+    """
+    return update_if(connection, accelerators, {"uuid": one.uuid}, seen, row_of(one))
 
 
 def read_consumers(connection: Connection, uuid: str) -> list[str]:

@@ -121,14 +121,17 @@ class DatabaseAgentStore:
                 observed = _observed(told)
                 host_rows.put_new_facts(connection, observed)
                 found = ahead.found_by(observed, read_catalogue(connection)) if observed else {}
-                with_drivers = [one.host for one in told if one.hardware is not None]
+                written = {one.host for one in told if one.hardware is not None}
+                written.update(health_rows.read_differing(connection, told))
                 digests = {host: row.units or "" for host, row in places.items()}
-                changed = take_changed(connection, found, digests, with_drivers)
+                changed = take_changed(connection, found, digests, written)
                 agent_rows.put_check_ins(connection, told)
                 others = agent_rows.put_drivers(connection, told, places)
                 events = _put(connection, told, changed)
-                # Of one that was revoked meanwhile nothing would be taken back.
-                faring = health_rows.put_health(connection, [one for one in told if places[one.host].token_hash])
+                # Of one that was revoked meanwhile nothing would be taken back; else the accelerators must be ours.
+                ours = written | changed.keys()
+                with_health = [one for one in told if places[one.host].token_hash and one.host in ours]
+                faring = health_rows.put_health(connection, with_health)
                 events += faring.events
                 forget_unused(connection, others)
                 enqueue(connection, observed.keys(), "CheckedIn", max(one.received_at for one in told))
@@ -187,20 +190,22 @@ class DatabaseAgentStore:
                 put_event(connection, event)
         return is_there
 
-    def command(self, hosts: Sequence[str], command: CommandName, driver: str | None, at: datetime) -> None:
+    def command(self, hosts: Sequence[str], command: CommandName, driver: str | None, event: Event) -> None:
         """Have the agents of *hosts* do something."""
         with writing(self._engine) as connection:
-            agent_rows.add_commands(connection, hosts, command, driver, at)
+            agent_rows.add_commands(connection, hosts, command, driver, event.at)
+            put_events(connection, [replace(event, host=host) for host in hosts])
 
-    def ask_for_discovery(self, hosts: Sequence[str], driver: str | None, at: datetime) -> Sequence[str]:
+    def ask_for_discovery(self, hosts: Sequence[str], driver: str | None, event: Event) -> Sequence[str]:
         """Have *hosts*, or all, looked at again."""
         with writing(self._engine) as connection:
             unknown = [host for host in hosts if not agent_rows.is_known(connection, host)]
             if not unknown:
                 asked = hosts or agent_rows.read_known(connection)
                 told = agent_rows.read_talking(connection, asked)
-                agent_rows.add_commands(connection, told, "discover", driver, at)
-                enqueue(connection, set(asked) - set(told), "DiscoveryAsked", at)  # for the worker to look at
+                agent_rows.add_commands(connection, told, "discover", driver, event.at)
+                enqueue(connection, set(asked) - set(told), event.kind, event.at)  # for the worker to look at
+                put_event(connection, event)
         return unknown
 
     def commands(self, host: str) -> Sequence[Command]:
@@ -220,7 +225,9 @@ class DatabaseAgentStore:
 
     def fares_otherwise(self, host: str, health: Mapping[str, str]) -> bool:
         """Return whether what its agent says of the *health* of devices is other than what is kept."""
-        return bool(health) and health_rows.differs(ask(self._engine, health_rows.TOLD, wanted=host), health)
+        return bool(health) and any(
+            health_rows.differs(row, health) for row in ask(self._engine, health_rows.TOLD, wanted=host)
+        )
 
     def endpoint(self, host: str) -> str:
         """Return where the inventory has the agent of *host* called; empty where it does not say."""
@@ -253,8 +260,8 @@ class DatabaseAgentStore:
             # Who was heard just now is not silent; who was not locked is marked the next time.
             fallen = sorted({*late} & {*agent_rows.read_silent(connection, was_not_heard)})
             agent_rows.set_silent(connection, fallen, at)
-            for host in fallen:
-                put_event(connection, Event(at, "AgentSilent", host, "its agent has not checked in for too long"))
+            words = "its agent has not checked in for too long"
+            put_events(connection, [Event(at, "AgentSilent", host, words) for host in fallen])
         return fallen
 
     def tell(self, event: Event) -> None:

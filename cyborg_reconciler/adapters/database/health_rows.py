@@ -5,7 +5,7 @@ Called by the store of agents, inside its transactions. It is kept beside what w
 of both counts, and what does not fare well is not offered.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
@@ -13,6 +13,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, bindparam, select
 
 from cyborg_reconciler.adapters.database import accelerator_rows
+from cyborg_reconciler.adapters.database.engine import portions
 from cyborg_reconciler.adapters.database.schema import accelerators
 from cyborg_reconciler.core.state import Health
 from cyborg_reconciler.ports import Event
@@ -20,16 +21,31 @@ from cyborg_reconciler.stores.accelerators import Accelerator
 from cyborg_reconciler.stores.agents import CheckIn
 
 _columns: Final = accelerators.c
-_is_of_facts: Final = (_columns.host == bindparam("wanted")) & (_columns.origin == "discovery") & _columns.present
+_are_of_facts: Final = (_columns.origin == "discovery") & _columns.present
+_on_names: Final = _columns.host.in_(bindparam("names", expanding=True)) & _are_of_facts
+_told: Final = select(_columns.host, _columns.address, _columns.told_health)
 
 #: Yields what was told last of the devices on the host *wanted* that facts tell of.
-TOLD: Final = select(_columns.address, _columns.told_health).where(_is_of_facts)
-_WHOLE: Final = select(accelerators).where(_is_of_facts).order_by(_columns.uuid)
+TOLD: Final = _told.where(_columns.host == bindparam("wanted"), _are_of_facts)
+#: The same of the hosts *names*, and all that is known of these devices.
+_TOLD_ON: Final = _told.where(_on_names)
+_WHOLE: Final = select(accelerators).where(_on_names).order_by(_columns.host, _columns.uuid)
 
 
-def differs(kept: Iterable[Any], health: Mapping[str, str]) -> bool:
-    """Return whether *health*, by address, says otherwise than *kept*; of what it leaves out it says nothing."""
-    return any(health.get(row.address, row.told_health) != row.told_health for row in kept)
+def differs(row: Any, health: Mapping[str, str]) -> bool:  # noqa: ANN401 - a row as `ask` makes it
+    """Return whether *health*, by address, says otherwise than *row*; of what it leaves out it says nothing."""
+    kept: str = row.told_health
+    return health.get(row.address, kept) != kept
+
+
+def read_differing(connection: Connection, check_ins: Sequence[CheckIn]) -> list[str]:
+    """Return the hosts whose agents say of a device that it fares otherwise than is kept."""
+    said = {one.host: one.health for one in check_ins if one.health}
+    found: set[str] = set()
+    for names in portions(sorted(said)):
+        rows = connection.execute(_TOLD_ON, {"names": names})
+        found.update(row.host for row in rows if differs(row, said[row.host]))
+    return sorted(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,21 +57,20 @@ class Faring:
 
 
 def put_health(connection: Connection, check_ins: Sequence[CheckIn]) -> Faring:
-    """Keep what agents say of the devices of their hosts, whose rows are ours."""
+    """Keep what agents say of the devices of their hosts, whose rows are ours, and those of their accelerators."""
+    names = read_differing(connection, check_ins)
+    told = {one.host: one for one in check_ins}
+    changed: list[Accelerator] = []
     events: list[Event] = []
-    names: list[str] = []
-    for check_in in sorted(check_ins, key=lambda one: one.host):
-        host, health = check_in.host, check_in.health
-        if not health or not differs(connection.execute(TOLD, {"wanted": host}), health):
-            continue
-        names.append(host)
-        for one in map(accelerator_rows.parse_accelerator, connection.execute(_WHOLE, {"wanted": host}).all()):
-            as_told = _as_told(one, Health(health.get(one.address or "", one.told_health)))
-            as_now = replace(as_told, version=one.version + 1, updated_at=check_in.received_at)
-            # What somebody changes just now is told again.
-            if as_told != one and accelerator_rows.replace_if(connection, as_now, one.version):
-                words = f"its agent says that {one.address} is {as_now.told_health}"
-                events.append(_event(one, as_now, "AcceleratorHealthTold", words))
+    for portion in portions(names):
+        for one in map(accelerator_rows.parse_accelerator, connection.execute(_WHOLE, {"names": portion})):
+            check_in = told[one.host or ""]
+            as_told = _as_told(one, Health(check_in.health.get(one.address or "", one.told_health)))
+            if as_told != one:
+                changed.append(replace(as_told, version=one.version + 1, updated_at=check_in.received_at))
+                words = f"its agent says that {one.address} is {as_told.told_health}"
+                events.append(_event(one, changed[-1], "AcceleratorHealthTold", words))
+    accelerator_rows.write(connection, changed)
     return Faring(names, events)
 
 

@@ -267,9 +267,9 @@ def parse_record(row: Row[Any]) -> HostRecord:
     )
 
 
-def put_approval(connection: Connection, row: Mapping[str, Any]) -> None:
-    """Enter an approval; a second one of the same changes nothing."""
-    upsert(connection, approvals, [row], update=[])
+def put_approvals(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Enter approvals; a second one of the same changes nothing."""
+    upsert(connection, approvals, rows, update=[])
 
 
 def is_approved(connection: Connection, host: str, generation: int, digest: str) -> bool:

@@ -261,7 +261,7 @@ class DatabaseJournal:
         """Note that a person approved the actions with *digest* under *generation*, and have the host looked at."""
         row = {"host": host, "generation": generation, "digest": digest, "approved_at": at}
         with writing(self._engine) as connection:
-            host_rows.put_approval(connection, row)
+            host_rows.put_approvals(connection, [row])
             enqueue(connection, [host], "Approved", at)
 
     def approved(self, host: str, generation: int, digest: str) -> bool:

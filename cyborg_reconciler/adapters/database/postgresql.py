@@ -43,8 +43,9 @@ EVENTS: Final = 3
 LEAVE_S: Final = 1.0
 LOOK_EVERY_S: Final = 0.02
 
-#: How long a query of one who only reads may take.
+#: How long a statement may take of one who only reads, and of one who writes: others wait for him. Migrations are free.
 READER_TIMEOUT_S: Final = 30
+WRITER_TIMEOUT_S: Final = 60
 
 #: What a connection is opened with unless the URL says otherwise: whoever hangs, or whose machine has gone, is given up
 #: within a minute by the other side, and with him what he locked.
@@ -215,9 +216,10 @@ def look_for_end(session: "psycopg.Connection[Any]") -> None:
 
 def session_parameters(given: Mapping[str, Any], *, writes: bool, busy_timeout_s: float) -> dict[str, Any]:
     """Return what a session is opened with: what the URL says, and ours where it says nothing."""
-    options = {**OPTIONS, "lock_timeout": max(1, int(busy_timeout_s * 1000))}
+    timeout_s = WRITER_TIMEOUT_S if writes else READER_TIMEOUT_S
+    options = {**OPTIONS, "lock_timeout": max(1, int(busy_timeout_s * 1000)), "statement_timeout": timeout_s * 1000}
     if not writes:
-        options |= {"default_transaction_read_only": "on", "statement_timeout": READER_TIMEOUT_S * 1000}
+        options["default_transaction_read_only"] = "on"
     ours = " ".join(f"-c {option}={value}" for option, value in options.items())
     return {
         **PARAMETERS,
@@ -272,3 +274,8 @@ def one_line(exc: BaseException | None) -> str:
 def wait_for_turn(connection: Connection, queue: int = TURN) -> None:
     """Have this transaction wait for others that have called this with the same *queue*, until they are through."""
     connection.execute(text(f"SELECT pg_advisory_xact_lock({LOCKS}, {queue})"))
+
+
+def lift_timeout(connection: Connection) -> None:
+    """Let the statements of this transaction take as long as they take."""
+    connection.execute(text("SET LOCAL statement_timeout = 0"))

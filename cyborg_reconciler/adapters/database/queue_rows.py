@@ -71,7 +71,8 @@ def remove(connection: Connection, items: Sequence[QueueItem]) -> None:
     """Remove those that were not enqueued again."""
     if items:
         same = and_(queue.c.host == bindparam("served"), queue.c.ticket == bindparam("with_ticket"))
-        rows = [{"served": item.host, "with_ticket": item.ticket} for item in items]
+        # In the order in which `enqueue` writes: they were taken in that of their waiting.
+        rows = [{"served": one.host, "with_ticket": one.ticket} for one in sorted(items, key=lambda one: one.host)]
         connection.execute(delete(queue).where(same), rows)
 
 

@@ -8,8 +8,8 @@ from typing import Final
 
 from sqlalchemy import Column, Connection, Engine, MetaData, PrimaryKeyConstraint, String, Table, inspect, select
 
-from cyborg_reconciler.adapters.database import schema
-from cyborg_reconciler.adapters.database.engine import reading, take_turns, writing
+from cyborg_reconciler.adapters.database import postgresql, schema
+from cyborg_reconciler.adapters.database.engine import POSTGRESQL, reading, take_turns, writing
 from cyborg_reconciler.errors import JournalError
 
 #: Where alembic notes the revision. Source: alembic, MigrationContext.
@@ -49,6 +49,8 @@ def migrate(engine: Engine, revision: str = schema.REVISION) -> None:
     try:
         with writing(engine) as connection:
             take_turns(connection)  # whoever comes second finds that nothing is left to do
+            if connection.dialect.name == POSTGRESQL:
+                postgresql.lift_timeout(connection)  # tables may be large
             migrations.move(connection, revision)
     except CommandError as exc:
         raise outdated(engine, found, revision) from exc

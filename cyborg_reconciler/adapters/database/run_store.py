@@ -60,17 +60,13 @@ class DatabaseRuns:
             is_open = (runs.c.uuid == uuid) & (runs.c.ended_at.is_(None))
             if connection.execute(select(runs.c.number).where(is_open)).first() is None:
                 return False
-            if not run_rows.is_cancelled(connection, uuid):
-                row = {"run_uuid": uuid, "requested_at": event.at, "requested_by": by}
-                upsert(connection, cancellations, [row], update=[])
-                put_event(connection, event)
+            is_first = not run_rows.is_cancelled(connection, uuid)
+            row = {"run_uuid": uuid, "requested_at": event.at, "requested_by": by}
+            upsert(connection, cancellations, [row], update=[])
             host_driver_rows.withdraw(connection, uuid, event.at)
+            if is_first:
+                put_event(connection, event)
         return True
-
-    def cancel_requested(self, uuid: str) -> bool:
-        """Return whether somebody wants the run to end before its next wave."""
-        with reading(self._engine) as connection:
-            return run_rows.is_cancelled(connection, uuid)
 
 
 def _runs() -> Select[Any]:
@@ -179,11 +175,13 @@ class DatabasePlans:
     def approve(self, proposal: Proposal, at: datetime, event: Event) -> None:
         """Note that a person approved what is planned for each host, and have the hosts looked at."""
         uuid, of_hosts = proposal.plan.uuid, proposal.plan.hosts
+        rows = [
+            {"host": host, "generation": plan.generation, "digest": plan.digest, "approved_at": at}
+            for host, plan in of_hosts.items()
+        ]
         with writing(self._engine) as connection:
-            for host, plan in sorted(of_hosts.items()):  # as all who approve: no two wait for each other
-                row = {"host": host, "generation": plan.generation, "digest": plan.digest, "approved_at": at}
-                host_rows.put_approval(connection, row)
-            enqueue(connection, of_hosts, "Approved", at)
+            host_rows.put_approvals(connection, rows)
             is_it = proposals.c.plan_uuid == uuid
             connection.execute(update(proposals).where(is_it).values(document=proposal.document))
+            enqueue(connection, of_hosts, "Approved", at)
             put_event(connection, event)

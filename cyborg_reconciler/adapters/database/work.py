@@ -26,11 +26,6 @@ class DatabaseWork:
         self._engine = engine
 
     # ------------------------------------------------------------------------------------------------------------ queue
-    def enqueue(self, hosts: Collection[str], reason: str, at: datetime) -> None:
-        """Have *hosts* looked at."""
-        with writing(self._engine) as connection:
-            queue_rows.enqueue(connection, hosts, reason, at)
-
     def take(self, limit: int, at: datetime) -> Sequence[QueueItem]:
         """Return up to *limit* hosts that are due."""
         with reading(self._engine) as connection:

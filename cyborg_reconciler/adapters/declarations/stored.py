@@ -5,6 +5,7 @@
 API, which plans without a tree. Both read the database through the stores, and write nothing. Made by `bootstrap`.
 """
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -32,16 +33,20 @@ class StoredPolicies:
         return united([parse_json(one.text, f"{API_PLACE}{one.name}") for one in self.store.policies()])
 
 
-@dataclass(frozen=True, slots=True)
 class RecordedDeclarations:
-    """What the tree declared when it was last read, and what *others* declare now."""
+    """What the tree declared when it was last read, and what *others* declare now.
 
-    store: DeclaredStore
-    others: Sequence[Source]
+    It is parsed once for each state of it: one object serves all of a process. Safe to call from many threads.
+    """
+
+    def __init__(self, store: DeclaredStore, others: Sequence[Source]) -> None:
+        self._store, self._others = store, others
+        self._lock = threading.Lock()
+        self._known: tuple[str, Declared] | None = None
 
     def stamp(self) -> str:
         """Return a digest that is another one whenever something may be declared otherwise."""
-        return " ".join([self.store.stamp(), *(source.stamp() for source in self.others)])
+        return " ".join([self._store.stamp(), *(source.stamp() for source in self._others)])
 
     def read(self) -> Declared:
         """Return all of it.
@@ -49,11 +54,20 @@ class RecordedDeclarations:
         Raises:
             DeclarationsInvalidError: a document has a problem, or documents contradict each other.
         """
-        parsed = united([Parsed(tuple(self.store.documents())), *(source.read() for source in self.others)])
+        known = self._known
+        if known is None or known[0] != self.stamp():
+            with self._lock:  # who comes meanwhile has it from the one who parses it
+                stamp, known = self.stamp(), self._known  # the stamp first: what comes later is seen next time
+                if known is None or known[0] != stamp:
+                    known = self._known = stamp, self._parse()
+        return known[1]
+
+    def _parse(self) -> Declared:
+        parsed = united([Parsed(tuple(self._store.documents())), *(source.read() for source in self._others)])
         declared, contradictions = assemble(parsed.documents, read_catalogue(), parsed.drivers)
         if problems := (*parsed.problems, *contradictions):
             raise DeclarationsInvalidError(problems)
-        return replace(declared, prunes=self.store.prunes())
+        return replace(declared, prunes=self._store.prunes())
 
 
 def united(all_parsed: Sequence[Parsed]) -> Parsed:

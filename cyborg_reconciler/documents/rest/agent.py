@@ -67,7 +67,10 @@ class CommandTold(Answer):
     """What the agent is to do."""
 
     id: int = Field(description="Its number.", examples=[1])
-    command: Literal["discover", "send_facts", "rotate_token"] = Field(description="What to do.", examples=["discover"])
+    command: Literal["discover", "send_facts", "rotate_token"] = Field(
+        description="What to do. `send_facts` is reserved: agents obey it, and nothing asks for it yet.",
+        examples=["discover"],
+    )
     driver: str | None = Field(None, description="Only this driver.", examples=["pci"])
     token: str | None = Field(None, description="The token to use from now on, of rotate_token.")
 
