@@ -1,24 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Databases. Without PostgreSQL's server its tests are skipped, or fail where CYBORG_TESTS_NEED names it, as in CI."""
+"""Databases, and the folder that goes with a run of the tests and all that it left.
 
-import os
+Without PostgreSQL's server its tests are skipped, or fail where CYBORG_TESTS_NEED names it, as in CI.
+"""
+
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
 from cyborg_reconciler.adapters.database import postgresql as adapter
 from cyborg_reconciler.adapters.database.revision import migrate
+from tests.needs import missing
 from tests.postgresql import MISSING, Cluster, find_programs, private_cluster
+from tools.scratch import scratch
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Have the run keep its files in a folder of its own; its workers have their environment from it."""
+    if not hasattr(config, "workerinput"):
+        stack = ExitStack()
+        folder = stack.enter_context(scratch())
+        config.add_cleanup(stack.close)
+        # Paths as short as they can be: that of a socket may have 107 bytes.
+        config.option.basetemp = config.option.basetemp or folder / "t"
 
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """A PostgreSQL server of this test process."""
     programs = find_programs()
-    if programs is None and "postgresql" in os.environ.get("CYBORG_TESTS_NEED", "").split(","):
-        pytest.fail(MISSING)
     if programs is None:
-        pytest.skip(MISSING)
+        missing("postgresql", MISSING)
     with private_cluster(programs) as cluster:
         cluster.make_template(make_tables)
         yield cluster

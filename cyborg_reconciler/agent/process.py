@@ -28,14 +28,13 @@ from cyborg_reconciler.agent.internal import Gate, Resources, make_app
 from cyborg_reconciler.agent.observer import Observer
 from cyborg_reconciler.agent.readers import Host
 from cyborg_reconciler.agent.reporter import Clocks, Means, Reporter
+from cyborg_reconciler.agent.schedule import first_delay
 from cyborg_reconciler.agent.server import Server
 from cyborg_reconciler.agent.settings import AgentSettings
 from cyborg_reconciler.agent.state import StateFolder
 
 LOG: Final = logging.getLogger(__name__)
 
-#: A host that came up less than this ago has just booted, as perhaps all others have.
-BOOTED_S: Final = 600.0
 #: After a mistake of ours in the reporter.
 MISTAKE_S: Final = 60.0
 #: What the observer is at may take so long to end.
@@ -99,9 +98,8 @@ def _drivers(host: Host, settings: AgentSettings) -> list[Driver]:
 
 def _first_at(settings: AgentSettings) -> float:
     """Return when to speak first: after a boot not at once, since all hosts of a rack may have booted together."""
-    now = time.monotonic()
-    is_fresh = time.clock_gettime(time.CLOCK_BOOTTIME) < BOOTED_S
-    return now + settings.spread_s * random.random() if is_fresh else now  # noqa: S311 - no secret hangs on it
+    up_s, draw = time.clock_gettime(time.CLOCK_BOOTTIME), random.random()  # noqa: S311 - no secret hangs on it
+    return time.monotonic() + first_delay(up_s, settings.spread_s, draw)
 
 
 def _report(reporter: Reporter, inbox: SimpleQueue[str], renew: Callable[[], None]) -> None:

@@ -250,6 +250,8 @@ class Reporter:
     def _look_up(self, seen: Observation) -> None:
         """Ask who this host is. Raises: ConductorError."""
         file = self._means.enrolment_file
+        if self._means.folder.troubles:  # a token is given once, and would be lost with this process
+            raise ConductorError(wanted="room for the token of this host", found="; ".join(self._means.folder.troubles))
         if file is None:
             raise ConductorError(wanted="an enrolment token", found="enrolment_file is not set")
         try:
@@ -314,8 +316,10 @@ class Reporter:
     def _obey(self, command: Command) -> bool:
         """Do what *command* asks for; return whether that is to be said. A new token is known of when it is used."""
         if command.name == "rotate_token" and command.token and self.identity and is_secret(command.token):
-            self._become(rotated(self.identity, command.token))
-            LOG.info("there is a new token")
+            renewed = rotated(self.identity, command.token)
+            if write_identity(self._means.folder, renewed):  # else it is not used: the old one opens until it is
+                self.identity = renewed
+                LOG.info("there is a new token")
             return False
         if command.name == "discover" and command.driver in {None, *self._means.registry.names()}:
             self._means.observer.ask(command.driver or ALL)

@@ -21,6 +21,8 @@ DOUBLINGS: Final = 10
 LONGEST_WAIT_S: Final = 3600.0
 #: Check-ins that all began together drift apart by this share of the interval.
 JITTER: Final = 0.1
+#: A host that came up less than this ago has just booted, as perhaps all others have.
+BOOTED_S: Final = 600.0
 #: Steps that reach past every epoch that a disk which was rolled back, or another agent, may have used.
 EPOCH_STEPS: Final = 13
 
@@ -69,6 +71,11 @@ class Backoff:
 def jittered(interval_s: float, draw: float) -> float:
     """Return *interval_s*, a tenth more or less."""
     return interval_s * (1 - JITTER + 2 * JITTER * draw)
+
+
+def first_delay(up_s: float, spread_s: float, draw: float) -> float:
+    """Return how long to wait with the first word: within *spread_s* where the host has been up only for *up_s*."""
+    return spread_s * draw if up_s < BOOTED_S else 0.0
 
 
 def next_epoch(stored: int | None, unix_s: float) -> int:

@@ -119,7 +119,7 @@ class StateFolder:
             LOG.warning("%s: %s", self.path / name, exc.strerror)
 
     def names(self, folder: str) -> list[str]:
-        """Return the files in the subfolder *folder*, in order, without those that were never finished."""
+        """Return the files in the subfolder *folder*, in order; those that were never finished are removed."""
         try:
             found = sorted(entry.name for entry in (self.path / folder).iterdir())
         except FileNotFoundError:
@@ -127,6 +127,9 @@ class StateFolder:
         except OSError as exc:
             LOG.warning("%s: %s", self.path / folder, exc.strerror)
             return []
+        for name in found:
+            if name.endswith(TEMPORARY):
+                self.remove(f"{folder}/{name}")
         return [name for name in found if not name.endswith(TEMPORARY)]
 
     @property

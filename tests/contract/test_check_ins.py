@@ -87,6 +87,15 @@ def test_of_one_host_s_check_ins_the_newest_counts_and_older_ones_are_told_so(jo
     assert journal.agents().agent("gpu-1").fingerprint == "one"
 
 
+def test_what_an_agent_tells_after_the_clock_was_set_back_is_kept_and_is_when_it_was_heard(journal, facts):
+    store, found = journal.agents(), facts["gpu-1"]
+    store.keep([replace(check_in("gpu-1", found, 1), received_at=NOON + timedelta(hours=1))])
+    newest = msgspec.structs.replace(found, devices=found.devices[:1], fingerprint="newest")
+    assert store.keep([check_in("gpu-1", newest, 2)]) == [True]
+    assert addresses(journal, "gpu-1") == {newest.devices[0].address}
+    assert journal.reported(NOON - timedelta(minutes=1)) == {"gpu-1": NOON}
+
+
 @pytest.mark.parametrize("is_news", [True, False])
 def test_a_fingerprint_is_that_of_the_facts_that_are_kept_whatever_is_heard_later(journal, facts, is_news):
     store, found = journal.agents(), facts["qat-1"]

@@ -100,7 +100,6 @@ class FakeConductor:
             def log_message(self, *_words: object) -> None:
                 pass
 
-        ThreadingHTTPServer.allow_reuse_address = True
         server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
         server.daemon_threads = True
         if self.tls:

@@ -38,6 +38,20 @@ def vfs_told(server, host):
     return next((one["acc_specs"]["acc_capability"]["num_vfs"] for one in found if one["address"] == PORT), None)
 
 
+def usage_told(server, address, metric):
+    """What the metrics tell of how much a device is used."""
+    wanted = {'host="nic-1"', f'address="{address}"', f'metric="{metric}"'}
+    lines = server("GET", "/metrics").data.decode().splitlines()
+    found = [line for line in lines if line.startswith("cyborg_reconciler_device_usage{")]
+    return next((float(line.split()[-1]) for line in found if all(one in line for one in wanted)), None)
+
+
+def degraded(server):
+    """How many accelerators of the host are said not to be well."""
+    found = server("GET", "/v1/accelerators?host=nic-1").json()["accelerator"]
+    return [one["acc_status"]["health"] for one in found].count("Degraded")
+
+
 def listens(port):
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
@@ -101,6 +115,10 @@ def test_a_host_whose_policies_name_modules_that_no_device_has_need_not_be_asked
             asked.hosts.clear()
             assert observed()
             assert asked.hosts == []
+            until(lambda: usage_told(server, PORT, "link_width") == 16)
+            assert degraded(server) == 0
+            (root / f"sys/bus/pci/devices/{PORT}/aer_dev_fatal").write_text("TOTAL_ERR_FATAL 1\n")
+            until(lambda: degraded(server) == 1)
 
 
 def test_what_an_agent_sees_is_offered_and_no_outage_kill_or_old_disk_loses_it(tmp_path, root):

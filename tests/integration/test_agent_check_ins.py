@@ -6,10 +6,12 @@ Real processes and real HTTP; the conductor is a stand-in that speaks the wire b
 
 import json
 import signal
+from contextlib import suppress
 
 import pytest
 
 from cyborg_reconciler.simulation import nic_1, write_tree
+from tests.disks import small_disk
 from tests.integration.agent_support import AgentProcess
 from tests.integration.fake_conductor import ENROLMENT, FIRST_TOKEN, FakeConductor
 
@@ -70,6 +72,11 @@ def test_a_change_that_the_kernel_tells_no_event_of_is_reported_at_once(tmp_path
         _, changed = conductor.wait_for(lambda: len(conductor.check_ins(facts=True)) == 2 and conductor.check_ins())
         assert vfs_in(changed) == 3
         assert changed["sequence"] == 2
+        modules = root / "proc/modules"
+        modules.write_text(f"{modules.read_text()}pcieportdrv 65536 0 - Live 0x0000000000000000\n")
+        conductor.wait_for(lambda: len(conductor.check_ins(facts=True)) == 3)
+        told = {one["name"]: one["loaded"] for one in conductor.check_ins()[-1]["facts"]["drivers"]["modules"]}
+        assert told["pcieportdrv"] is True
 
 
 def test_a_signal_has_the_agent_look_at_once(tmp_path, root):
@@ -102,6 +109,31 @@ def test_what_a_killed_agent_could_not_deliver_reaches_the_conductor_before_what
     assert (late["epoch"], late["sequence"]) < (newest["epoch"], newest["sequence"])
     assert newest["sequence"] == 1
     assert [said.path for said in conductor.said].count("/v1/lookup") == 1
+
+
+def test_what_an_agent_on_a_full_disk_sees_is_told_with_what_could_not_be_kept_also_after_a_kill(
+    tmp_path, conductor, root
+):
+    with (
+        small_disk(tmp_path / "disk", "256k") as disk,
+        AgentProcess.make(tmp_path / "agent", conductor, root, state_dir=disk / "state") as agent,
+    ):
+        conductor.wait_for(lambda: conductor.check_ins(facts=False))  # what was spooled is gone
+        conductor.go_away()
+        with (disk / "filler").open("wb", buffering=0) as file, suppress(OSError):
+            while file.write(b"x" * 4096):
+                pass
+        set_vfs(root, 4)
+        agent.wait_for_line("spool.*: No space left on device; kept in memory until it can be written")
+        agent.kill()
+        agent.start()
+        conductor.come_up()
+        [told] = conductor.wait_for(lambda: [one for one in conductor.check_ins(facts=True) if vfs_in(one) == 4])
+        assert [reason for reason in told["unread"] if "cannot be written; kept in memory" in reason]
+        (disk / "filler").unlink()
+        agent.wait_for_line("is written now")
+        conductor.wait_for(lambda: "cannot be written" not in str(conductor.check_ins()[-1]["unread"]))
+        assert [said.path for said in conductor.said].count("/v1/lookup") == 1
 
 
 def test_a_conductor_that_comes_back_gets_the_newest_state(agent, conductor, root):
@@ -152,6 +184,15 @@ def test_hostile_answers_are_survived(agent, conductor):
     conductor.wait_for(lambda: conductor.check_ins(facts=False))
     assert all(line.isprintable() for line in agent.lines)
     agent.wait_for_line(r"command 2 \(explode\\n\) is none")
+
+
+def test_a_conductor_that_is_busy_is_left_alone_for_as_long_as_it_asks_for(agent, conductor):
+    conductor.wait_for(lambda: conductor.check_ins(facts=False))
+    conductor.refusals.append((429, {"Retry-After": "2"}, "busy"))  # by itself it would wait a second at most
+    agent.wait_for_line("the check-in: .* answers 429: .*; again in 2 s")
+    count = len(conductor.said)
+    conductor.wait_for(lambda: len(conductor.said) > count)
+    assert not [line for line in agent.lines if "again in 1 s" in line]
 
 
 def test_a_second_agent_on_the_same_folder_is_refused(agent, conductor, root):

@@ -6,8 +6,6 @@ Uses folders of its own, since what a disk does is what is to be shown; a full o
 
 import contextlib
 import json
-import os
-import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +19,7 @@ from cyborg_reconciler.agent.drivers.remote import Registration
 from cyborg_reconciler.agent.spool import LIMIT, Entry, Spool
 from cyborg_reconciler.agent.state import Identity, StateFolder, read_identity, rotated, write_identity
 from cyborg_reconciler.errors import AlreadyRunningError, SettingsInvalidError
+from tests import disks
 
 ME = Identity("compute-7", "6d1c3a52-0df8-4c3d-9f6e-0a4b7f3d8a11", "old")
 
@@ -86,8 +85,10 @@ def test_a_damaged_file_is_set_aside_and_the_others_are_delivered(folder, damage
 
 def test_a_write_that_was_cut_short_is_no_entry(folder):
     Spool(folder).add(entry(1))
-    (folder.path / f"{entry(2).name}.new").write_bytes(b"half of it")
+    half = folder.path / f"{entry(2).name}.new"
+    half.write_bytes(b"half of it")
     assert delivered(Spool(folder)) == [(7, 1)]
+    assert not half.exists()  # or each kill would leave one
 
 
 # --------------------------------------------------------------------------------------------------------- many threads
@@ -158,13 +159,8 @@ def test_drivers_that_all_say_hello_at_once_are_all_remembered(tmp_path):
 @pytest.fixture
 def small_disk(tmp_path):
     """A file system of two pages."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    options = ["-t", "tmpfs", "-o", "size=8k,mode=0700", "none", str(place)]
-    if os.geteuid() != 0 or subprocess.run(["mount", *options], check=False, capture_output=True).returncode:  # noqa: S607 - on PATH
-        pytest.skip("a small file system cannot be mounted here")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)  # noqa: S607 - on PATH
+    with disks.small_disk(tmp_path / "disk", "8k") as place:
+        yield place
 
 
 def fill(path):

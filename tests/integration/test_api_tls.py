@@ -26,6 +26,7 @@ from tests.integration.agent_support import AgentProcess
 from tests.integration.api_support import running, serving
 from tests.integration.certificates import Authority
 from tests.integration.console import PROGRAM, QUIET, call
+from tests.needs import missing
 
 #: Nobody waits for this: a wait ends when what it is for has come.
 PATIENCE_S = 120
@@ -244,7 +245,7 @@ class TestStart:
         try:
             socket.create_server(("::1", 0), family=socket.AF_INET6).close()
         except OSError as exc:
-            pytest.skip(f"there is no IPv6 here: {exc}")
+            missing("ipv6", f"there is no IPv6 here: {exc}")
         state = tmp_path / "state"
         with serving(state, "--bind", "[::1]:0", "--workers", "1", log_format="json") as server:
             answer = server("GET", "/v1/accelerators")

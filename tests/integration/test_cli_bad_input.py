@@ -3,12 +3,12 @@
 
 import contextlib
 import sqlite3
-import subprocess
 from types import SimpleNamespace
 
 import pytest
 
 from cyborg_reconciler.adapters.database import open_journal
+from tests import disks
 from tests.integration.console import Console, call
 
 CARDS = {"device_selector": {"vendor_id": "8086"}, "sriov": {"num_vfs": 4}}
@@ -131,14 +131,8 @@ def test_a_locked_database_is_waited_for_and_then_said_to_be_locked(console):
 @pytest.fixture
 def small_disk(tmp_path):
     """A file system of two megabytes; needs the right to mount."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    options = ["-t", "tmpfs", "-o", "size=2m,mode=0700", "tmpfs"]
-    mounted = subprocess.run(["/usr/bin/mount", *options, place], capture_output=True, check=False)
-    if mounted.returncode:
-        pytest.skip(f"a small file system cannot be mounted here: {mounted.stderr.decode().strip()}")
-    yield place
-    subprocess.run(["/usr/bin/umount", place], check=True)
+    with disks.small_disk(tmp_path / "disk", "2m") as place:
+        yield place
 
 
 def test_a_full_disk_under_the_state_folder_is_said_and_loses_nothing(console, small_disk):

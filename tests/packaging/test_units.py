@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Are the units of the control plane such that systemd takes them, and our own commands what they start?"""
 
-import os
 import re
 import shutil
 import subprocess
@@ -11,6 +10,7 @@ import pytest
 
 from cyborg_reconciler.cli.main import cli
 from cyborg_reconciler.settings import PREFIX, read_settings
+from tests.needs import missing
 
 UNITS = sorted((Path(__file__).parents[2] / "docs/operations/units").glob("*.service"))
 BINARY = "/opt/cyborg-reconciler/bin/cyborg-reconciler"
@@ -28,10 +28,8 @@ def test_there_is_one_for_each_process():
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
 def test_systemd_takes_it(unit, tmp_path):
-    if not shutil.which("systemd-analyze") and "systemd" in os.environ.get("CYBORG_TESTS_NEED", "").split(","):
-        pytest.fail(MISSING)
     if not shutil.which("systemd-analyze"):
-        pytest.skip(MISSING)
+        missing("systemd", MISSING)
     (tmp_path / unit.name).write_text(unit.read_text(encoding="utf-8").replace(BINARY, "/bin/true"), encoding="utf-8")
     done = subprocess.run(
         ["systemd-analyze", "verify", tmp_path / unit.name],  # noqa: S607 - on PATH

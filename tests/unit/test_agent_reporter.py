@@ -186,6 +186,18 @@ def test_before_its_time_nothing_is_said_unless_there_is_news(world):
     assert world.conductor.places() == [(0, 1, True), (0, 2, True)]
 
 
+def test_after_a_boot_nothing_is_said_before_its_turn_and_what_is_seen_until_then_is_kept(world):
+    world.now -= 20  # of the turn, as the schedule drew it
+    assert world.step() == 20
+    world.watch.latest = seen("two")
+    assert world.step(15) == 5
+    assert world.conductor.looked_up == []
+    assert len(world.folder.names("spool")) == 2
+    world.now += 5
+    world.settle()
+    assert [body["fingerprint"] for body in world.conductor.taken] == ["one", "two"]
+
+
 def test_a_clock_that_is_set_back_changes_neither_order_nor_schedule(world):
     world.settle()
     world.wall -= 86_400
@@ -395,6 +407,20 @@ def test_where_the_new_token_is_not_taken_the_one_before_serves(world):
     assert len(world.conductor.taken) == 2
 
 
+def test_a_new_token_that_cannot_be_kept_is_not_used_before_it_can(world):
+    world.settle()
+    full = world.folder.path / "identity.json.new"
+    full.mkdir()  # nothing can be written there
+    world.conductor.commands = [Command(1, "rotate_token", token="second")]
+    world.conductor.tokens = {"first", "second"}
+    world.step(INTERVAL_S)
+    assert (world.reporter.identity.token, tokens(world)) == ("first", ("first", None))
+    full.rmdir()
+    world.conductor.commands = [Command(1, "rotate_token", token="second")]
+    world.step(INTERVAL_S)
+    assert (world.reporter.identity.token, tokens(world)) == ("second", ("second", "first"))
+
+
 def test_a_host_whose_token_was_revoked_enrols_anew_when_it_may(world):
     world.settle()
     world.conductor.tokens = {"second"}
@@ -421,6 +447,18 @@ def test_a_host_that_has_a_token_and_lost_it_says_so(world, caplog):
     assert world.step() > 0
     assert "revoke it, and enrol it anew" in caplog.text
     assert world.reporter.identity is None
+
+
+def test_a_token_that_is_given_once_is_not_asked_for_before_it_can_be_kept(tmp_path, caplog):
+    full = tmp_path / "state/epoch.json.new"
+    full.mkdir(parents=True)  # nothing can be written there
+    world = World(tmp_path)
+    assert world.step() > 0
+    assert world.conductor.looked_up == []
+    assert "epoch.json: cannot be written" in caplog.text
+    full.rmdir()
+    world.step(10)
+    assert len(world.conductor.taken) == 1
 
 
 def test_without_an_enrolment_token_it_waits_for_one(world):

@@ -5,12 +5,14 @@ import pytest
 
 from cyborg_reconciler.agent.schedule import (
     AT_MOST_S,
+    BOOTED_S,
     LONGEST_PAUSE_S,
     LONGEST_WAIT_S,
     QUIET_S,
     Backoff,
     Debounce,
     epoch_after_refusal,
+    first_delay,
     jittered,
     next_epoch,
     parse_retry_after,
@@ -52,6 +54,11 @@ def test_what_retry_after_asks_for_is_the_least_and_not_all_come_back_at_once():
 def test_the_interval_is_spread_by_a_tenth():
     assert jittered(60, 0.0) == pytest.approx(54)
     assert jittered(60, 1.0) == pytest.approx(66)
+
+
+def test_hosts_that_booted_together_do_not_all_speak_at_once_and_an_agent_that_was_restarted_speaks_at_once():
+    assert [first_delay(BOOTED_S - 1, 30, draw) for draw in (0.0, 0.5, 1.0)] == [0, 15, 30]
+    assert first_delay(BOOTED_S, 30, 1.0) == 0
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,16 @@ def fleet():
     return fleet
 
 
+def test_what_was_told_before_the_clock_was_set_back_does_not_serve_until_the_agent_is_heard_again(fleet):
+    fleet.clock.move(-30)  # as clocks of two servers differ
+    assert not fleet.was_asked()
+    fleet.clock.move(-3600)
+    assert fleet.was_asked()
+    fleet.journal.hear("a", "{}", fleet.clock.now())
+    assert not fleet.was_asked()
+    assert fleet.observe()["a"].received_at == fleet.clock.now()
+
+
 def test_what_an_agent_told_a_moment_ago_serves_without_asking(fleet):
     fleet.clock.move(60)
     said = fleet.observe()["a"]

@@ -3,6 +3,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from typing import Final
 
 from cyborg_reconciler.core.modules_wanted import ModulesWanted, speak_of
 from cyborg_reconciler.core.state import UNDER_WAY, Host
@@ -19,6 +20,10 @@ from cyborg_reconciler.ports import (
     Unobserved,
 )
 
+#: The clocks of several servers differ by less. What is dated later was told before a clock was set back: nobody knows
+#: when, and whether before a change.
+CLOCKS_DIFFER: Final = timedelta(minutes=1)
+
 
 class StoredObserver:
     """The facts that agents stand by, and did no longer ago than *max_age*."""
@@ -33,8 +38,8 @@ class StoredObserver:
         on_progress: OnProgress,
     ) -> Mapping[str, Observation | Unobserved]:
         """Return an entry for every one of *hosts*: its facts as of when its agent was heard, or why there are none."""
-        names = [host.name for host in hosts]
-        heard = self._journal.reported(self._clock.now() - self._max_age, names)
+        names, now = [host.name for host in hosts], self._clock.now()
+        heard = self._journal.reported(now - self._max_age, names)
         facts = self._journal.facts(list(heard))
         found: dict[str, Observation | Unobserved] = {}
         for name in names:
@@ -43,8 +48,12 @@ class StoredObserver:
                 found[name] = Unobserved("Unreachable", text)
                 continue
             document, received_at = facts[name]
+            known = [at for at in (received_at, heard[name]) if at <= now + CLOCKS_DIFFER]
+            if not known:
+                found[name] = Unobserved("Unreachable", "its agent told nothing since the clock was set back")
+                continue
             try:
-                found[name] = Observation(decode_facts(document), document, max(received_at, heard[name]))
+                found[name] = Observation(decode_facts(document), document, max(known))
             except FactsUnreadableError as exc:
                 found[name] = Unobserved("Unreadable", exc.line())
             else:
