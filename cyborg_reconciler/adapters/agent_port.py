@@ -21,7 +21,7 @@ from cyborg_reconciler.errors import AgentUnreachableError, ConflictError, NotFo
 from cyborg_reconciler.limits import HARDWARE_BYTES, HARDWARE_DEVICES
 from cyborg_reconciler.port_credentials import SECRET_CHARACTERS, port_credential
 from cyborg_reconciler.secret_files import read_secret
-from cyborg_reconciler.stores.agents import IN_PROGRESS, AgentAddress, Wish
+from cyborg_reconciler.stores.agents import IN_PROGRESS, AgentAddress, DesiredDevice
 
 CONNECT_S: Final = 2.0
 #: For the whole answer, and for each part of it.
@@ -78,14 +78,14 @@ class HttpAgentPort:
         timeout = urllib3.Timeout(connect=CONNECT_S, read=ANSWER_S)
         self._pool = BoundedPool(timeout, ca=terms.ca, cert=terms.cert, key=terms.key)
 
-    def discover(self, at: AgentAddress, driver: str | None, ready: Sequence[Wish]) -> None:
+    def discover(self, at: AgentAddress, driver: str | None, ready: Sequence[DesiredDevice]) -> None:
         """Have the agent *at* an address look again, and set up what is to be *ready*.
 
         Raises:
             ConflictError: it is at it already. NotFoundError: it has no such driver. AgentUnreachableError.
         """
-        wishes = [{"driver": one.driver, "address": one.address, "uuid": one.uuid} for one in ready]
-        status, text = self._ask("POST", at, _path("discovery", driver), {"ready": wishes})
+        devices = [{"driver": one.driver, "address": one.address, "uuid": one.uuid} for one in ready]
+        status, text = self._ask("POST", at, _path("discovery", driver), {"ready": devices})
         self._refuse(status, at.endpoint, driver)
         if status != ACCEPTED or self._parsed(text, _Underway, at.endpoint).status != IN_PROGRESS:
             raise _unreachable(at.endpoint, f"it answers {status}, and not that it is at it")

@@ -15,7 +15,7 @@ from cyborg_reconciler.agent.readers import shown
 from cyborg_reconciler.agent.schedule import parse_retry_after
 from cyborg_reconciler.agent.settings import AgentSettings
 from cyborg_reconciler.agent.state import is_uuid
-from cyborg_reconciler.agent.wanted import Wish, parse_modules, parse_ready
+from cyborg_reconciler.agent.wanted import DesiredDevice, parse_modules, parse_ready
 from cyborg_reconciler.errors import ConductorError, StaleCheckInError
 
 CONNECT_S: Final = 5.0
@@ -64,7 +64,7 @@ class Receipt:
 
     interval_s: int
     commands: tuple[Command, ...] = ()
-    ready: tuple[Wish, ...] | None = None
+    ready: tuple[DesiredDevice, ...] | None = None
     modules: tuple[str, ...] | None = None
 
 

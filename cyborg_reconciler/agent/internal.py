@@ -30,7 +30,7 @@ from cyborg_reconciler.agent.observer import ALL, Observer
 from cyborg_reconciler.agent.readers import shown
 from cyborg_reconciler.agent.settings import is_loopback
 from cyborg_reconciler.agent.state import StateFolder
-from cyborg_reconciler.agent.wanted import Wish, parse_ready
+from cyborg_reconciler.agent.wanted import DesiredDevice, parse_ready
 from cyborg_reconciler.errors import SettingsInvalidError
 from cyborg_reconciler.limits import HARDWARE_DEVICES
 from cyborg_reconciler.port_credentials import port_digest
@@ -275,7 +275,7 @@ def _refuse_body(req: falcon.Request) -> None:
         raise falcon.HTTPBadRequest(description="there is nothing to be said in a body here")
 
 
-def _parse_discovery(req: falcon.Request) -> tuple[Wish, ...] | None:
+def _parse_discovery(req: falcon.Request) -> tuple[DesiredDevice, ...] | None:
     """Return which devices are to be ready; None where the body says nothing. Raises: an HTTP error."""
     data = _read_bounded(req)
     if data.strip() in {b"", b"{}"}:

@@ -18,7 +18,7 @@ from cyborg_reconciler.agent.drivers.remote import DriverSilentError, RemoteDriv
 from cyborg_reconciler.agent.readers import Facts, Host, unread_in
 from cyborg_reconciler.agent.schedule import Debounce
 from cyborg_reconciler.agent.settings import AgentSettings
-from cyborg_reconciler.agent.wanted import Wish, described
+from cyborg_reconciler.agent.wanted import DesiredDevice, described
 from cyborg_reconciler.errors import HostUnreadableError
 
 LOG: Final = logging.getLogger(__name__)
@@ -113,7 +113,7 @@ class Observer:
             self._is_noted.set()
             self._inbox.put(EVENT)
 
-    def want(self, ready: tuple[Wish, ...] | None = None, modules: tuple[str, ...] | None = None) -> None:
+    def want(self, ready: tuple[DesiredDevice, ...] | None = None, modules: tuple[str, ...] | None = None) -> None:
         """Take in what the conductor wants of this host, where it says so; what is new has us look at once."""
         if self._registry.wanted.take(ready, modules):
             LOG.info("the conductor wants ready: %s", described(self._registry.wanted.ready or ()))

@@ -25,7 +25,7 @@ MODULE: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Wish:
+class DesiredDevice:
     """A device that is to be ready, as its driver calls it: by its address, and by its uuid."""
 
     driver: str
@@ -41,7 +41,7 @@ class Wanted:
         kept = folder.read_json(FILE) or {}
         self.ready, self.modules = parse_ready(kept.get("ready")), parse_modules(kept.get("modules"))
 
-    def take(self, ready: tuple[Wish, ...] | None = None, modules: tuple[str, ...] | None = None) -> bool:
+    def take(self, ready: tuple[DesiredDevice, ...] | None = None, modules: tuple[str, ...] | None = None) -> bool:
         """Take in what is wanted, where anything is said of it; return whether that is something new."""
         with self._lock:
             before = self.ready, self.modules
@@ -49,8 +49,8 @@ class Wanted:
             self.modules = self.modules if modules is None else modules
             if before == (self.ready, self.modules):
                 return False
-            wishes = None if self.ready is None else [asdict(one) for one in self.ready]
-            self._folder.write_json(FILE, {"ready": wishes, "modules": self.modules})
+            devices = None if self.ready is None else [asdict(one) for one in self.ready]
+            self._folder.write_json(FILE, {"ready": devices, "modules": self.modules})
         return True
 
     def addresses(self, driver: str) -> frozenset[str]:
@@ -62,7 +62,7 @@ class Wanted:
         return None if self.ready is None else [one.uuid for one in self.ready if one.driver == driver]
 
 
-def parse_ready(said: object) -> tuple[Wish, ...] | None:
+def parse_ready(said: object) -> tuple[DesiredDevice, ...] | None:
     """Return which devices are to be ready; None where that is not said, or not so that it could be understood."""
     if not isinstance(said, list | tuple):
         return None
@@ -70,16 +70,16 @@ def parse_ready(said: object) -> tuple[Wish, ...] | None:
         words = "%d devices are to be ready, and a host has %d at most: what was wanted before counts"
         LOG.warning(words, len(said), HOST_DEVICES)
         return None
-    wishes = [_wish(item) for item in said]
-    return None if None in wishes else tuple(sorted(filter(None, wishes)))
+    devices = [_device(item) for item in said]
+    return None if None in devices else tuple(sorted(filter(None, devices)))
 
 
-def _wish(item: object) -> Wish | None:
+def _device(item: object) -> DesiredDevice | None:
     if not isinstance(item, dict):
         return None
     driver, address, uuid = (item.get(key) for key in ("driver", "address", "uuid"))
     is_one = all(isinstance(word, str) and ADDRESS.fullmatch(word) for word in (driver, address))
-    return Wish(str(driver), str(address), str(uuid)) if is_one and is_uuid(uuid) else None
+    return DesiredDevice(str(driver), str(address), str(uuid)) if is_one and is_uuid(uuid) else None
 
 
 def parse_modules(said: object) -> tuple[str, ...] | None:
@@ -93,6 +93,6 @@ def _is_module(item: Any) -> bool:  # noqa: ANN401 - whatever somebody sent
     return isinstance(item, str) and bool(MODULE.fullmatch(item))
 
 
-def described(wishes: Iterable[Wish]) -> str:
-    """Return *wishes* in words, for the log."""
-    return ", ".join(f"{one.driver} {one.address}" for one in wishes) or "nothing"
+def described(devices: Iterable[DesiredDevice]) -> str:
+    """Return *devices* in words, for the log."""
+    return ", ".join(f"{one.driver} {one.address}" for one in devices) or "nothing"

@@ -21,10 +21,10 @@ from cyborg_reconciler.documents.rest.agent import (
     CheckedIn,
     CheckInGiven,
     CommandTold,
+    DesiredDeviceTold,
     HelloGiven,
     LookupGiven,
     UsageTold,
-    WishTold,
 )
 from cyborg_reconciler.documents.rest.base import HOST_NAME_FORM
 from cyborg_reconciler.documents.wording import printable
@@ -241,7 +241,7 @@ class Agents:
             durable=durable,
             commands=self._commands(agent, given.done) if agent.awaited else [],
             modules=None if modules is None else list(modules),
-            ready=None if told is None else [WishTold(**asdict(one)) for one in self.store.ready(host)],
+            ready=None if told is None else [DesiredDeviceTold(**asdict(one)) for one in self.store.ready(host)],
         )
 
     def _commands(self, agent: Agent, done: Sequence[int] | None) -> list[CommandTold]:

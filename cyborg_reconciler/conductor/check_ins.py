@@ -10,7 +10,7 @@ from cyborg_reconciler.documents.rest.agent import CheckInGiven, DeviceTold
 from cyborg_reconciler.documents.rest.base import is_shallow
 from cyborg_reconciler.errors import FactsUnreadableError, FieldError, RequestInvalidError
 from cyborg_reconciler.limits import HOST_DEVICES
-from cyborg_reconciler.stores.agents import AgentDriver, CheckIn, Told
+from cyborg_reconciler.stores.agents import AgentDriver, CheckIn, DriverHardware
 
 
 def parse_check_in(host: str, given: CheckInGiven, now: datetime) -> CheckIn:
@@ -39,11 +39,11 @@ def parse_check_in(host: str, given: CheckInGiven, now: datetime) -> CheckIn:
         document=document,
         health={one.address: one.health for one in given.status},
         drivers=[AgentDriver(one.name, one.type, one.status, one.endpoint) for one in given.drivers],
-        hardware=_told_in(given),
+        hardware=_hardware_in(given),
     )
 
 
-def _told_in(given: CheckInGiven) -> Told | None:
+def _hardware_in(given: CheckInGiven) -> DriverHardware | None:
     """Return what drivers found that no facts tell of.
 
     Raises:
@@ -68,7 +68,7 @@ def _told_in(given: CheckInGiven) -> Told | None:
                 path = f"$.hardware[{place}].devices[{number}].acc_specs.acc_capability"
                 raise RequestInvalidError("the check-in", [FieldError(path, str(exc))]) from exc
     partial = frozenset(one.driver for one in given.hardware if not one.whole)
-    return Told(frozenset((*devices, *(one.name for one in given.drivers))), devices, partial)
+    return DriverHardware(frozenset((*devices, *(one.name for one in given.drivers))), devices, partial)
 
 
 def _unit(driver: str, device: DeviceTold) -> Unit:

@@ -16,8 +16,8 @@ from cyborg_reconciler.ports import Clock, Event, Journal
 from cyborg_reconciler.stores.work import HostDriver, HostDriverStore
 
 #: What can be asked for, and what is told of it.
-Wish = Literal["install", "update", "uninstall"]
-TOLD: Mapping[Wish, str] = {
+DriverCommand = Literal["install", "update", "uninstall"]
+EVENT_KINDS: Mapping[DriverCommand, str] = {
     "install": "DriverInstallAsked",
     "update": "DriverUpdateAsked",
     "uninstall": "DriverUninstallAsked",
@@ -38,7 +38,9 @@ class Drivers:
     shipped: Mapping[str, DriverDocSpec]
     clock: Clock
 
-    def ask(self, caller: Caller, wish: Wish, host: str, driver: str, version: str | None = None) -> HostDriver:
+    def ask(
+        self, caller: Caller, command: DriverCommand, host: str, driver: str, version: str | None = None
+    ) -> HostDriver:
         """Declare that *driver* is to be on *host*, or not; return that with the run which is to carry it out.
 
         An update is to the version that the catalogue has; without any, and without *version*, it is an installation.
@@ -58,7 +60,7 @@ class Drivers:
         if driver in declared:
             policy = declared[driver]
             raise ConflictError(
-                wanted=f"to {wish} {driver} on {host}",
+                wanted=f"to {command} {driver} on {host}",
                 found=f"policy {policy} declares it there",
                 remedy="change the policy",
             )
@@ -76,10 +78,10 @@ class Drivers:
         wanted = HostDriver(
             host=host,
             driver=driver,
-            state="absent" if wish == "uninstall" else "present",
-            version=spec.version if wish == "update" and version is None else version,
+            state="absent" if command == "uninstall" else "present",
+            version=spec.version if command == "update" and version is None else version,
             declared_by=caller.name,
             declared_at=now,
         )
         data = {**caller.trace(), "driver": driver, "after": wanted.told()}
-        return self.store.declare(wanted, Event(now, TOLD[wish], host, f"{caller.name}: {driver}", data))
+        return self.store.declare(wanted, Event(now, EVENT_KINDS[command], host, f"{caller.name}: {driver}", data))

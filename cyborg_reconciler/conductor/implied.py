@@ -23,7 +23,7 @@ from cyborg_reconciler.stores.accelerators import Accelerator, ObservedAccelerat
 from cyborg_reconciler.stores.work import HostDriver, HostDriverStore
 
 #: How the names of policies begin that nobody wrote.
-NOBODYS: Final = "api"
+IMPLIED_PREFIX: Final = "api"
 
 #: Lower than any that can be written: a policy that somebody wrote always wins. That a driver is to be on a host, or
 #: not, is said of that driver; that a device is to be ready asks for whichever driver is for it, and gives way.
@@ -151,7 +151,7 @@ def name_of(*parts: str) -> str:
     >>> name_of("driver", "Compute_1", "qat")
     'api.driver.compute-1.qat-7108e24e'
     """
-    whole = ".".join((NOBODYS, *parts))
+    whole = ".".join((IMPLIED_PREFIX, *parts))
     plain = re.sub(r"[^a-z0-9.]+", "-", whole.lower())
     if plain == whole and len(plain) <= NAME_LENGTH:
         return plain

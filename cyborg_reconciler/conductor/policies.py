@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from cyborg_reconciler.conductor.callers import Caller
-from cyborg_reconciler.conductor.implied import NOBODYS
+from cyborg_reconciler.conductor.implied import IMPLIED_PREFIX
 from cyborg_reconciler.documents.assemble import assemble
 from cyborg_reconciler.documents.declared import API_PLACE, Located
 from cyborg_reconciler.documents.driver import Driver
@@ -43,8 +43,8 @@ class Policies:
             RequestInvalidError: it names a driver that there is not, or its name is kept for others.
             ConflictError: the API or the tree has its name.
         """
-        if given.name.startswith(f"{NOBODYS}."):
-            text = f"begins with {NOBODYS}., as what is declared without a policy does; choose another name"
+        if given.name.startswith(f"{IMPLIED_PREFIX}."):
+            text = f"begins with {IMPLIED_PREFIX}., as what is declared without a policy does; choose another name"
             raise RequestInvalidError("the policy", [FieldError("$.metadata.name", text)])
         file = self.store.file_of(given.name)
         if file is not None:

@@ -24,7 +24,7 @@ TOLD_APART: Final = 32
 log = logging.getLogger(__name__)
 
 
-class EventStore(Protocol):
+class AuditTrail(Protocol):
     """Where the audit trail is kept."""
 
     def record_event(self, event: Event) -> None:
@@ -65,7 +65,7 @@ class _Repeated:
 class Refusals:
     """The audit trail of what was refused. Safe to call from many threads; `close` writes what is still counted."""
 
-    def __init__(self, events: EventStore, clock: Clock, together_s: float = TOGETHER_S) -> None:
+    def __init__(self, events: AuditTrail, clock: Clock, together_s: float = TOGETHER_S) -> None:
         self._events, self._clock = events, clock
         self._lock = threading.Lock()
         self._counted: dict[tuple[str, str], _Repeated] = {}

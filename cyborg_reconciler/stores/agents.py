@@ -114,7 +114,7 @@ def digest_of(drivers: Iterable[AgentDriver]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class DriverHardware:
     """What the drivers of an agent found that no facts tell of.
 
     Attributes:
@@ -128,7 +128,7 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class DesiredDevice:
     """A device of a driver that is to be ready."""
 
     driver: str
@@ -157,7 +157,7 @@ class CheckIn:
     document: bytes = b""
     health: Mapping[str, str] = field(default_factory=dict)
     drivers: Sequence[AgentDriver] = ()
-    hardware: Told | None = None
+    hardware: DriverHardware | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +171,7 @@ class AgentAddress:
 class AgentPort(Protocol):
     """What agents answer at their own port."""
 
-    def discover(self, at: AgentAddress, driver: str | None, ready: Sequence[Wish]) -> None:
+    def discover(self, at: AgentAddress, driver: str | None, ready: Sequence[DesiredDevice]) -> None:
         """Have the agent look again, and set up what is to be *ready*.
 
         Raises:
@@ -255,7 +255,7 @@ class AgentStore(Protocol):
         Return those that are not known; then nothing was asked for, and nothing is told.
         """
 
-    def is_news(self, host: str, told: Told, at: datetime) -> bool:
+    def is_news(self, host: str, told: DriverHardware, at: datetime) -> bool:
         """Return whether anything of what its drivers tell of *host* is to be kept."""
 
     def fares_otherwise(self, host: str, health: Mapping[str, str]) -> bool:
@@ -270,7 +270,7 @@ class AgentStore(Protocol):
     def drivers(self, host: str) -> Collection[str]:
         """Return the names of the drivers that the agent of *host* told of last."""
 
-    def ready(self, host: str) -> Sequence[Wish]:
+    def ready(self, host: str) -> Sequence[DesiredDevice]:
         """Return which devices of the drivers on *host* are to be ready."""
 
     def commands(self, host: str) -> Sequence[Command]:

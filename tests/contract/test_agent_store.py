@@ -16,7 +16,7 @@ from cyborg_reconciler.core.state import Health, Host
 from cyborg_reconciler.limits import HOST_DEVICES
 from cyborg_reconciler.ports import Event
 from cyborg_reconciler.stores.accelerators import Accelerator
-from cyborg_reconciler.stores.agents import Agent, AgentDriver, CheckIn, Enrolment, Inventory, Told, digest_of
+from cyborg_reconciler.stores.agents import Agent, AgentDriver, CheckIn, DriverHardware, Enrolment, Inventory, digest_of
 from cyborg_reconciler.stores.work import HostDriver
 from tests.integration.databases import opened_anew
 from tests.scenarios.story import facts_of
@@ -46,7 +46,7 @@ def unit(address="dummy:0", **more):
 
 
 def told(found, *drivers):
-    return Told(frozenset(drivers or ("dummy",)), {"dummy": found})
+    return DriverHardware(frozenset(drivers or ("dummy",)), {"dummy": found})
 
 
 def keep(store, said, sequence):
@@ -102,7 +102,7 @@ def test_what_a_driver_found_is_kept_judged_by_what_is_desired_and_missing_when_
     assert store.is_news(HOST, told({one: unit()}), NOW)
     keep(store, told({one: unit()}), 1)
     assert not store.is_news(HOST, told({one: unit()}), NOW)
-    assert not store.is_news(HOST, Told(frozenset({"dummy"})), NOW)  # it was not heard
+    assert not store.is_news(HOST, DriverHardware(frozenset({"dummy"})), NOW)  # it was not heard
     assert store.ready(HOST) == []
 
     kept = accelerators.accelerator(one)
@@ -124,7 +124,7 @@ def test_what_a_driver_found_is_kept_judged_by_what_is_desired_and_missing_when_
     assert (gone.present, gone.health, gone.state) == (False, Health.MISSING, "inactive")
     keep(store, told({one: unit()}), 4)
     assert accelerators.accelerator(one).present
-    assert store.is_news(HOST, Told(), NOW)  # there is no such driver any more
+    assert store.is_news(HOST, DriverHardware(), NOW)  # there is no such driver any more
 
 
 def test_what_an_operator_told_of_before_it_was_found_is_that_and_ready_only_once_it_was_verified(journal, store):
@@ -164,11 +164,11 @@ def test_what_nobody_has_is_forgotten_with_its_driver(journal, store):
         accelerators.update(replace(kept, **said), kept.version, event)
     keep(store, told({one: unit() for one in (free, wanted, claimed)}), 2)
     assert accelerators.accelerator(lost).health is Health.MISSING  # its driver may tell of it again
-    keep(store, Told(), 3)
+    keep(store, DriverHardware(), 3)
     assert [accelerators.accelerator(one) for one in (free, lost)] == [None, None]
     assert {accelerators.accelerator(one).health for one in (wanted, claimed)} == {Health.MISSING}
     assert [one.kind for one in journal.events(HOST, 100)].count("AcceleratorMissing") == 4
-    assert not store.is_news(HOST, Told(), NOW)
+    assert not store.is_news(HOST, DriverHardware(), NOW)
 
 
 def test_of_more_than_a_host_may_have_those_that_are_missing_are_forgotten(journal, store):
@@ -185,7 +185,7 @@ def test_a_host_whose_drivers_fall_silent_one_by_one_has_no_more_than_others(jou
     for sequence in range(1, 4):
         name = f"driver-{sequence}"
         found = {str(uuid.uuid4()): unit(f"{name}:{number}", driver=name) for number in range(many + 1)}
-        keep(store, Told(frozenset(f"driver-{number}" for number in range(1, 4)), {name: found}), sequence)
+        keep(store, DriverHardware(frozenset(f"driver-{number}" for number in range(1, 4)), {name: found}), sequence)
     assert len(journal.hardware().page(HOST, 5000, "").documents) == HOST_DEVICES
     told_of = [one.message for one in journal.events(HOST, 5000) if one.kind == "HardwareLeftOut"]
     words = "{} devices of its drivers are left out: 2048 are kept of a host"

@@ -16,7 +16,7 @@ from sqlalchemy import event, text
 from ansible_collections.openstack.cyborg.plugins.module_utils.facts import gather
 from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Tree
 from cyborg_reconciler.adapters.database import accelerator_rows, agent_rows, open_journal
-from cyborg_reconciler.adapters.database.agent_store import Ahead, DatabaseAgentStore
+from cyborg_reconciler.adapters.database.agent_store import Ahead, DatabaseAgents
 from cyborg_reconciler.adapters.database.discovery_rows import found_by
 from cyborg_reconciler.adapters.database.engine import reading, writing
 from cyborg_reconciler.adapters.database.event_rows import in_order
@@ -28,7 +28,7 @@ from cyborg_reconciler.ports import Event, Observation
 from cyborg_reconciler.simulation import samples
 from cyborg_reconciler.simulation.hosts import write_tree
 from cyborg_reconciler.stores.accelerators import Accelerator, Attachment
-from cyborg_reconciler.stores.agents import Agent, AgentDriver, CheckIn, Enrolment, Inventory, Told, digest_of
+from cyborg_reconciler.stores.agents import Agent, AgentDriver, CheckIn, DriverHardware, Enrolment, Inventory, digest_of
 from cyborg_reconciler.stores.work import HostDriver
 from tests.integration.api_support import until
 from tests.integration.databases import opened_anew
@@ -131,7 +131,7 @@ def test_the_catalogue_is_the_same_object_until_something_else_is_declared(journ
 def dummy(host, device, sequence=1):
     """A check-in of a host whose driver tells of one device."""
     unit = Unit(address="dummy:0", identity=(), is_accelerator=True, driver="dummy")
-    hardware = Told(frozenset({"dummy"}), {"dummy": {device: unit}})
+    hardware = DriverHardware(frozenset({"dummy"}), {"dummy": {device: unit}})
     return CheckIn(host=host, sequence=sequence, fingerprint="", hardware=hardware, **SAID)
 
 
@@ -292,7 +292,7 @@ def test_of_two_who_tell_of_the_same_new_devices_crosswise_one_has_them_and_none
     first, second, third, fourth = sorted((*MACHINES, "a-4th"))
 
     with opened_anew(tmp_path, database) as engine, ThreadPoolExecutor(2) as pool:
-        store, entered = DatabaseAgentStore(engine), set()
+        store, entered = DatabaseAgents(engine), set()
 
         @event.listens_for(engine, "after_cursor_execute")
         def _meet(_connection, _cursor, statement, *_more):

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy.event import listen
 
 from cyborg_reconciler.adapters.database import open_journal
-from cyborg_reconciler.adapters.database.store import DatabaseStore
+from cyborg_reconciler.adapters.database.accelerator_store import DatabaseAccelerators
 from cyborg_reconciler.core.state import Health
 from cyborg_reconciler.meters import QUEUE_LENGTH
 from cyborg_reconciler.ports import Event, Unobserved
@@ -152,7 +152,7 @@ def test_what_stays_on_its_host_with_its_driver_has_its_backend_already(tmp_path
         journal.accelerators().add(one, event(one))
         with opened_anew(tmp_path / "state", database) as engine:
             listen(engine, "before_cursor_execute", lambda *told: said.append(told[2]))
-            then = DatabaseStore(engine).update(replace(one, desired_state="ready"), one.version, event(one))
-            DatabaseStore(engine).record([(replace(then, state="ready"), [event(one)])])
+            then = DatabaseAccelerators(engine).update(replace(one, desired_state="ready"), one.version, event(one))
+            DatabaseAccelerators(engine).record([(replace(then, state="ready"), [event(one)])])
         assert journal.accelerators().accelerator(one.uuid).state == "ready"
     assert not [statement for statement in said if "backends" in statement]

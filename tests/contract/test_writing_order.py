@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy.event import listen
 
 from cyborg_reconciler.adapters.database import open_journal
-from cyborg_reconciler.adapters.database.agent_store import DatabaseAgentStore
+from cyborg_reconciler.adapters.database.agent_store import DatabaseAgents
 from cyborg_reconciler.core.state import Health
 from cyborg_reconciler.ports import Event
 from cyborg_reconciler.stores.accelerators import Accelerator
@@ -153,6 +153,6 @@ def test_all_who_fall_silent_are_told_of_at_once(journal, tmp_path, postgresql):
     said = []
     with opened_anew(tmp_path / "state", postgresql) as engine:
         listen(engine, "before_cursor_execute", lambda *told: said.append(told[2]))
-        assert DatabaseAgentStore(engine).fall_silent(LATER, LATER) == list(FORWARD)
+        assert DatabaseAgents(engine).fall_silent(LATER, LATER) == list(FORWARD)
     assert sum("pg_advisory_xact_lock" in statement for statement in said) == 1
     assert [event.host for event in journal.events(limit=3)] == list(BACKWARD), "the newest first"

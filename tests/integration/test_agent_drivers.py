@@ -17,7 +17,7 @@ from cyborg_reconciler.agent.observer import LOOK, SILENT_REST_S, Observer
 from cyborg_reconciler.agent.readers import Host
 from cyborg_reconciler.agent.settings import AgentSettings
 from cyborg_reconciler.agent.state import StateFolder
-from cyborg_reconciler.agent.wanted import Wish
+from cyborg_reconciler.agent.wanted import DesiredDevice
 from cyborg_reconciler.conductor.check_ins import parse_check_in
 from cyborg_reconciler.documents.rest.agent import CheckInBody
 from cyborg_reconciler.simulation import demo_machines, write_tree
@@ -90,7 +90,7 @@ class HeldAnswers(dict):
 
 def test_what_is_wanted_anew_while_a_driver_is_told_what_was_wanted_is_told_next(tmp_path):
     answers, uuids = HeldAnswers(), [str(uuid5(HOST, name)) for name in "ab"]
-    first, second = (Wish("crypto", f"crypto:{number}", uuid) for number, uuid in enumerate(uuids))
+    first, second = (DesiredDevice("crypto", f"crypto:{number}", uuid) for number, uuid in enumerate(uuids))
     with FakeDriver(answers) as fake, ThreadPoolExecutor(1) as pool:
         registry = Registry([], StateFolder(tmp_path / "state"))
         registry.register(Registration("crypto", "CRYPTO", fake.endpoint))
@@ -106,7 +106,7 @@ def test_what_is_wanted_anew_while_a_driver_is_told_what_was_wanted_is_told_next
             observer.step(now)
         assert fake.told == [{"ready": uuids[:1]}, {"ready": uuids}]
         observer.want(modules=("vfio_pci",))
-        observer.want((Wish("other", "other:0", uuids[0]), first, second))
+        observer.want((DesiredDevice("other", "other:0", uuids[0]), first, second))
         observer.step(1015.0)
         assert len(fake.told) == 2  # nothing of this is news to it
 

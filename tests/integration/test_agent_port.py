@@ -30,7 +30,7 @@ from cyborg_reconciler.port_credentials import port_credential, port_digest
 from cyborg_reconciler.ports import Event
 from cyborg_reconciler.settings import PREFIX, Settings
 from cyborg_reconciler.simulation import nic_1, write_tree
-from cyborg_reconciler.stores.agents import Agent, AgentAddress, Enrolment, Inventory, Wish
+from cyborg_reconciler.stores.agents import Agent, AgentAddress, DesiredDevice, Enrolment, Inventory
 from tests.integration.agent_support import CREDENTIAL, ITEM, OBEDIENT, SECRET, AgentProcess, FakeDriver
 from tests.integration.api_support import problem, serving, until
 from tests.integration.certificates import Authority
@@ -39,7 +39,7 @@ from tests.integration.http_driver import HttpDriver
 
 HOST = "nic-1"
 DISCOVERY, HARDWARE = ("POST", "/discovery"), ("GET", "/hardware")
-WISH = Wish("dummy", "dummy:0", ITEM["uuid"])
+WISH = DesiredDevice("dummy", "dummy:0", ITEM["uuid"])
 
 
 @pytest.fixture(scope="module")

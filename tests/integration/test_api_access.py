@@ -15,7 +15,7 @@ from cyborg_reconciler.bootstrap import SystemClock, open_agents, open_stores
 from cyborg_reconciler.cli.remote import ServerError, find_remote
 from cyborg_reconciler.conductor.callers import Caller, Role
 from cyborg_reconciler.conductor.credentials import Credentials
-from cyborg_reconciler.conductor.drivers import TOLD
+from cyborg_reconciler.conductor.drivers import EVENT_KINDS
 from cyborg_reconciler.conductor.secrets import USER, new_token
 from cyborg_reconciler.documents.rest.agent import InventoryGiven, LookupGiven
 from cyborg_reconciler.settings import Settings
@@ -240,21 +240,24 @@ class TestAudit:
     def test_whatever_a_caller_caused_says_all_of_him(self, place):
         manager = place.by("manager")
         assert manager("POST", "/v1/discovery").status < 300
-        for wish in ("install", "update", "uninstall"):
-            assert manager("POST", f"/v1/hosts/compute-7/drivers/virtio-crypto/{wish}").status == 202
+        for command in ("install", "update", "uninstall"):
+            assert manager("POST", f"/v1/hosts/compute-7/drivers/virtio-crypto/{command}").status == 202
         with open_reader(place.state) as journal:
             caused = [event for event in journal.events(limit=100_000) if "by" in (event.data or {})]
         kinds = {event.kind for event in caused}
-        assert {"DiscoveryAsked", "TokenCreated", "TokenRevoked", "AccessRefused", *TOLD.values()} <= kinds
+        assert {"DiscoveryAsked", "TokenCreated", "TokenRevoked", "AccessRefused", *EVENT_KINDS.values()} <= kinds
         lacking = {event.kind for event in caused if not OPERATOR.trace().keys() <= event.data.keys()}
         assert lacking == {"AccessRefused"}  # which says where from, and of whom nobody may know more than that
 
     def test_what_becomes_of_a_driver_is_told_with_what_was_declared_of_it_before(self, place):
         request_id, path = f"req-{uuid.uuid4()}", "/v1/hosts/compute-7/drivers/generic-pci"
-        for wish in TOLD:
-            place.by("manager")("POST", f"{path}/{wish}", x_openstack_request_id=request_id)
+        for command in EVENT_KINDS:
+            place.by("manager")("POST", f"{path}/{command}", x_openstack_request_id=request_id)
         told = [
-            event for kind in TOLD.values() for event in place.events(kind) if event.data["driver"] == "generic-pci"
+            event
+            for kind in EVENT_KINDS.values()
+            for event in place.events(kind)
+            if event.data["driver"] == "generic-pci"
         ]
         states = [(event.data["before"]["state"], event.data["after"]["state"]) for event in told]
         assert states == [(None, "present"), ("present", "present"), ("present", "absent")]

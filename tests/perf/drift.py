@@ -17,7 +17,7 @@ from tests.perf.options import Options
 from tests.perf.report import Row
 
 GROUP: Final = "drift"
-TOLD: Final = "event to check-in accepted"
+ACCEPTED: Final = "event to check-in accepted"
 SHOWN: Final = "event to OutOfSync"
 
 #: From the kernel's event to what the API tells.
@@ -33,11 +33,11 @@ def rows(options: Options, work: Path) -> Iterator[Row]:
     request = {"folder": str(work / "place"), "times": 2 if options.quick else 20}
     found = {"note": why_not} if why_not else process.call("tests.perf.drift_pass", request, work, within=APART)
     if "note" in found:
-        for name in (TOLD, SHOWN):
+        for name in (ACCEPTED, SHOWN):
             yield Row(group=GROUP, name=name, cpu_s=0.0, hosts=1, memory_mb=0.0, note=found["note"])
         return
     told, shown = found["told_s"], found["shown_s"]
-    yield row(TOLD, found["agent"], told, f"{_seconds(told)} s")
+    yield row(ACCEPTED, found["agent"], told, f"{_seconds(told)} s")
     yield row(SHOWN, found["worker"], shown, f"< {AIM_S:g} s: {_seconds(shown)}", within=max(shown) < AIM_S)
 
 

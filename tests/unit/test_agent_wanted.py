@@ -8,7 +8,7 @@ from cyborg_reconciler.agent.conductor import ANSWER_BYTES
 from cyborg_reconciler.agent.http import encode
 from cyborg_reconciler.agent.internal import BODY_BYTES
 from cyborg_reconciler.agent.state import StateFolder
-from cyborg_reconciler.agent.wanted import Wanted, Wish, parse_modules, parse_ready
+from cyborg_reconciler.agent.wanted import DesiredDevice, Wanted, parse_modules, parse_ready
 from cyborg_reconciler.documents import base
 from cyborg_reconciler.limits import HOST_DEVICES, MODULES
 
@@ -20,12 +20,12 @@ def test_what_is_wanted_is_kept_and_only_what_is_said_replaces_it(tmp_path):
     folder = StateFolder(tmp_path)
     kept = Wanted(folder)
     assert (kept.ready, kept.modules, kept.uuids("dummy")) == (None, None, None)
-    assert kept.take(ready=(Wish(**WISH),))
-    assert not kept.take(ready=(Wish(**WISH),))
+    assert kept.take(ready=(DesiredDevice(**WISH),))
+    assert not kept.take(ready=(DesiredDevice(**WISH),))
     assert kept.take(modules=("vfio_pci",))
     assert not kept.take()
     again = Wanted(folder)
-    assert (again.ready, again.modules) == ((Wish(**WISH),), ("vfio_pci",))
+    assert (again.ready, again.modules) == ((DesiredDevice(**WISH),), ("vfio_pci",))
     assert (again.uuids("dummy"), again.uuids("other"), again.addresses("dummy")) == ([UUID], [], {"dummy:0"})
 
 

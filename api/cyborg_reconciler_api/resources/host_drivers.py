@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 
 from cyborg_reconciler.conductor.callers import Role
-from cyborg_reconciler.conductor.drivers import Wish
+from cyborg_reconciler.conductor.drivers import DriverCommand
 from cyborg_reconciler.documents.rest.host_driver import RunAsked, VersionAsked
 from cyborg_reconciler_api.operation import Call, Reply, Sample, operation
 from cyborg_reconciler_api.services import Services
@@ -71,8 +71,8 @@ def uninstall(services: Services, call: Call) -> Reply:
     return _ask(services, call, "uninstall", None)
 
 
-def _ask(services: Services, call: Call, wish: Wish, version: str | None) -> Reply:
-    one = services.drivers.ask(call.caller, wish, call.ids["host"], call.ids["driver"], version)
+def _ask(services: Services, call: Call, command: DriverCommand, version: str | None) -> Reply:
+    one = services.drivers.ask(call.caller, command, call.ids["host"], call.ids["driver"], version)
     path = f"/v1/runs/{one.run}"
     told = {name: getattr(one, name) for name in ("host", "driver", "state", "version")}
     answer = {"uuid": one.run, "status": "pending", **told, "links": [{"rel": "self", "href": path}]}

@@ -204,7 +204,7 @@ PLACES: Final = (
 _heard: Final = bindparam("heard", type_=_columns.last_seen_at.type)
 
 #: Enters how far an agent has told, and when it was heard; what is older changes nothing.
-TOLD: Final = (
+CHECKED_IN: Final = (
     update(agents)
     .where(
         _columns.host == bindparam("told"),
@@ -258,7 +258,7 @@ def put_check_ins(connection: Connection, check_ins: Sequence[CheckIn]) -> None:
         }
         for one in sorted(check_ins, key=lambda one: one.host)
     ]
-    put(connection, TOLD, rows)
+    put(connection, CHECKED_IN, rows)
 
 
 def put_drivers(connection: Connection, check_ins: Sequence[CheckIn], places: Mapping[str, Row[Any]]) -> list[str]:

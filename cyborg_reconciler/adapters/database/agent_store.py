@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, select
 
-from cyborg_reconciler.adapters.database import agent_rows, health_rows, host_rows, schema, told_rows
+from cyborg_reconciler.adapters.database import agent_rows, driver_hardware_rows, health_rows, host_rows, schema
 from cyborg_reconciler.adapters.database.asking import ask
 from cyborg_reconciler.adapters.database.backend_store import forget_unused
 from cyborg_reconciler.adapters.database.declaration_rows import catalogue_now, read_catalogue
@@ -21,7 +21,16 @@ from cyborg_reconciler.adapters.database.event_rows import put_event, put_events
 from cyborg_reconciler.adapters.database.queue_rows import enqueue
 from cyborg_reconciler.adapters.database.schema import agents, hosts
 from cyborg_reconciler.ports import Event, Observation
-from cyborg_reconciler.stores.agents import Agent, CheckIn, Command, CommandName, Enrolment, Inventory, Told, Wish
+from cyborg_reconciler.stores.agents import (
+    Agent,
+    CheckIn,
+    Command,
+    CommandName,
+    DesiredDevice,
+    DriverHardware,
+    Enrolment,
+    Inventory,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +47,7 @@ class Ahead:
         return found_by({host: one.facts for host, one in observed.items()}, catalogue)
 
 
-class DatabaseAgentStore:
+class DatabaseAgents:
     """The agents, in a database."""
 
     def __init__(self, engine: Engine) -> None:
@@ -218,15 +227,15 @@ class DatabaseAgentStore:
         with writing(self._engine) as connection:
             agent_rows.forget_commands(connection, host, schema.commands.c.number.in_(commands))
 
-    def is_news(self, host: str, told: Told, at: datetime) -> bool:
+    def is_news(self, host: str, told: DriverHardware, at: datetime) -> bool:
         """Return whether anything of what its drivers tell of *host* is to be kept."""
         with reading(self._engine) as connection:
-            return bool(told_rows.read_step(connection, host, told, at))
+            return bool(driver_hardware_rows.read_step(connection, host, told, at))
 
     def fares_otherwise(self, host: str, health: Mapping[str, str]) -> bool:
         """Return whether what its agent says of the *health* of devices is other than what is kept."""
         return bool(health) and any(
-            health_rows.differs(row, health) for row in ask(self._engine, health_rows.TOLD, wanted=host)
+            health_rows.differs(row, health) for row in ask(self._engine, health_rows.TOLD_HEALTH, wanted=host)
         )
 
     def endpoint(self, host: str) -> str:
@@ -247,10 +256,10 @@ class DatabaseAgentStore:
         with reading(self._engine) as connection:
             return connection.execute(select(drivers.c.name).where(drivers.c.host == host)).scalars().all()
 
-    def ready(self, host: str) -> Sequence[Wish]:
+    def ready(self, host: str) -> Sequence[DesiredDevice]:
         """Return which devices of the drivers on *host* are to be ready."""
         with reading(self._engine) as connection:
-            return told_rows.read_ready(connection, host)
+            return driver_hardware_rows.read_ready(connection, host)
 
     def fall_silent(self, before: datetime, at: datetime) -> Sequence[str]:
         """Mark the agents that were last heard before *before* as silent."""
@@ -294,11 +303,13 @@ def _put(connection: Connection, kept: Sequence[CheckIn], changed: Mapping[str, 
     """Enter what facts and drivers tell of, and return what there is to tell of it."""
     newest = max(one.received_at for one in kept)
     told = {one.host: one.hardware for one in kept if one.hardware is not None}
-    claimed = told_rows.claim(connection, told, newest)
+    claimed = driver_hardware_rows.claim(connection, told, newest)
     events = put_found(connection, changed, newest)
     for one in sorted(kept, key=lambda one: one.host):
         if one.hardware is not None:
-            events += told_rows.put_told(connection, one.host, one.hardware, one.received_at, claimed)
+            events += driver_hardware_rows.put_driver_hardware(
+                connection, one.host, one.hardware, one.received_at, claimed
+            )
     return events
 
 

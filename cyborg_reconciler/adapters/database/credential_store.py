@@ -18,7 +18,7 @@ from cyborg_reconciler.ports import Event
 from cyborg_reconciler.stores.credentials import Credential
 
 
-class DatabaseCredentialStore:
+class DatabaseCredentials:
     """The users' tokens, in a database."""
 
     def __init__(self, engine: Engine) -> None:

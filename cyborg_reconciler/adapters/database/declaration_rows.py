@@ -24,7 +24,7 @@ from cyborg_reconciler.documents.driver import Driver, DriverDocSpec
 NEWEST: Final = select(declared_stamp.c.stamp)
 
 #: What is compared of a document, beside its kind and its name.
-TOLD: Final = ("file", "lines", "document")
+COMPARED: Final = ("file", "lines", "document")
 
 #: Kind and name of a document.
 Key = tuple[str, str]
@@ -75,8 +75,8 @@ def put_declared(connection: Connection, declared: Declared, rows: Sequence[Mapp
     for went in gone:
         is_it = (declared_documents.c.kind == went.kind, declared_documents.c.name == went.name)
         connection.execute(delete(declared_documents).where(*is_it))
-    changed = [row for key, row in tree.items() if _told(known.get(key)) != tuple(row[name] for name in TOLD)]
-    upsert(connection, declared_documents, changed, update=TOLD)
+    changed = [row for key, row in tree.items() if _compared(known.get(key)) != tuple(row[name] for name in COMPARED)]
+    upsert(connection, declared_documents, changed, update=COMPARED)
     connection.execute(delete(declared_stamp))
     drivers = [msgspec.Raw(row["document"].encode()) for row in rows if row["kind"] == "Driver"]
     stamp = {"stamp": stamp_of(declared, rows), "digest": declared.digest, "prunes": declared.prunes}
@@ -85,8 +85,8 @@ def put_declared(connection: Connection, declared: Declared, rows: Sequence[Mapp
     )
 
 
-def _told(row: Row[Any] | None) -> tuple[str, ...] | None:
-    return None if row is None else tuple(getattr(row, name) for name in TOLD)
+def _compared(row: Row[Any] | None) -> tuple[str, ...] | None:
+    return None if row is None else tuple(getattr(row, name) for name in COMPARED)
 
 
 def _tree_digest(tree: Mapping[Key, Mapping[str, Any]]) -> str:

@@ -26,7 +26,7 @@ _on_names: Final = _columns.host.in_(bindparam("names", expanding=True)) & _are_
 _told: Final = select(_columns.host, _columns.address, _columns.told_health)
 
 #: Yields what was told last of the devices on the host *wanted* that facts tell of.
-TOLD: Final = _told.where(_columns.host == bindparam("wanted"), _are_of_facts)
+TOLD_HEALTH: Final = _told.where(_columns.host == bindparam("wanted"), _are_of_facts)
 #: The same of the hosts *names*, and all that is known of these devices.
 _TOLD_ON: Final = _told.where(_on_names)
 _WHOLE: Final = select(accelerators).where(_on_names).order_by(_columns.host, _columns.uuid)

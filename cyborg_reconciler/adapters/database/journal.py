@@ -25,8 +25,9 @@ from cyborg_reconciler.adapters.database import (
     run_rows,
     sqlite,
 )
-from cyborg_reconciler.adapters.database.agent_store import DatabaseAgentStore
-from cyborg_reconciler.adapters.database.credential_store import DatabaseCredentialStore
+from cyborg_reconciler.adapters.database.accelerator_store import DatabaseAccelerators, DatabaseHardware
+from cyborg_reconciler.adapters.database.agent_store import DatabaseAgents
+from cyborg_reconciler.adapters.database.credential_store import DatabaseCredentials
 from cyborg_reconciler.adapters.database.discovery_rows import found_by, put_found, read_digests, take_changed
 from cyborg_reconciler.adapters.database.engine import begun_anew, reading, take_turns, translated, writing
 from cyborg_reconciler.adapters.database.fleet import Fleet
@@ -34,7 +35,6 @@ from cyborg_reconciler.adapters.database.folder import DATABASE_NAME, FolderLock
 from cyborg_reconciler.adapters.database.queue_rows import enqueue
 from cyborg_reconciler.adapters.database.revision import check_revision, migrate
 from cyborg_reconciler.adapters.database.schema import controllers
-from cyborg_reconciler.adapters.database.store import DatabaseHardwareStore, DatabaseStore
 from cyborg_reconciler.adapters.database.tallies import DatabaseTallies
 from cyborg_reconciler.adapters.database.work import DatabaseWork
 from cyborg_reconciler.core.state import History, Host, Phase
@@ -159,21 +159,21 @@ class DatabaseJournal:
         if self._lock:
             self._lock.release()
 
-    def accelerators(self) -> DatabaseStore:
+    def accelerators(self) -> DatabaseAccelerators:
         """Return the accelerators, in the same database."""
-        return DatabaseStore(self._engine)
+        return DatabaseAccelerators(self._engine)
 
-    def hardware(self) -> DatabaseHardwareStore:
+    def hardware(self) -> DatabaseHardware:
         """Return the hardware, in the same database."""
-        return DatabaseHardwareStore(self._engine)
+        return DatabaseHardware(self._engine)
 
-    def credentials(self) -> DatabaseCredentialStore:
+    def credentials(self) -> DatabaseCredentials:
         """Return the users' tokens, in the same database."""
-        return DatabaseCredentialStore(self._engine)
+        return DatabaseCredentials(self._engine)
 
-    def agents(self) -> DatabaseAgentStore:
+    def agents(self) -> DatabaseAgents:
         """Return the agents, in the same database."""
-        return DatabaseAgentStore(self._engine)
+        return DatabaseAgents(self._engine)
 
     def tallies(self) -> DatabaseTallies:
         """Return the numbers of what there is, in the same database."""

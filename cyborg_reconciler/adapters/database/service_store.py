@@ -57,7 +57,7 @@ DRIVER: Final = "driver"
 KEY: Final = ("host", "type", "name")
 
 #: What is entered anew when a service says again that it is up.
-TOLD: Final = ("version", "message", "started_at", "last_seen_at", "due_at")
+REFRESHED: Final = ("version", "message", "started_at", "last_seen_at", "due_at")
 
 
 def put_agent(connection: Connection, host: str) -> None:
@@ -87,7 +87,7 @@ class DatabaseServices:
             "due_at": one.due_at,
         }
         with writing(self._engine) as connection:
-            upsert(connection, services, [row], update=TOLD)
+            upsert(connection, services, [row], update=REFRESHED)
 
     def forget(self, before: datetime) -> None:
         """Forget the services that have been down since *before* then."""

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Dialect, Insert, Select, Update
 from sqlalchemy.exc import DBAPIError
 
 #: So many statements are kept ready. They are of few shapes: what differs from request to request is a parameter.
-READY: Final = 512
+STATEMENTS_KEPT: Final = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ def _failures(connection: Connection, ready: Ready) -> Iterator[None]:
         raise as_sqlalchemy(exc, ready.text, connection.dialect) from exc
 
 
-@functools.lru_cache(maxsize=READY)
+@functools.lru_cache(maxsize=STATEMENTS_KEPT)
 def make_ready(dialect: Dialect, statement: Select[Any] | Insert | Update, names: tuple[str, ...] = ()) -> Ready:
     """Return *statement* as the driver of *dialect* takes it; *names* are those of what one that writes is given."""
     keys = list(names) if names else None

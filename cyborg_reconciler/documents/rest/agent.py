@@ -75,7 +75,7 @@ class CommandTold(Answer):
     token: str | None = Field(None, description="The token to use from now on, of rotate_token.")
 
 
-class WishTold(Answer):
+class DesiredDeviceTold(Answer):
     """A device that is to be ready; others that its driver had set up, it lets go of."""
 
     driver: str = Field(description="Which driver's.", examples=["dummy"])
@@ -97,7 +97,7 @@ class CheckedIn(Answer):
         description="Kernel modules that facts are to tell of, besides those of devices; null: as before.",
         examples=[["vfio_pci"]],
     )
-    ready: list[WishTold] | None = Field(
+    ready: list[DesiredDeviceTold] | None = Field(
         None, description="Which of the devices that its drivers found are to be ready; null where nothing is said."
     )
 

@@ -31,7 +31,7 @@ from cyborg_reconciler.core.offer import offer_told
 from cyborg_reconciler.limits import HOST_DEVICES
 from cyborg_reconciler.ports import Event
 from cyborg_reconciler.stores.accelerators import Accelerator
-from cyborg_reconciler.stores.agents import Told, Wish
+from cyborg_reconciler.stores.agents import DesiredDevice, DriverHardware
 
 #: The origin of what a driver found.
 ORIGIN: Final = "driver"
@@ -54,9 +54,9 @@ READY: Final = (
 )
 
 
-def read_ready(connection: Connection, host: str) -> list[Wish]:
+def read_ready(connection: Connection, host: str) -> list[DesiredDevice]:
     """Return which devices of the drivers on *host* are to be ready."""
-    return [Wish(row.driver, row.address, row.uuid) for row in connection.execute(READY, {"wanted": host})]
+    return [DesiredDevice(row.driver, row.address, row.uuid) for row in connection.execute(READY, {"wanted": host})]
 
 
 @dataclass(slots=True)
@@ -74,7 +74,7 @@ class Step:
         return bool(self.rows or self.gone or self.new or self.changed or self.forgotten)
 
 
-def claim(connection: Connection, told: Mapping[str, Told], at: datetime) -> Collection[str]:
+def claim(connection: Connection, told: Mapping[str, DriverHardware], at: datetime) -> Collection[str]:
     """Enter the devices that nobody has told of yet: who tells of one at the same time waits, and sees whose it is.
 
     Shape: the uuids of those that were entered, unless somebody else was faster.
@@ -98,7 +98,9 @@ def _row(host: str, uuid: str, unit: Unit, at: datetime) -> dict[str, Any]:
     return {**hardware_row(host, uuid, unit, at), "driver": unit.driver, "ids": ids}
 
 
-def put_told(connection: Connection, host: str, told: Told, at: datetime, claimed: Collection[str] = ()) -> list[Event]:
+def put_driver_hardware(
+    connection: Connection, host: str, told: DriverHardware, at: datetime, claimed: Collection[str] = ()
+) -> list[Event]:
     """Bring what is kept of *host* in step with what its drivers tell, and return what there is to tell of it.
 
     Its row is ours, and those of its accelerators; its devices were *claimed*.
@@ -117,7 +119,9 @@ def put_told(connection: Connection, host: str, told: Told, at: datetime, claime
     return step.events
 
 
-def read_step(connection: Connection, host: str, told: Told, at: datetime, claimed: Collection[str] = ()) -> Step:
+def read_step(
+    connection: Connection, host: str, told: DriverHardware, at: datetime, claimed: Collection[str] = ()
+) -> Step:
     """Return what is to be written. Of drivers that tell nothing nothing is known; those that are gone have nothing.
 
     Whoever may speak for a host could fill the database: what nobody has is forgotten with its driver, and beyond
@@ -191,7 +195,7 @@ def _is_ours(host: str, unit: Unit, kept: Row[Any] | None, known: Accelerator | 
     return known is None or (known.origin == ORIGIN and known.host == host and known.driver == unit.driver)
 
 
-def _is_told(driver: str, told: Told) -> bool:
+def _is_told(driver: str, told: DriverHardware) -> bool:
     """Return whether *driver* has told all that it has, or is there no more."""
     return (driver in told.devices and driver not in told.partial) or driver not in told.drivers
 

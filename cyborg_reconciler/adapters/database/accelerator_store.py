@@ -23,7 +23,7 @@ from cyborg_reconciler.stores.accelerators import Accelerator, AcceleratorFilter
 from cyborg_reconciler.stores.pages import Page, PageQuery
 
 
-class DatabaseStore:
+class DatabaseAccelerators:
     """The accelerators, in a database."""
 
     def __init__(self, engine: Engine) -> None:
@@ -105,7 +105,7 @@ class DatabaseStore:
             return accelerator_rows.read_consumers(connection, uuid)
 
 
-class DatabaseHardwareStore:
+class DatabaseHardware:
     """The hardware, in a database."""
 
     def __init__(self, engine: Engine) -> None:
