@@ -22,7 +22,8 @@ from cyborg_reconciler.adapters.declarations.yaml import YamlDeclarations
 from cyborg_reconciler.adapters.relay import Relay
 from cyborg_reconciler.adapters.stored.inventory import KnownHosts
 from cyborg_reconciler.adapters.stored.observer import FreshestObserver, StoredObserver
-from cyborg_reconciler.conductor.agents import SILENT_AFTER, Agents, AgentTerms
+from cyborg_reconciler.conductor.admission import Admission
+from cyborg_reconciler.conductor.agents import SILENT_AFTER, AgentTerms
 from cyborg_reconciler.conductor.discovery import Discovery
 from cyborg_reconciler.conductor.implied import WithImplied
 from cyborg_reconciler.conductor.modules import Modules
@@ -30,7 +31,6 @@ from cyborg_reconciler.conductor.offering import Offering
 from cyborg_reconciler.conductor.presence import Identity, SignsOfLife
 from cyborg_reconciler.conductor.retention import Forgetting
 from cyborg_reconciler.conductor.rules import Rules
-from cyborg_reconciler.conductor.saving import SaveOut, Saver
 from cyborg_reconciler.conductor.settling import Settling
 from cyborg_reconciler.conductor.usage import Usage
 from cyborg_reconciler.documents.declared import Located
@@ -157,7 +157,7 @@ class Site:
 
     Attributes:
         settle: is given the end of each pass, to note what has become of what was asked for.
-        listen: marks the agents that were not heard for too long.
+        mark_silent: marks the agents that were not heard for too long.
         forget: forgets what is old.
     """
 
@@ -165,7 +165,7 @@ class Site:
     queue: Queue
     passes: Passes
     settle: Callable[[Survey], None]
-    listen: Callable[[], object] = tuple
+    mark_silent: Callable[[], object] = tuple
     forget: Callable[[], object] = tuple
 
 
@@ -196,10 +196,10 @@ def open_site(settings: Settings, target: Target, interval_s: float) -> Iterator
             settling.settle(seen)
 
         terms = AgentTerms(settings.heartbeat_interval_s, save_out_s=settings.save_out_interval_s)
-        agents = Agents(journal.agents(), Saver(journal.agents(), SaveOut()), ports.clock, terms)
+        admission = Admission(journal.agents(), ports.clock, terms)
         days = settings.events_keep_days, settings.plans_keep_days
         forgetting = Forgetting(journal.fleet().retention, ports.clock, *days)
-        yield Site(ports, work, work, settle, agents.listen, forgetting.forget)
+        yield Site(ports, work, work, settle, admission.mark_silent, forgetting.forget)
 
 
 @contextmanager
@@ -310,16 +310,14 @@ def open_discovery(settings: Settings) -> Iterator[Discovery]:
 
 
 @contextmanager
-def open_agents(settings: Settings) -> Iterator[Agents]:
-    """Yield what operators ask of agents.
+def open_admission(settings: Settings) -> Iterator[Admission]:
+    """Yield what operators do about agents.
 
     Raises:
         JournalError: the database cannot be opened.
     """
     with open_stores(settings) as stores:
-        saver = Saver(stores.agents, SaveOut())
-        yield Agents(stores.agents, saver, SystemClock(), AgentTerms(settings.heartbeat_interval_s))
-        saver.close()
+        yield Admission(stores.agents, SystemClock())
 
 
 def signs_of_life(settings: Settings, stores: Stores, kind: ServiceType, name: str) -> SignsOfLife:

@@ -24,7 +24,7 @@ from cyborg_reconciler.survey import HostView, Options, Survey, pool_sizes, surv
 #: How often the queue and the policies are looked at.
 POLL_S: Final = 0.5
 #: How often it is asked which agents have fallen silent.
-LISTEN_S: Final = 10.0
+MARK_SILENT_S: Final = 10.0
 #: Hosts that are looked at together: between two such portions of a pass over all hosts the queue is served.
 MOST_AT_ONCE: Final = 200
 #: After a first failure; twice that after each further one, up to the interval.
@@ -61,7 +61,7 @@ class Loop:
     _stamp: str = ""
     _pass_at_s: float = float("-inf")
     _serve_at_s: float = float("-inf")
-    _listen_at_s: float = float("-inf")
+    _mark_silent_at_s: float = float("-inf")
     _failed_passes: int = 0
     _failed_serves: int = 0
     _is_broken: bool = False
@@ -77,19 +77,19 @@ class Loop:
             AlreadyRunningError: another process has begun to change the hosts, while the journal's server was away.
         """
         while not self.options.stop():
-            self._listen()
+            self._mark_silent()
             if self.now_s() >= self._pass_at_s or self._read_stamp() != self._stamp:
                 self.look_at_all()
             elif not self.serve():
                 wait(POLL_S)
 
-    def _listen(self) -> None:
+    def _mark_silent(self) -> None:
         """Have agents that were not heard for too long marked as silent; they are heard again by themselves."""
-        if self.now_s() < self._listen_at_s:
+        if self.now_s() < self._mark_silent_at_s:
             return
-        self._listen_at_s = self.now_s() + LISTEN_S
+        self._mark_silent_at_s = self.now_s() + MARK_SILENT_S
         try:
-            self.site.listen()
+            self.site.mark_silent()
         except JournalError as exc:
             self.audience.say(f"{exc.line()} (agents that fall silent are not seen meanwhile)")
 

@@ -8,7 +8,7 @@ from typing import Final
 import click
 from rich.text import Text
 
-from cyborg_reconciler.bootstrap import agent_digest, open_agents, open_discovery, open_stores
+from cyborg_reconciler.bootstrap import agent_digest, open_admission, open_discovery, open_stores
 from cyborg_reconciler.cli.common import DONE, console, put_json, with_output, with_state
 from cyborg_reconciler.cli.operators import Duration, operator
 from cyborg_reconciler.cli.tables import ago, plain, plain_table
@@ -51,7 +51,7 @@ def enrol(*, host: str, valid: timedelta, new: bool, output: str, settings: Sett
     Example:
       cyborg-reconciler agents enrol compute-7 --valid 30m > compute-7.token
     """
-    with open_agents(settings) as service:
+    with open_admission(settings) as service:
         if not new:
             service.check_known(host)
         token = service.enrol(operator(), host, valid)
@@ -166,7 +166,7 @@ def approve(*, host: str, settings: Settings) -> int:
     Example:
       cyborg-reconciler agents approve compute-7
     """
-    with open_agents(settings) as service:
+    with open_admission(settings) as service:
         service.approve(operator(), host)
     return DONE
 
@@ -184,7 +184,7 @@ def revoke(*, host: str, settings: Settings) -> int:
     Example:
       cyborg-reconciler agents revoke compute-7
     """
-    with open_agents(settings) as service:
+    with open_admission(settings) as service:
         service.revoke(operator(), host)
     return DONE
 
@@ -199,6 +199,6 @@ def rotate(*, host: str, settings: Settings) -> int:
     Example:
       cyborg-reconciler agents rotate compute-7
     """
-    with open_agents(settings) as service:
+    with open_admission(settings) as service:
         service.ask(operator(), [host], "rotate_token")
     return DONE

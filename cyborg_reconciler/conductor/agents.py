@@ -4,18 +4,15 @@
 Called by the API. All I/O goes through the store. A look-up is for one host, once; its token speaks for that one alone.
 """
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import timedelta
 from typing import Final
 
-from cyborg_reconciler.conductor.callers import Caller
 from cyborg_reconciler.conductor.check_ins import parse_check_in
 from cyborg_reconciler.conductor.identities import is_itself
 from cyborg_reconciler.conductor.refusals import Refusals
 from cyborg_reconciler.conductor.saving import Saver
-from cyborg_reconciler.conductor.secrets import AGENT, ENROLMENT, hash_of, is_same, new_token
+from cyborg_reconciler.conductor.secrets import AGENT, hash_of, is_same, new_token
 from cyborg_reconciler.documents.rest.agent import (
     AgentHost,
     CheckedIn,
@@ -26,8 +23,6 @@ from cyborg_reconciler.documents.rest.agent import (
     LookupGiven,
     UsageTold,
 )
-from cyborg_reconciler.documents.rest.base import HOST_NAME_FORM
-from cyborg_reconciler.documents.wording import printable
 from cyborg_reconciler.errors import (
     ConflictError,
     ForbiddenError,
@@ -37,7 +32,7 @@ from cyborg_reconciler.errors import (
     UnknownFingerprintError,
 )
 from cyborg_reconciler.ports import Clock, Event
-from cyborg_reconciler.stores.agents import Agent, AgentStore, Command, CommandName, Enrolment, Inventory, digest_of
+from cyborg_reconciler.stores.agents import Agent, AgentStore, Command, Inventory, digest_of
 
 ROTATE: Final = "rotate_token"
 
@@ -75,7 +70,7 @@ class Enroller:
 
 @dataclass(frozen=True, slots=True)
 class Agents:
-    """What agents ask, and what operators ask of agents.
+    """What agents ask.
 
     Attributes:
         refusals: tells of what no agent may. modules: returns of which modules facts are to tell, None: as before.
@@ -90,7 +85,6 @@ class Agents:
     modules: Callable[[], Sequence[str] | None] = lambda: None
     usage: Callable[[str, Sequence[UsageTold]], object] = lambda _host, _usage: None
 
-    # --------------------------------------------------------------------------------------------------- from agents
     def enroller(self, token: str) -> Enroller:
         """Return what *token* lets an agent look up. Asked before anything else that is sent with it is read.
 
@@ -295,75 +289,6 @@ class Agents:
     def _tell(self, kind: str, host: str, message: str) -> None:
         tell = self.refusals.tell if self.refusals is not None else self.store.tell
         tell(Event(self.clock.now(), kind, host, message))
-
-    # -------------------------------------------------------------------------------------------------- from operators
-    def check_known(self, host: str) -> None:
-        """Raise NotFoundError where nobody has ever looked at a host called so, and no agent is one's."""
-        if not self.store.known_as(Inventory(host)):
-            raise NotFoundError(
-                wanted=f"a host called {host}",
-                found="none of that name was ever looked at",
-                remedy="spell it as the inventory does, and have it looked at first; "
-                "where its agent is to be the first to tell of it, say --new",
-            )
-
-    def enrol(self, caller: Caller, host: str, valid_for: timedelta) -> str:
-        """Return a token with which the agent of *host* may look itself up, once, until it expires.
-
-        The host is known from now on.
-
-        Raises:
-            NotFoundError: no host can be called so.
-        """
-        if not re.fullmatch(HOST_NAME_FORM, host):
-            raise NotFoundError(
-                wanted=f"a host called {printable(host)}",
-                found="none can be called so",
-                remedy="a name has 1 to 255 characters, without spaces and slashes",
-            )
-        token = new_token(ENROLMENT)
-        now = self.clock.now()
-        event = Event(now, "EnrolmentMinted", host, f"by {caller.name}", caller.trace())
-        self.store.mint(hash_of(token), Enrolment(host, now + valid_for), event)
-        return token
-
-    def approve(self, caller: Caller, host: str) -> None:
-        """Agree to an agent that registered itself.
-
-        Raises:
-            NotFoundError: there is none.
-        """
-        event = Event(self.clock.now(), "AgentApproved", host, f"by {caller.name}", caller.trace())
-        if not self.store.approve(host, event):
-            raise NotFoundError(wanted=f"an agent of {host}", found="none has registered")
-
-    def revoke(self, caller: Caller, host: str) -> None:
-        """Let no token speak for *host* any more, nor enrol it; one that is minted from now on lets its agent in again.
-
-        Raises:
-            NotFoundError: it has no agent, and no token to enrol one.
-        """
-        event = Event(self.clock.now(), "AgentTokenRevoked", host, f"by {caller.name}", caller.trace())
-        if not self.store.revoke(host, event):
-            raise NotFoundError(wanted=f"an agent of {host}", found="none has registered")
-
-    def ask(self, caller: Caller, hosts: Sequence[str], command: CommandName, driver: str | None = None) -> None:
-        """Have the agents of *hosts* do something; the next check-in of each is answered with it.
-
-        Raises:
-            NotFoundError: a host has no agent.
-        """
-        for host in hosts:
-            if self.store.agent(host) is None:
-                raise NotFoundError(wanted=f"an agent of {host}", found="none has registered")
-        data = {**caller.trace(), "driver": driver}
-        event = Event(self.clock.now(), "AgentAsked", message=f"{caller.name}: {command}", data=data)
-        self.store.command(hosts, command, driver, event)
-
-    def listen(self) -> Sequence[str]:
-        """Mark the agents that were not heard for too long; return their hosts. Called by whoever has that duty."""
-        now = self.clock.now()
-        return self.store.fall_silent(now - timedelta(seconds=self.terms.silent_after_s), now)
 
 
 def _require_approval(agent: Agent) -> None:

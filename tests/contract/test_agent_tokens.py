@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from cyborg_reconciler.adapters.database import open_journal
+from cyborg_reconciler.conductor.admission import Admission
 from cyborg_reconciler.conductor.agents import Agents, AgentTerms, Enroller
 from cyborg_reconciler.conductor.callers import Caller, Role
 from cyborg_reconciler.conductor.saving import SaveOut, Saver
@@ -30,7 +31,7 @@ class RevokedMeanwhile:
         return getattr(self.agents.store, name)
 
     def set_token(self, *given):
-        self.agents.revoke(OPERATOR, HOST)
+        admission(self.agents).revoke(OPERATOR, HOST)
         return self.agents.store.set_token(*given)
 
 
@@ -47,8 +48,13 @@ def agents(journal):
     saver.close()
 
 
+def admission(agents):
+    """What operators do about the same agents."""
+    return Admission(agents.store, agents.clock)
+
+
 def enrolled(agents):
-    enroller = agents.enroller(agents.enrol(OPERATOR, HOST, timedelta(hours=1)))
+    enroller = agents.enroller(admission(agents).enrol(OPERATOR, HOST, timedelta(hours=1)))
     look_up = LookupGiven(agent_version="1", inventory=InventoryGiven(hostname=HOST))
     return agents.look_up(enroller, look_up)[0].token
 
@@ -57,7 +63,7 @@ def enrolled(agents):
 def token(agents):
     """The token of an agent that is to be told another."""
     token = enrolled(agents)
-    agents.ask(OPERATOR, [HOST], "rotate_token")
+    admission(agents).ask(OPERATOR, [HOST], "rotate_token")
     return token
 
 
@@ -94,21 +100,21 @@ def test_two_who_use_it_at_once_are_both_let_in(agents, token):
 
 def test_who_is_revoked_gets_in_by_no_token_that_was_minted_before(journal, agents, token):
     for host in (HOST, "never-came"):
-        minted = agents.enrol(OPERATOR, host, timedelta(days=7))
+        minted = admission(agents).enrol(OPERATOR, host, timedelta(days=7))
         assert agents.enroller(minted).host == host
-        agents.revoke(OPERATOR, host)
+        admission(agents).revoke(OPERATOR, host)
         for one in (agents.enroller, agents.speaker):
             with pytest.raises(UnauthenticatedError):
                 one(minted if one == agents.enroller else token)
         assert "AgentTokenRevoked" in [event.kind for event in journal.events(host)]
     with pytest.raises(NotFoundError):
-        agents.revoke(OPERATOR, "nobody")
+        admission(agents).revoke(OPERATOR, "nobody")
     assert journal.events("nobody") == []
     assert enrolled(agents) != token
 
 
 def test_a_token_to_enrol_with_opens_nothing_once_it_has_expired(agents):
-    minted = agents.enrol(OPERATOR, HOST, timedelta(hours=1))
+    minted = admission(agents).enrol(OPERATOR, HOST, timedelta(hours=1))
     agents.clock.move(3599)
     assert agents.enroller(minted).host == HOST
     agents.clock.move(1)

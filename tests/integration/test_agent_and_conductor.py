@@ -11,7 +11,7 @@ import pytest
 
 from cyborg_reconciler.adapters.declarations.yaml import YamlDeclarations
 from cyborg_reconciler.adapters.stored.observer import FreshestObserver, StoredObserver
-from cyborg_reconciler.bootstrap import SystemClock, open_agents, open_stores
+from cyborg_reconciler.bootstrap import SystemClock, open_admission, open_stores
 from cyborg_reconciler.conductor.callers import Caller, Role
 from cyborg_reconciler.core.state import Host
 from cyborg_reconciler.ports import Observation, Unobserved
@@ -102,7 +102,7 @@ def test_a_host_whose_policies_name_modules_that_no_device_has_need_not_be_asked
             seen = observer.observe([Host("nic-1")], modules_of(declared), ignore_progress)["nic-1"]
             return isinstance(seen, Observation)
 
-        with open_agents(Settings(state)) as operators:
+        with open_admission(Settings(state)) as operators:
             enrolment = operators.enrol(OPERATOR, "nic-1", timedelta(hours=1))
         agent = AgentProcess.make(tmp_path / "agent", server, root)
         agent.secret("enrolment", enrolment)
@@ -124,7 +124,7 @@ def test_a_host_whose_policies_name_modules_that_no_device_has_need_not_be_asked
 def test_what_an_agent_sees_is_offered_and_no_outage_kill_or_old_disk_loses_it(tmp_path, root):
     state = tmp_path / "state"
     with serving(state, "--auth", "none", "--workers", "1") as server:
-        with open_agents(Settings(state)) as operators:
+        with open_admission(Settings(state)) as operators:
             enrolment = operators.enrol(OPERATOR, "nic-1", timedelta(hours=1))
         agent = AgentProcess.make(tmp_path / "agent", server, root)
         agent.secret("enrolment", enrolment)

@@ -14,7 +14,7 @@ import pytest
 
 from cyborg_reconciler.adapters.agent_port import HttpAgentPort, Terms
 from cyborg_reconciler.adapters.ansible.inventory import parse_inventory
-from cyborg_reconciler.bootstrap import SystemClock, open_agents, open_stores
+from cyborg_reconciler.bootstrap import SystemClock, open_admission, open_stores
 from cyborg_reconciler.conductor.callers import Caller, Role
 from cyborg_reconciler.conductor.discovery import Discovery
 from cyborg_reconciler.core.state import Host
@@ -186,7 +186,7 @@ def site(tmp_path_factory, secret):
     settings = {"heartbeat_interval_s": 3600, "agent_secret_file": secret}
     with (
         serving(state, "--auth", "none", "--workers", "1", **settings) as server,
-        open_agents(Settings(state)) as operators,
+        open_admission(Settings(state)) as operators,
     ):
         enrolment = operators.enrol(Caller("operator", Role.ADMIN), HOST, timedelta(hours=1))
         agent = AgentProcess.make(folder / "agent", server, folder / "host", dummy_devices=1)

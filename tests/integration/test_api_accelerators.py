@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from cyborg_reconciler.bootstrap import open_agents
+from cyborg_reconciler.bootstrap import open_admission
 from cyborg_reconciler.conductor.callers import Caller, Role
 from cyborg_reconciler.documents.rest.accelerator import Accelerator, AcceleratorList
 from cyborg_reconciler.settings import Settings
@@ -26,7 +26,7 @@ SPECS = {
 def server(tmp_path_factory):
     state = tmp_path_factory.mktemp("api") / "state"
     with serving(state, "--auth", "none") as server:
-        with open_agents(Settings(state)) as operators:
+        with open_admission(Settings(state)) as operators:
             for host in ("compute-1", "listed-1"):
                 operators.enrol(Caller("operator", Role.ADMIN), host, timedelta(hours=1))
         yield server

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from cyborg_reconciler.bootstrap import open_agents
+from cyborg_reconciler.bootstrap import open_admission
 from cyborg_reconciler.limits import MAX_BODY_BYTES
 from cyborg_reconciler.settings import Settings
 from tests.integration.api_support import problem, serving
@@ -32,7 +32,7 @@ def open_site(tmp_path_factory, site):
     settings = {"enrolment_secret_file": secret, "lookups_per_min": 5, "requests_per_min": 10}
     state = folder / "state"
     server = serving(state, "--auth", "none", trusted_proxies="127.0.0.0/8", **settings)
-    with server as served, open_agents(Settings(state)) as operators:
+    with server as served, open_admission(Settings(state)) as operators:
         yield Site(served, state, operators, site.facts)
 
 

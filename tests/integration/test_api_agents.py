@@ -20,7 +20,8 @@ import pytest
 from ansible_collections.openstack.cyborg.plugins.module_utils.facts import gather
 from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Tree
 from cyborg_reconciler.adapters.database import open_journal
-from cyborg_reconciler.bootstrap import open_agents
+from cyborg_reconciler.bootstrap import open_admission
+from cyborg_reconciler.conductor.admission import Admission
 from cyborg_reconciler.conductor.agents import Agents, AgentTerms
 from cyborg_reconciler.conductor.callers import Caller, Role
 from cyborg_reconciler.conductor.saving import SaveOut, Saver
@@ -101,7 +102,7 @@ def site(tmp_path_factory):
     write_tree(samples.demo_machines()[0], folder / "host")
     facts = json.loads(json.dumps(gather(Tree(str(folder / "host")), connection="local")))
     state = folder / "state"
-    with serving(state, "--auth", "none") as server, open_agents(Settings(state)) as operators:
+    with serving(state, "--auth", "none") as server, open_admission(Settings(state)) as operators:
         yield Site(server, state, operators, facts)
 
 
@@ -320,14 +321,14 @@ class TestSilence:
         clock = FixedClock()
         with open_journal(tmp_path / "state") as journal:
             saver = Saver(journal.agents(), SaveOut())
-            service = Agents(journal.agents(), saver, clock)
+            service, admission = Agents(journal.agents(), saver, clock), Admission(journal.agents(), clock)
             given = LookupGiven(agent_version="1", inventory=InventoryGiven(hostname="quiet-1"))
-            enroller = service.enroller(service.enrol(OPERATOR, "quiet-1", timedelta(hours=1)))
+            enroller = service.enroller(admission.enrol(OPERATOR, "quiet-1", timedelta(hours=1)))
             host, _ = service.look_up(enroller, given)
             device = DeviceTold(str(uuid.uuid4()), "dummy:0", SpecsTold("GENERIC"), SetupTold(setup_required=True))
             said = CheckInGiven("1", "boot-1", 1, 1, "", hardware=[HardwareTold("dummy", [device])])
             service.check_in(service.speaker(host.token), "quiet-1", said)
-            assert service.listen() == []
+            assert admission.mark_silent() == []
             silent_since = partial(self.silent_since, journal, "quiet-1")
             began = clock.now()
             assert silent_since() == ("False", "Heard", began)
@@ -337,9 +338,9 @@ class TestSilence:
             assert silent_since() == ("False", "Heard", began), "it is as it was, whenever it checks in"
             clock.move(181)
             fell = clock.now()
-            assert service.listen() == ["quiet-1"]
+            assert admission.mark_silent() == ["quiet-1"]
             clock.move(60)
-            assert service.listen() == []
+            assert admission.mark_silent() == []
             assert silent_since() == ("True", "NotHeard", fell)
             assert service.store.agent("quiet-1").silent
             shown = call("status", "quiet-1", "--output", "json", "--state", tmp_path / "state").data[0]["conditions"]
@@ -353,8 +354,8 @@ class TestSilence:
             assert (kinds.count("AgentSilent"), kinds.count("AgentHeard")) == (1, 1)
             clock.move(190)  # it may have been heard, and that is not written before the next save-out
             terms = AgentTerms(save_out_s=30)
-            assert Agents(journal.agents(), saver, clock, terms).listen() == []
-            assert service.listen() == ["quiet-1"]
+            assert Admission(journal.agents(), clock, terms).mark_silent() == []
+            assert admission.mark_silent() == ["quiet-1"]
             saver.close()
 
     @staticmethod
@@ -366,9 +367,9 @@ class TestSilence:
 
     def test_a_name_that_never_reported_is_no_alarm(self, tmp_path):
         with open_journal(tmp_path / "state") as journal:
-            service = Agents(journal.agents(), Saver(journal.agents(), SaveOut()), FixedClock())
-            service.enrol(OPERATOR, "never-1", timedelta(hours=1))
-            assert service.listen() == []
+            admission = Admission(journal.agents(), FixedClock())
+            admission.enrol(OPERATOR, "never-1", timedelta(hours=1))
+            assert admission.mark_silent() == []
 
 
 class TestDiscovery:

@@ -6,7 +6,7 @@ import random
 
 from ansible_collections.openstack.cyborg.plugins.module_utils.facts import gather
 from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Tree
-from cyborg_reconciler.bootstrap import open_agents
+from cyborg_reconciler.bootstrap import open_admission
 from cyborg_reconciler.errors import JournalFullError
 from cyborg_reconciler.settings import Settings
 from cyborg_reconciler.simulation import samples
@@ -31,7 +31,7 @@ def test_a_check_in_that_finds_no_room_is_put_off_nothing_acknowledged_is_lost_a
     with (
         small_database(cluster) as (url, ballast),
         serving(state, "--auth", "none", "--workers", "1", database=url) as server,
-        open_agents(Settings(state, database=url)) as operators,
+        open_admission(Settings(state, database=url)) as operators,
     ):
         site = Site(server, state, operators, facts)
         agent = Speaker(site, HOST, look_up(site, site.minted(HOST), hostname=HOST).json()["token"])

@@ -16,7 +16,7 @@ import pytest
 import urllib3
 from cryptography import x509
 
-from cyborg_reconciler.bootstrap import open_agents
+from cyborg_reconciler.bootstrap import open_admission
 from cyborg_reconciler.cli.remote import find_remote
 from cyborg_reconciler.conductor.callers import Caller, Role
 from cyborg_reconciler.errors import SettingsInvalidError
@@ -189,7 +189,7 @@ def test_an_agent_and_its_conductor_know_each_other_by_certificates_and_by_renew
     file, key, _ = authority.issue("server")
     files = ("--tls-cert", str(file), "--tls-key", str(key), "--tls-client-ca", str(authority.file))
     command = ["cyborg-reconciler", "conductor", "--bind", "127.0.0.1:0", "--state", str(state), *files]
-    with running(command, state, heartbeat_interval_s=1) as server, open_agents(Settings(state)) as operators:
+    with running(command, state, heartbeat_interval_s=1) as server, open_admission(Settings(state)) as operators:
         conductor = Place(server, state, authority)
         for pool in (conductor.pool(), conductor.pool(cert_file=str(place.file), key_file=str(place.key))):
             with pytest.raises((urllib3.exceptions.SSLError, urllib3.exceptions.ProtocolError)):

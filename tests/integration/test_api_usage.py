@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from cyborg_reconciler.bootstrap import open_agents
+from cyborg_reconciler.bootstrap import open_admission
 from cyborg_reconciler.settings import Settings
 from tests.integration.api_support import problem, serving, until
 from tests.integration.test_api_agents import Site, Speaker, enrolled, look_up, site
@@ -105,7 +105,10 @@ def test_what_is_no_measure_is_refused(agent, bad):
 
 def test_a_host_that_falls_silent_is_not_told_of_any_more(tmp_path, site):
     state = tmp_path / "state"
-    with serving(state, "--auth", "none", heartbeat_interval_s=1) as server, open_agents(Settings(state)) as operators:
+    with (
+        serving(state, "--auth", "none", heartbeat_interval_s=1) as server,
+        open_admission(Settings(state)) as operators,
+    ):
         place = Site(server, state, operators, site.facts)
         agent = Speaker(place, "brief-1", look_up(place, place.minted("brief-1"), hostname="brief-1").json()["token"])
         agent.check_in()

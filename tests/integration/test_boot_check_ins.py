@@ -9,6 +9,7 @@ import pytest
 
 from cyborg_reconciler.adapters.database import open_journal
 from cyborg_reconciler.adapters.stored.observer import FreshestObserver, StoredObserver
+from cyborg_reconciler.conductor.admission import Admission
 from cyborg_reconciler.conductor.agents import Agents
 from cyborg_reconciler.conductor.callers import Caller, Role
 from cyborg_reconciler.conductor.saving import SaveOut, Saver
@@ -36,7 +37,8 @@ class Place:
         self.journal, self.clock = journal, FixedClock()
         self.saver = Saver(journal.agents(), SaveOut())
         self.agents = Agents(journal.agents(), self.saver, self.clock)
-        enroller = self.agents.enroller(self.agents.enrol(Caller("tests", Role.ADMIN), HOST, timedelta(hours=1)))
+        admission = Admission(journal.agents(), self.clock)
+        enroller = self.agents.enroller(admission.enrol(Caller("tests", Role.ADMIN), HOST, timedelta(hours=1)))
         given = LookupGiven(agent_version="1", inventory=InventoryGiven(hostname=HOST))
         self.token = self.agents.look_up(enroller, given)[0].token
         self.ssh = RecordedObserver({}, {HOST: Unobserved("Unreachable", "no route to host")}, clock=self.clock)

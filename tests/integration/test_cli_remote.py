@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from cyborg_reconciler.bootstrap import open_agents
+from cyborg_reconciler.bootstrap import open_admission
 from cyborg_reconciler.cli.remote import LOCAL, find_remote
 from cyborg_reconciler.conductor.callers import Caller, Role
 from cyborg_reconciler.errors import SettingsInvalidError
@@ -27,7 +27,7 @@ from tests.integration.console import call
 def server(tmp_path_factory):
     state = tmp_path_factory.mktemp("remote") / "state"
     with serving(state, "--auth", "none", "--workers", "1") as server:
-        with open_agents(Settings(state)) as operators:
+        with open_admission(Settings(state)) as operators:
             operators.enrol(Caller("operator", Role.ADMIN), "compute-1", timedelta(hours=1))
         yield server
 

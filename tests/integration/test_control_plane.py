@@ -10,7 +10,7 @@ import pytest
 
 from ansible_collections.openstack.cyborg.plugins.module_utils.facts import gather
 from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Tree
-from cyborg_reconciler.bootstrap import open_agents
+from cyborg_reconciler.bootstrap import open_admission
 from cyborg_reconciler.settings import Settings
 from cyborg_reconciler.simulation import samples
 from cyborg_reconciler.simulation.hosts import write_tree
@@ -52,7 +52,7 @@ def plane(tmp_path_factory, cluster):
         with (
             serving(folder / "api", *words, database=database, sign_of_life_s=1) as api,
             running([*command, "--state", str(state)], state, database=database, sign_of_life_s=1) as conductor,
-            open_agents(Settings(state, database=database)) as operators,
+            open_admission(Settings(state, database=database)) as operators,
         ):
             yield Plane(api, Site(conductor, state, operators, facts), database)
 

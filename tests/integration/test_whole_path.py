@@ -10,7 +10,7 @@ from datetime import timedelta
 
 import pytest
 
-from cyborg_reconciler.bootstrap import open_agents
+from cyborg_reconciler.bootstrap import open_admission
 from cyborg_reconciler.conductor.callers import Caller, Role
 from cyborg_reconciler.settings import Settings
 from cyborg_reconciler.simulation import nic_1, write_tree
@@ -30,7 +30,7 @@ def server(tmp_path_factory):
     state = folder / "state"
     often = {"heartbeat_interval_s": 1, "save_out_interval_s": 1, "interval_s": 60}
     with serving(state, "--auth", "none", "--workers", "1", "--policies", str(folder / "policies"), **often) as server:
-        with open_agents(Settings(state)) as operators:
+        with open_admission(Settings(state)) as operators:
             enrolment = operators.enrol(Caller("operator", Role.ADMIN), HOST, timedelta(hours=1))
         agent = AgentProcess.make(folder / "agent", server, folder / "host", dummy_devices=2)
         agent.secret("enrolment", enrolment)

@@ -16,7 +16,7 @@ from ansible_collections.openstack.cyborg.plugins.module_utils.facts import gath
 from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Tree
 from cyborg_reconciler.adapters.ansible import processes
 from cyborg_reconciler.adapters.database import open_journal
-from cyborg_reconciler.bootstrap import open_agents
+from cyborg_reconciler.bootstrap import open_admission
 from cyborg_reconciler.conductor.callers import Caller, Role
 from cyborg_reconciler.settings import Settings
 from cyborg_reconciler.simulation import guest_1, qat_1
@@ -222,7 +222,7 @@ def test_a_host_that_only_its_agent_knows_is_looked_at_when_it_checks_in_and_ask
     by_ansible = place.hardware("guest-1")
     facts = json.loads(json.dumps(gather(Tree(str(guest.root)), connection="local")))
     guest.write(NIC, 0)
-    with open_agents(Settings(place.console.state)) as operators:
+    with open_admission(Settings(place.console.state)) as operators:
         minted = operators.enrol(Caller("operator", Role.ADMIN), "stray", timedelta(hours=1))
     inventory = {"agent_version": "0.1.0", "inventory": {"hostname": "stray"}}
     token = place.server("POST", "/v1/lookup", inventory, authorization=f"Bearer {minted}").json()["token"]

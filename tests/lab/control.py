@@ -17,7 +17,7 @@ from typing import Any
 
 import urllib3
 
-from cyborg_reconciler.bootstrap import open_agents, open_memory
+from cyborg_reconciler.bootstrap import open_admission, open_memory
 from cyborg_reconciler.conductor.callers import Caller, Role
 from cyborg_reconciler.settings import Settings
 from tests.integration.api_support import Server, serving
@@ -67,7 +67,7 @@ class Control:
 
     def enrolment(self) -> str:
         """Return a new enrolment token for the guest."""
-        with open_agents(Settings(self.state)) as operators:
+        with open_admission(Settings(self.state)) as operators:
             return operators.enrol(Caller("operator", Role.ADMIN), self.guest.name, timedelta(hours=1))
 
     def facts(self) -> Any:

@@ -19,7 +19,7 @@ import urllib3
 
 from ansible_collections.openstack.cyborg.plugins.module_utils.facts import gather
 from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Tree
-from cyborg_reconciler.bootstrap import open_agents
+from cyborg_reconciler.bootstrap import open_admission
 from cyborg_reconciler.conductor.callers import Caller, Role
 from cyborg_reconciler.documents.rest.agent import InventoryGiven, LookupGiven
 from cyborg_reconciler.settings import Settings
@@ -132,7 +132,7 @@ def said(sequence, fingerprint):
 
 def enrolled(settings, hosts):
     """The tokens of the agents of *hosts*."""
-    with open_agents(settings) as operators:
+    with open_admission(settings) as operators:
         tokens = {}
         for host in hosts:
             minted = operators.enrol(Caller("operator", Role.ADMIN), host, timedelta(hours=1))
@@ -204,7 +204,7 @@ def test_nothing_is_lost_when_api_conductor_and_agent_are_killed_under_load(tmp_
     with cluster.journal() as database:
         plane, settings = Plane(tmp_path, database), Settings(tmp_path / "conductor", database=database)
         tokens = enrolled(settings, [f"compute-{number}" for number in range(AGENTS)])
-        with open_agents(settings) as operators:
+        with open_admission(settings) as operators:
             enrolment = operators.enrol(Caller("operator", Role.ADMIN), "nic-1", timedelta(hours=1))
         urls = [f"http://127.0.0.1:{port}" for port in plane.ports]
         with Load(urls[0], tokens, facts, urls[1]) as load:

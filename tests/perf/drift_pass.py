@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from cyborg_reconciler.adapters.ansible.processes import read_command, read_parents
-from cyborg_reconciler.bootstrap import open_agents
+from cyborg_reconciler.bootstrap import open_admission
 from cyborg_reconciler.conductor.callers import Caller, Role
 from cyborg_reconciler.settings import Settings
 from cyborg_reconciler.simulation import SimulatedHost, qat_1
@@ -188,7 +188,7 @@ def main() -> None:
         words = ["--inventory", str(console.inventory), "--policies", str(console.policies)]
         with serving(console.state, "--auth", "none", *words) as server:
             rest(server)
-            with open_agents(Settings(console.state)) as operators:
+            with open_admission(Settings(console.state)) as operators:
                 enrolment = operators.enrol(Caller("bench", Role.ADMIN), HOST, timedelta(hours=1))
             often = {"poll_interval_s": NEVER_S, "facts_interval_s": NEVER_S}
             agent = AgentProcess.make(folder / "agent", server, Path("/"), **often)

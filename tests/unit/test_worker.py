@@ -63,13 +63,13 @@ class Bench:
         self.settled = []
         self.listened_s, self.deaf = [], False
         self.forgot_s = []
-        told = self.settled.append, self.listen, lambda: self.forgot_s.append(self.waited_s)
+        told = self.settled.append, self.mark_silent, lambda: self.forgot_s.append(self.waited_s)
         site = Site(self.world.ports, self.queue, self.queue, *told)
         self.listener = Listener()
         options = worker.Options(stop=lambda: self.stopped)
         self.loop = Loop(site, options, interval_s, self.listener, now_s=lambda: self.waited_s)
 
-    def listen(self):
+    def mark_silent(self):
         self.listened_s.append(self.waited_s)
         if self.deaf:
             raise JournalError(wanted="the journal", found="it is away")
