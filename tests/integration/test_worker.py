@@ -5,8 +5,6 @@ All hosts are looked at once, when the worker starts, and then not for a day: wh
 """
 
 import json
-import os
-import signal
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -23,7 +21,6 @@ from cyborg_reconciler.simulation import guest_1, qat_1
 from tests.integration.ansible_support import wait_until
 from tests.integration.api_support import problem, serving
 from tests.integration.console import open_console
-from tests.integration.test_cli_interrupted import at_work, is_being_changed
 from tests.queueing import enqueue
 
 pytestmark = pytest.mark.slow
@@ -235,25 +232,6 @@ def test_a_host_that_only_its_agent_knows_is_looked_at_when_it_checks_in_and_ask
     shown = place.server("GET", "/v1/hosts/stray").json()
     assert (shown["reason"], shown["phase"]) == ("NoConnection", "Idle")
     assert place.console.status("stray")["observed_at"] is not None
-
-
-def test_a_worker_that_is_killed_in_the_middle_is_started_again_and_the_next_one_goes_on(place):
-    host, killed = place.console["qat-1"], place.children()["worker"]
-    host.write(QAT, 0)
-    os.kill(host.pid, signal.SIGSTOP)  # the write of the count takes as long as we like
-    place.enqueue("qat-1")
-    wait_until(lambda: is_being_changed(host), LOOKS_S)
-    os.kill(killed, signal.SIGKILL)
-    wait_until(lambda: not at_work(place.console), 60)
-    assert "qat-1" in place.queued()
-    os.kill(host.pid, signal.SIGCONT)
-    wait_until(lambda: host.read(QAT) == "4", LOOKS_S)
-    place.wait_for("qat-1", "Synced", "Idle")
-    assert "the worker was ended by SIGKILL; it is started again in 1 s" in place.log()
-    assert place.children()["worker"] != killed
-    statuses = [row["status"] for row in place.console.memory("history")]
-    assert "interrupted" in statuses
-    assert place.server("GET", "/v1/accelerators").status == 200, "the server has noticed nothing"
 
 
 def test_server_and_worker_end_with_the_process_that_started_them_however_that_ends(place):
