@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from cyborg_reconciler.agent.log import JsonFormatter as AgentJsonFormatter
 from cyborg_reconciler.logs import JsonFormatter, TextFormatter, configuration
 from cyborg_reconciler.tracing import REQUEST_ID
 
@@ -43,6 +44,11 @@ def test_a_line_for_programs_is_one_object(request_id):
         "request_id": REQUEST,
         "status": 200,
     }
+
+
+def test_an_agents_line_is_told_as_a_servers_is():
+    agents, servers = (json.loads(one().format(record("heard"))) for one in (AgentJsonFormatter, JsonFormatter))
+    assert agents == {name: servers[name] for name in ("time", "level", "message")}
 
 
 def test_what_is_done_for_nobodys_request_names_none():
