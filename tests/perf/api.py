@@ -7,19 +7,18 @@ the client's own is not counted, though it takes its share of the machine.
 
 import json
 import os
-import queue
 import re
 import statistics
 import subprocess
 import sys
-import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Any, Final
 
 from ansible_collections.openstack.cyborg.plugins.module_utils.facts import gather
 from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Tree
@@ -34,7 +33,7 @@ from cyborg_reconciler.simulation import large, write_tree
 from cyborg_reconciler.stores.accelerators import Accelerator
 from tests.perf.client import CONNECTIONS, HEAD_END, Sent, as_request, dealt, send
 from tests.perf.options import Options
-from tests.perf.process import ROOT, environment
+from tests.perf.process import ROOT, CommandFailedError, environment
 from tests.perf.report import Row
 
 GROUP: Final = "api"
@@ -103,31 +102,24 @@ def serving(application: str, work: Path, **settings: str) -> Iterator[Server]:
     environ = environment() | {f"CYBORG_RECONCILER_{name.upper()}": value for name, value in settings.items()}
     environ["PYTHONPATH"] += f"{os.pathsep}{ROOT / 'api'}"
     log = work / f"{application.partition('.')[0]}.log"
-    with log.open("w", encoding="utf-8") as to:
-        process = subprocess.Popen(command, cwd=ROOT, env=environ, stderr=subprocess.PIPE, stdout=to, text=True)
-        told: queue.Queue[str] = queue.Queue()
-        reader = threading.Thread(target=_copy, args=(process, to, told))
-        reader.start()
+    with log.open("w", encoding="utf-8") as to:  # and not through us, who would have to stir for each line
+        process = subprocess.Popen(command, cwd=ROOT, env=environ, stderr=to, stdout=to, text=True)
         try:
-            found = re.search(r"Listening at: \S+:(\d+) ", told.get(timeout=120))
-            assert found
-            for _ in range(WORKERS):
-                told.get(timeout=120)
-            yield Server(int(found[1]), process)
+            yield Server(_port_told(process, log), process)
         finally:
             process.terminate()
             process.wait()
-            reader.join()
 
 
-def _copy(process: subprocess.Popen[str], to: TextIO, told: "queue.Queue[str]") -> None:
-    """Copy what the server says, a line a request, into *to*; tell where it listens, and when a worker has begun."""
-    assert process.stderr is not None
-    for line in process.stderr:
-        to.write(line)
-        if "Listening at" in line or "Booting worker" in line:
-            told.put(line)
-    process.stderr.close()
+def _port_told(process: subprocess.Popen[str], log: Path) -> int:
+    """Return where the server listens, once all its workers have begun. Raises: CommandFailedError."""
+    while process.poll() is None:
+        text = log.read_text(encoding="utf-8")
+        found = re.search(r"Listening at: \S+:(\d+) ", text)
+        if found and text.count("Booting worker") >= WORKERS:
+            return int(found[1])
+        time.sleep(0.05)
+    raise CommandFailedError(log.read_text(encoding="utf-8"))
 
 
 def rows(options: Options, work: Path) -> Iterator[Row]:
