@@ -6,7 +6,7 @@ Called by `core` on the controller and by the agent's driver on the host, which 
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 from uuid import UUID, uuid5
 
@@ -67,8 +67,7 @@ def identities(functions: Iterable[Function]) -> dict[str, tuple[str, ...]]:
     found = list(functions)
     readable = [one for one in found if one.physfn is None and one.vendor_id is not None and one.product_id is not None]
     named = {one.address: _name(one) for one in readable}
-    shared = {name for name, count in Counter(named.values()).items() if count > 1}
-    names = {one.address: _placed(one) if named[one.address] in shared else named[one.address] for one in readable}
+    names = named if len(set(named.values())) == len(named) else _apart(named, readable)
 
     def identity(one: Function) -> tuple[str, ...]:
         if one.physfn is None:
@@ -76,6 +75,12 @@ def identities(functions: Iterable[Function]) -> dict[str, tuple[str, ...]]:
         return (names[one.physfn], f"vf {one.vf_index}") if one.physfn in names and one.vf_index is not None else ()
 
     return {one.address: identity(one) for one in found}
+
+
+def _apart(named: Mapping[str, str], functions: Iterable[Function]) -> dict[str, str]:
+    """Return the names of *functions*, by address; those that share one are called by their places."""
+    counts = Counter(named.values())
+    return {one.address: _placed(one) if counts[named[one.address]] > 1 else named[one.address] for one in functions}
 
 
 def uuid_in(namespace: UUID, names: Iterable[str]) -> UUID:

@@ -4,20 +4,26 @@
 Called by the store, inside its transactions.
 """
 
+import functools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Final
 
+import msgspec
 from sqlalchemy import (
+    ARRAY,
     ColumnElement,
     Connection,
     Row,
     Select,
+    String,
     and_,
+    any_,
     bindparam,
     case,
     delete,
+    func,
     or_,
     select,
     tuple_,
@@ -26,7 +32,7 @@ from sqlalchemy import (
 
 from cyborg_reconciler.adapters.database import service_store
 from cyborg_reconciler.adapters.database.backend_store import register
-from cyborg_reconciler.adapters.database.engine import portions, upsert
+from cyborg_reconciler.adapters.database.engine import POSTGRESQL, portions, upsert
 from cyborg_reconciler.adapters.database.host_rows import claim
 from cyborg_reconciler.adapters.database.schema import (
     MAY_SPEAK,
@@ -38,7 +44,7 @@ from cyborg_reconciler.adapters.database.schema import (
     hosts,
     identities,
 )
-from cyborg_reconciler.adapters.database.statements import put
+from cyborg_reconciler.adapters.database.statements import find, put
 from cyborg_reconciler.documents.facts import Facts
 from cyborg_reconciler.stores.agents import Agent, CheckIn, Command, CommandName, Enrolment, Inventory, digest_of
 
@@ -190,16 +196,22 @@ def change(connection: Connection, host: str, *where: ColumnElement[bool], **val
     return connection.execute(update(agents).where(_columns.host == host, *where).values(**values)).rowcount == 1
 
 
-#: Yields how far the agents of the hosts *names* have told, the facts and drivers that they told last, whether they are
-#: silent, their tokens' hashes, and the digest of what was found on their hosts.
-PLACES: Final = (
-    select(
-        *(_columns.host, _columns.epoch, _columns.sequence, _columns.fingerprint, _columns.drivers, _columns.silent),
-        *(_columns.token_hash, facts.c.units),
-    )
-    .select_from(agents.outerjoin(facts, facts.c.host == _columns.host))
-    .where(_columns.host.in_(bindparam("names", expanding=True)))
-)
+@functools.cache
+def _places(dialect: str) -> Select[Any]:
+    """Return what yields how far the agents of the hosts *names* have told, and what was known then.
+
+    That is the facts and drivers that they told last, whether they are silent, their tokens' hashes, and the digest of
+    what was found on their hosts. The names are one parameter, so that the statement is one.
+    """
+    if dialect == POSTGRESQL:
+        is_wanted = _columns.host == any_(bindparam("names", type_=ARRAY(String)))
+    else:
+        names = func.json_each(bindparam("names", type_=String)).table_valued("value")
+        is_wanted = _columns.host.in_(select(names.c.value))
+    told = ("host", "epoch", "sequence", "fingerprint", "drivers", "silent", "token_hash")
+    found = agents.outerjoin(facts, facts.c.host == _columns.host)
+    return select(*(_columns[name] for name in told), facts.c.units).select_from(found).where(is_wanted)
+
 
 _heard: Final = bindparam("heard", type_=_columns.last_seen_at.type)
 
@@ -231,13 +243,11 @@ CHECKED_IN: Final = (
 )
 
 
-def read_places(connection: Connection, names: Collection[str]) -> dict[str, Row[Any]]:
-    """Return what `PLACES` yields, by host."""
-    found: dict[str, Any] = {}
-    for portion in portions(sorted(names)):
-        for row in connection.execute(PLACES, {"names": portion}):
-            found[row.host] = row
-    return found
+def read_places(connection: Connection, names: Collection[str]) -> dict[str, Any]:
+    """Return what `_places` yields, by host."""
+    dialect, wanted = connection.dialect.name, sorted(names)
+    given = wanted if dialect == POSTGRESQL else msgspec.json.encode(wanted).decode()
+    return {row.host: row for row in find(connection, _places(dialect), names=given)}
 
 
 def put_check_ins(connection: Connection, check_ins: Sequence[CheckIn]) -> None:
