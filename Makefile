@@ -40,7 +40,7 @@ demo: $(STAMPS)/run ## run the main job on three simulated hosts: no root, no ne
 test: $(STAMPS)/dev ## run the tests (PYTEST_ARGS='-k sriov' picks some)
 	$(PYTEST) $(PYTEST_ARGS) $(TEST_PATHS)
 
-long: $(STAMPS)/dev ## run the tests that take long: thousands of inputs, kills, races, the demo, the bench
+long: $(STAMPS)/dev ## run the tests that take long: thousands of inputs, kills, migrations, whole jobs, the bench
 	$(PYTEST) $(PYTEST_ARGS) tests/long
 
 lint: $(STAMPS)/dev ## run every gate: style, types, layers, sizes, the collection's own
