@@ -22,8 +22,12 @@ from urllib.parse import urlsplit
 import urllib3
 
 from cyborg_reconciler.bootstrap import SystemClock, open_stores
+from cyborg_reconciler.conductor.admission import Admission
+from cyborg_reconciler.conductor.agents import Agents
 from cyborg_reconciler.conductor.callers import Caller, Role
 from cyborg_reconciler.conductor.credentials import Credentials
+from cyborg_reconciler.conductor.saving import SaveOut, Saver
+from cyborg_reconciler.documents.rest.agent import InventoryGiven, LookupGiven
 from cyborg_reconciler.documents.rest.base import Problem
 from cyborg_reconciler.ports import Clock
 from cyborg_reconciler.settings import PREFIX, Settings
@@ -91,6 +95,18 @@ def make_token(
     with open_stores(Settings(state_dir=state)) as stores:
         kept = Credentials(stores.credentials, clock or SystemClock())
         return kept.create(Caller("tests", Role.ADMIN), name, role, f"project-{name}", lifetime)[1]
+
+
+def enrol_agent(settings: Settings, host: str) -> str:
+    """Return the token of an agent of *host* that has just looked itself up, in the database of *settings*."""
+    with open_stores(settings) as stores:
+        clock = SystemClock()
+        agents = Agents(stores.agents, Saver(stores.agents, SaveOut()), clock)
+        minted = Admission(stores.agents, clock).enrol(Caller("tests", Role.ADMIN), host, timedelta(hours=1))
+        given = LookupGiven(agent_version="0.1.0", inventory=InventoryGiven(hostname=host))
+        token = agents.look_up(agents.enroller(minted), given)[0].token
+    assert token
+    return token
 
 
 @contextmanager

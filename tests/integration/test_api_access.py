@@ -13,18 +13,14 @@ import pytest
 from cyborg_reconciler.adapters.database import open_reader
 from cyborg_reconciler.bootstrap import SystemClock, open_stores
 from cyborg_reconciler.cli.remote import ServerError, find_remote
-from cyborg_reconciler.conductor.admission import Admission
-from cyborg_reconciler.conductor.agents import Agents
 from cyborg_reconciler.conductor.callers import Caller, Role
 from cyborg_reconciler.conductor.credentials import Credentials
 from cyborg_reconciler.conductor.drivers import EVENT_KINDS
-from cyborg_reconciler.conductor.saving import SaveOut, Saver
 from cyborg_reconciler.conductor.secrets import USER, new_token
-from cyborg_reconciler.documents.rest.agent import InventoryGiven, LookupGiven
 from cyborg_reconciler.settings import Settings
 from cyborg_reconciler.testing import FixedClock
 from cyborg_reconciler_api.app import all_operations
-from tests.integration.api_support import make_token, problem, serving
+from tests.integration.api_support import enrol_agent, make_token, problem, serving
 from tests.integration.console import call
 
 OPERATOR = Caller("tests", Role.ADMIN)
@@ -48,17 +44,7 @@ class Place:
         self.tokens["revoked"] = make_token(state, "revoked", "admin")
         self.revoke("revoked")
         self.tokens["wrong"] = new_token(USER)
-        self.tokens["agent"] = self._agent("compute-7")
-
-    def _agent(self, host):
-        with open_stores(Settings(state_dir=self.state)) as stores:
-            agents = Agents(stores.agents, Saver(stores.agents, SaveOut()), SystemClock())
-            admission = Admission(stores.agents, agents.clock)
-            enroller = agents.enroller(admission.enrol(OPERATOR, host, timedelta(hours=1)))
-            found, _ = agents.look_up(
-                enroller, LookupGiven(agent_version="1", inventory=InventoryGiven(hostname=host, macs=()))
-            )
-        return found.token
+        self.tokens["agent"] = enrol_agent(Settings(state_dir=self.state), "compute-7")
 
     def revoke(self, name):
         with open_stores(Settings(state_dir=self.state)) as stores:

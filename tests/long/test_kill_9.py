@@ -21,11 +21,10 @@ from ansible_collections.openstack.cyborg.plugins.module_utils.facts import gath
 from ansible_collections.openstack.cyborg.plugins.module_utils.tree import Tree
 from cyborg_reconciler.bootstrap import open_admission
 from cyborg_reconciler.conductor.callers import Caller, Role
-from cyborg_reconciler.documents.rest.agent import InventoryGiven, LookupGiven
 from cyborg_reconciler.settings import Settings
 from cyborg_reconciler.simulation import guest_1, nic_1, write_tree
 from tests.integration.agent_support import AgentProcess
-from tests.integration.api_support import running, serving, until
+from tests.integration.api_support import enrol_agent, running, serving, until
 from tests.integration.test_agent_and_conductor import set_vfs, vfs_told
 from tests.postgresql import find_port
 
@@ -132,13 +131,7 @@ def said(sequence, fingerprint):
 
 def enrolled(settings, hosts):
     """The tokens of the agents of *hosts*."""
-    with open_admission(settings) as operators:
-        tokens = {}
-        for host in hosts:
-            minted = operators.enrol(Caller("operator", Role.ADMIN), host, timedelta(hours=1))
-            given = LookupGiven(agent_version="0.1.0", inventory=InventoryGiven(hostname=host))
-            tokens[host] = operators.look_up(operators.enroller(minted), given)[0].token
-    return tokens
+    return {host: enrol_agent(settings, host) for host in hosts}
 
 
 @pytest.fixture
