@@ -125,6 +125,8 @@ def restore(
 ) -> Iterable[tuple[FieldPath, Value]]:
     """Return an owned field, or what no declared range covers of an owned range of VFs.
 
+    A VF that there is not going to be has nothing to go back to.
+
     Raises:
         RecordError: there was no number of VFs before.
     """
@@ -137,8 +139,18 @@ def restore(
         case ("vf_driver", text) | ("boot", "vf_driver", text) if ranges.is_range(text):
             stem = path[:-1]
             covered = [other[-1] for other in declared if other[:-1] == stem]
-            for rest, _ in ranges.compress(vfs.apart(dict.fromkeys(ranges.expand(text, 0), before), covered)):
-                yield (*stem, rest), before
+            count = _count_to_be((*stem[:-1], "num_vfs"), declared, subject)
+            by_index = {index: before if index < count else ABSENT for index in ranges.expand(text, 0)}
+            for rest, value in ranges.compress(vfs.apart(by_index, covered)):
+                yield (*stem, rest), value
+
+
+def _count_to_be(path: FieldPath, declared: Mapping[FieldPath, Value], subject: Subject) -> int:
+    """Return the number of VFs that is declared, else that they go back to, else that is there."""
+    device = subject.devices[path[0]]
+    there = device.boot_num_vfs if is_boot(path) and isinstance(device.boot_num_vfs, int) else len(device.vfs)
+    count = declared.get(path, subject.before(path) if path in subject.owned else there)
+    return count if isinstance(count, int) else 0
 
 
 def observe(path: FieldPath, desired: Value, subject: Subject) -> Observed:
