@@ -1,19 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Databases, and the folder that goes with a run of the tests and all that it left.
+"""Databases, the folder that goes with a run of the tests and all that it left, and how far hypothesis looks.
+
+In CI it looks at the same examples each time, so that what lands is judged by what changed; elsewhere at new ones, and
+at more with `HYPOTHESIS_PROFILE=thorough`.
 
 Without PostgreSQL's server its tests are skipped, or fail where CYBORG_TESTS_NEED names it, as in CI.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from cyborg_reconciler.adapters.database import postgresql as adapter
 from cyborg_reconciler.adapters.database.revision import migrate
 from tests.needs import missing
 from tests.postgresql import MISSING, Cluster, find_programs, private_cluster
 from tools.scratch import scratch
+
+# A machine that is busy is slow, and that is no counterexample.
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+
+settings.register_profile("default", PATIENT, max_examples=40)
+settings.register_profile("ci", PATIENT, max_examples=40, derandomize=True)
+settings.register_profile("thorough", PATIENT, max_examples=500)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "default"))
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -2,7 +2,7 @@
 """How often somebody may do something, and who counts as one."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cyborg_reconciler.errors import TooManyRequestsError
@@ -49,6 +49,7 @@ def test_memory_is_bounded_and_who_was_not_seen_for_longest_begins_anew():
     assert buckets.take("b", 0.0) == 0.0
 
 
+@settings(max_examples=100)
 @given(st.lists(st.floats(0.0, 100.0), max_size=60))
 def test_whoever_asks_whenever_never_gets_more_than_a_full_bucket_and_what_ran_in(steps):
     buckets, now_s, passed = Buckets(5), 0.0, 0

@@ -2,7 +2,7 @@
 """Ranges of VF indexes."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cyborg_reconciler.core import ranges
@@ -22,6 +22,7 @@ def test_what_a_record_cannot_have_as_a_range_is_none(text: str) -> None:
     assert not ranges.is_range(text)
 
 
+@settings(max_examples=100)
 @given(st.dictionaries(st.integers(0, 20), st.sampled_from(["a", "b"])))
 def test_what_is_compressed_expands_to_itself(values: dict[int, str]) -> None:
     found = [(index, value) for text, value in ranges.compress(values) for index in ranges.expand(text, 0)]

@@ -25,9 +25,8 @@ spec:
     num_vfs: 16
     groups: [{vfs: "0-7", driver: vfio-pci}]
 """
-#: A busy machine is no reason to fail.
-PATIENT = settings(deadline=None)
-PATIENT_FEW = settings(PATIENT, max_examples=25)
+MANY = settings(max_examples=100)
+FEW = settings(max_examples=25)
 PIECES = [
     "{",
     "}",
@@ -67,23 +66,23 @@ def judge(text):
         assert problem.message
         assert problem.remedy
         assert all(sign.isprintable() for sign in str(problem))
-        assert "pydantic" not in str(problem)
+        assert "pydantic" in text or "pydantic" not in str(problem)
     return parsed
 
 
-@PATIENT
+@MANY
 @given(st.text())
 def test_no_text_makes_the_reader_fail(text):
     judge(text)
 
 
-@PATIENT
+@MANY
 @given(st.lists(st.sampled_from(PIECES) | st.text(max_size=3), max_size=40).map("".join))
 def test_nothing_that_looks_like_yaml_makes_the_reader_fail(text):
     judge(text)
 
 
-@PATIENT
+@MANY
 @given(st.integers(0, len(POLICY)), st.integers(0, 40), st.sampled_from(PIECES) | st.text(max_size=6))
 def test_a_policy_that_was_damaged_is_read_whole_or_not_at_all(start, length, piece):
     judge(POLICY[:start] + piece + POLICY[start + length :])
@@ -99,14 +98,14 @@ def _places():
 
 
 @pytest.mark.parametrize(("kind", "least", "name"), list(_places()))
-@PATIENT_FEW
+@FEW
 @given(value=VALUES)
 def test_no_value_of_a_field_makes_the_reader_fail(kind, least, name, value):
     document = {"api_version": "cyborg/v1", "kind": kind, "metadata": {"name": "a"}, "spec": {**least, name: value}}
     judge(json.dumps(document, indent=1))
 
 
-@PATIENT
+@MANY
 @given(st.text())
 def test_text_that_is_written_as_yaml_on_one_line_is_read_back(text):
     spec = {"host_selector": {"groups": ["all"]}}
@@ -118,7 +117,7 @@ def test_text_that_is_written_as_yaml_on_one_line_is_read_back(text):
         assert parsed.documents[0].document.metadata.description == text
 
 
-@PATIENT
+@MANY
 @given(st.text())
 def test_what_is_shown_is_printable_and_short(text):
     assert printable(text).isprintable()
