@@ -8,6 +8,7 @@ what programs are to find as ``extra={"fields": {...}}``. Writes to standard err
 import functools
 import json
 import logging
+import os
 import re
 import time
 from typing import Any, Final
@@ -16,6 +17,9 @@ from cyborg_reconciler.tracing import REQUEST_ID
 
 #: What could make one line look like two, or order a terminal about: what callers send is in the log as well.
 CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+#: The descriptor of standard error.
+STDERR: Final = 2
 
 #: In ASCII, so that nothing has to be escaped any more.
 _encode: Final = json.JSONEncoder(default=str).encode
@@ -32,7 +36,7 @@ def configuration(log_format: str) -> dict[str, Any]:
         "disable_existing_loggers": False,
         "formatters": {"ours": {"()": formatter}},
         "handlers": {
-            "stderr": {"class": "logging.StreamHandler", "formatter": "ours", "stream": "ext://sys.stderr"},
+            "stderr": {"()": StandardError, "formatter": "ours"},
         },
         "root": {"level": "INFO", "handlers": ["stderr"]},
         "loggers": {
@@ -41,6 +45,29 @@ def configuration(log_format: str) -> dict[str, Any]:
             "alembic.runtime.plugins": {"level": "WARNING"},
         },
     }
+
+
+class StandardError(logging.Handler):
+    """Writes each line at once, as one: threads then need not wait for each other, as they would for a stream's lock.
+
+    Where standard error is a pipe, what is longer than that takes at once (4096 bytes) may be mixed with others' lines.
+    """
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Write *record*, and return whether it was to be written; without a lock, as `emit` needs none."""
+        is_wanted = bool(self.filter(record))
+        if is_wanted:
+            self.emit(record)
+        return is_wanted
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the line of *record*."""
+        try:
+            line = f"{self.format(record)}\n".encode(errors="backslashreplace")
+            while line:
+                line = line[os.write(STDERR, line) :]
+        except Exception:  # noqa: BLE001 - as each of logging's handlers does: what cannot be logged ends nobody's work
+            self.handleError(record)
 
 
 class TextFormatter(logging.Formatter):

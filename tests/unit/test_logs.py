@@ -3,6 +3,7 @@
 
 import json
 import logging
+import subprocess
 import sys
 
 import pytest
@@ -88,3 +89,31 @@ def test_a_traceback_is_indented_for_people_and_a_field_for_programs(failure):
 @pytest.mark.parametrize(("log_format", "formatter"), [("text", TextFormatter), ("json", JsonFormatter)])
 def test_the_format_is_chosen_by_a_word(log_format, formatter):
     assert configuration(log_format)["formatters"]["ours"]["()"] is formatter
+
+
+#: Logs from several threads at once, and then something that cannot be told.
+CROWD = """
+import logging.config, threading
+from cyborg_reconciler.logs import configuration
+
+logging.config.dictConfig(configuration("text"))
+log = logging.getLogger("crowd")
+speak = lambda name: [log.info(name * 3000) for _ in range(200)]
+speakers = [threading.Thread(target=speak, args=(name,)) for name in "abcd"]
+for one in speakers:
+    one.start()
+for one in speakers:
+    one.join()
+log.info("%d", "not a number")
+log.info("the end")
+"""
+
+
+def test_lines_of_many_threads_stay_apart_and_one_that_fails_ends_nothing(tmp_path):
+    with (tmp_path / "log").open("w") as to:
+        subprocess.run([sys.executable, "-c", CROWD], stderr=to, check=True)
+    said = [line.rpartition("crowd: ")[2] for line in (tmp_path / "log").read_text().splitlines()]
+    whole = [name * 3000 for name in "abcd" for _ in range(200)]
+    assert sorted(line for line in said if len(line) >= 3000) == whole
+    assert any("not a number" in line for line in said)
+    assert said[-1] == "the end"

@@ -6,12 +6,16 @@ database, and never writes.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
+from weakref import WeakKeyDictionary
 
-from sqlalchemy import Engine, Select
+from sqlalchemy import Engine, Select, event
 
 from cyborg_reconciler.adapters.database.engine import POSTGRESQL, translated
 from cyborg_reconciler.adapters.database.statements import as_sqlalchemy, make_ready
+
+#: Sessions of SQLite that nobody uses just now, by engine.
+_spare: Final[WeakKeyDictionary[Engine, list[Any]]] = WeakKeyDictionary()
 
 
 def ask(engine: Engine, statement: Select[Any], **parameters: object) -> list[Any]:
@@ -31,21 +35,59 @@ def _fetch(engine: Engine, text: str, given: Any) -> Sequence[Sequence[Any]]:  #
     Raises:
         DBAPIError: as SQLAlchemy has it.
     """
-    failures = engine.dialect.loaded_dbapi.Error
-    pooled = None
+    ask_by = _by_pooled if engine.dialect.name == POSTGRESQL else _by_spare
     try:
+        return ask_by(engine, text, given)
+    except engine.dialect.loaded_dbapi.Error as exc:
+        raise as_sqlalchemy(exc, text, engine.dialect) from exc
+
+
+def _by_spare(engine: Engine, text: str, given: Any) -> Sequence[Sequence[Any]]:  # noqa: ANN401 - as above
+    """Ask SQLite, which begins a transaction where it is told to, and here it is not.
+
+    The session is one of the database's own: the pool's takes longer to be had than an answer. That used last is taken
+    first, as it has read the most.
+    """
+    spare = _spare.get(engine)
+    if spare is None:
+        spare = _begin_spare(engine)
+    try:
+        session = spare.pop()
+    except IndexError:  # all others are being used
         pooled = engine.raw_connection()
+        session = pooled.driver_connection
+        pooled.detach()
+    try:
+        found: Sequence[Sequence[Any]] = session.execute(text, given).fetchall()
+    except BaseException:
+        session.close()
+        raise
+    spare.append(session)
+    return found
+
+
+def _begin_spare(engine: Engine) -> list[Any]:
+    spare = _spare.setdefault(engine, [])
+
+    @event.listens_for(engine, "engine_disposed")
+    def _close(_engine: Engine) -> None:
+        while spare:
+            spare.pop().close()
+
+    return spare
+
+
+def _by_pooled(engine: Engine, text: str, given: Any) -> Sequence[Sequence[Any]]:  # noqa: ANN401 - as above
+    """Ask PostgreSQL."""
+    pooled = engine.raw_connection()
+    try:
         session: Any = pooled.driver_connection
-        if engine.dialect.name != POSTGRESQL:  # SQLite begins a transaction where it is told to, and here it is not
-            return session.execute(text, given).fetchall()  # type: ignore[no-any-return]  # the driver's own
         session.autocommit = True
         found: Sequence[Sequence[Any]] = session.execute(text, given).fetchall()
         session.autocommit = False
-    except failures as exc:
-        if pooled is not None:
-            pooled.invalidate(exc)
-        raise as_sqlalchemy(exc, text, engine.dialect) from exc
+    except engine.dialect.loaded_dbapi.Error as exc:
+        pooled.invalidate(exc)
+        raise
     finally:
-        if pooled is not None:
-            pooled.close()
+        pooled.close()
     return found
