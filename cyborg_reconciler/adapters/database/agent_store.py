@@ -161,7 +161,8 @@ class DatabaseAgents:
             lock_rows(connection, hosts.c.name, names)
             places = agent_rows.read_places(connection, names)
             # Nothing was new when they came. What is by now, somebody has told since; or the next check-in tells it.
-            newer = [replace(one, drivers=()) for one in check_ins if _is_newer(one, places.get(one.host))]
+            newer = [one for one in check_ins if _is_newer(one, places.get(one.host))]
+            newer = [replace(one, drivers=()) if one.drivers else one for one in newer]
             if newer:
                 agent_rows.put_check_ins(connection, newer)
                 put_events(connection, _heard(newer, places))
