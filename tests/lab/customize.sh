@@ -48,7 +48,7 @@ UNIT
 install -d "$root/etc/default/grub.d"
 cat >"$root/etc/default/grub.d/lab.cfg" <<GRUB
 GRUB_CMDLINE_LINUX="$LAB_KERNEL_ARGS"
-GRUB_CMDLINE_LINUX_DEFAULT="quiet"
+GRUB_CMDLINE_LINUX_DEFAULT=""
 GRUB_TIMEOUT=0
 GRUB_DISABLE_OS_PROBER=true
 GRUB_TERMINAL=serial

@@ -19,6 +19,7 @@ from tests.lab.image import Image
 from tests.lab.machine import Boot, Device, Machine, qemu_command, root_port_address
 from tests.lab.place import GuestFolder
 from tests.lab.qmp import Qmp, QmpError
+from tests.lab.watchdog import Watchdog
 
 #: TCG on a busy machine takes minutes for what takes it 20 s on a quiet one.
 BOOT_TIMEOUT_S = 600.0
@@ -63,6 +64,7 @@ class Guest:
         self._host_key = image.host_key
         self._process: subprocess.Popen[bytes] | None = None
         self._qmp: Qmp | None = None
+        self._watchdog: Watchdog | None = None
         backing = ["-b", str(origin.disk), "-F", origin.disk_format]
         subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", *backing, str(self.disk)], check=True)
 
@@ -73,14 +75,18 @@ class Guest:
 
         Call it from the main thread: QEMU is killed when the thread that started it ends.
         """
-        socket = self._folder.sockets / "qmp"
+        socket, watched = (self._folder.sockets / name for name in ("qmp", "watched"))
         socket.unlink(missing_ok=True)
+        watched.unlink(missing_ok=True)
         state = self.origin.state if resume else None
-        places = (self.disk, self.console, socket, self._conductor)
+        places = (self.disk, self.console, socket, watched, self._conductor)
         machine = Machine(self.name, self.image, self.boot, *places, self.ssh_port, state)
         command = ["setpriv", "--pdeathsig", "KILL", *qemu_command(machine)]
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
         self._qmp = self._connect(socket)
+        self._watchdog = Watchdog(
+            self.name, self.process_id, self._connect(watched), self.console, boots=state is None
+        )
         self.ssh_port = _parse_forwarded_port(self.qmp.monitor("info usernet"))
         self._connection.trust(self.ssh_port, self._host_key.with_suffix(".pub"))
         if resume:
@@ -89,6 +95,8 @@ class Guest:
     def power_off(self) -> None:
         """Cut the power. The disk stays, and `power_on` boots from it."""
         self.leave_ssh()
+        if self._watchdog:
+            self._watchdog.stop()
         if self._qmp:
             with suppress(QmpError):  # it may go before it has answered, which is what was asked
                 self._qmp.command("quit")
@@ -162,9 +170,11 @@ class Guest:
         self._wait_for(f"! grep -q {before} /proc/sys/kernel/random/boot_id", timeout_s)
 
     def reboot_count(self) -> int:
-        """Return how often the machine was reset since it was powered on, as seen from outside."""
+        """Return how often the machine was reset since it was powered on, as seen from outside; not by the watchdog."""
         self.qmp.command("query-status")  # brings in the events that came before its answer
         times = [event["timestamp"]["seconds"] for event in self.qmp.events if event["event"] == "RESET"]
+        rescued = self._watchdog.resets if self._watchdog else []
+        times = [at for at in times if not any(abs(at - reset) <= SAME_RESET_S for reset in rescued)]
         return sum(after - before > SAME_RESET_S for before, after in pairwise([-SAME_RESET_S, *times]))
 
     def lead_to_conductor(self, port: int) -> None:

@@ -87,6 +87,7 @@ class Machine:
         disk: its own overlay.
         console: the file that its serial console is written to.
         socket: where QEMU listens for QMP.
+        watched: the same for whoever watches.
         conductor: the file that names the loopback port to which connections to CONDUCTOR are carried.
         ssh_port: the loopback port that leads to its sshd; 0 lets the system pick a free one.
         state: a saved state to go on from, instead of booting.
@@ -98,6 +99,7 @@ class Machine:
     disk: Path
     console: Path
     socket: Path
+    watched: Path
     conductor: Path
     ssh_port: int = 0
     state: Path | None = None
@@ -111,7 +113,9 @@ def qemu_command(machine: Machine) -> list[str]:
     command = ["qemu-system-x86_64", "-name", machine.name, "-accel", "tcg,thread=multi,tb-size=512", "-cpu", "Nehalem"]
     command += ["-machine", "q35,sata=off,smbus=off,smm=off,hpet=off", "-smp", str(CPUS), "-m", str(MEMORY_MIB)]
     command += ["-nodefaults", "-display", "none"]
-    command += ["-qmp", f"unix:{machine.socket},server=on,wait=off", "-serial", f"file:{machine.console}"]
+    for socket in (machine.socket, machine.watched):
+        command += ["-qmp", f"unix:{socket},server=on,wait=off"]
+    command += ["-serial", f"file:{machine.console}"]
     command += ["-device", "intel-iommu,intremap=on"]
     command += ["-drive", f"file={machine.disk},if=none,id=disk0,cache=unsafe,discard=unmap"]
     command += ["-device", "virtio-blk-pci,drive=disk0,bus=pcie.0,addr=4,bootindex=1"]
@@ -130,7 +134,7 @@ def qemu_command(machine: Machine) -> list[str]:
     command += ["-device", "nvme-subsys,id=subsys0,nqn=lab0"]
     if machine.boot is Boot.KERNEL:
         command += ["-kernel", str(machine.image.kernel), "-initrd", str(machine.image.initrd)]
-        command += ["-append", f"root=/dev/vda rw quiet {KERNEL_ARGS}"]
+        command += ["-append", f"root=/dev/vda rw {KERNEL_ARGS}"]
     if machine.state:
         command += ["-incoming", f"file:{machine.state}"]
     return command

@@ -92,3 +92,14 @@ def test_a_guest_without_power_is_unreachable_and_comes_back_where_it_was(guest)
     guest.wait_ssh()
     assert guest.ssh("hostname").strip() == "node1"
     assert guest.ssh_port == port
+
+
+def test_a_guest_that_hangs_while_it_boots_is_told_of_and_reset_and_that_is_no_reboot(guest, capfd):
+    before = guest.boot_id()
+    guest.leave_ssh()
+    guest.qmp.command("system_reset")
+    guest.qmp.command("stop")  # the hang: nothing of it runs any more
+    guest.wait_ssh()
+    assert guest.boot_id() != before
+    assert guest.reboot_count() == 1
+    assert "node1 hangs while it boots, and is reset\nCPU#0" in capfd.readouterr().err

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Does a guest that boots still get anywhere? One that hangs is told of, and reset as a server's own watchdog does it.
+
+Called by `guest`, for which it watches in a thread; speaks QMP of its own. About one boot in some hundreds ends with
+all of the emulated CPUs halted, as if a wake-up had been lost: nothing of the guest's runs any more, not even what
+would complain. What it was doing is told, since the cause is not known.
+"""
+
+import threading
+import time
+from collections import deque
+from pathlib import Path
+from typing import Final
+
+from tests.lab.place import say
+from tests.lab.qmp import Qmp, QmpError
+
+#: What a guest's console shows when it has booted.
+BOOTED: Final = b" login: "
+LOOK_EVERY_S: Final = 2.0
+#: For so long a guest that boots must have done next to nothing: a share of what one CPU can do.
+HANGS_AFTER_S: Final = 45.0
+IDLE_SHARE: Final = 0.2
+CONSOLE_LINES: Final = 5
+
+
+class Watchdog:
+    """Watches one QEMU until it is stopped.
+
+    Attributes:
+        resets: when it reset the guest, in seconds of Unix time.
+    """
+
+    def __init__(self, name: str, process_id: int, qmp: Qmp, console: Path, *, boots: bool) -> None:
+        """*boots*: the guest was just switched on, and does not go on from a saved state."""
+        self.resets: list[float] = []
+        self._name, self._process_id, self._qmp, self._console = name, process_id, qmp, console
+        self._booting_since: int | None = 0 if boots else None  # the console's size at that time
+        self._told = 0  # events that were looked at
+        self._used: deque[tuple[float, float]] = deque()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name=f"watchdog of {name}", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Watch no more."""
+        self._stopped.set()
+        self._thread.join()
+        self._qmp.close()
+
+    def _watch(self) -> None:
+        while not self._stopped.wait(LOOK_EVERY_S):
+            try:
+                self._qmp.command("query-status")  # brings in the events that came before its answer
+                self._look()
+            except (QmpError, OSError):
+                return  # it has ended
+
+    def _look(self) -> None:
+        events, self._told = self._qmp.events[self._told :], len(self._qmp.events)
+        if any(event["event"] == "RESET" for event in events):
+            self._booting_since = self._console.stat().st_size
+            self._used.clear()
+        if self._booting_since is None:
+            return
+        if BOOTED in self._console.read_bytes()[self._booting_since :]:
+            self._booting_since = None
+            return
+        now_s, used_s = time.monotonic(), _wanted_s(self._process_id)
+        self._used.append((now_s, used_s))
+        while now_s - self._used[0][0] > HANGS_AFTER_S:
+            since_s, before_s = self._used.popleft()
+            if used_s - before_s < IDLE_SHARE * (now_s - since_s):
+                self._reset()
+                return
+
+    def _reset(self) -> None:
+        registers = self._qmp.monitor("info registers -a").splitlines()
+        halted = [line.strip() for line in registers if line.startswith(("CPU#", "RIP="))]
+        shown = self._console.read_text(errors="replace").splitlines()[-CONSOLE_LINES:]
+        say("\n".join([f"{self._name} hangs while it boots, and is reset", *halted, "its console:", *shown]))
+        self.resets.append(time.time())
+        self._used.clear()
+        self._qmp.command("system_reset")
+        self._qmp.command("cont")
+
+
+def _wanted_s(process_id: int) -> float:
+    """Return for how long the threads of a process have run, or waited for a CPU to run on.
+
+    Source: Linux, Documentation/scheduler/sched-stats.rst, /proc/<pid>/schedstat.
+    """
+    stats = (file.read_text().split() for file in Path(f"/proc/{process_id}/task").glob("*/schedstat"))
+    return sum(int(run) + int(waited) for run, waited, _ in stats) / 1e9
