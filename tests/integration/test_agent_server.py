@@ -273,16 +273,41 @@ def test_who_may_not_see_what_others_have_open_does_not_take_it_for_nothing():
 
 
 LISTEN = """
-import subprocess, threading
+import queue, subprocess, threading
 from cyborg_reconciler.agent.events import listen
-told = threading.Event()
-assert listen(told.set, threading.Event())
+from tests.uevents import send_uevent
+
+told = queue.SimpleQueue()
+assert listen(lambda: told.put("told"), threading.Event())
 subprocess.run(["ip", "link", "set", "dev", "lo", "name", "renamed"], check=True)
-print("told" if told.wait(60) else "nothing was told")
+print("renamed:", told.get(timeout=60))
+while not told.empty():  # the kernel may tell of that more than once
+    told.get()
+for action in ("add", "remove", "bind", "unbind", "change"):
+    send_uevent(action, "/devices/pci0000:00/0000:00:1f.7")
+    print(f"{action}:", told.get(timeout=60))
+send_uevent("add", "/devices/pci0000:00/0000:00:1f.7/usb9", subsystem="usb")
+send_uevent("bind", "/devices/pci0000:00/0000:00:1f.7")
+print("usb, bind:", told.get(timeout=60))
+try:
+    print("and", told.get(timeout=0.5))
+except queue.Empty:
+    print("and no more")
+"""
+
+TOLD = """\
+renamed: told
+add: told
+remove: told
+bind: told
+unbind: told
+change: told
+usb, bind: told
+and no more
 """
 
 
-def test_the_kernel_tells_of_events():
+def test_the_kernel_tells_of_what_comes_goes_is_bound_unbound_and_changed_and_of_nothing_that_is_no_matter():
     if subprocess.run(["unshare", "-rn", "true"], check=False).returncode:  # noqa: S607 - on PATH
         missing("namespaces", "network namespaces cannot be made here")
     done = subprocess.run(
@@ -291,4 +316,4 @@ def test_the_kernel_tells_of_events():
         capture_output=True,
         text=True,
     )
-    assert done.stdout == "told\n", done.stderr
+    assert done.stdout == TOLD, done.stderr

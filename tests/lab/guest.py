@@ -84,9 +84,7 @@ class Guest:
         command = ["setpriv", "--pdeathsig", "KILL", *qemu_command(machine)]
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
         self._qmp = self._connect(socket)
-        self._watchdog = Watchdog(
-            self.name, self.process_id, self._connect(watched), self.console, boots=state is None
-        )
+        self._watchdog = Watchdog(self.name, self.process_id, self._connect(watched), self.console, boots=state is None)
         self.ssh_port = _parse_forwarded_port(self.qmp.monitor("info usernet"))
         self._connection.trust(self.ssh_port, self._host_key.with_suffix(".pub"))
         if resume:

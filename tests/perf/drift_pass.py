@@ -8,8 +8,6 @@ one, whose /sys and /proc the agent has in place of the machine's.
 
 import json
 import os
-import socket
-import struct
 import subprocess
 import sys
 import time
@@ -28,6 +26,7 @@ from cyborg_reconciler.worker import POLL_S
 from tests.integration.agent_support import AgentProcess
 from tests.integration.api_support import Server, serving, until
 from tests.integration.console import open_console
+from tests.uevents import send_uevent
 
 #: Begins a command that has another host's /sys and /proc, those below the folder that comes next.
 #: /proc is last, since mount(8) reads it.
@@ -48,30 +47,11 @@ ASKED_EVERY_S: Final = 0.01
 #: Beyond this something does not work.
 PATIENCE_S: Final = 120.0
 
-#: Source: Linux, include/uapi/linux/netlink.h.
-NETLINK_KOBJECT_UEVENT: Final = 15
-NLM_F_REQUEST: Final = 1
-NLMSG_MIN_TYPE: Final = 16
-HEADER: Final = struct.Struct("=IHHII")
-
 TICKS: Final = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 # ------------------------------------------------------------------------------------------------------------- the host
-def send_uevent(action: str, path: str) -> None:
-    """Have the kernel send a uevent of the PCI device at *path* to all who listen in this network namespace.
-
-    It takes the message from root, puts a number of its own on it, and sends it on as its own.
-    Source: Linux, lib/kobject_uevent.c, uevent_net_rcv_skb.
-    """
-    address = path.rpartition("/")[2]
-    fields = (f"{action}@{path}", f"ACTION={action}", f"DEVPATH={path}", "SUBSYSTEM=pci", f"PCI_SLOT_NAME={address}")
-    text = b"".join(field.encode() + b"\0" for field in fields)
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_KOBJECT_UEVENT) as kernel:
-        kernel.sendto(HEADER.pack(HEADER.size + len(text), NLMSG_MIN_TYPE, NLM_F_REQUEST, 0, 0) + text, (0, 0))
-
-
 def paths_of_vfs(host: SimulatedHost) -> list[str]:
     """Return where the VFs are, as events say it."""
     folder = Path(f"{host.root}{PCI}/{PF}").resolve()
