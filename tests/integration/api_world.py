@@ -92,6 +92,13 @@ class World:
             old = (datetime.now(UTC) - by).strftime("%Y-%m-%d %H:%M:%S.%f")
             assert database.execute("update facts set received_at = ? where host = ?", (old, name)).rowcount == 1
 
+    def leave_policy(self, name: str, document: object) -> None:
+        """Have a policy be kept that an older release took, and this one does not."""
+        with closing(sqlite3.connect(self.state / DATABASE_NAME)) as database, database:
+            now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+            row = (name, json.dumps(document), 1, now, now)  # the columns in their order
+            database.execute("insert into policies values (?, ?, ?, ?, ?)", row)
+
 
 @contextmanager
 def open_world(folder: Path):
@@ -147,3 +154,29 @@ class Follower:
             if len(found) >= count:
                 break
         return found
+
+
+@contextmanager
+def declaring(world):
+    """Yield what declares a policy over the API by its name and what its spec has; it is gone afterwards."""
+    names = []
+
+    def give(name, **spec):
+        answer = world("POST", "/v1/policies", api_policy(name, **spec))
+        assert answer.status == 201, answer.data
+        names.append(name)
+        return answer
+
+    yield give
+    for name in names:
+        world("DELETE", f"/v1/policies/{name}")
+
+
+def paths_of(found):
+    """Return what a problem is about."""
+    return {one.path for one in found.errors}
+
+
+def plan_for(world, *hosts, **body):
+    """Ask for a plan, and return the answer."""
+    return world("POST", "/v1/plans", {"hosts": list(hosts), **body})

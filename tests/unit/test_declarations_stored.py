@@ -38,8 +38,10 @@ class Store:
 
     kept: tuple[StoredPolicy, ...] = ()
     error: Exception | None = None
+    reads: int = 0
 
     def policies(self):
+        self.reads += 1
         if self.error:
             raise self.error
         return self.kept
@@ -107,8 +109,11 @@ def test_what_was_recorded_is_parsed_once_for_each_state_of_it():
     first = recorded.read()
     assert recorded.read() is first
     store.kept = (stored("wrong", feature_of_tomorrow=1),)
-    with pytest.raises(DeclarationsInvalidError):
-        recorded.read()
+    store.reads = 0
+    for _ in range(2):
+        with pytest.raises(DeclarationsInvalidError, match="feature_of_tomorrow"):
+            recorded.read()
+    assert store.reads == 1
     store.kept = (stored("mine"), stored("other"))
     assert [one.document.metadata.name for one in recorded.read().policies] == ["mine", "one", "other"]
 

@@ -36,13 +36,14 @@ class StoredPolicies:
 class RecordedDeclarations:
     """What the tree declared when it was last read, and what *others* declare now.
 
-    It is parsed once for each state of it: one object serves all of a process. Safe to call from many threads.
+    It is parsed once for each state of it, be that valid or not: one object serves all of a process. Safe to call from
+    many threads.
     """
 
     def __init__(self, store: DeclaredStore, others: Sequence[Source]) -> None:
         self._store, self._others = store, others
         self._lock = threading.Lock()
-        self._known: tuple[str, Declared] | None = None
+        self._known: tuple[str, Declared | DeclarationsInvalidError] | None = None
 
     def stamp(self) -> str:
         """Return a digest that is another one whenever something may be declared otherwise."""
@@ -59,8 +60,17 @@ class RecordedDeclarations:
             with self._lock:  # who comes meanwhile has it from the one who parses it
                 stamp, known = self.stamp(), self._known  # the stamp first: what comes later is seen next time
                 if known is None or known[0] != stamp:
-                    known = self._known = stamp, self._parse()
-        return known[1]
+                    known = self._known = stamp, self._parsed()
+        found = known[1]
+        if isinstance(found, DeclarationsInvalidError):
+            raise DeclarationsInvalidError(found.problems)
+        return found
+
+    def _parsed(self) -> Declared | DeclarationsInvalidError:
+        try:
+            return self._parse()
+        except DeclarationsInvalidError as exc:
+            return exc
 
     def _parse(self) -> Declared:
         parsed = united([Parsed(tuple(self._store.documents())), *(source.read() for source in self._others)])
