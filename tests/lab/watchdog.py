@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Does a guest that boots still get anywhere? One that hangs is told of, and reset as a server's own watchdog does it.
 
-Called by `guest`, for which it watches in a thread; speaks QMP of its own. About one boot in some hundreds ends with
-all of the emulated CPUs halted, as if a wake-up had been lost: nothing of the guest's runs any more, not even what
-would complain. What it was doing is told, since the cause is not known.
+Called by `guest`, for which it watches in a thread; speaks QMP of its own. It was made when a boot now and then ended
+with the emulated CPUs halted, one of them without its timer (see `image.KERNEL_ARGS`); should there be another cause,
+it tells what is known of it.
 """
 
 import threading
@@ -12,6 +12,7 @@ from collections import deque
 from pathlib import Path
 from typing import Final
 
+from tests.lab.machine import CPUS
 from tests.lab.place import say
 from tests.lab.qmp import Qmp, QmpError
 
@@ -77,8 +78,9 @@ class Watchdog:
     def _reset(self) -> None:
         registers = self._qmp.monitor("info registers -a").splitlines()
         halted = [line.strip() for line in registers if line.startswith(("CPU#", "RIP="))]
+        timers = [self._qmp.monitor(f"info lapic {cpu}").strip() for cpu in range(CPUS)]
         shown = self._console.read_text(errors="replace").splitlines()[-CONSOLE_LINES:]
-        say("\n".join([f"{self._name} hangs while it boots, and is reset", *halted, "its console:", *shown]))
+        say("\n".join([f"{self._name} hangs while it boots, and is reset", *halted, *timers, "its console:", *shown]))
         self.resets.append(time.time())
         self._used.clear()
         self._qmp.command("system_reset")
