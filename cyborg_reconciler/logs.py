@@ -10,6 +10,8 @@ import json
 import logging
 import os
 import re
+import select
+import sys
 import time
 from typing import Any, Final
 
@@ -18,8 +20,9 @@ from cyborg_reconciler.tracing import REQUEST_ID
 #: What could make one line look like two, or order a terminal about: what callers send is in the log as well.
 CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
-#: The descriptor of standard error.
+#: The descriptor of standard error, and for how long it may take nothing before a line is given up.
 STDERR: Final = 2
+SLOWEST_S: Final = 1.0
 
 #: In ASCII, so that nothing has to be escaped any more.
 _encode: Final = json.JSONEncoder(default=str).encode
@@ -55,17 +58,21 @@ class StandardError(logging.Handler):
 
     def handle(self, record: logging.LogRecord) -> bool:
         """Write *record*, and return whether it was to be written; without a lock, as `emit` needs none."""
-        is_wanted = bool(self.filter(record))
-        if is_wanted:
-            self.emit(record)
-        return is_wanted
+        found: Any = self.filter(record)  # from Python 3.12 on, a filter may return a record in the place of this one
+        if found:
+            self.emit(found if isinstance(found, logging.LogRecord) else record)
+        return bool(found)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write the line of *record*."""
+        """Write the line of *record*; nowhere, where the process began without standard error."""
         try:
             line = f"{self.format(record)}\n".encode(errors="backslashreplace")
-            while line:
-                line = line[os.write(STDERR, line) :]
+            while line and sys.__stderr__ is not None:
+                try:
+                    line = line[os.write(STDERR, line) :]
+                except BlockingIOError:  # somebody who shares it wants it so, and whoever reads is slow
+                    if not any(select.select([], [STDERR], [], SLOWEST_S)):
+                        raise
         except Exception:  # noqa: BLE001 - as each of logging's handlers does: what cannot be logged ends nobody's work
             self.handleError(record)
 

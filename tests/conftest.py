@@ -2,7 +2,7 @@
 """Databases, the folder that goes with a run of the tests and all that it left, and how far hypothesis looks.
 
 In CI it looks at the same examples each time, so that what lands is judged by what changed; elsewhere at new ones, and
-at more with `HYPOTHESIS_PROFILE=thorough`.
+with `HYPOTHESIS_PROFILE=thorough` at more, but for the few tests that say a number.
 
 Without PostgreSQL's server its tests are skipped, or fail where CYBORG_TESTS_NEED names it, as in CI.
 """

@@ -5,13 +5,14 @@ Called by `reconcile` and the CLI for each host; `to_document` gives the form in
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
 import msgspec
 
+from cyborg_reconciler.core import ranges
 from cyborg_reconciler.core.diff import blind_spots, diff
 from cyborg_reconciler.core.features import BY_NAME, FEATURES
 from cyborg_reconciler.core.features.base import RECORD, Setting, Trouble, kept_back_by, wait
@@ -308,12 +309,25 @@ def _releases(
     if not desired.restored:
         return []
     busy = {change.path for change in changes} | {path for path, _ in blind}
-    paths = sorted(path for path in desired.restored if path not in busy and path in subject.owned)
+    paths = sorted(path for path in subject.owned if _is_back(path, desired, busy))
     if not paths:
         return []
     step = Step(id="release", module="", args={}, release=[list(path) for path in paths])
     fields = "1 field is" if len(paths) == 1 else f"{len(paths)} fields are"
     return [Action(HOST, "ownership", (), Disruption.NONE, f"{fields} no longer declared", step)]
+
+
+def _is_back(path: FieldPath, desired: Desired, busy: Collection[FieldPath]) -> bool:
+    """Return whether an owned field is as it was before: all of it, where it is a range that goes back in parts."""
+    if path in desired.restored or not ranges.is_range(path[-1]):
+        return path in desired.restored and path not in busy
+    indexes = ranges.expand(path[-1], 0)
+    parts = {
+        other
+        for other in desired.fields
+        if other[:-1] == path[:-1] and any(ranges.within(other[-1], index) for index in indexes)
+    }
+    return bool(parts) and parts.issubset(desired.restored) and parts.isdisjoint(busy)
 
 
 def _in_order(actions: Iterable[Action]) -> list[Action]:

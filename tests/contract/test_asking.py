@@ -2,11 +2,12 @@
 """A question that the driver answers: who asks never meets another's answer, and leaves nothing open."""
 
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from sqlalchemy import bindparam, literal, select
+from sqlalchemy import bindparam, event, func, literal, select
 
 from cyborg_reconciler.adapters.database import sqlite
 from cyborg_reconciler.adapters.database.asking import ask
@@ -14,6 +15,7 @@ from cyborg_reconciler.adapters.database.schema import hosts
 from cyborg_reconciler.errors import JournalError
 
 SAID = select(bindparam("said", type_=hosts.c.name.type).label("said"))
+MEET = select(func.meet().label("number"))
 WRONG = select(literal(1).label("one")).select_from(hosts).where(hosts.c.name == bindparam("wanted"))
 
 
@@ -30,7 +32,14 @@ def open_files(engine):
     return sum(os.path.realpath(one) == engine.url.database for one in Path("/proc/self/fd").iterdir())
 
 
-def test_many_who_ask_at_once_hear_each_their_own(engine):
+def test_who_asks_while_others_are_asking_has_a_session_alone(engine):
+    meeting = threading.Barrier(2, timeout=60)
+    with engine.connect() as connection:  # what is asked by a pooled one is asked of SQLite all the same
+        connection.connection.driver_connection.create_function("meet", 0, meeting.wait)
+    event.listen(engine, "connect", lambda session, _: session.create_function("meet", 0, meeting.wait))
+    with ThreadPoolExecutor(2) as pool:
+        both = pool.map(lambda _: ask(engine, MEET), range(2))
+        assert sorted(rows[0].number for rows in both) == [0, 1]
     with ThreadPoolExecutor(8) as pool:
         heard = pool.map(lambda number: ask(engine, SAID, said=str(number))[0].said, range(400))
         assert list(heard) == [str(number) for number in range(400)]
@@ -51,12 +60,16 @@ def test_nothing_is_open_when_the_engine_is_disposed_of(engine):
     assert ask(engine, SAID, said="b")[0].said == "b"
 
 
-def test_a_session_that_failed_is_not_used_again(engine):
+def test_a_session_that_failed_is_closed(engine):
     ask(engine, WRONG, wanted="a")
+    engine.pool.dispose()
+    assert open_files(engine) == 1
     with engine.begin() as connection:
         connection.exec_driver_sql("ALTER TABLE hosts RENAME TO others")
     with pytest.raises(JournalError, match="no such table"):
         ask(engine, WRONG, wanted="a")
+    engine.pool.dispose()
+    assert open_files(engine) == 0
     with engine.begin() as connection:
         connection.exec_driver_sql("ALTER TABLE others RENAME TO hosts")
     assert ask(engine, WRONG, wanted="a") == []

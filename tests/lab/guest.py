@@ -256,6 +256,8 @@ class Guest:
                     raise GuestUnreachable(f"{self.name} does not answer: {error}\n{self.console_tail()}") from error
                 time.sleep(0.5)
             else:
+                if self._watchdog:
+                    self._watchdog.is_up()
                 return
 
 

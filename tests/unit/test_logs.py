@@ -117,3 +117,31 @@ def test_lines_of_many_threads_stay_apart_and_one_that_fails_ends_nothing(tmp_pa
     assert sorted(line for line in said if len(line) >= 3000) == whole
     assert any("not a number" in line for line in said)
     assert said[-1] == "the end"
+
+
+#: Logs to a pipe that does not block, more than it takes at once.
+IMPATIENT = f"import os\nos.set_blocking(2, False)\n{CROWD}"
+
+#: Logs where descriptor 2 is a file of the process's own.
+WITHOUT = """
+import logging.config, sys
+from cyborg_reconciler.logs import configuration
+
+own = open(sys.argv[1], "w")
+assert own.fileno() == 2
+logging.config.dictConfig(configuration("text"))
+logging.getLogger("crowd").info("a line")
+"""
+
+
+def test_no_line_is_cut_where_standard_error_does_not_block():
+    done = subprocess.run([sys.executable, "-c", IMPATIENT], stderr=subprocess.PIPE, check=True, text=True)
+    said = [line.rpartition("crowd: ")[2] for line in done.stderr.splitlines()]
+    assert sorted(line for line in said if len(line) >= 3000) == [name * 3000 for name in "abcd" for _ in range(200)]
+
+
+def test_a_process_without_standard_error_writes_nothing_into_what_it_opened(tmp_path):
+    own = tmp_path / "own"
+    closed = ["sh", "-c", 'exec "$@" 2>&-', "sh"]
+    subprocess.run([*closed, sys.executable, "-c", WITHOUT, str(own)], check=True)
+    assert own.read_text() == ""

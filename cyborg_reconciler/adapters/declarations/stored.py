@@ -13,7 +13,7 @@ from cyborg_reconciler.adapters.declarations.catalogue import read_catalogue
 from cyborg_reconciler.documents.assemble import assemble
 from cyborg_reconciler.documents.declared import API_PLACE, Declared
 from cyborg_reconciler.documents.parse import Parsed, parse_json
-from cyborg_reconciler.errors import DeclarationsInvalidError
+from cyborg_reconciler.errors import DeclarationsInvalidError, Problem
 from cyborg_reconciler.ports import Source
 from cyborg_reconciler.stores.policies import DeclaredStore, PolicyStore
 
@@ -43,7 +43,7 @@ class RecordedDeclarations:
     def __init__(self, store: DeclaredStore, others: Sequence[Source]) -> None:
         self._store, self._others = store, others
         self._lock = threading.Lock()
-        self._known: tuple[str, Declared | DeclarationsInvalidError] | None = None
+        self._known: tuple[str, Declared | Sequence[Problem]] | None = None
 
     def stamp(self) -> str:
         """Return a digest that is another one whenever something may be declared otherwise."""
@@ -62,15 +62,15 @@ class RecordedDeclarations:
                 if known is None or known[0] != stamp:
                     known = self._known = stamp, self._parsed()
         found = known[1]
-        if isinstance(found, DeclarationsInvalidError):
-            raise DeclarationsInvalidError(found.problems)
+        if not isinstance(found, Declared):
+            raise DeclarationsInvalidError(found)
         return found
 
-    def _parsed(self) -> Declared | DeclarationsInvalidError:
+    def _parsed(self) -> Declared | Sequence[Problem]:
         try:
             return self._parse()
         except DeclarationsInvalidError as exc:
-            return exc
+            return exc.problems
 
     def _parse(self) -> Declared:
         parsed = united([Parsed(tuple(self._store.documents())), *(source.read() for source in self._others)])

@@ -139,18 +139,22 @@ def restore(
         case ("vf_driver", text) | ("boot", "vf_driver", text) if ranges.is_range(text):
             stem = path[:-1]
             covered = [other[-1] for other in declared if other[:-1] == stem]
-            count = _count_to_be((*stem[:-1], "num_vfs"), declared, subject)
-            by_index = {index: before if index < count else ABSENT for index in ranges.expand(text, 0)}
+            by_index: dict[int, Value] = dict.fromkeys(ranges.expand(text, 0), before)
+            count = _most((*stem[:-1], "num_vfs"), declared, subject)
+            if count is not None:
+                by_index |= dict.fromkeys((index for index in by_index if index >= count), ABSENT)
             for rest, value in ranges.compress(vfs.apart(by_index, covered)):
                 yield (*stem, rest), value
 
 
-def _count_to_be(path: FieldPath, declared: Mapping[FieldPath, Value], subject: Subject) -> int:
-    """Return the number of VFs that is declared, else that they go back to, else that is there."""
+def _most(path: FieldPath, declared: Mapping[FieldPath, Value], subject: Subject) -> int | None:
+    """Return how many VFs there are now, or are to be if that is more; None where it could not be read."""
     device = subject.devices[path[0]]
-    there = device.boot_num_vfs if is_boot(path) and isinstance(device.boot_num_vfs, int) else len(device.vfs)
-    count = declared.get(path, subject.before(path) if path in subject.owned else there)
-    return count if isinstance(count, int) else 0
+    there = device.boot_num_vfs if is_boot(path) and device.boot_num_vfs is not None else device.num_vfs
+    if isinstance(there, reported.Unknown):
+        return None
+    wanted = declared.get(path, subject.before(path) if path in subject.owned else ABSENT)
+    return max(there or 0, wanted if isinstance(wanted, int) else 0)
 
 
 def observe(path: FieldPath, desired: Value, subject: Subject) -> Observed:
