@@ -14,7 +14,7 @@ from tests.lab.guest import Guest
 from tests.lab.image import Image, provide_image
 from tests.lab.machine import Boot
 from tests.lab.needs import LabUnavailable
-from tests.lab.place import remove_orphans
+from tests.lab.place import remove_orphans, say
 from tests.lab.snapshot import provide_snapshot, settle
 
 STARTED = pytest.StashKey[list[Guest]]()
@@ -72,6 +72,9 @@ def start_guests(request, image, in_the_open) -> Iterator[Callable[..., list[Gue
 
     yield start
     for guest in started:
+        if guest.hangs:  # what the watchdog said is shown with a test that failed alone
+            with in_the_open():
+                say(f"hangs of {guest.name} while it booted, ended by a reset: {guest.hangs}, in {request.node.nodeid}")
         guest.close()
 
 

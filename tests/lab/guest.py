@@ -175,6 +175,11 @@ class Guest:
         times = [at for at in times if not any(abs(at - reset) <= SAME_RESET_S for reset in rescued)]
         return sum(after - before > SAME_RESET_S for before, after in pairwise([-SAME_RESET_S, *times]))
 
+    @property
+    def hangs(self) -> int:
+        """How often it hung while it booted and was reset for that, since it was powered on."""
+        return len(self._watchdog.resets) if self._watchdog else 0
+
     def lead_to_conductor(self, port: int) -> None:
         """Have what the guest says to CONDUCTOR go to the loopback *port* from now on, over every boot."""
         self._conductor.write_text(str(port))

@@ -30,8 +30,8 @@ PACKAGES = (
 #: What an initrd needs to find the root disk, and the management NIC, so that it is eth0; the rest comes from the disk.
 INITRD_MODULES = ("virtio_pci", "virtio_blk", "virtio_net", "ext4")
 #: Both kinds of guest run with these; the lab's own GRUB configuration holds the same. The timers tick on and on: set
-#: for one moment, that of an emulated CPU is lost about once in some dozen boots on a busy machine, and then nothing
-#: wakes that CPU any more ("Possible timer handling issue", says the other one after 21 s).
+#: for one moment, that of an emulated CPU is lost now and then on a busy machine (seen in 1 of 17 boots), and nothing
+#: wakes that CPU any more ("Possible timer handling issue", says the other one after 21 s). So far in none of 50.
 KERNEL_ARGS = (
     "console=ttyS0 net.ifnames=0 mitigations=off audit=0 no_timer_check nohz=off highres=off intel_iommu=on iommu=pt"
 )

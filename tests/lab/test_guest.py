@@ -101,5 +101,5 @@ def test_a_guest_that_hangs_while_it_boots_is_told_of_and_reset_and_that_is_no_r
     guest.qmp.command("stop")  # the hang: nothing of it runs any more
     guest.wait_ssh()
     assert guest.boot_id() != before
-    assert guest.reboot_count() == 1
+    assert (guest.hangs, guest.reboot_count()) == (1, 1)
     assert "node1 hangs while it boots, and is reset\nCPU#0" in capfd.readouterr().err

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """How is a question answered that comes with nearly every request? By the driver, with a statement made ready before.
 
-Called by the stores that answer the API and agents. SQLAlchemy keeps the connections (docs/adr/0029). Reads from the
-database, and never writes.
+Called by the stores that answer the API and agents. SQLAlchemy makes the connections, and keeps those of PostgreSQL;
+SQLite's are kept here (docs/adr/0029). Reads from the database, and never writes.
 """
 
 from collections.abc import Sequence
@@ -45,8 +45,8 @@ def _fetch(engine: Engine, text: str, given: Any) -> Sequence[Sequence[Any]]:  #
 def _by_spare(engine: Engine, text: str, given: Any) -> Sequence[Sequence[Any]]:  # noqa: ANN401 - as above
     """Ask SQLite, which begins a transaction where it is told to, and here it is not.
 
-    The session is one of the database's own: the pool's takes longer to be had than an answer. That used last is taken
-    first, as it has read the most.
+    The session is none of the pool's, which takes longer to give one than SQLite takes to answer. That used last is
+    taken first, as it has read the most.
     """
     spare = _spare.get(engine)
     if spare is None:
@@ -67,6 +67,7 @@ def _by_spare(engine: Engine, text: str, given: Any) -> Sequence[Sequence[Any]]:
 
 
 def _begin_spare(engine: Engine) -> list[Any]:
+    """Return where the sessions of *engine* are kept until it is disposed of."""
     spare = _spare.setdefault(engine, [])
 
     @event.listens_for(engine, "engine_disposed")
