@@ -10,7 +10,6 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Final
 
-import msgspec
 from sqlalchemy import (
     ARRAY,
     ColumnElement,
@@ -23,7 +22,6 @@ from sqlalchemy import (
     bindparam,
     case,
     delete,
-    func,
     or_,
     select,
     tuple_,
@@ -32,7 +30,7 @@ from sqlalchemy import (
 
 from cyborg_reconciler.adapters.database import service_store
 from cyborg_reconciler.adapters.database.backend_store import register
-from cyborg_reconciler.adapters.database.engine import POSTGRESQL, portions, upsert
+from cyborg_reconciler.adapters.database.engine import POSTGRESQL, as_list, listed, portions, upsert
 from cyborg_reconciler.adapters.database.host_rows import claim
 from cyborg_reconciler.adapters.database.schema import (
     MAY_SPEAK,
@@ -206,8 +204,7 @@ def _places(dialect: str) -> Select[Any]:
     if dialect == POSTGRESQL:
         is_wanted = _columns.host == any_(bindparam("names", type_=ARRAY(String)))
     else:
-        names = func.json_each(bindparam("names", type_=String)).table_valued("value")
-        is_wanted = _columns.host.in_(select(names.c.value))
+        is_wanted = _columns.host.in_(select(listed(dialect, "names").c.value))
     told = ("host", "epoch", "sequence", "fingerprint", "drivers", "silent", "token_hash")
     found = agents.outerjoin(facts, facts.c.host == _columns.host)
     return select(*(_columns[name] for name in told), facts.c.units).select_from(found).where(is_wanted)
@@ -245,9 +242,9 @@ CHECKED_IN: Final = (
 
 def read_places(connection: Connection, names: Collection[str]) -> dict[str, Any]:
     """Return what `_places` yields, by host."""
-    dialect, wanted = connection.dialect.name, sorted(names)
-    given = wanted if dialect == POSTGRESQL else msgspec.json.encode(wanted).decode()
-    return {row.host: row for row in find(connection, _places(dialect), names=given)}
+    dialect = connection.dialect.name
+    found = find(connection, _places(dialect), names=as_list(dialect, sorted(names)))
+    return {row.host: row for row in found}
 
 
 def put_check_ins(connection: Connection, check_ins: Sequence[CheckIn]) -> None:

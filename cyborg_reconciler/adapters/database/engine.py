@@ -9,7 +9,20 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final, ParamSpec, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Engine, Insert, Table, select
+import msgspec
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Connection,
+    Engine,
+    Insert,
+    String,
+    Table,
+    TableValuedAlias,
+    bindparam,
+    func,
+    select,
+)
 from sqlalchemy import update as update_rows
 from sqlalchemy.dialects.postgresql import insert as insert_in_postgresql
 from sqlalchemy.dialects.sqlite import insert as insert_in_sqlite
@@ -96,6 +109,18 @@ def portions(names: Sequence[str]) -> Iterator[Sequence[str]]:
     """Yield *names* in portions that fit a query."""
     for start in range(0, len(names), NAMES_AT_ONCE):
         yield names[start : start + NAMES_AT_ONCE]
+
+
+def listed(dialect: str, parameter: str) -> TableValuedAlias:
+    """Return a table whose column ``value`` has what is given as one *parameter*, so that a statement is always one."""
+    if dialect == POSTGRESQL:
+        return func.unnest(bindparam(parameter, type_=ARRAY(String))).table_valued("value").render_derived()
+    return func.json_each(bindparam(parameter, type_=String)).table_valued("value")
+
+
+def as_list(dialect: str, names: Sequence[str]) -> Sequence[str] | str:
+    """Return *names* as the parameter of `listed`."""
+    return names if dialect == POSTGRESQL else msgspec.json.encode(names).decode()
 
 
 def take_turns(connection: Connection, queue: int = postgresql.TURN) -> None:

@@ -9,10 +9,10 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection, Insert, and_, bindparam, case, delete, select, update
+from sqlalchemy import Connection, Insert, and_, bindparam, case, delete, literal_column, select, true, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from cyborg_reconciler.adapters.database.engine import POSTGRESQL, upsert
+from cyborg_reconciler.adapters.database.engine import POSTGRESQL, as_list, listed, upsert
 from cyborg_reconciler.adapters.database.schema import passes, queue
 from cyborg_reconciler.adapters.database.statements import put
 from cyborg_reconciler.stores.work import Pass, QueueItem
@@ -30,25 +30,32 @@ def enqueue(connection: Connection, hosts: Collection[str], reason: str, at: dat
     """
     if not hosts:
         return
+    dialect, ticket = connection.dialect.name, int(at.timestamp() * MICROSECONDS)
     # Those of one transaction in the same order as everybody's, so that no two wait for each other.
-    rows = [
-        {
-            "host": host,
-            "reason": reason[:REASON_LENGTH],
-            "ticket": int(at.timestamp() * MICROSECONDS),
-            "enqueued_at": at,
-            "attempts": 0,
-            "not_before": at,
-        }
-        for host in sorted(set(hosts))
-    ]
-    put(connection, _enqueuing(connection.dialect.name), rows)
+    given = {
+        "names": as_list(dialect, sorted(set(hosts))),
+        "why": reason[:REASON_LENGTH],
+        "new_ticket": ticket,
+        "at": at,
+    }
+    put(connection, _enqueuing(dialect), [given])
 
 
 @functools.cache
 def _enqueuing(dialect: str) -> Insert:
     """Return the statement of `enqueue`: making it takes longer than running it."""
-    statement = (postgresql.insert if dialect == POSTGRESQL else sqlite.insert)(queue)
+    names = listed(dialect, "names")
+    given = {
+        "host": names.c.value,
+        "reason": bindparam("why", type_=queue.c.reason.type),
+        "ticket": bindparam("new_ticket", type_=queue.c.ticket.type),
+        "enqueued_at": bindparam("at", type_=queue.c.enqueued_at.type),
+        "attempts": literal_column("0"),
+        "not_before": bindparam("at", type_=queue.c.not_before.type),
+    }
+    # SQLite would take "ON CONFLICT" for a part of the query that has no condition.
+    rows = select(*given.values()).select_from(names).where(true())
+    statement = (postgresql.insert if dialect == POSTGRESQL else sqlite.insert)(queue).from_select([*given], rows)
     new = statement.excluded
     return statement.on_conflict_do_update(
         index_elements=["host"],

@@ -71,9 +71,8 @@ def put(connection: Connection, statement: Insert | Update, rows: Sequence[Mappi
     """Execute *statement* for each of *rows*, all with the same names, in the transaction of *connection*."""
     if not rows:
         return
-    names = tuple(rows[0])
-    ready = make_ready(connection.dialect, statement, names)
-    given = [ready.parameters({name: row[name] for name in names}) for row in rows]
+    ready = make_ready(connection.dialect, statement, tuple(rows[0]))
+    given = list(map(ready.parameters, rows))
     with _failures(connection, ready), closing(_cursor(connection)) as cursor:
         cursor.executemany(ready.text, given)
 
