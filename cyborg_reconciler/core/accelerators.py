@@ -43,7 +43,7 @@ READABLE: Final = (str, int)
 MANAGEMENT_DISPLAYS: Final = frozenset(("102b", "1a03"))
 
 
-class Unit(msgspec.Struct, frozen=True, kw_only=True):
+class Unit(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One piece of hardware.
 
     Attributes:

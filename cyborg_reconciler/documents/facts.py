@@ -4,7 +4,7 @@
 Decoded with msgspec, since facts are many. Pure: bytes in, values out; the observer's adapter and the journal call it.
 
 In every field ``null`` means "is not there" and ``{"unknown": "reason"}`` means "could not be read"; the two are never
-mixed up.
+mixed up. Facts are trees, never in a cycle: nobody need look for one in them (``gc=False``).
 """
 
 from typing import Annotated, Final
@@ -31,13 +31,13 @@ Mark = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f]{0,64}\Z")]
 Scalar = str | int | bool | None
 
 
-class Unknown(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Unknown(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """A fact that could not be read, and why."""
 
     unknown: str
 
 
-class Holder(msgspec.Struct, frozen=True):
+class Holder(msgspec.Struct, frozen=True, gc=False):
     """Who uses a device or a module.
 
     Attributes:
@@ -54,7 +54,7 @@ class Holder(msgspec.Struct, frozen=True):
     detail: str = ""
 
 
-class Protection(msgspec.Struct, frozen=True):
+class Protection(msgspec.Struct, frozen=True, gc=False):
     """Why a device must not be touched.
 
     Attributes:
@@ -66,14 +66,14 @@ class Protection(msgspec.Struct, frozen=True):
     via: str = ""
 
 
-class VfDriver(msgspec.Struct, frozen=True):
+class VfDriver(msgspec.Struct, frozen=True, gc=False):
     """A range of VFs (``0-3`` or ``5``) and the driver that they are bound to."""
 
     vfs: str
     driver: str
 
 
-class MdevType(msgspec.Struct, frozen=True):
+class MdevType(msgspec.Struct, frozen=True, gc=False):
     """A type of mediated device that a function offers."""
 
     type_id: str
@@ -81,7 +81,7 @@ class MdevType(msgspec.Struct, frozen=True):
     available: int | Unknown | None = None
 
 
-class Device(msgspec.Struct, frozen=True, kw_only=True):
+class Device(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One PCI function. Of one that could not be looked into everything is unknown, and it counts as protected.
 
     Source: Linux, Documentation/ABI/testing/sysfs-bus-pci and sysfs-kernel-iommu_groups.
@@ -127,7 +127,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     protected: list[Protection] | Unknown = []
 
 
-class Module(msgspec.Struct, frozen=True, kw_only=True):
+class Module(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A kernel module: as loaded, as it lies on disk for the running kernel, as it is configured."""
 
     name: str  # with underscores, as the kernel says it
@@ -150,7 +150,7 @@ class Module(msgspec.Struct, frozen=True, kw_only=True):
     protected: list[Protection] = []  # it drives a protected device
 
 
-class DkmsBuild(msgspec.Struct, frozen=True):
+class DkmsBuild(msgspec.Struct, frozen=True, gc=False):
     """One line of ``dkms status``; *kernel* is None for a source that is merely added, or broken: gone.
 
     Where *state* is unknown, more of the package may be so; *version* is None where not even that could be read.
@@ -162,7 +162,7 @@ class DkmsBuild(msgspec.Struct, frozen=True):
     state: str | Unknown  # added, built, installed or broken
 
 
-class Drivers(msgspec.Struct, frozen=True, kw_only=True):
+class Drivers(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What `driver_facts` gathers: the modules behind the host's devices, DKMS, and modprobe's configuration."""
 
     modules: list[Module]
@@ -175,7 +175,7 @@ class Drivers(msgspec.Struct, frozen=True, kw_only=True):
     initramfs_due: list[str] | Unknown = []  # configured since the initramfs was built, by a run that was cut short
 
 
-class Kernel(msgspec.Struct, frozen=True, kw_only=True):
+class Kernel(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One installed kernel."""
 
     release: str
@@ -184,7 +184,7 @@ class Kernel(msgspec.Struct, frozen=True, kw_only=True):
     next_boot: bool | Unknown = False
 
 
-class KernelFacts(msgspec.Struct, frozen=True, kw_only=True):
+class KernelFacts(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What `kernel_facts` gathers. Arguments are the words of the command line, in their order."""
 
     release: str | Unknown
@@ -203,7 +203,7 @@ class KernelFacts(msgspec.Struct, frozen=True, kw_only=True):
     os_version: str | Unknown = ""
 
 
-class OwnedField(msgspec.Struct, frozen=True):
+class OwnedField(msgspec.Struct, frozen=True, gc=False):
     """A field that a controller set, with the value it had before (None: it was not there).
 
     *device*: which device it was of, by ids and serial (``8086:4940 SN123``). Of what is the host's: the device that a
@@ -216,7 +216,7 @@ class OwnedField(msgspec.Struct, frozen=True):
     device: str = ""
 
 
-class Ownership(msgspec.Struct, frozen=True, kw_only=True):
+class Ownership(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The host's own record of which controller set what."""
 
     controller_id: str | None = None
@@ -224,7 +224,7 @@ class Ownership(msgspec.Struct, frozen=True, kw_only=True):
     fields: list[OwnedField] = []
 
 
-class Facts(msgspec.Struct, frozen=True, kw_only=True):
+class Facts(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Everything that one host reports in one pass."""
 
     facts_version: int
