@@ -10,8 +10,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import Final
 
 from cyborg_reconciler.errors import JournalError, JournalOutageError
@@ -19,6 +19,9 @@ from cyborg_reconciler.meters import CHECK_INS, WRITTEN_TOGETHER, Meter, NoMeter
 from cyborg_reconciler.stores.agents import AgentStore, CheckIn
 
 log: Final = logging.getLogger(__name__)
+
+#: Where whoever told something waits for one thing: whether it was the newest and is kept, or why it is not.
+Answer = SimpleQueue[bool | Exception]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,7 @@ class Saver:
 
     def __init__(self, store: AgentStore, terms: SaveOut, meter: Meter | None = None) -> None:
         self._store, self._terms, self._meter = store, terms, meter or NoMeter()
-        self._changed: deque[tuple[CheckIn, Future[bool]]] = deque()
+        self._changed: deque[tuple[CheckIn, Answer]] = deque()
         self._touched: dict[str, CheckIn] = {}
         self._wake = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -52,7 +55,7 @@ class Saver:
         Raises:
             JournalError: it could not be kept.
         """
-        written: Future[bool] = Future()
+        written: Answer = SimpleQueue()
         with self._wake:
             # What is told here supersedes what was merely to be touched.
             self._touched.pop(check_in.host, None)
@@ -60,7 +63,9 @@ class Saver:
             self._begin()
             if len(self._changed) in (1, self._terms.batch):
                 self._wake.notify()
-        is_newest = written.result()
+        is_newest = written.get()
+        if isinstance(is_newest, Exception):
+            raise is_newest
         self._meter.add(CHECK_INS, result="changed" if is_newest else "stale")
         return is_newest
 
@@ -102,20 +107,19 @@ class Saver:
                 self._write_out(batch, list(touched.values()))
             except Exception:  # whatever it is: without this thread nobody's check-in would be answered
                 log.exception("check-ins could not be written out; the next ones will be tried")
-                for _, written in batch:
-                    if not written.done():
-                        written.set_exception(JournalError(wanted="a check-in on disk", found="writing it out failed"))
+                for _, written in batch:  # who has been answered already does not look any more
+                    written.put(JournalError(wanted="a check-in on disk", found="writing it out failed"))
 
     def _is_full(self) -> bool:
         return len(self._changed) >= self._terms.batch or self._closed
 
-    def _write_out(self, batch: Sequence[tuple[CheckIn, Future[bool]]], touched: Sequence[CheckIn]) -> None:
+    def _write_out(self, batch: Sequence[tuple[CheckIn, Answer]], touched: Sequence[CheckIn]) -> None:
         if batch:
             self._write(batch)
         for start in range(0, len(touched), self._terms.batch):
             self._write_touches(touched[start : start + self._terms.batch])
 
-    def _write(self, batch: Sequence[tuple[CheckIn, Future[bool]]]) -> None:
+    def _write(self, batch: Sequence[tuple[CheckIn, Answer]]) -> None:
         """Write a batch; whoever waits for it is told what came of it. One that cannot be written spoils no other."""
         try:
             kept = self._store.keep([check_in for check_in, _ in batch])
@@ -128,11 +132,11 @@ class Saver:
                     self._write([one])
                 return
             for _, written in batch:
-                written.set_exception(exc)
+                written.put(exc)
             return
         self._meter.observe(WRITTEN_TOGETHER, len(batch))
         for (_, written), is_kept in zip(batch, kept, strict=True):
-            written.set_result(is_kept)
+            written.put(is_kept)
 
     def _write_touches(self, batch: Sequence[CheckIn]) -> None:
         """Write when agents were heard; one that cannot be written is not, and it tells so with its next check-in."""
