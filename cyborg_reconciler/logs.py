@@ -33,6 +33,7 @@ def configuration(log_format: str) -> dict[str, Any]:
 
     *log_format*: ``text`` or ``json``.
     """
+    logging.logThreads = logging.logMultiprocessing = False  # no line tells of either
     formatter = JsonFormatter if log_format == "json" else TextFormatter
     return {
         "version": 1,
@@ -83,11 +84,13 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the line; those of a traceback follow, and are indented."""
         fields = fields_of(record)
-        head = [time_of(record), f"{record.levelname:7}", f"[{record.process}]", f"{record.name}:"]
-        named = [f"[{fields.pop('request_id')}]"] if "request_id" in fields else []
-        words = [*head, *named, record.getMessage(), *(f"{name}={value}" for name, value in fields.items())]
-        lines = [" ".join(words), *(f"  {line}" for line in trace_of(self, record).splitlines())]
-        return "\n".join(map(escaped, lines))
+        named = f" [{fields.pop('request_id')}]" if "request_id" in fields else ""
+        line = f"{time_of(record)} {record.levelname:7} [{record.process}] {record.name}:{named} {record.getMessage()}"
+        for name, value in fields.items():
+            line += f" {name}={value}"
+        if not record.exc_info:
+            return escaped(line)
+        return "\n".join(map(escaped, [line, *(f"  {of_it}" for of_it in trace_of(self, record).splitlines())]))
 
 
 class JsonFormatter(logging.Formatter):
@@ -109,8 +112,8 @@ class JsonFormatter(logging.Formatter):
 
 def fields_of(record: logging.LogRecord) -> dict[str, Any]:
     """Return what a program is to find in the line beside the message: the request that it is about comes first."""
-    request_id = REQUEST_ID.get()
-    return {**({"request_id": request_id} if request_id else {}), **getattr(record, "fields", {})}
+    request_id, fields = REQUEST_ID.get(), getattr(record, "fields", {})
+    return {"request_id": request_id, **fields} if request_id else {**fields}
 
 
 def time_of(record: logging.LogRecord) -> str:
@@ -135,4 +138,6 @@ def escaped(line: str) -> str:
     >>> escaped("one\ntwo")
     'one\\ntwo'
     """
+    if line.isprintable():  # which it mostly is, and is seen at once
+        return line
     return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), line)

@@ -170,7 +170,7 @@ def _admitted(operation: Operation, services: Services, request: falcon.Request)
         services.limits.check_failures(peer)
         return ANYBODY
     known = services.authenticate(request.auth, peer)
-    caller = replace(known, request_id=request.context.request_id)
+    caller = Caller(known.name, known.role, known.project_id, request.context.request_id)
     request.context.caller = caller
     if known is LOCAL:
         check_sender(*(request.get_header(name) or "" for name in ("Host", "Origin", "Sec-Fetch-Site")))
