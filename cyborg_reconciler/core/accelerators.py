@@ -102,6 +102,10 @@ class Setup(NamedTuple):
     health: Health = Health.HEALTHY
 
 
+#: Of what lacks nothing.
+SET_UP: Final = Setup()
+
+
 @dataclass(frozen=True, slots=True)
 class Known:
     """Hardware that was seen before, but for VFs.
@@ -311,7 +315,7 @@ def _attach_info(device: reported.Device) -> dict[str, Any]:
 def _setup(device: reported.Device, name: str, host: _Host) -> Setup:
     spec = host.subject.catalogue.get(name)
     if spec is None or spec.kernel_module is None or _is_given_away(device):
-        return Setup()
+        return SET_UP
     installed = host.installed.get(name)
     if installed is None:
         installed = host.installed[name] = _installed(name, spec, host.subject)
@@ -344,7 +348,7 @@ def _installed(name: str, spec: DriverDocSpec, subject: Subject) -> Setup:
             return Setup(f"{key} of driver {name}, which could not be read: {observed.reason}", Health.UNKNOWN)
         if observed != value:
             return Setup(f"{key} of driver {name} is {observed}")
-    return Setup()
+    return SET_UP
 
 
 def _reboot_required(facts: reported.Facts) -> bool:

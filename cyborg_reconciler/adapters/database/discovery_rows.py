@@ -45,6 +45,12 @@ DIGESTS: Final = select(facts.c.host, facts.c.units).where(facts.c.host.in_(bind
 #: Enters such a digest.
 DIGESTED: Final = update(facts).where(facts.c.host == bindparam("found_on")).values(units=bindparam("digest"))
 
+#: Bytes of which a digest is made without that another thread has its turn. Source: Python, Modules/hashlib.h.
+DIGESTED_AT_ONCE: Final = 2047
+
+#: Ids of which it is kept what they are: those of a fleet are fewer.
+KINDS_KEPT: Final = 4096
+
 _encoder: Final = msgspec.json.Encoder(order="deterministic")
 
 
@@ -59,15 +65,28 @@ class Found:
 
 def found_by(reported: Mapping[Key, Facts], catalogue: Catalogue) -> dict[Key, Found]:
     """Return what the facts *reported* say is there, under their keys."""
-    kinds: Kinds = {}
+    kinds = _kinds_of(catalogue)
     return {key: _found(facts_, catalogue, kinds) for key, facts_ in reported.items()}
+
+
+def _kinds_of(catalogue: Catalogue) -> Kinds:
+    """Return what was found by ids so far, by the very *catalogue* that was asked about last."""
+    known = _kinds.get(id(catalogue))
+    if known is None or known[0] is not catalogue or len(known[1]) > KINDS_KEPT:
+        _kinds.clear()
+        known = _kinds[id(catalogue)] = catalogue, {}
+    return known[1]
+
+
+#: What `_kinds_of` returns, with its catalogue.
+_kinds: Final[dict[int, tuple[Catalogue, Kinds]]] = {}
 
 
 def _found(facts_: Facts, catalogue: Catalogue, kinds: Kinds) -> Found:
     found, known_by = units(facts_, catalogue, kinds), inventory_of(facts_)
-    digest = hashlib.sha256(_encoder.encode(known_by))
-    for unit in found:  # one by one: over more than 2 KB at once another thread would have its turn
-        digest.update(_encoder.encode(unit))
+    text, digest = _encoder.encode((known_by, found)), hashlib.sha256()
+    for start in range(0, len(text), DIGESTED_AT_ONCE):
+        digest.update(text[start : start + DIGESTED_AT_ONCE])
     return Found(found, known_by, digest.hexdigest())
 
 
