@@ -20,6 +20,7 @@ from cyborg_reconciler.logs import configuration
 from cyborg_reconciler.meters import SHARED_FOLDER
 from cyborg_reconciler.settings import read_settings
 from cyborg_reconciler_api import reload as again
+from cyborg_reconciler_api.connections import Connections
 
 try:
     _settings = read_settings()
@@ -31,7 +32,7 @@ MADE_BETWEEN_COLLECTIONS = 10_000
 
 wsgi_app = "cyborg_reconciler_api.wsgi:create()"
 bind = "127.0.0.1:6670"
-worker_class = "cyborg_reconciler_api.gunicorn_worker.ProblemWorker"  # gthread, with our errors
+worker_class = "cyborg_reconciler_api.gunicorn_worker.ProblemWorker"  # gthread, with our errors, and shared evenly
 workers = 2
 threads = _settings.threads
 # A process whose main thread has not stirred for so long is ended. No request is: what the database does for it ends by
@@ -60,9 +61,9 @@ on_reload = again.read_again
 
 
 def on_starting(server: Any) -> None:  # noqa: ANN401 - gunicorn has no types
-    """Read what is read anew with SIGHUP for the first time, and make the folder in which the workers count together.
+    """Read what is read anew with SIGHUP for the first time, and make that in which the workers count together.
 
-    That is not in the state folder: its files are mapped into memory, and a disk that is full would end the workers.
+    The folder is none of the state's: its files are mapped into memory, and a disk that is full would end the workers.
 
     What the workers import is imported here once for all of them, who share its memory; nothing of it runs here.
     """
@@ -71,13 +72,15 @@ def on_starting(server: Any) -> None:  # noqa: ANN401 - gunicorn has no types
 
     gc.freeze()
     gc.set_threshold(MADE_BETWEEN_COLLECTIONS)
+    server.connections = Connections()
     runtime = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]  # systemd's, where the unit asks for one
     server.metrics_folder = tempfile.mkdtemp(prefix="cyborg-reconciler-metrics-", dir=runtime or None)
 
 
 def post_fork(server: Any, worker: Any) -> None:  # noqa: ANN401 - gunicorn has no types
-    """Tell a new worker where it serves, and of the folder, before it imports the library that counts."""
+    """Tell a new worker where it serves, and where to count, before it imports the library that does."""
     again.note_place(worker.sockets, stands_in=worker.age > server.num_workers)  # workers are numbered from 1
+    worker.share(server.connections)
     os.environ[SHARED_FOLDER] = server.metrics_folder
 
 
@@ -85,6 +88,7 @@ def child_exit(server: Any, worker: Any) -> None:  # noqa: ANN401 - gunicorn has
     """Forget what a worker that has ended was doing; what it had done still counts."""
     from prometheus_client.multiprocess import mark_process_dead  # noqa: PLC0415 - gunicorn's own process counts nothing
 
+    server.connections.forget(worker.age)
     mark_process_dead(worker.pid, server.metrics_folder)  # type: ignore[no-untyped-call]  # the library's own
     forget(Path(server.metrics_folder), worker.pid)
 

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What does gunicorn answer to what it cannot read itself? The same as the API: a problem, with the id of a request.
+"""How do gunicorn's processes differ from its own? They tell errors as the API does, and share connections evenly.
 
 The class of workers that `gunicorn_conf` names. Of what is refused here the application never hears: request lines and
 headers that are none, or too long.
 """
 
+import time
 import uuid
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped
 
 from cyborg_reconciler.documents.wording import printable
 from cyborg_reconciler.tracing import REQUEST_ID
+from cyborg_reconciler_api.connections import Connections
 from cyborg_reconciler_api.errors import PROBLEM, kind_of, problem
 from cyborg_reconciler_api.traffic import HEADER
 
@@ -21,8 +23,44 @@ from cyborg_reconciler_api.traffic import HEADER
 STATUS: Final = slice(9, 12)
 
 
+#: For how long a new connection is left to a process that has fewer: longer than one takes that has nothing to do.
+LEFT_S: Final = 0.001
+
+
 class ProblemWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
-    """Threads that serve, as gunicorn's own do, and that tell errors as problems."""
+    """Threads that serve, as gunicorn's own do, and that tell errors as problems.
+
+    Attributes:
+        connections: those of all processes, once it was told of them. left_s: see `LEFT_S`.
+    """
+
+    connections = Connections()
+    left_s = LEFT_S
+    _held = 0
+
+    def share(self, connections: Connections) -> None:
+        """Count its connections among *connections* from now on."""
+        self.connections = connections
+        connections.tell(self.age, self._held)
+
+    @property
+    def nr_conns(self) -> int:
+        """The connections that it has, as gunicorn counts them; the others see it too."""
+        return self._held
+
+    @nr_conns.setter
+    def nr_conns(self, count: int) -> None:
+        self._held = count
+        self.connections.tell(self.age, count)
+
+    def accept(self, *told: Any) -> None:  # noqa: ANN401 - gunicorn's own, which differs from release to release
+        """Take a new connection, unless a process that has fewer by two or more takes it first.
+
+        Clients keep their connections: whichever process has one does its work as long as it lasts.
+        """
+        if self.nr_conns > self.connections.fewest() + 1:
+            time.sleep(self.left_s)
+        super().accept(*told)
 
     def handle_error(
         self,
