@@ -5,6 +5,7 @@ Opened by `bootstrap`; fills the port `Meter`. Under gunicorn the processes coun
 environment names (`SHARED_FOLDER`); otherwise in memory. Reads and writes those files.
 """
 
+import functools
 import os
 import threading
 import time
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
@@ -40,6 +41,8 @@ class PrometheusMeter:
         heard: Mapping[Metric, Callable[[], Tally]] = MappingProxyType({}),
     ) -> None:
         shared = os.environ.get(SHARED_FOLDER)
+        if shared:
+            values.ValueClass = _counting_in(os.getpid())
         self._registry = CollectorRegistry()
         registry = None if shared else self._registry
         self._counters = {one: _counter(one, registry) for one in COUNTED if one.kind == "counter"}
@@ -74,6 +77,13 @@ class PrometheusMeter:
     def exposition(self) -> bytes:
         """Return everything in Prometheus's text format."""
         return generate_latest(self._registry)
+
+
+@functools.cache
+def _counting_in(process: int) -> type:
+    """Return what counts in the files of a *process*, where it goes on to; else the library asks for it each time."""
+    made: type = values.MultiProcessValue(lambda: process)  # type: ignore[no-untyped-call]  # the library's own
+    return made
 
 
 def _counter(metric: Metric, registry: CollectorRegistry | None) -> Counter:
