@@ -45,6 +45,7 @@ class Saver:
         self._store, self._terms, self._meter = store, terms, meter or NoMeter()
         self._changed: deque[tuple[CheckIn, Answer]] = deque()
         self._touched: dict[str, CheckIn] = {}
+        self._unchanged = 0
         self._wake = threading.Condition()
         self._thread: threading.Thread | None = None
         self._closed = False
@@ -66,15 +67,14 @@ class Saver:
         is_newest = written.get()
         if isinstance(is_newest, Exception):
             raise is_newest
-        self._meter.add(CHECK_INS, result="changed" if is_newest else "stale")
         return is_newest
 
     def touch(self, check_in: CheckIn) -> None:
         """Note that an agent was heard, and had nothing new to tell."""
         with self._wake:
             self._touched[check_in.host] = check_in
+            self._unchanged += 1  # counted when it is written out, with all others
             self._begin()
-        self._meter.add(CHECK_INS, result="unchanged")
 
     def close(self) -> None:
         """Write what was gathered, and end the thread."""
@@ -100,10 +100,13 @@ class Saver:
                 batch = [self._changed.popleft() for _ in range(min(self._terms.batch, len(self._changed)))]
                 closed = self._closed and not self._changed
                 touched: dict[str, CheckIn] = {}
+                unchanged = 0
                 if closed or time.monotonic() >= due_s:
                     touched, self._touched = self._touched, touched
+                    unchanged, self._unchanged = self._unchanged, unchanged
                     due_s = time.monotonic() + self._terms.interval_s
             try:
+                self._count(unchanged=unchanged)
                 self._write_out(batch, list(touched.values()))
             except Exception:  # whatever it is: without this thread nobody's check-in would be answered
                 log.exception("check-ins could not be written out; the next ones will be tried")
@@ -135,8 +138,14 @@ class Saver:
                 written.put(exc)
             return
         self._meter.observe(WRITTEN_TOGETHER, len(batch))
+        self._count(changed=sum(kept), stale=len(kept) - sum(kept))
         for (_, written), is_kept in zip(batch, kept, strict=True):
             written.put(is_kept)
+
+    def _count(self, **check_ins: int) -> None:
+        for result, count in check_ins.items():
+            if count:
+                self._meter.add(CHECK_INS, count, result=result)
 
     def _write_touches(self, batch: Sequence[CheckIn]) -> None:
         """Write when agents were heard; one that cannot be written is not, and it tells so with its next check-in."""

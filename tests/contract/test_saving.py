@@ -10,9 +10,10 @@ import pytest
 from cyborg_reconciler.adapters.database import open_journal
 from cyborg_reconciler.conductor.saving import SaveOut, Saver
 from cyborg_reconciler.errors import JournalError, JournalOutageError
-from cyborg_reconciler.meters import NoMeter
+from cyborg_reconciler.meters import CHECK_INS, NoMeter
 from cyborg_reconciler.ports import Event
 from cyborg_reconciler.stores.agents import Agent, CheckIn, Enrolment, Inventory
+from cyborg_reconciler.testing import CountingMeter
 
 NOW = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
 HOSTS = ("compute-1", "compute-2", "compute-3", "compute-4")
@@ -121,3 +122,12 @@ def test_the_first_waits_for_others_until_a_batch_is_full_or_its_time_has_come(s
     with closing(Saver(store, SaveOut(interval_s=3600), meter)) as saver:
         assert saver.keep(check_in(FIRST, 2))
     assert meter.together == [len(HOSTS), 1]
+
+
+def test_all_check_ins_are_counted_by_what_came_of_them(store):
+    meter = CountingMeter()
+    with closing(Saver(store, SaveOut(interval_s=3600), meter)) as saver:
+        assert [saver.keep(check_in(FIRST, sequence)) for sequence in (2, 3, 3)] == [True, True, False]
+        for sequence in (4, 5, 6):
+            saver.touch(check_in(FIRST, sequence))
+    assert meter.counted == {(CHECK_INS, ("changed",)): 2, (CHECK_INS, ("stale",)): 1, (CHECK_INS, ("unchanged",)): 3}
