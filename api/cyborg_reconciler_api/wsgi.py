@@ -102,7 +102,8 @@ def _begun(settings: Settings, stack: ExitStack) -> WSGIApplication:  # long: on
     for signs in _signs_of_life(settings, stores):
         stack.enter_context(signs.given())
     terms = agent_terms(settings)
-    saver = Saver(stores.agents, SaveOut(settings.save_out_interval_s, settings.save_out_batch), meter)
+    save_out = SaveOut(settings.save_out_interval_s, settings.save_out_batch, settings.threads)
+    saver = Saver(stores.agents, save_out, meter)
     stack.callback(saver.close)
     agents = Agents(stores.agents, saver, clock, terms, refusals, wanted_modules(stores).names, usage.note)
     return create_app(

@@ -30,12 +30,16 @@ class SaveOut:
 
     Attributes:
         interval_s: between two writes of what did not change. batch: check-ins in a transaction, at most.
-        gather_s: for which the first check-in of a batch waits for others: a transaction costs more than each adds.
+        waiting: check-ins that can wait to be written at a time: each keeps a thread. When so many do, no other comes.
+        quiet_s: when none came for so long, none is waited for any more: a transaction costs more than each adds.
+        gather_s: for which the first check-in of a batch waits for others at most.
     """
 
     interval_s: float = 5.0
     batch: int = 500
-    gather_s: float = 0.005
+    waiting: int = 8
+    quiet_s: float = 0.002
+    gather_s: float = 0.02
 
 
 class Saver:
@@ -62,7 +66,7 @@ class Saver:
             self._touched.pop(check_in.host, None)
             self._changed.append((check_in, written))
             self._begin()
-            if len(self._changed) in (1, self._terms.batch):
+            if len(self._changed) == 1 or self._is_full():
                 self._wake.notify()
         is_newest = written.get()
         if isinstance(is_newest, Exception):
@@ -96,7 +100,7 @@ class Saver:
             with self._wake:
                 timeout_s = max(0.0, due_s - time.monotonic())
                 if self._wake.wait_for(lambda: self._changed or self._closed, timeout_s):
-                    self._wake.wait_for(self._is_full, self._terms.gather_s)
+                    self._gather()
                 batch = [self._changed.popleft() for _ in range(min(self._terms.batch, len(self._changed)))]
                 closed = self._closed and not self._changed
                 touched: dict[str, CheckIn] = {}
@@ -113,8 +117,15 @@ class Saver:
                 for _, written in batch:  # who has been answered already does not look any more
                     written.put(JournalError(wanted="a check-in on disk", found="writing it out failed"))
 
+    def _gather(self) -> None:
+        """Wait for as many check-ins as are to be expected."""
+        came, until_s = 0, time.monotonic() + self._terms.gather_s
+        while came < len(self._changed) and not self._is_full() and time.monotonic() < until_s:
+            came = len(self._changed)
+            self._wake.wait_for(self._is_full, self._terms.quiet_s)
+
     def _is_full(self) -> bool:
-        return len(self._changed) >= self._terms.batch or self._closed
+        return len(self._changed) >= min(self._terms.waiting, self._terms.batch) or self._closed
 
     def _write_out(self, batch: Sequence[tuple[CheckIn, Answer]], touched: Sequence[CheckIn]) -> None:
         if batch:

@@ -21,7 +21,7 @@ FIRST, CULPRIT, *OTHERS = HOSTS
 #: More than either database has room for.
 TOO_MUCH = 2**63
 #: Waits until all hosts have told something.
-ALL_AT_ONCE = SaveOut(interval_s=3600, batch=len(HOSTS), gather_s=3600)
+ALL_AT_ONCE = SaveOut(interval_s=3600, waiting=len(HOSTS), quiet_s=3600, gather_s=3600)
 
 
 @pytest.fixture
@@ -119,9 +119,14 @@ def test_the_first_waits_for_others_until_a_batch_is_full_or_its_time_has_come(s
     meter = Noting()
     with closing(Saver(store, ALL_AT_ONCE, meter)) as saver, ThreadPoolExecutor(len(HOSTS)) as pool:
         assert all(pool.map(saver.keep, map(check_in, HOSTS), timeout=60))
-    with closing(Saver(store, SaveOut(interval_s=3600), meter)) as saver:
-        assert saver.keep(check_in(FIRST, 2))
-    assert meter.together == [len(HOSTS), 1]
+    for terms in (
+        SaveOut(interval_s=3600),
+        SaveOut(interval_s=3600, gather_s=3600),  # nothing comes any more
+        SaveOut(interval_s=3600, gather_s=3600, quiet_s=3600, batch=1),
+    ):
+        with closing(Saver(store, terms, meter)) as saver:
+            assert saver.keep(check_in(FIRST, len(meter.together) + 1))
+    assert meter.together == [len(HOSTS), 1, 1, 1]
 
 
 def test_all_check_ins_are_counted_by_what_came_of_them(store):
