@@ -6,8 +6,9 @@ them. No I/O.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final, Literal, Protocol
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from pydantic import BaseModel, TypeAdapter
 
@@ -32,8 +33,7 @@ Judge = Callable[[Services, str, str], object]
 CHANGING: Final = frozenset({"PUT", "PATCH", "DELETE"})
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """One request, judged and parsed.
 
     Attributes:
@@ -57,8 +57,7 @@ class Call:
     stream_after: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """What is answered.
 
     Attributes:
@@ -72,7 +71,7 @@ class Reply:
     location: str = ""
     status: int | None = None
     content_type: str = JSON
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = MappingProxyType({})
     stream: Iterator[bytes] | None = None
 
 
