@@ -71,8 +71,9 @@ def put(connection: Connection, statement: Insert | Update, rows: Sequence[Mappi
     """Execute *statement* for each of *rows*, all with the same names, in the transaction of *connection*."""
     if not rows:
         return
-    ready = make_ready(connection.dialect, statement, tuple(rows[0]))
-    given = list(map(ready.parameters, rows))
+    names = tuple(rows[0])
+    ready = make_ready(connection.dialect, statement, names)
+    given = [ready.parameters({name: row[name] for name in names}) for row in rows]
     with _failures(connection, ready), closing(_cursor(connection)) as cursor:
         cursor.executemany(ready.text, given)
 
