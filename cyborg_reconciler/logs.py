@@ -31,9 +31,9 @@ _encode: Final = json.JSONEncoder(default=str).encode
 def configuration(log_format: str) -> dict[str, Any]:
     """Return what `logging.config.dictConfig` (and gunicorn) take, so that all goes to standard error in one format.
 
-    *log_format*: ``text`` or ``json``.
+    *log_format*: ``text`` or ``json``. No record says of which thread it is from here on, since no line does.
     """
-    logging.logThreads = logging.logMultiprocessing = False  # no line tells of either
+    logging.logThreads = logging.logMultiprocessing = False
     formatter = JsonFormatter if log_format == "json" else TextFormatter
     return {
         "version": 1,

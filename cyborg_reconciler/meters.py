@@ -45,7 +45,8 @@ REQUESTS_IN_FLIGHT: Final = Metric(
 CHECK_INS: Final = Metric(
     "cyborg_reconciler_check_ins_total",
     "counter",
-    "Check-ins that were taken in: with something new (changed), without (unchanged), older than another (stale).",
+    "Check-ins that were taken in: with something new (changed), without (unchanged; counted at the save-out interval),"
+    " older than another (stale).",
     ("result",),
 )
 WRITTEN_TOGETHER: Final = Metric(

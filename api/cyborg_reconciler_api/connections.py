@@ -12,7 +12,7 @@ PLACES: Final = 256
 
 
 class Connections:
-    """The number of connections of each process, by its place. A wrong one (two may have a place) does no harm."""
+    """The number of connections of each process that takes some, by its place."""
 
     def __init__(self) -> None:
         #: One more than there are; 0 where there is no process.

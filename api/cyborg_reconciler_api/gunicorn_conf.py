@@ -27,7 +27,7 @@ try:
 except SettingsInvalidError as exc:
     sys.exit(f"error: {exc}")
 
-#: Objects that are made between two searches for cycles: requests leave next to none, and Python searches after 700.
+#: Objects that are made between two searches for cycles: answers leave next to none, and Python searches after 700.
 MADE_BETWEEN_COLLECTIONS = 10_000
 
 wsgi_app = "cyborg_reconciler_api.wsgi:create()"
@@ -61,9 +61,10 @@ on_reload = again.read_again
 
 
 def on_starting(server: Any) -> None:  # noqa: ANN401 - gunicorn has no types
-    """Read what is read anew with SIGHUP for the first time, and make that in which the workers count together.
+    """Read what is read anew with SIGHUP for the first time, and make what the workers count in together.
 
-    The folder is none of the state's: its files are mapped into memory, and a disk that is full would end the workers.
+    The folder of their numbers is not in that of the state: its files are mapped into memory, and a full disk would end
+    the workers.
 
     What the workers import is imported here once for all of them, who share its memory; nothing of it runs here.
     """
@@ -80,7 +81,7 @@ def on_starting(server: Any) -> None:  # noqa: ANN401 - gunicorn has no types
 def post_fork(server: Any, worker: Any) -> None:  # noqa: ANN401 - gunicorn has no types
     """Tell a new worker where it serves, and where to count, before it imports the library that does."""
     again.note_place(worker.sockets, stands_in=worker.age > server.num_workers)  # workers are numbered from 1
-    worker.share(server.connections)
+    worker.connections = server.connections
     os.environ[SHARED_FOLDER] = server.metrics_folder
 
 

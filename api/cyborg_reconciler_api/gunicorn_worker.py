@@ -5,6 +5,7 @@ The class of workers that `gunicorn_conf` names. Of what is refused here the app
 headers that are none, or too long.
 """
 
+import select
 import time
 import uuid
 from typing import Any, Final
@@ -23,44 +24,65 @@ from cyborg_reconciler_api.traffic import HEADER
 STATUS: Final = slice(9, 12)
 
 
-#: For how long a new connection is left to a process that has fewer: longer than one takes that has nothing to do.
+#: For how long a new connection is left to a process that has fewer, at most: longer than one takes that is idle. And
+#: how often it is looked whether it is still there.
 LEFT_S: Final = 0.001
+LOOK_EVERY_S: Final = 0.0002
 
 
 class ProblemWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     """Threads that serve, as gunicorn's own do, and that tell errors as problems.
 
     Attributes:
-        connections: those of all processes, once it was told of them. left_s: see `LEFT_S`.
+        connections: those of all processes; its own alone where none are given. sleep: as `time.sleep`.
     """
 
     connections = Connections()
-    left_s = LEFT_S
-    _held = 0
+    sleep = staticmethod(time.sleep)
+    _served = 0
 
-    def share(self, connections: Connections) -> None:
-        """Count its connections among *connections* from now on."""
-        self.connections = connections
-        connections.tell(self.age, self._held)
+    def held(self) -> int:
+        """Return how many connections it has: those that a thread serves or is to serve, and those that are kept.
 
-    @property
-    def nr_conns(self) -> int:
-        """The connections that it has, as gunicorn counts them; the others see it too."""
-        return self._held
+        Gunicorn's own count goes wrong with each connection that ends before TLS has begun.
+        """
+        return self._served + len(self.keepalived_conns) + len(self.pending_conns)
 
-    @nr_conns.setter
-    def nr_conns(self, count: int) -> None:
-        self._held = count
-        self.connections.tell(self.age, count)
+    def notify(self) -> None:
+        """Tell the first process, as gunicorn does once a turn, that it is there; and all others what it has."""
+        super().notify()
+        if self.alive:
+            self.connections.tell(self.age, self.held())
+        else:  # it takes none any more
+            self.connections.forget(self.age)
 
-    def accept(self, *told: Any) -> None:  # noqa: ANN401 - gunicorn's own, which differs from release to release
+    def enqueue_req(self, *told: Any) -> None:  # noqa: ANN401 - gunicorn's own, which differ from release to release
+        """Have a thread serve a connection."""
+        self._served += 1
+        super().enqueue_req(*told)
+
+    def finish_request(self, *told: Any) -> None:  # noqa: ANN401 - as above
+        """Keep a connection that was served, or close it."""
+        self._served -= 1
+        super().finish_request(*told)
+
+    def accept(self, *told: Any) -> None:  # noqa: ANN401 - as above
         """Take a new connection, unless a process that has fewer by two or more takes it first.
 
-        Clients keep their connections: whichever process has one does its work as long as it lasts.
+        Whichever process has one does its work as long as it lasts.
         """
-        if self.nr_conns > self.connections.fewest() + 1:
-            time.sleep(self.left_s)
-        super().accept(*told)
+        if self.held() <= self.connections.fewest() + 1 or self._is_left(told[-1]):
+            super().accept(*told)
+
+    def _is_left(self, listener: Any) -> bool:  # noqa: ANN401 - gunicorn's own
+        """Return whether nobody else took the new connection."""
+        is_there = select.poll()
+        is_there.register(listener, select.POLLIN)
+        for _ in range(round(LEFT_S / LOOK_EVERY_S)):
+            self.sleep(LOOK_EVERY_S)
+            if not is_there.poll(0):
+                return False
+        return True
 
     def handle_error(
         self,

@@ -81,7 +81,7 @@ class PrometheusMeter:
 
 @functools.cache
 def _counting_in(process: int) -> type:
-    """Return what counts in the files of a *process*, where it goes on to; else the library asks for it each time."""
+    """Return what counts in the files of this *process*, which never forks; the library asks who it is each time."""
     made: type = values.MultiProcessValue(lambda: process)  # type: ignore[no-untyped-call]  # the library's own
     return made
 

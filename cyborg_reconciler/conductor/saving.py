@@ -31,7 +31,8 @@ class SaveOut:
     Attributes:
         interval_s: between two writes of what did not change. batch: check-ins in a transaction, at most.
         waiting: check-ins that can wait to be written at a time: each keeps a thread. When so many do, no other comes.
-        quiet_s: when none came for so long, none is waited for any more: a transaction costs more than each adds.
+        quiet_s: looked at so often; where none has come since, none is waited for: a transaction costs more than each
+            adds.
         gather_s: for which the first check-in of a batch waits for others at most.
     """
 
@@ -68,16 +69,19 @@ class Saver:
             self._begin()
             if len(self._changed) == 1 or self._is_full():
                 self._wake.notify()
-        is_newest = written.get()
-        if isinstance(is_newest, Exception):
-            raise is_newest
-        return is_newest
+        answer = written.get()
+        if isinstance(answer, Exception):
+            try:
+                raise answer
+            finally:
+                del answer  # it knows of this frame, which would know of it
+        return answer
 
     def touch(self, check_in: CheckIn) -> None:
         """Note that an agent was heard, and had nothing new to tell."""
         with self._wake:
             self._touched[check_in.host] = check_in
-            self._unchanged += 1  # counted when it is written out, with all others
+            self._unchanged += 1  # counted at the next save-out, with all others
             self._begin()
 
     def close(self) -> None:
@@ -110,8 +114,8 @@ class Saver:
                     unchanged, self._unchanged = self._unchanged, unchanged
                     due_s = time.monotonic() + self._terms.interval_s
             try:
-                self._count(unchanged=unchanged)
                 self._write_out(batch, list(touched.values()))
+                self._count(unchanged=unchanged)
             except Exception:  # whatever it is: without this thread nobody's check-in would be answered
                 log.exception("check-ins could not be written out; the next ones will be tried")
                 for _, written in batch:  # who has been answered already does not look any more
@@ -122,7 +126,7 @@ class Saver:
         came, until_s = 0, time.monotonic() + self._terms.gather_s
         while came < len(self._changed) and not self._is_full() and time.monotonic() < until_s:
             came = len(self._changed)
-            self._wake.wait_for(self._is_full, self._terms.quiet_s)
+            self._wake.wait_for(self._is_full, min(self._terms.quiet_s, until_s - time.monotonic()))
 
     def _is_full(self) -> bool:
         return len(self._changed) >= min(self._terms.waiting, self._terms.batch) or self._closed
@@ -149,9 +153,9 @@ class Saver:
                 written.put(exc)
             return
         self._meter.observe(WRITTEN_TOGETHER, len(batch))
-        self._count(changed=sum(kept), stale=len(kept) - sum(kept))
         for (_, written), is_kept in zip(batch, kept, strict=True):
             written.put(is_kept)
+        self._count(changed=sum(kept), stale=len(kept) - sum(kept))
 
     def _count(self, **check_ins: int) -> None:
         for result, count in check_ins.items():

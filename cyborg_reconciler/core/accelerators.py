@@ -36,6 +36,9 @@ BRIDGES: Final = "06"
 #: Vendor, product and class of a function.
 Ids = tuple[str | Unread, str | Unread, str | Unread]
 
+#: Digits of the longest of them, which is the class.
+ID_DIGITS: Final = 6
+
 #: What could be read.
 READABLE: Final = (str, int)
 
@@ -260,7 +263,9 @@ def _kind(device: reported.Device, host: _Host) -> Kind:
         drivers_ = fitting(device, catalogue)
         driver = drivers_[0] if not isinstance(drivers_, Unknown) and len(drivers_) == 1 else ""
         is_named = any(matches(device, spec.match) for spec in catalogue.values())
-        found = host.kinds[ids] = Kind(device_type(device, catalogue), driver, is_named)
+        found = Kind(device_type(device, catalogue), driver, is_named)
+        if all(isinstance(one, str) and len(one) <= ID_DIGITS for one in ids):  # others are endless, and rare
+            host.kinds[ids] = found
     return found
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Are check-ins written together, and does one that cannot be written spoil others, or the thread that writes them?"""
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
@@ -115,7 +115,25 @@ class Noting(NoMeter):
         self.together.append(value)
 
 
-def test_the_first_waits_for_others_until_a_batch_is_full_or_its_time_has_come(store):
+def test_who_comes_again_and_again_keeps_the_first_waiting_for_so_long_and_no_longer(store):
+    terms = SaveOut(interval_s=3600, waiting=1000, quiet_s=10, gather_s=0.2)
+    with closing(Saver(store, terms)) as saver, ThreadPoolExecutor(64) as pool:
+        first, sequence = pool.submit(saver.keep, check_in(FIRST)), 1
+        while not first.done():
+            sequence += 1
+            wait([pool.submit(saver.keep, check_in(CULPRIT, sequence)), first], timeout=0.01)
+        assert first.result()
+
+
+def test_no_more_are_written_together_than_may_be(store):
+    meter = Noting()
+    terms = SaveOut(interval_s=3600, batch=2, waiting=4, quiet_s=3600, gather_s=3600)
+    with closing(Saver(store, terms, meter)) as saver, ThreadPoolExecutor(len(HOSTS)) as pool:
+        assert all(pool.map(saver.keep, map(check_in, HOSTS), timeout=60))
+    assert meter.together == [2, 2]
+
+
+def test_the_first_waits_until_all_threads_do_or_nobody_comes_any_more(store):
     meter = Noting()
     with closing(Saver(store, ALL_AT_ONCE, meter)) as saver, ThreadPoolExecutor(len(HOSTS)) as pool:
         assert all(pool.map(saver.keep, map(check_in, HOSTS), timeout=60))

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Column, Connection, Engine, Integer, MetaData, String, Table, bindparam, delete, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from cyborg_reconciler.adapters.database.engine import reading, upsert, writing
+from cyborg_reconciler.adapters.database.engine import as_list, listed, reading, upsert, writing
 from cyborg_reconciler.adapters.database.schema import UtcDateTime
 from cyborg_reconciler.adapters.database.statements import find, put
 from cyborg_reconciler.errors import JournalError
@@ -109,3 +109,16 @@ def test_rows_of_one_call_are_alike(filled: Engine) -> None:
     with pytest.raises(KeyError, match="at"), writing(filled) as connection:
         put(connection, INSERT, [{"name": "fourth", "at": AT}, {"name": "fifth"}])
     assert len(rows(filled)) == 2
+
+
+@pytest.mark.parametrize("names", [[], ["one"], ['"', "\\u0000", "\ufeff", "{}", "7", "b,a", "ünïcode", "\n"]])
+def test_names_that_are_one_parameter_come_through_as_they_are(engine: Engine, names: list[str]) -> None:
+    with reading(engine) as connection:
+        dialect = connection.dialect.name
+        rows = find(connection, select(listed(dialect, "given").c.value), given=as_list(dialect, names))
+    assert [row.value for row in rows] == names
+
+
+def test_a_name_that_would_come_through_as_another_is_refused(engine: Engine) -> None:
+    with pytest.raises(JournalError, match="without NUL"):
+        as_list(engine.dialect.name, ["compute-1", "compute-1\x00 and more"])

@@ -270,3 +270,13 @@ def test_a_reboot_is_required_where_what_is_configured_does_not_run(host, requir
 def test_units_are_values() -> None:
     assert one() == one()
     assert replace(one(), num=2) != one()
+
+
+def test_what_ids_stand_for_is_kept_of_such_as_are_ids_alone() -> None:
+    kinds: dict[Any, Any] = {}
+    devices = [
+        {"address": f"0000:0{number}:00.0", "class_id": class_id}
+        for number, class_id in enumerate(("0b4000", "0" * 900_000, {"unknown": "0" * 900_000}))
+    ]
+    units(facts_of({"devices": devices}), {}, kinds)
+    assert [class_id for _, _, class_id in kinds] == ["0b4000"]

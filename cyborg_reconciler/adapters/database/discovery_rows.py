@@ -71,15 +71,14 @@ def found_by(reported: Mapping[Key, Facts], catalogue: Catalogue) -> dict[Key, F
 
 def _kinds_of(catalogue: Catalogue) -> Kinds:
     """Return what was found by ids so far, by the very *catalogue* that was asked about last."""
-    known = _kinds.get(id(catalogue))
-    if known is None or known[0] is not catalogue or len(known[1]) > KINDS_KEPT:
-        _kinds.clear()
-        known = _kinds[id(catalogue)] = catalogue, {}
-    return known[1]
+    of, kinds = _kinds[0]
+    if of is not catalogue or len(kinds) > KINDS_KEPT:
+        _kinds[0] = catalogue, kinds = catalogue, {}
+    return kinds
 
 
 #: What `_kinds_of` returns, with its catalogue.
-_kinds: Final[dict[int, tuple[Catalogue, Kinds]]] = {}
+_kinds: Final[list[tuple[Catalogue, Kinds]]] = [({}, {})]
 
 
 def _found(facts_: Facts, catalogue: Catalogue, kinds: Kinds) -> Found:

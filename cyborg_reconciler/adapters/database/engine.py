@@ -119,7 +119,13 @@ def listed(dialect: str, parameter: str) -> TableValuedAlias:
 
 
 def as_list(dialect: str, names: Sequence[str]) -> Sequence[str] | str:
-    """Return *names* as the parameter of `listed`."""
+    """Return *names* as the parameter of `listed`.
+
+    Raises:
+        JournalError: one has a NUL, behind which SQLite would not read on, and which PostgreSQL does not take.
+    """
+    if any("\x00" in name for name in names):
+        raise JournalError(wanted="names without NUL", found=repr(next(name for name in names if "\x00" in name)))
     return names if dialect == POSTGRESQL else msgspec.json.encode(names).decode()
 
 

@@ -55,6 +55,8 @@ def _enqueuing(dialect: str) -> Insert:
     }
     # SQLite would take "ON CONFLICT" for a part of the query that has no condition.
     rows = select(*given.values()).select_from(names).where(true())
+    if dialect == POSTGRESQL:
+        rows = rows.order_by(names.c.value.collate("C"))  # as in `lock_rows`
     statement = (postgresql.insert if dialect == POSTGRESQL else sqlite.insert)(queue).from_select([*given], rows)
     new = statement.excluded
     return statement.on_conflict_do_update(
