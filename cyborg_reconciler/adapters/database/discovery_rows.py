@@ -73,7 +73,8 @@ def _kinds_of(catalogue: Catalogue) -> Kinds:
     """Return what was found by ids so far, by the very *catalogue* that was asked about last."""
     of, kinds = _kinds[0]
     if of is not catalogue or len(kinds) > KINDS_KEPT:
-        _kinds[0] = catalogue, kinds = catalogue, {}
+        kinds = {}
+        _kinds[0] = catalogue, kinds
     return kinds
 
 
