@@ -9,11 +9,12 @@ import functools
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, metrics_core, values
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
@@ -52,7 +53,7 @@ class PrometheusMeter:
         self._added: dict[tuple[object, ...], Counter | Gauge] = {}
         self._observed: dict[tuple[object, ...], Histogram] = {}
         if shared:
-            MultiProcessCollector(self._registry, shared)  # type: ignore[no-untyped-call]  # the library's own
+            self._registry.register(_Shared(Path(shared)))
         self._registry.register(_Tallied(tallies, kept_s))
         self._registry.register(_Heard(heard))
 
@@ -96,6 +97,26 @@ def _gauge(metric: Metric, registry: CollectorRegistry | None) -> Gauge:
 
 def _histogram(metric: Metric, registry: CollectorRegistry | None) -> Histogram:
     return Histogram(metric.name, metric.help, metric.labels, registry=registry, buckets=metric.buckets)
+
+
+class _Shared(Collector):
+    """What the processes counted in the files of *folder*."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def collect(self) -> Iterable[metrics_core.Metric]:
+        """Return a family for each metric. A file is empty while its process makes it: the library fails at one."""
+        files = [str(file) for file in self._folder.glob("*.db") if _has_something(file)]
+        merge: Callable[[list[str]], Iterable[metrics_core.Metric]] = MultiProcessCollector.merge
+        return merge(files)
+
+
+def _has_something(file: Path) -> bool:
+    try:
+        return file.stat().st_size > 0
+    except FileNotFoundError:  # of a process that has ended
+        return False
 
 
 class _Heard(Collector):

@@ -151,6 +151,15 @@ class TestMetrics:
     def test_the_request_that_asks_is_the_only_one_in_flight(self, server):
         assert numbers(server)["cyborg_reconciler_api_requests_in_flight"] == 1
 
+    @pytest.mark.parametrize("kind", ["counter", "gauge_livesum", "histogram"])
+    def test_a_worker_that_is_just_making_its_files_keeps_nothing_from_being_told(self, server, state, kind):
+        (folder,) = (state.parent / "tmp").iterdir()
+        (made := folder / f"{kind}_1.db").touch()  # the library opens a file first, and then gives it its size
+        try:
+            assert numbers(server)["cyborg_reconciler_api_requests_in_flight"] == 1
+        finally:
+            made.unlink()
+
     def test_a_worker_that_is_killed_leaves_what_it_counted_and_nothing_in_flight(self, server, state):
         booted = [line for line in lines_of(server, state) if line["message"].startswith("Booting worker")]
         victim = int(re.search(r"\d+", booted[0]["message"])[0])
