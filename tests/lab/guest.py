@@ -216,6 +216,7 @@ class Guest:
         self.leave_ssh()
         self._host_key = key
         self._connection.trust(self.ssh_port, key.with_suffix(".pub"))
+        self.wait_ssh()  # a reload returns before sshd has started itself anew; who comes meanwhile is reset
 
     # --- what Ansible needs ----------------------------------------------------------------------------------------
 
