@@ -30,6 +30,7 @@ from cyborg_reconciler.ports import Event, Unobserved
 from cyborg_reconciler.settings import Settings
 from tests.disks import BIG, record_until_full, small_database
 from tests.integration.acknowledged import Writer, assert_kept
+from tests.integration.api_support import until
 from tests.postgresql import GUARDED, PASSWORD, Cluster
 
 NOW = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
@@ -100,6 +101,12 @@ def cut_off(cluster: Cluster) -> None:
     cluster.execute("SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE datname LIKE 'test%'")
 
 
+def wait_for_nobody(cluster: Cluster) -> None:
+    """Wait until no session holds a writer's lock: the server ends one some time after its client has gone."""
+    with psycopg.connect(cluster.url("postgres", "root"), autocommit=True) as session:
+        until(lambda: not session.execute("SELECT FROM pg_locks WHERE locktype = 'advisory'").fetchall())
+
+
 def test_who_was_cut_off_keeps_others_out_again_with_its_next_word(
     cluster: Cluster, journal: DatabaseJournal, postgresql: str, tmp_path: Path
 ) -> None:
@@ -118,6 +125,7 @@ def test_who_was_cut_off_writes_no_more_once_another_has_begun(
         assert other.controller().fencing_token == journal.controller().fencing_token + 1
         with pytest.raises(AlreadyRunningError, match="works with it"):
             journal.record_event(Event(NOW, "late"))
+    wait_for_nobody(cluster)
     with pytest.raises(AlreadyRunningError, match="has since we did"):
         journal.record_event(Event(NOW, "later"))
     with open_reader(tmp_path, database=postgresql) as reader:

@@ -106,6 +106,7 @@ class Seat:
             is_ours = ask(session, "SELECT pg_try_advisory_lock_shared(%s, %s)", LOCKS, WRITER)
             is_ours = is_ours and self.token == ask(session, "SELECT fencing_token FROM controllers")
         if not is_ours:
+            session.execute("SELECT pg_advisory_unlock_all()")  # or our next session may find this one, which ends
             holder = find_holder(session)
             raise AlreadyRunningError(
                 wanted=f"the journal {name} for this process alone",
