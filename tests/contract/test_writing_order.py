@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import psycopg
 import pytest
 from sqlalchemy.event import listen
@@ -27,6 +28,7 @@ from cyborg_reconciler.stores.work import HostDriver
 from tests.contract.test_journal import make_plan
 from tests.integration.api_support import until
 from tests.integration.databases import opened_anew
+from tests.scenarios.story import facts_of
 
 NOON = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
 LATER = NOON + timedelta(minutes=5)
@@ -122,6 +124,29 @@ def test_what_agents_say_of_devices_is_written_in_the_order_in_which_passes_writ
     )
     told = [accelerators.accelerator(card.uuid).told_health for card in cards]
     assert told == [Health.DEGRADED] * len(cards)
+
+
+def test_hosts_come_to_the_queue_in_one_order_whatever_their_agents_say(journal, at_once, propose):
+    store, proposal = journal.agents(), propose(*FORWARD)
+    card = Accelerator(uuid=str(uuid.uuid4()), name="a", host="a", created_at=NOON, updated_at=NOON)
+    journal.accelerators().add(replace(card, address="0000:3b:00.0"), CHANGED)
+    terms = {"epoch": 1, "sequence": 1, "boot_id": "b", "fingerprint": "f", "agent_version": "1", "received_at": NOON}
+    facts = facts_of({"hostname": "m"})
+    check_ins = [
+        CheckIn(host="m", facts=facts, document=msgspec.json.encode(facts), **terms),
+        CheckIn(host="a", health={"0000:3b:00.0": "Degraded"}, **terms),
+    ]
+    for one in check_ins:
+        store.mint(one.host, Enrolment(one.host, LATER), CHANGED)
+        agent = Agent(host=one.host, uuid="", token_hash=one.host)
+        assert store.enrol(agent, one.host, Inventory(one.host), CHANGED)
+    journal.retry("m", NOON)
+    at_once(
+        "SELECT host FROM queue WHERE host = 'm' FOR UPDATE",
+        lambda: store.keep(check_ins),
+        lambda: journal.fleet().plans.approve(proposal, LATER, replace(CHANGED, at=LATER)),
+    )
+    assert {item.host for item in journal.work().take(9, LATER)} == set(FORWARD)
 
 
 def test_approvals_are_written_in_one_order_whatever_that_of_the_plan_is(journal, at_once, propose):

@@ -143,8 +143,7 @@ class DatabaseAgents:
                 faring = health_rows.put_health(connection, with_health)
                 events += faring.events
                 forget_unused(connection, others)
-                enqueue(connection, observed.keys(), "CheckedIn", max(one.received_at for one in told))
-                enqueue(connection, faring.hosts, "HealthTold", max(one.received_at for one in told))
+                enqueue(connection, {*observed, *faring.hosts}, "CheckedIn", max(one.received_at for one in told))
                 put_events(connection, [*events, *_heard(told, places)])
         return is_newer
 
