@@ -11,6 +11,20 @@ from typing import Any, Final
 PLACES: Final = 256
 
 
+class Served:
+    """The connections of this process that a thread serves or is to serve.
+
+    Attributes:
+        count: how many; changed by gunicorn's main thread alone.
+    """
+
+    count = 0
+
+
+#: Those of the process that imported this.
+SERVED: Final = Served()
+
+
 class Connections:
     """The number of connections of each process that takes some, by its place."""
 

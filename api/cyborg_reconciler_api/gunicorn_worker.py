@@ -16,7 +16,7 @@ from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped
 
 from cyborg_reconciler.documents.wording import printable
 from cyborg_reconciler.tracing import REQUEST_ID
-from cyborg_reconciler_api.connections import Connections
+from cyborg_reconciler_api.connections import SERVED, Connections
 from cyborg_reconciler_api.errors import PROBLEM, kind_of, problem
 from cyborg_reconciler_api.traffic import HEADER
 
@@ -34,19 +34,20 @@ class ProblemWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
     """Threads that serve, as gunicorn's own do, and that tell errors as problems.
 
     Attributes:
-        connections: those of all processes; its own alone where none are given. sleep: as `time.sleep`.
+        connections: those of all processes; its own alone where none are given. served: its own that threads serve.
+        sleep: as `time.sleep`.
     """
 
     connections = Connections()
+    served = SERVED
     sleep = staticmethod(time.sleep)
-    _served = 0
 
     def held(self) -> int:
         """Return how many connections it has: those that a thread serves or is to serve, and those that are kept.
 
         Gunicorn's own count goes wrong with each connection that ends before TLS has begun.
         """
-        return self._served + len(self.keepalived_conns) + len(self.pending_conns)
+        return self.served.count + len(self.keepalived_conns) + len(self.pending_conns)
 
     def notify(self) -> None:
         """Tell the first process, as gunicorn does once a turn, that it is there; and all others what it has."""
@@ -58,21 +59,22 @@ class ProblemWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
 
     def enqueue_req(self, *told: Any) -> None:  # noqa: ANN401 - gunicorn's own, which differ from release to release
         """Have a thread serve a connection."""
-        self._served += 1
+        self.served.count += 1
         super().enqueue_req(*told)
 
     def finish_request(self, *told: Any) -> None:  # noqa: ANN401 - as above
         """Keep a connection that was served, or close it."""
-        self._served -= 1
+        self.served.count -= 1
         super().finish_request(*told)
 
     def accept(self, *told: Any) -> None:  # noqa: ANN401 - as above
-        """Take a new connection, unless a process that has fewer by two or more takes it first.
+        """Take a new connection, unless a process that has fewer takes it first.
 
         Whichever process has one does its work as long as it lasts.
         """
-        if self.held() <= self.connections.fewest() + 1 or self._is_left(told[-1]):
+        if self.held() <= self.connections.fewest() or self._is_left(told[-1]):
             super().accept(*told)
+            self.connections.tell(self.age, self.held())
 
     def _is_left(self, listener: Any) -> bool:  # noqa: ANN401 - gunicorn's own
         """Return whether nobody else took the new connection."""

@@ -48,6 +48,7 @@ from cyborg_reconciler.settings import Settings
 from cyborg_reconciler.survey import Options
 from cyborg_reconciler_api.access import Scheme, TokenScheme, nobody_is_asked
 from cyborg_reconciler_api.app import create_app
+from cyborg_reconciler_api.connections import SERVED
 from cyborg_reconciler_api.proxies import behind
 from cyborg_reconciler_api.rates import Limits
 from cyborg_reconciler_api.reload import current_settings, place_and_start, stands_in
@@ -103,7 +104,7 @@ def _begun(settings: Settings, stack: ExitStack) -> WSGIApplication:  # long: on
         stack.enter_context(signs.given())
     terms = agent_terms(settings)
     save_out = SaveOut(settings.save_out_interval_s, settings.save_out_batch, settings.threads)
-    saver = Saver(stores.agents, save_out, meter)
+    saver = Saver(stores.agents, save_out, meter, lambda: SERVED.count)
     stack.callback(saver.close)
     agents = Agents(stores.agents, saver, clock, terms, refusals, wanted_modules(stores).names, usage.note)
     return create_app(

@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Final
@@ -30,7 +30,7 @@ class SaveOut:
 
     Attributes:
         interval_s: between two writes of what did not change. batch: check-ins in a transaction, at most.
-        waiting: check-ins that can wait to be written at a time: each keeps a thread. When so many do, no other comes.
+        waiting: check-ins that can wait to be written at a time: each keeps a thread.
         quiet_s: looked at so often; where none has come since, none is waited for: a transaction costs more than each
             adds.
         gather_s: for which the first check-in of a batch waits for others at most.
@@ -44,10 +44,17 @@ class SaveOut:
 
 
 class Saver:
-    """Gathers check-ins; its thread begins with the first, in the process that got it, and ends with `close`."""
+    """Gathers check-ins; its thread begins with the first, in the process that got it, and ends with `close`.
 
-    def __init__(self, store: AgentStore, terms: SaveOut, meter: Meter | None = None) -> None:
+    Args:
+        under_way: tells how many requests are being worked on. When as many check-ins wait, no other comes.
+    """
+
+    def __init__(
+        self, store: AgentStore, terms: SaveOut, meter: Meter | None = None, under_way: Callable[[], int] | None = None
+    ) -> None:
         self._store, self._terms, self._meter = store, terms, meter or NoMeter()
+        self._under_way = under_way or (lambda: terms.waiting)
         self._changed: deque[tuple[CheckIn, Answer]] = deque()
         self._touched: dict[str, CheckIn] = {}
         self._unchanged = 0
@@ -129,7 +136,8 @@ class Saver:
             self._wake.wait_for(self._is_full, min(self._terms.quiet_s, until_s - time.monotonic()))
 
     def _is_full(self) -> bool:
-        return len(self._changed) >= min(self._terms.waiting, self._terms.batch) or self._closed
+        most = min(self._terms.waiting, self._terms.batch, max(1, self._under_way()))
+        return len(self._changed) >= most or self._closed
 
     def _write_out(self, batch: Sequence[tuple[CheckIn, Answer]], touched: Sequence[CheckIn]) -> None:
         if batch:
