@@ -30,6 +30,7 @@ CHOICES: Final = {
     "auth": ("token", "none"),
     "log_format": ("text", "json"),
     "metrics_access": ("reader", "anybody"),
+    "cores": ("own", "any"),
 }
 
 #: What is several: in the environment one text, with what stands between them.
@@ -69,6 +70,8 @@ class Settings:
         metrics_access: who may read `/metrics`: a user who is `reader` at least, or `anybody` who reaches the server.
         usage_devices: devices whose usage `/metrics` tells, at most: each has some ten numbers. 0: none.
         threads: of each process that serves the REST API; event streams take half of them at most.
+        cores: on which of the machine's cores these processes run: `own`, where there are no more cores than processes,
+            each stays on one; `any`: wherever the kernel puts them.
         heartbeat_interval_s: between two check-ins of an agent; after three and a save-out interval it is silent.
         save_out_interval_s: between two writes of check-ins in which nothing had changed.
         save_out_batch: check-ins that are written in one transaction, at most.
@@ -113,6 +116,7 @@ class Settings:
     metrics_access: str = "reader"
     usage_devices: int = 10_000
     threads: int = 8
+    cores: str = "own"
     heartbeat_interval_s: int = 60
     save_out_interval_s: int = 5
     save_out_batch: int = 500

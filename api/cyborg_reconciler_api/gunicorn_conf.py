@@ -21,6 +21,7 @@ from cyborg_reconciler.meters import SHARED_FOLDER
 from cyborg_reconciler.settings import read_settings
 from cyborg_reconciler_api import reload as again
 from cyborg_reconciler_api.connections import Connections
+from cyborg_reconciler_api.cores import core_for
 
 try:
     _settings = read_settings()
@@ -78,8 +79,21 @@ def on_starting(server: Any) -> None:  # noqa: ANN401 - gunicorn has no types
     server.metrics_folder = tempfile.mkdtemp(prefix="cyborg-reconciler-metrics-", dir=runtime or None)
 
 
+def pre_fork(server: Any, worker: Any) -> None:  # noqa: ANN401 - gunicorn has no types
+    """Choose the core that a new worker is to stay on, where each has one of its own."""
+    worker.core = None
+    if _settings.cores == "own":
+        taken = [getattr(other, "core", None) for other in server.WORKERS.values()]
+        worker.core = core_for(os.sched_getaffinity(0), taken, server.num_workers)
+
+
 def post_fork(server: Any, worker: Any) -> None:  # noqa: ANN401 - gunicorn has no types
-    """Tell a new worker where it serves, and where to count, before it imports the library that does."""
+    """Tell a new worker where it runs and serves, and where to count, before it imports the library that does."""
+    if worker.core is not None:
+        try:
+            os.sched_setaffinity(0, {worker.core})
+        except OSError as exc:  # whoever confines us forbids it; it runs all the same
+            worker.log.info("this process does not stay on core %d: %s", worker.core, exc)
     again.note_place(worker.sockets, stands_in=worker.age > server.num_workers)  # workers are numbered from 1
     worker.connections = server.connections
     os.environ[SHARED_FOLDER] = server.metrics_folder
