@@ -31,9 +31,9 @@ _encode: Final = json.JSONEncoder(default=str).encode
 def configuration(log_format: str) -> dict[str, Any]:
     """Return what `logging.config.dictConfig` (and gunicorn) take, so that all goes to standard error in one format.
 
-    *log_format*: ``text`` or ``json``. No record says of which thread it is from here on, since no line does.
+    *log_format*: ``text`` or ``json``. From here on no record says of which thread or process it is: formatters know.
     """
-    logging.logThreads = logging.logMultiprocessing = False
+    logging.logThreads = logging.logMultiprocessing = logging.logProcesses = False
     formatter = JsonFormatter if log_format == "json" else TextFormatter
     return {
         "version": 1,
@@ -85,7 +85,7 @@ class TextFormatter(logging.Formatter):
         """Return the line; those of a traceback follow, and are indented."""
         fields = fields_of(record)
         named = f" [{fields.pop('request_id')}]" if "request_id" in fields else ""
-        line = f"{time_of(record)} {record.levelname:7} [{record.process}] {record.name}:{named} {record.getMessage()}"
+        line = f"{time_of(record)} {record.levelname:7} [{_process()}] {record.name}:{named} {record.getMessage()}"
         for name, value in fields.items():
             line += f" {name}={value}"
         if not record.exc_info:
@@ -102,7 +102,7 @@ class JsonFormatter(logging.Formatter):
             "time": time_of(record),
             "level": record.levelname,
             "logger": record.name,
-            "process": record.process,
+            "process": _process(),
             "message": record.getMessage(),
             **fields_of(record),
         }
@@ -125,6 +125,15 @@ def time_of(record: logging.LogRecord) -> str:
 def _second(second: int) -> str:
     """Return a second in UTC; most lines are of the same one as the line before."""
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+
+
+@functools.cache
+def _process() -> int:
+    """Return the number of this process. With each question to the kernel another thread may get its turn."""
+    return os.getpid()
+
+
+os.register_at_fork(after_in_child=_process.cache_clear)
 
 
 def trace_of(formatter: logging.Formatter, record: logging.LogRecord) -> str:

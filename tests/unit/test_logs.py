@@ -3,6 +3,7 @@
 
 import json
 import logging
+import os
 import subprocess
 import sys
 
@@ -24,7 +25,7 @@ def request_id():
 
 def record(message, *args, fields=None, exc_info=None):
     made = logging.LogRecord("cyborg_reconciler.test", logging.INFO, __file__, 1, message, args, exc_info)
-    made.created, made.msecs, made.process = 1767614400.123, 123.0, 42
+    made.created, made.msecs = 1767614400.123, 123.0
     if fields:
         made.fields = fields
     return made
@@ -32,7 +33,8 @@ def record(message, *args, fields=None, exc_info=None):
 
 def test_a_line_for_people_has_the_request_and_the_fields(request_id):
     line = TextFormatter().format(record("answered %d", 5, fields={"status": 200}))
-    assert line == f"2026-01-05T12:00:00.123Z INFO    [42] cyborg_reconciler.test: [{REQUEST}] answered 5 status=200"
+    head = f"2026-01-05T12:00:00.123Z INFO    [{os.getpid()}] cyborg_reconciler.test:"
+    assert line == f"{head} [{REQUEST}] answered 5 status=200"
 
 
 def test_a_line_for_programs_is_one_object(request_id):
@@ -40,11 +42,24 @@ def test_a_line_for_programs_is_one_object(request_id):
         "time": "2026-01-05T12:00:00.123Z",
         "level": "INFO",
         "logger": "cyborg_reconciler.test",
-        "process": 42,
+        "process": os.getpid(),
         "message": "answered 5",
         "request_id": REQUEST,
         "status": 200,
     }
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # the child calls nothing that another thread may hold
+def test_the_line_of_a_process_that_was_forked_has_its_own_number():
+    formatter, (reads, writes) = TextFormatter(), os.pipe()
+    formatter.format(record("before"))
+    if not (child := os.fork()):
+        os.write(writes, formatter.format(record("after")).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    os.close(writes)
+    assert f"[{child}]".encode() in os.read(reads, 4096)
+    os.close(reads)
 
 
 def test_an_agents_line_is_told_as_a_servers_is():
