@@ -44,8 +44,9 @@ def configuration(log_format: str) -> dict[str, Any]:
         },
         "root": {"level": "INFO", "handlers": ["stderr"]},
         "loggers": {
-            # Gunicorn gives this one a handler of its own, which goes when it is named here.
+            # Gunicorn gives these handlers of its own, which go when they are named here.
             "gunicorn.error": {"handlers": [], "propagate": True},
+            "gunicorn.access": {"handlers": [], "propagate": False},
             "alembic.runtime.plugins": {"level": "WARNING"},
         },
     }
@@ -129,7 +130,7 @@ def _second(second: int) -> str:
 
 @functools.cache
 def _process() -> int:
-    """Return the number of this process. With each question to the kernel another thread may get its turn."""
+    """Return the number of this process, asked for once: with each system call the kernel may let somebody else run."""
     return os.getpid()
 
 

@@ -70,7 +70,7 @@ class Settings:
         metrics_access: who may read `/metrics`: a user who is `reader` at least, or `anybody` who reaches the server.
         usage_devices: devices whose usage `/metrics` tells, at most: each has some ten numbers. 0: none.
         threads: of each process that serves the REST API; event streams take half of them at most.
-        cores: on which of the machine's cores these processes run: `own`, where there are no more cores than processes,
+        cores: on which of the machine's cores these processes run: `own`, where each core has as many of them,
             each stays on one; `any`: wherever the kernel puts them.
         heartbeat_interval_s: between two check-ins of an agent; after three and a save-out interval it is silent.
         save_out_interval_s: between two writes of check-ins in which nothing had changed.

@@ -12,7 +12,7 @@ PLACES: Final = 256
 
 
 class Served:
-    """The connections of this process that a thread serves or is to serve.
+    """The connections of this process that a thread serves or is to serve, those of event streams among them.
 
     Attributes:
         count: how many; changed by gunicorn's main thread alone.

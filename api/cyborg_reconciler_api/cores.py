@@ -9,9 +9,9 @@ def core_for(allowed: Collection[int], taken: Iterable[int | None], processes: i
     """Return the core, of those *allowed*, that a new one of so many *processes* is to stay on.
 
     *taken*: those of the others. None where it is to run wherever the kernel puts it: there are more cores than
-    processes.
+    processes, or some cores would have more of them than others.
     """
-    if len(allowed) > processes:
+    if processes % len(allowed):
         return None
     stay = Counter(taken)
     return min(sorted(allowed), key=stay.__getitem__)

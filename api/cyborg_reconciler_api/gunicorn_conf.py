@@ -82,7 +82,7 @@ def on_starting(server: Any) -> None:  # noqa: ANN401 - gunicorn has no types
 def pre_fork(server: Any, worker: Any) -> None:  # noqa: ANN401 - gunicorn has no types
     """Choose the core that a new worker is to stay on, where each has one of its own."""
     worker.core = None
-    if _settings.cores == "own":
+    if again.current_settings().cores == "own":
         taken = [getattr(other, "core", None) for other in server.WORKERS.values()]
         worker.core = core_for(os.sched_getaffinity(0), taken, server.num_workers)
 

@@ -57,6 +57,12 @@ class ProblemWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
         else:  # it takes none any more
             self.connections.forget(self.age)
 
+    def set_accept_enabled(self, enabled: bool) -> None:  # noqa: FBT001 - gunicorn's own
+        """Begin to take connections, or take none for now; none any more, where it is about to end."""
+        super().set_accept_enabled(enabled)
+        if not self.alive:
+            self.connections.forget(self.age)
+
     def enqueue_req(self, *told: Any) -> None:  # noqa: ANN401 - gunicorn's own, which differ from release to release
         """Have a thread serve a connection."""
         self.served.count += 1
@@ -74,7 +80,8 @@ class ProblemWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type
         """
         if self.held() <= self.connections.fewest() or self._is_left(told[-1]):
             super().accept(*told)
-            self.connections.tell(self.age, self.held())
+            if self.alive:
+                self.connections.tell(self.age, self.held())
 
     def _is_left(self, listener: Any) -> bool:  # noqa: ANN401 - gunicorn's own
         """Return whether nobody else took the new connection."""

@@ -104,7 +104,7 @@ def _begun(settings: Settings, stack: ExitStack) -> WSGIApplication:  # long: on
         stack.enter_context(signs.given())
     terms = agent_terms(settings)
     save_out = SaveOut(settings.save_out_interval_s, settings.save_out_batch, settings.threads)
-    saver = Saver(stores.agents, save_out, meter, lambda: SERVED.count)
+    saver = Saver(stores.agents, save_out, meter, lambda: SERVED.count or settings.threads)
     stack.callback(saver.close)
     agents = Agents(stores.agents, saver, clock, terms, refusals, wanted_modules(stores).names, usage.note)
     return create_app(

@@ -47,7 +47,8 @@ class Saver:
     """Gathers check-ins; its thread begins with the first, in the process that got it, and ends with `close`.
 
     Args:
-        under_way: tells how many requests are being worked on. When as many check-ins wait, no other comes.
+        under_way: tells how many requests are being worked on, or more than that. When as many check-ins wait, no other
+            comes.
     """
 
     def __init__(

@@ -16,7 +16,7 @@ AGENT: Final = "cya"
 ENROLMENT: Final = "cye"
 
 #: What is a token, whoever's: one expression without alternatives, which is looked for in every path.
-ANY_TOKEN: Final = re.compile(r"cy[uae]_[A-Za-z0-9_-]{43}")
+ANY_TOKEN: Final = re.compile(rf"cy[{USER[-1]}{AGENT[-1]}{ENROLMENT[-1]}]_[A-Za-z0-9_-]{{43}}")
 
 
 def new_token(prefix: str) -> str:

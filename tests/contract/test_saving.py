@@ -148,14 +148,14 @@ def test_the_first_waits_until_all_threads_do_or_nobody_comes_any_more(store):
 
 
 def test_who_is_the_only_one_under_way_waits_for_nobody(store):
-    with closing(Saver(store, ALL_AT_ONCE, under_way=lambda: 1)) as saver, ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1) as pool, closing(Saver(store, ALL_AT_ONCE, under_way=lambda: 1)) as saver:
         for sequence in (1, 2):
             assert pool.submit(saver.keep, check_in(FIRST, sequence)).result(60)
 
 
 def test_as_many_are_written_together_as_are_under_way(store):
     meter = Noting()
-    with closing(Saver(store, ALL_AT_ONCE, meter, lambda: 2)) as saver, ThreadPoolExecutor(len(HOSTS)) as pool:
+    with ThreadPoolExecutor(len(HOSTS)) as pool, closing(Saver(store, ALL_AT_ONCE, meter, lambda: 2)) as saver:
         assert all(pool.map(saver.keep, map(check_in, HOSTS[:2]), timeout=60))
     assert meter.together == [2]
 

@@ -4,6 +4,7 @@
 import os
 import re
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -23,8 +24,11 @@ def two_cores():
 
 def cores_of(state):
     """The cores that each process that serves may run on, by its id, once it does."""
-    booted = re.findall(r"Booting worker with pid: (\d+)", Path(f"{state}.log").read_text(encoding="utf-8"))
-    return {int(pid): os.sched_getaffinity(int(pid)) for pid in booted if Path(f"/proc/{pid}").exists()}
+    found = {}
+    for pid in re.findall(r"Booting worker with pid: (\d+)", Path(f"{state}.log").read_text(encoding="utf-8")):
+        with suppress(ProcessLookupError):
+            found[int(pid)] = os.sched_getaffinity(int(pid))
+    return found
 
 
 def test_each_has_one_of_its_own_and_who_stands_in_for_one_has_its(tmp_path, two_cores):
@@ -49,3 +53,14 @@ def test_where_there_are_more_cores_than_processes_or_nobody_wants_it_they_go_wh
         assert server("GET", "/healthz").status == 200
         until(lambda: len(cores_of(state)) == int(workers))
         assert all(found == two_cores for found in cores_of(state).values())
+
+
+def test_it_is_read_anew_with_sighup(tmp_path, two_cores):
+    state = tmp_path / "state"
+    (config := tmp_path / "config/cyborg-reconciler/config.toml").parent.mkdir(parents=True)
+    config.write_text('cores = "any"\n', encoding="utf-8")
+    with serving(state, "--auth", "none", "--workers", str(len(two_cores))) as server:
+        until(lambda: list(cores_of(state).values()) == [two_cores] * len(two_cores))
+        config.write_text('cores = "own"\n', encoding="utf-8")
+        server.process.send_signal(signal.SIGHUP)
+        until(lambda: sorted(map(list, cores_of(state).values())) == sorted([core] for core in two_cores))

@@ -3,13 +3,14 @@
 
 import logging
 import os
+import selectors
 import socket
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from gunicorn.config import Config
 
-from cyborg_reconciler_api.connections import PLACES, Connections, Served
+from cyborg_reconciler_api.connections import PLACES, SERVED, Connections, Served
 from cyborg_reconciler_api.gunicorn_worker import LEFT_S, LOOK_EVERY_S, ProblemWorker
 
 
@@ -111,6 +112,26 @@ def test_who_has_more_takes_it_in_the_end_where_nobody_else_does(process, listen
     process.accept(listener)
     assert process.held() == 2
     assert process.waits * LOOK_EVERY_S == pytest.approx(LEFT_S)
+
+
+def test_what_threads_serve_is_counted_where_those_who_gather_check_ins_look(process, listener, client):
+    assert ProblemWorker.served is SERVED
+    process.accept(listener)
+    assert process.served.count == 1
+    process.tpool.shutdown()
+    process.method_queue.run_callbacks(None)
+    assert process.served.count == 0
+
+
+def test_who_takes_no_more_connections_as_it_ends_is_not_waited_for(process):
+    process.poller = selectors.DefaultSelector()
+    process.set_accept_enabled(True)
+    process.notify()
+    process.connections.tell(2, 5)
+    process.alive = False
+    process.set_accept_enabled(False)
+    process.poller.close()
+    assert process.connections.fewest() == 5
 
 
 def test_a_connection_that_was_taken_counts_at_once(process, listener, client):

@@ -54,8 +54,10 @@ def test_the_line_of_a_process_that_was_forked_has_its_own_number():
     formatter, (reads, writes) = TextFormatter(), os.pipe()
     formatter.format(record("before"))
     if not (child := os.fork()):
-        os.write(writes, formatter.format(record("after")).encode())
-        os._exit(0)
+        try:
+            os.write(writes, formatter.format(record("after")).encode())
+        finally:
+            os._exit(0)
     os.waitpid(child, 0)
     os.close(writes)
     assert f"[{child}]".encode() in os.read(reads, 4096)
