@@ -80,7 +80,7 @@ def on_starting(server: Any) -> None:  # noqa: ANN401 - gunicorn has no types
 
 
 def pre_fork(server: Any, worker: Any) -> None:  # noqa: ANN401 - gunicorn has no types
-    """Choose the core that a new worker is to stay on, where each has one of its own."""
+    """Choose the core that a new worker is to stay on, if any."""
     worker.core = None
     if again.current_settings().cores == "own":
         taken = [getattr(other, "core", None) for other in server.WORKERS.values()]

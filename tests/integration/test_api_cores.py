@@ -46,8 +46,6 @@ def test_each_has_one_of_its_own_and_who_stands_in_for_one_has_its(tmp_path, two
 def test_where_there_are_more_cores_than_processes_or_nobody_wants_it_they_go_where_they_like(
     tmp_path, two_cores, workers, cores
 ):
-    if len(two_cores) < 2 and cores == "own":
-        pytest.skip("this machine has one core")
     state = tmp_path / "state"
     with serving(state, "--auth", "none", "--workers", workers, cores=cores) as server:
         assert server("GET", "/healthz").status == 200
